@@ -1,0 +1,6 @@
+"""Architectures: one readable file each, written once, never naming a device.
+
+Must not know: plans, devices, files' bytes.
+Start reading at `deepseek.py`; what it is built from is in `parts.py`.
+Called by `hybrid.runtime.loader` through `registry.py`.
+"""

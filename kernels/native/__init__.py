@@ -1,0 +1,6 @@
+"""The compiled library: C++17 behind a small C border (`library.h`), loaded by ctypes (`library.py`).
+
+Must not know: torch in C++, Python in C++, models.
+Start reading at `library.h`.
+Called by the ops' `__init__.py` for CPU tensors.
+"""

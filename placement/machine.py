@@ -1,0 +1,90 @@
+"""What there is to place on: devices with their memory, the links between them, NUMA nodes.
+
+A `Machine` is plain data: `probe.py` fills one from this computer, a test or `--simulate` writes one by hand.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+CPU = "CPU"  # the host's device name, as in llama.cpp's rules
+UNLOADED = "none"  # the device of tensors that stay in the file
+
+
+class DeviceKind(str, Enum):
+    CPU = "cpu"
+    GPU = "gpu"
+    SIMULATED_GPU = "simulated_gpu"  # reference kernels on the CPU under a GPU's byte budget
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One place that holds bytes. Names follow llama.cpp: CPU, CUDA0, CUDA1."""
+
+    name: str
+    kind: DeviceKind
+    total_bytes: int
+    free_bytes: int
+    description: str = ""
+    numa_node: int | None = None
+    read_gb_s: float | None = None
+    compute_capability: str | None = None
+    driver: str | None = None
+
+    @property
+    def is_gpu(self) -> bool:
+        return self.kind is not DeviceKind.CPU
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """How a GPU hangs on the host: PCIe generation and width, now and at most."""
+
+    device: str
+    pcie_generation: int | None
+    pcie_width: int | None
+    max_generation: int | None = None
+    max_width: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NumaNode:
+    index: int
+    cpus: tuple[int, ...]
+    total_bytes: int
+    free_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was detected: what, its value as text, and the source it was read from."""
+
+    what: str
+    value: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """All devices (the CPU always first), links, NUMA nodes and cores of one computer."""
+
+    devices: tuple[Device, ...]
+    links: tuple[Link, ...] = ()
+    numa_nodes: tuple[NumaNode, ...] = ()
+    physical_cores: int = 1
+    usable_cpus: int = 1
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def host(self) -> Device:
+        return self.devices[0]
+
+    @property
+    def gpus(self) -> tuple[Device, ...]:
+        return tuple(device for device in self.devices if device.is_gpu)
+
+    def device(self, name: str) -> Device | None:
+        return next((device for device in self.devices if device.name == name), None)
+
+    @property
+    def device_names(self) -> tuple[str, ...]:
+        return tuple(device.name for device in self.devices)

@@ -1,0 +1,62 @@
+"""The plan: which device holds which tensor (or range of experts) and why, as a frozen value that survives JSON.
+
+The same plan file gives the same run. Assignments stand in file order, every tensor once, or once per expert range.
+"""
+
+from dataclasses import dataclass
+
+from placement.rules import Rule
+from placement.workload import Workload
+
+PLAN_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One tensor, or the experts first..last of it, on one device.
+
+    rule     index into the plan's rules, None when the planner chose
+    reason   one phrase for a person
+    """
+
+    tensor: str
+    experts: tuple[int, int] | None
+    device: str
+    nbytes: int
+    rule: int | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceUse:
+    """Planned bytes of one device by category, against its budget."""
+
+    name: str
+    budget_bytes: int
+    weights_bytes: int
+    cache_bytes: int
+    compute_bytes: int
+    other_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        return self.weights_bytes + self.cache_bytes + self.compute_bytes + self.other_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementPlan:
+    """Everything the loader needs and everything the user reads.
+
+    layers   home device of each trunk block: where its attention, its cache and its activations live
+    """
+
+    model: str
+    architecture: str
+    model_bytes: int
+    assignments: tuple[Assignment, ...]
+    layers: tuple[str, ...]
+    devices: tuple[DeviceUse, ...]
+    rules: tuple[Rule, ...]
+    workload: Workload
+    notes: tuple[str, ...] = ()
+    version: int = PLAN_VERSION
