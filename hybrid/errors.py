@@ -1,13 +1,13 @@
 """Errors of the program, each one block for a person (cause, numbers, remedy).
 
-    HybridError              base of everything below and of `placement.errors`
-      UsageError             the command line or a call is wrong            exit 2
-      GgufError              a file that is not, or not wholly, a GGUF
-      UnsupportedModel       a good file of a kind this program cannot run
-      TokenizerError         vocabulary, chat template or text
-      ContextError           more tokens than the reserved cache holds
-      MachineError           a device, library or driver that is not there
-      OutputError            a file or pipe that cannot be written
+HybridError              base of everything below and of `placement.errors`
+  UsageError             the command line or a call is wrong            exit 2
+  GgufError              a file that is not, or not wholly, a GGUF
+  UnsupportedModel       a good file of a kind this program cannot run
+  TokenizerError         vocabulary, chat template or text
+  ContextError           more tokens than the reserved cache holds
+  MachineError           a device, library or driver that is not there
+  OutputError            a file or pipe that cannot be written
 """
 
 from placement.errors import ReportedError as HybridError

@@ -33,7 +33,9 @@ class ReportedError(Exception):
         """The block as printed after "error: "."""
         lines = [self.cause]
         lines += [f"  {line}" for line in self.details]
-        lines += [f"  {'try' if i == 0 else 'or '}   {line}" for i, line in enumerate(self.remedies)]
+        lines += [
+            f"  {'try' if i == 0 else 'or '}   {line}" for i, line in enumerate(self.remedies)
+        ]
         return "\n".join(lines)
 
 

@@ -114,7 +114,9 @@ class Parts(Protocol):
 
     def norm(self, name: str, width: int, epsilon: float) -> Norm: ...
 
-    def head_linear(self, name: str, shape: tuple[int, int, int], rows: slice | None = None) -> HeadLinear:
+    def head_linear(
+        self, name: str, shape: tuple[int, int, int], rows: slice | None = None
+    ) -> HeadLinear:
         """shape [H, rows, columns] of the whole tensor (a 2-D tensor [H*rows, columns] is viewed so);
         `rows` cuts every head's matrix, as the key and value halves of attn_kv_b."""
         ...

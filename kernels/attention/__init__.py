@@ -3,7 +3,9 @@
 from torch import Tensor
 
 
-def absorbed_attention(q_latent: Tensor, q_rope: Tensor, rows: Tensor, scale: float, start: int) -> Tensor:
+def absorbed_attention(
+    q_latent: Tensor, q_rope: Tensor, rows: Tensor, scale: float, start: int
+) -> Tensor:
     """Causal attention with one shared key row per token, values being the first latent_length of it.
 
     q_latent  [tokens, heads, latent] float32   queries multiplied by W_UK
@@ -16,7 +18,9 @@ def absorbed_attention(q_latent: Tensor, q_rope: Tensor, rows: Tensor, scale: fl
     raise AssertionError("written by the model's author")
 
 
-def expanded_attention(q: Tensor, k_nope: Tensor, k_rope: Tensor, v: Tensor, scale: float, start: int) -> Tensor:
+def expanded_attention(
+    q: Tensor, k_nope: Tensor, k_rope: Tensor, v: Tensor, scale: float, start: int
+) -> Tensor:
     """Causal attention with per-head keys and values, all heads sharing the rotated key part.
 
     q        [tokens, heads, nope + rope] float32

@@ -15,7 +15,9 @@ class Yarn:
     beta_slow: float = 1.0
 
 
-def frequencies(length: int, base: float, *, linear_factor: float = 1.0, yarn: Yarn | None = None) -> Tensor:
+def frequencies(
+    length: int, base: float, *, linear_factor: float = 1.0, yarn: Yarn | None = None
+) -> Tensor:
     """Radians per position of each rotated pair: [length / 2] float64 on the CPU.
 
     Source: YaRN (arXiv 2309.00071), with low and high ramp ends floored and ceiled as DeepSeek's own code does.

@@ -37,7 +37,9 @@ class RouterRules:
     scale: float = 1.0
 
 
-def choose_experts(logits: Tensor, bias: Tensor | None, rules: RouterRules) -> tuple[Tensor, Tensor]:
+def choose_experts(
+    logits: Tensor, bias: Tensor | None, rules: RouterRules
+) -> tuple[Tensor, Tensor]:
     """probability = gating(logits); chosen = best `used` of probability + bias within the best groups;
     share = probability of the chosen, unbiased, normalised and scaled as `rules` say.
 
