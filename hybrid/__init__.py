@@ -4,7 +4,8 @@
     for token in engine.generate("Once upon a time", max_tokens=64): print(token.text, end="")
 
 Must not know: block formats' insides (kernels), how a plan is found (placement).
-Start reading at docs/tour.md, then `runtime/engine.py`. Called by users and by `hybrid.cli`. Importing it imports no torch.
+Start reading at docs/tour.md, then `runtime/engine.py`. Called by users and by `hybrid.cli`.
+Importing it imports no torch.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -35,7 +35,8 @@ class GgufError(HybridError):
 
 
 class UnsupportedModel(HybridError):
-    """A good file that this program cannot run: architecture, format or tensors it does not know."""
+    """A good file that this program cannot run: architecture, format or tensors it does not
+    know."""
 
 
 class TokenizerError(HybridError):

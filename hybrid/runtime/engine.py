@@ -1,0 +1,240 @@
+"""The engine: prompt in micro-batches, then one token at a time, over one sequence's cache.
+
+    ids ──ubatch──> model.hidden ──last row──> model.logits ──> sampler ──> Token
+                        │ ▲
+                      caches (reserved at load)
+
+The cache remembers which ids it holds; a call that starts with the same ids computes only the
+rest, so a chat does not read its history again.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hybrid.errors import ContextError, TokenizerError, UsageError
+from hybrid.models.deepseek import Model
+from hybrid.models.parts import Step
+from hybrid.runtime.loader import LatentCache
+from hybrid.runtime.memory import DeviceMemory
+from hybrid.runtime.prepare import Prepared
+from hybrid.runtime.sampling import Sampler, SamplingOptions
+from hybrid.runtime.stats import Meter, RunStats, StepStats
+from hybrid.tokenizer.tokenizer import Tokenizer
+from placement.plan import PlacementPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One generated token.
+
+    text      what it adds to the output; "" while a UTF-8 sequence is incomplete
+    stats     the pass that produced its logits
+    finish    None, or why this is the last one: "length", "context"; a stop token itself is not
+              yielded
+    """
+
+    id: int
+    text: str
+    stats: StepStats
+    finish: str | None = None
+
+
+class Engine:
+    """A loaded model with one sequence.
+
+    plan       where everything is
+    stats      sums of what was done
+    tokenizer  None when the file has no vocabulary; prompts are then token ids
+    """
+
+    def __init__(
+        self,
+        *,
+        model: Model,
+        caches: Sequence[LatentCache],
+        tokenizer: Tokenizer | None,
+        prepared: Prepared,
+        memories: dict[str, DeviceMemory],
+        meter: Meter,
+    ) -> None:
+        self.plan: PlacementPlan = prepared.plan
+        self.prepared = prepared
+        self.tokenizer = tokenizer
+        self.stats = RunStats()
+        self.memories = memories
+        self.finish_reason: str | None = None
+        self._model = model
+        self._caches = caches
+        self._meter = meter
+        self._cached_ids: list[int] = []
+
+    @property
+    def context_tokens(self) -> int:
+        return self.plan.workload.context_tokens
+
+    def encode(self, prompt: str | Sequence[int]) -> list[int]:
+        """Token ids of a prompt; text gets the file's begin-of-text token."""
+        if not isinstance(prompt, str):
+            return [int(token) for token in prompt]
+        return self._need_tokenizer().encode(prompt)
+
+    def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """Logits after every token of a sequence, computed from an empty cache: float32 [tokens,
+        vocabulary]."""
+        return torch.cat(list(self.passes(ids))).numpy()
+
+    def passes(self, ids: Sequence[int]) -> Iterator[Tensor]:
+        """The same, a micro-batch at a time: float32 tensors [up to ubatch, vocabulary] on the
+        CPU."""
+        ids = self._checked(ids, new_tokens=0)
+        self.forget()
+        return (rows for _, rows in self._passes(ids, all_rows=True, prompt=True))
+
+    def extend(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """Append tokens to the cached sequence; logits after each of them: float32 [tokens,
+        vocabulary]."""
+        ids = self._checked([*self._cached_ids, *ids], new_tokens=0)[len(self._cached_ids) :]
+        passes = self._passes(ids, all_rows=True, prompt=len(ids) > 1)
+        return torch.cat([rows for _, rows in passes]).numpy()
+
+    def forget(self) -> None:
+        """Empty the cache."""
+        self._cached_ids = []
+
+    def generate(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        max_tokens: int | None = None,
+        ignore_stop: bool = False,
+        sampling: SamplingOptions | None = None,
+        **sampling_fields: float | int | None,
+    ) -> Iterator[Token]:
+        """Continue a prompt token by token.
+
+        prompt            text, or token ids used as they are
+        max_tokens        stop after that many; None: until a stop token or the end of the context
+        ignore_stop       go on past stop tokens
+        sampling_fields   fields of SamplingOptions: temperature, top_k, top_p, min_p, seed
+
+        Raises ContextError before any work when prompt and max_tokens exceed the reserved cache.
+        """
+        options = sampling or SamplingOptions(**sampling_fields)  # type: ignore[arg-type]
+        if max_tokens is not None and max_tokens < 0:
+            raise UsageError(
+                f"max_tokens is {max_tokens}", remedy="0 or more, or None for no limit"
+            )
+        ids = self._checked(self.encode(prompt), new_tokens=max_tokens or 0)
+        stop_ids = frozenset() if ignore_stop or self.tokenizer is None else self.tokenizer.stop_ids
+        return self._generate(ids, max_tokens, stop_ids, Sampler(options))
+
+    def _generate(
+        self, ids: list[int], max_tokens: int | None, stop_ids: frozenset[int], sampler: Sampler
+    ) -> Iterator[Token]:
+        room = self.context_tokens - len(ids)
+        limit, ending = (room, "context") if max_tokens is None else (max_tokens, "length")
+        self.finish_reason = ending
+        if limit == 0:
+            return
+        stream = self.tokenizer.stream() if self.tokenizer else None
+        step, row = self._read_prompt(ids)
+        for count in range(1, limit + 1):
+            token = sampler.sample(row)
+            if token in stop_ids:
+                self.finish_reason = "stop"
+                break
+            text = stream.push(token) if stream else ""
+            last = count == limit
+            if last and stream:
+                text += stream.flush()
+            yield Token(token, text, step, ending if last else None)
+            if last:
+                return
+            [(step, rows)] = self._passes([token], all_rows=False, prompt=False)
+            row = rows[-1]
+
+    def _read_prompt(self, ids: list[int]) -> tuple[StepStats, Tensor]:
+        """Bring the cache to hold exactly `ids`; the logits after the last of them."""
+        known = _common_prefix(self._cached_ids, ids[:-1])
+        self._cached_ids = self._cached_ids[:known]
+        self.stats.reused_tokens += known
+        *_, (step, rows) = self._passes(ids[known:], all_rows=False, prompt=True)
+        return step, rows[-1]
+
+    def _passes(
+        self, ids: Sequence[int], *, all_rows: bool, prompt: bool
+    ) -> Iterator[tuple[StepStats, Tensor]]:
+        """Run `ids` through the model, a micro-batch at a time, appending them to the cache."""
+        ubatch = self.plan.workload.ubatch_tokens
+        for first in range(0, len(ids), ubatch):
+            part = list(ids[first : first + ubatch])
+            wanted = all_rows or first + ubatch >= len(ids)
+            yield self._pass(part, rows=len(part) if all_rows else int(wanted), prompt=prompt)
+
+    @torch.inference_mode()
+    def _pass(self, ids: list[int], *, rows: int, prompt: bool) -> tuple[StepStats, Tensor]:
+        """One forward pass over new tokens; logits of the last `rows` of them."""
+        self._meter.reset()
+        started = perf_counter()
+        step = Step(start=len(self._cached_ids), tokens=len(ids))
+        self._cached_ids = self._cached_ids[: step.start]
+        with self._meter.on(self.plan.layers[-1]):
+            hidden = self._model.hidden(torch.tensor(ids), step, self._caches)
+            logits = self._model.logits(hidden[len(ids) - rows :]).cpu()
+        self._cached_ids += ids
+        stats = StepStats(
+            tokens=step.tokens,
+            start=step.start,
+            seconds=perf_counter() - started,
+            device_seconds=self._meter.device_seconds,
+            crossing_bytes=self._meter.crossing_bytes,
+        )
+        self.stats.add(stats, prompt=prompt)
+        return stats, logits
+
+    def _checked(self, ids: Sequence[int], *, new_tokens: int) -> list[int]:
+        """The ids, when they are all in the vocabulary and fit into the cache with what is to
+        come."""
+        ids = list(ids)
+        if not ids:
+            raise UsageError("the prompt is empty", remedy="give at least one token: -p TEXT")
+        vocabulary = self.prepared.config.vocabulary
+        if wrong := [token for token in ids if not 0 <= token < vocabulary]:
+            raise UsageError(
+                f"token id {wrong[0]} is not in the vocabulary",
+                remedy=f"ids from 0 to {vocabulary - 1}",
+            )
+        if len(ids) + new_tokens > self.context_tokens:
+            raise ContextError(
+                f"{len(ids)} prompt tokens and {new_tokens} to generate exceed the context",
+                f"{self.context_tokens} tokens of cache are reserved",
+                remedy=[
+                    f"-c {len(ids) + new_tokens} reserves enough",
+                    "a shorter prompt or smaller -n",
+                ],
+            )
+        return ids
+
+    def _need_tokenizer(self) -> Tokenizer:
+        if self.tokenizer is None:
+            raise TokenizerError(
+                f"{self.prepared.file.path.name} carries no vocabulary",
+                remedy="give the prompt as token ids",
+            )
+        return self.tokenizer
+
+
+def _common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many leading ids agree."""
+    count = 0
+    for left, right in zip(a, b, strict=False):
+        if left != right:
+            break
+        count += 1
+    return count

@@ -1,0 +1,99 @@
+"""The routed experts of a layer, as the plan placed them. `hybrid.models` calls them all alike.
+
+    CpuExperts        all of a range in RAM
+    GpuExperts        all of a range on one GPU
+    ScatteredExperts  gate, up and down of a range on different devices (a rule said so)
+    SplitExperts      several ranges, each one of the above; their results are summed
+
+A range that is not at the layer's home is wrapped in a crossing by the loader; none of these knows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hybrid.models.parts import Experts
+from hybrid.runtime.crossing import Crossing
+from kernels.blocks import BlockTensor
+from kernels.expert_ffn import expert_ffn, expert_rows
+from kernels.linear import linear
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertWeights:
+    """Matrices of the experts first .. first+count-1 of a layer.
+
+    gate, up   [count, feed_forward, width] blocks
+    down       [count, width, feed_forward] blocks
+    """
+
+    gate: BlockTensor
+    up: BlockTensor
+    down: BlockTensor
+    first: int
+
+    @property
+    def count(self) -> int:
+        return self.down.shape[0]
+
+
+@dataclass(frozen=True, slots=True)
+class _ResidentExperts:
+    weights: ExpertWeights
+
+    def __call__(self, x: Tensor, chosen: Tensor, share: Tensor) -> Tensor:
+        w = self.weights
+        return expert_ffn(x, w.gate, w.up, w.down, chosen, share, w.first)
+
+
+class CpuExperts(_ResidentExperts):
+    """Experts in the host arena, computed by the CPU from the original blocks."""
+
+
+class GpuExperts(_ResidentExperts):
+    """Experts in a GPU's memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScatteredExperts:
+    """Experts whose matrices are on different devices: activations visit each, expert by expert.
+
+    crossings   from home to the device of gate, up and down; None where that is home
+    """
+
+    weights: ExpertWeights
+    crossings: tuple[Crossing | None, Crossing | None, Crossing | None]
+
+    def __call__(self, x: Tensor, chosen: Tensor, share: Tensor) -> Tensor:
+        w = self.weights
+        out = torch.zeros_like(x)
+        for expert, tokens, slots in expert_rows(chosen, w.first, w.count):
+            rows = x[tokens]
+            gate = self._apply(0, w.gate[expert], rows)
+            up = self._apply(1, w.up[expert], rows)
+            hidden = torch.nn.functional.silu(gate) * up
+            down = self._apply(2, w.down[expert], hidden)
+            out.index_add_(0, tokens, down * share[tokens, slots, None])
+        return out
+
+    def _apply(self, stage: int, weight: BlockTensor, x: Tensor) -> Tensor:
+        crossing = self.crossings[stage]
+        if crossing is None:
+            return linear(x, weight)
+        result: Tensor = crossing.call(linear, x, weight=weight)
+        return result
+
+
+@dataclass(frozen=True, slots=True)
+class SplitExperts:
+    """Ranges of experts in different places; every range adds its share of the sum."""
+
+    ranges: Sequence[Experts]
+
+    def __call__(self, x: Tensor, chosen: Tensor, share: Tensor) -> Tensor:
+        total = self.ranges[0](x, chosen, share)
+        for experts in self.ranges[1:]:
+            total = total + experts(x, chosen, share)
+        return total

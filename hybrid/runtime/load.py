@@ -1,0 +1,83 @@
+"""`hybrid.load`: prepare, reserve, read, build. The whole of loading on one page."""
+
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from hybrid.errors import TokenizerError
+from hybrid.models.registry import build
+from hybrid.runtime.arena import NumaPolicy
+from hybrid.runtime.engine import Engine
+from hybrid.runtime.loader import Progress, load_weights, make_caches, reserve_memory
+from hybrid.runtime.memory import open_memories
+from hybrid.runtime.options import LoadOptions
+from hybrid.runtime.placed import PlacedParts
+from hybrid.runtime.prepare import Prepared, prepare
+from hybrid.runtime.stats import Meter
+from hybrid.tokenizer.tokenizer import Tokenizer
+
+
+def load(path: str | Path, *, progress: Progress | None = None, **options: Any) -> Engine:
+    """Load a model for generation.
+
+    path       a GGUF file, any part of a split one, or "demo"
+    progress   called with (bytes done, bytes in all) while weights are read
+    options    fields of `hybrid.runtime.options.LoadOptions`
+    returns    an Engine whose memory is wholly reserved
+
+    Raises HybridError subclasses, before the first byte of weights is read when something does not
+    fit.
+    """
+    if "rules" in options:
+        options["rules"] = tuple(options["rules"])
+    return load_prepared(prepare(path, LoadOptions(**options)), LoadOptions(**options), progress)
+
+
+def load_prepared(
+    prepared: Prepared, options: LoadOptions, progress: Progress | None = None
+) -> Engine:
+    """The second half of `load`, for callers that print the plan first."""
+    started = perf_counter()
+    torch.set_num_threads(options.threads or prepared.machine.physical_cores)
+    plan, shape, file = prepared.plan, prepared.inventory.shape, prepared.file
+    kinds = {device.name: device.kind for device in prepared.machine.devices}
+    memories = open_memories(plan.devices, kinds, NumaPolicy(options.numa))
+    reserve_memory(plan, memories, shape, mapped=options.mmap)
+    weights = load_weights(file, plan, memories, progress or _no_progress, mapped=options.mmap)
+    places = {name: memory.place for name, memory in memories.items()}
+    meter = Meter()
+    parts = PlacedParts(
+        file.path.name, weights, places, [places[home] for home in plan.layers], meter
+    )
+    engine = Engine(
+        model=build(
+            prepared.config, parts, attention_work_bytes=plan.workload.attention_work_bytes
+        ),
+        caches=make_caches(plan, memories, shape),
+        tokenizer=_tokenizer(prepared, options),
+        prepared=prepared,
+        memories=memories,
+        meter=meter,
+    )
+    engine.stats.load_s = perf_counter() - started
+    return engine
+
+
+def _tokenizer(prepared: Prepared, options: LoadOptions) -> Tokenizer | None:
+    """None for a file without a vocabulary: such a model runs on token ids."""
+    if prepared.file.metadata.get("tokenizer.ggml.model") in (None, "no_vocab"):
+        return None
+    tokenizer = Tokenizer.from_gguf(prepared.file, conventions=options.conventions)
+    if tokenizer.vocabulary_size > prepared.config.vocabulary:
+        raise TokenizerError(
+            f"{prepared.file.path.name} has {tokenizer.vocabulary_size} tokens, "
+            f"but its head knows {prepared.config.vocabulary}",
+            remedy="get the file again, or convert the model again",
+        )
+    return tokenizer
+
+
+def _no_progress(done_bytes: int, total_bytes: int) -> None:
+    pass

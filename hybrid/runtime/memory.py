@@ -1,0 +1,142 @@
+"""Bytes of the devices: one arena per device, sized by the plan before anything is read, never
+exceeded.
+
+HostMemory        the CPU's RAM: huge pages under a NUMA policy (`arena.py`)
+GpuMemory         a CUDA device: one allocation for weights and cache together
+SimulatedMemory   a GPU that is not there: host memory under a GPU's byte budget
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from placement.units import format_bytes
+from torch import Tensor
+
+from hybrid.errors import MachineError
+from hybrid.runtime.arena import HostArena, NumaPolicy, aligned
+from hybrid.runtime.crossing import Place
+from placement.errors import DoesNotFit
+from placement.machine import CPU, DeviceKind
+from placement.plan import DeviceUse
+
+
+@dataclass(slots=True)
+class DeviceMemory:
+    """What one device holds.
+
+    budget_bytes   from the plan; weights, cache and planned scratch together stay within it
+    used           bytes taken so far by category ("weights", "cache")
+    """
+
+    place: Place
+    budget_bytes: int
+    used: dict[str, int] = field(default_factory=dict)
+
+    def reserve(self, sizes: Sequence[int], scratch_bytes: int) -> None:
+        """Set aside room for weights and cache of these sizes, beside scratch that ops will need.
+
+        Raises DoesNotFit beyond the budget, MachineError when the device has less than its budget.
+        """
+        nbytes = sum(sizes)
+        if nbytes + scratch_bytes > self.budget_bytes:
+            raise DoesNotFit(
+                f"the plan does not fit on {self.place.name}",
+                f"needs {format_bytes(nbytes + scratch_bytes)} "
+                f"(weights and cache {format_bytes(nbytes)}, "
+                f"scratch {format_bytes(scratch_bytes)}), budget {format_bytes(self.budget_bytes)}",
+                remedy="make a new plan on this machine: leave out --plan",
+            )
+        self._open(sum(aligned(size) for size in sizes))
+
+    def take(self, nbytes: int, category: str) -> Tensor:
+        """The next `nbytes` of the reserved room as a uint8 tensor on the device."""
+        self.used[category] = self.used.get(category, 0) + nbytes
+        return self._cut(nbytes)
+
+    def _open(self, nbytes: int) -> None:
+        raise AssertionError("a kind of memory opens its own room")
+
+    def _cut(self, nbytes: int) -> Tensor:
+        raise AssertionError("a kind of memory cuts its own room")
+
+
+@dataclass(slots=True)
+class HostMemory(DeviceMemory):
+    policy: NumaPolicy = NumaPolicy.INTERLEAVE
+    arena: HostArena | None = None
+
+    def _open(self, nbytes: int) -> None:
+        try:
+            self.arena = HostArena(nbytes, self.policy)
+        except OSError as error:
+            raise MachineError(
+                f"no {format_bytes(nbytes)} of RAM for {self.place.name}: {error.strerror}",
+                remedy="close other programs, or --mmap to leave the weights in the file",
+            ) from error
+
+    def _cut(self, nbytes: int) -> Tensor:
+        assert self.arena is not None, "reserve() comes first"
+        return self.arena.take(nbytes)
+
+
+class SimulatedMemory(HostMemory):
+    """A GPU played by the CPU: the same bytes under the same budget, in host memory."""
+
+
+@dataclass(slots=True)
+class GpuMemory(DeviceMemory):
+    room: Tensor | None = None
+    taken_bytes: int = 0
+
+    def _open(self, nbytes: int) -> None:
+        try:
+            self.room = torch.empty(nbytes, dtype=torch.uint8, device=self.place.torch_device)
+        except (RuntimeError, AssertionError) as error:
+            raise MachineError(
+                f"{self.place.name} refuses {format_bytes(nbytes)}",
+                str(error).splitlines()[0],
+                remedy=[
+                    "another program may hold the memory: nvidia-smi shows which",
+                    f"--vram {self.place.name}=SIZE with a smaller size, or --device none",
+                ],
+            ) from error
+
+    def _cut(self, nbytes: int) -> Tensor:
+        assert self.room is not None, "reserve() comes first"
+        first, self.taken_bytes = self.taken_bytes, self.taken_bytes + aligned(nbytes)
+        return self.room[first : first + nbytes]
+
+
+def open_memories(
+    devices: tuple[DeviceUse, ...], kinds: dict[str, DeviceKind], policy: NumaPolicy
+) -> dict[str, DeviceMemory]:
+    """An unopened memory for every device of the plan."""
+    memories: dict[str, DeviceMemory] = {}
+    for use in devices:
+        kind = kinds[use.name]
+        if kind is DeviceKind.GPU:
+            place = Place(use.name, cuda_device(use.name))
+            memories[use.name] = GpuMemory(place, use.budget_bytes)
+        else:
+            place = Place(use.name, torch.device("cpu"))
+            simulated = kind is DeviceKind.SIMULATED_GPU
+            memory = SimulatedMemory if simulated else HostMemory
+            memories[use.name] = memory(place, use.budget_bytes, policy=policy)
+    assert CPU in memories, "every plan names the host"
+    return memories
+
+
+def cuda_device(name: str) -> torch.device:
+    """ "CUDA1" -> cuda:1, when this torch can reach it."""
+    index = int(name.removeprefix("CUDA"))
+    if not torch.cuda.is_available() or index >= torch.cuda.device_count():
+        raise MachineError(
+            f"torch {torch.__version__} cannot reach {name}",
+            f"torch sees {torch.cuda.device_count()} CUDA devices",
+            remedy=[
+                "install a torch build for this driver's CUDA version",
+                "--device none to run on the CPU alone",
+            ],
+        )
+    return torch.device("cuda", index)

@@ -1,0 +1,70 @@
+"""Operations of a loaded model on one device: a weight and the kernel that takes it.
+
+These are what `hybrid.models.parts` names; the loader makes them and wraps those that live away
+from home.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kernels.blocks import BlockTensor
+from kernels.dequantize import dequantize
+from kernels.head_linear import head_linear
+from kernels.linear import linear
+from kernels.rms_norm import rms_norm
+from kernels.router import RouterRules, choose_experts
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingOp:
+    weight: BlockTensor
+
+    def __call__(self, ids: Tensor) -> Tensor:
+        rows = self.weight.blocks[ids]
+        return dequantize(BlockTensor(rows, self.weight.format, self.weight.columns))
+
+
+@dataclass(frozen=True, slots=True)
+class LinearOp:
+    weight: BlockTensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return linear(x, self.weight)
+
+
+@dataclass(frozen=True, slots=True)
+class HeadLinearOp:
+    weight: BlockTensor
+
+    def __call__(self, x: Tensor, heads: slice, *, transposed: bool = False) -> Tensor:
+        return head_linear(x, self.weight[heads], transposed=transposed)
+
+
+@dataclass(frozen=True, slots=True)
+class NormOp:
+    weight: Tensor
+    epsilon: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return rms_norm(x, self.weight, self.epsilon)
+
+
+@dataclass(frozen=True, slots=True)
+class RouterOp:
+    gate: BlockTensor
+    bias: Tensor | None
+    rules: RouterRules
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        # 1.5 KB of bias for 384 experts; it follows when a rule keeps it on another device.
+        bias = None if self.bias is None else self.bias.to(x.device)
+        return choose_experts(linear(x, self.gate), bias, self.rules)
+
+
+def float_vector(weight: BlockTensor) -> Tensor:
+    """A norm's weights or a bias as float32; F32 data is viewed, not copied."""
+    if weight.format.name == "F32":
+        return weight.blocks.view(torch.float32)
+    return dequantize(weight)

@@ -1,0 +1,178 @@
+"""`PlacedParts`: hands a model its operations, each on the device where the plan put its weight.
+
+    weight at the layer's home     -> the op itself
+    weight somewhere else          -> the op behind a crossing
+    experts in several places      -> split by range, scattered by matrix
+
+The model asks by tensor name and cannot tell the difference.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from hybrid.errors import UnsupportedModel
+from hybrid.models.parts import (
+    Block,
+    Embedding,
+    Experts,
+    HeadLinear,
+    Linear,
+    Norm,
+    Router,
+)
+from hybrid.runtime.crossing import CrossedOp, Crossing, Place, PlacedBlock
+from hybrid.runtime.experts import (
+    CpuExperts,
+    ExpertWeights,
+    GpuExperts,
+    ScatteredExperts,
+    SplitExperts,
+)
+from hybrid.runtime.loader import Shard, Weights
+from hybrid.runtime.ops import EmbeddingOp, HeadLinearOp, LinearOp, NormOp, RouterOp, float_vector
+from hybrid.runtime.stats import Meter
+from kernels.blocks import BlockTensor
+from kernels.router import RouterRules
+from placement.machine import CPU
+
+
+class PlacedParts:
+    """`hybrid.models.parts.Parts` over loaded weights.
+
+    source   the file's name, for errors
+    places   device name -> place
+    homes    place of each trunk block
+    """
+
+    def __init__(
+        self,
+        source: str,
+        weights: Weights,
+        places: dict[str, Place],
+        homes: Sequence[Place],
+        meter: Meter,
+    ) -> None:
+        self._source = source
+        self._weights = weights
+        self._places = places
+        self._homes = homes
+        self._meter = meter
+
+    def has(self, name: str) -> bool:
+        return name in self._weights
+
+    def embedding(self, name: str, vocabulary: int, width: int) -> Embedding:
+        shard = self._whole(name, (vocabulary, width))
+        return self._reached(EmbeddingOp(shard.weight), shard, self._homes[0])
+
+    def linear(self, name: str, rows: int, columns: int) -> Linear:
+        shard = self._whole(name, (rows, columns))
+        return self._reached(LinearOp(shard.weight), shard, self._home(name))
+
+    def norm(self, name: str, width: int, epsilon: float) -> Norm:
+        shard = self._whole(name, (width,))
+        return self._reached(NormOp(float_vector(shard.weight), epsilon), shard, self._home(name))
+
+    def head_linear(
+        self, name: str, shape: tuple[int, int, int], rows: slice | None = None
+    ) -> HeadLinear:
+        heads, per_head, columns = shape
+        shard = self._whole(name, shape, (heads * per_head, columns))
+        blocks = shard.weight.blocks.view(heads, per_head, -1)
+        weight = BlockTensor(blocks, shard.weight.format, columns)[:, rows or slice(None)]
+        return self._reached(HeadLinearOp(weight), shard, self._home(name))
+
+    def router(self, gate: str, bias: str | None, width: int, rules: RouterRules) -> Router:
+        shard = self._whole(gate, (rules.experts, width))
+        vector = None
+        if bias is not None:
+            vector = float_vector(self._whole(bias, (rules.experts,)).weight)
+        return self._reached(RouterOp(shard.weight, vector, rules), shard, self._home(gate))
+
+    def experts(self, layer: int, count: int, width: int, feed_forward: int) -> Experts:
+        gate, up, down = self._expert_shards(layer, count, width, feed_forward)
+        firsts = sorted({_first(shard) for shards in (gate, up, down) for shard in shards})
+        ranges = []
+        for first, end in zip(firsts, [*firsts[1:], count], strict=True):
+            pieces = [_piece(shards, first, end) for shards in (gate, up, down)]
+            ranges.append(self._range_of_experts(layer, first, pieces))
+        return ranges[0] if len(ranges) == 1 else SplitExperts(ranges)
+
+    def place(self, layer: int, block: Block) -> Block:
+        before = self._homes[max(layer - 1, 0)]
+        return PlacedBlock(block, before, self._homes[layer], self._meter)
+
+    def _range_of_experts(self, layer: int, first: int, pieces: list[Shard]) -> Experts:
+        weights = ExpertWeights(*(piece.weight for piece in pieces), first)
+        home = self._homes[layer]
+        if len({piece.device for piece in pieces}) > 1:
+            crossings = [self._crossing(home, piece) for piece in pieces]
+            return ScatteredExperts(weights, (crossings[0], crossings[1], crossings[2]))
+        kind = CpuExperts if pieces[0].device == CPU else GpuExperts
+        experts: Experts = self._reached(kind(weights), pieces[0], home)
+        return experts
+
+    def _expert_shards(
+        self, layer: int, count: int, width: int, feed_forward: int
+    ) -> tuple[list[Shard], list[Shard], list[Shard]]:
+        prefix = f"blk.{layer}.ffn_"
+        down = self._shards(f"{prefix}down_exps.weight", (count, width, feed_forward))
+        merged_name = f"{prefix}gate_up_exps.weight"
+        if not self.has(merged_name):
+            gate = self._shards(f"{prefix}gate_exps.weight", (count, feed_forward, width))
+            up = self._shards(f"{prefix}up_exps.weight", (count, feed_forward, width))
+            return gate, up, down
+        merged = self._shards(merged_name, (count, 2 * feed_forward, width))
+        gate = [Shard(s.experts, s.device, s.weight[:, :feed_forward]) for s in merged]
+        up = [Shard(s.experts, s.device, s.weight[:, feed_forward:]) for s in merged]
+        return gate, up, down
+
+    def _shards(self, name: str, *shapes: tuple[int, ...]) -> list[Shard]:
+        """The shards of a tensor whose whole shape is one of `shapes`."""
+        found = self._weights.get(name)
+        if found is None:
+            raise UnsupportedModel(
+                f"tensor {name} is missing in {self._source}",
+                remedy="hybrid inspect --tensors shows what is there; the file may be cut or "
+                "converted by a tool this program does not know",
+            )
+        shape = (sum(s.weight.shape[0] for s in found), *found[0].weight.shape[1:])
+        if shape not in shapes:
+            raise UnsupportedModel(
+                f"tensor {name} in {self._source} has the wrong shape",
+                f"it is {list(shape)}, the hyper-parameters ask for {list(shapes[0])}",
+                remedy="hybrid inspect shows the hyper-parameters; get the file again or convert "
+                "the model again",
+            )
+        return list(found)
+
+    def _whole(self, name: str, *shapes: tuple[int, ...]) -> Shard:
+        return self._shards(name, *shapes)[0]
+
+    def _home(self, name: str) -> Place:
+        """Where the activations are when this tensor is needed: its layer's home, or the last
+        one."""
+        prefix, _, rest = name.partition(".")
+        return self._homes[int(rest.split(".")[0])] if prefix == "blk" else self._homes[-1]
+
+    def _crossing(self, home: Place, shard: Shard) -> Crossing | None:
+        away = self._places[shard.device]
+        return None if away == home else Crossing(home, away, self._meter)
+
+    def _reached(self, op: Callable[..., Any], shard: Shard, home: Place) -> Any:
+        crossing = self._crossing(home, shard)
+        return op if crossing is None else CrossedOp(op, crossing)
+
+
+def _first(shard: Shard) -> int:
+    return shard.experts[0] if shard.experts else 0
+
+
+def _piece(shards: list[Shard], first: int, end: int) -> Shard:
+    """The experts first .. end-1, cut out of the shard that holds them."""
+    for shard in shards:
+        begin = _first(shard)
+        if begin <= first < begin + shard.weight.shape[0]:
+            weight = shard.weight[first - begin : end - begin]
+            return Shard((first, end - 1), shard.device, weight)
+    raise AssertionError("the plan covers every expert")

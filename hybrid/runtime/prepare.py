@@ -1,0 +1,143 @@
+"""From a path and options to a plan, without torch: everything `hybrid plan` prints and `load`
+obeys.
+
+open the file -> hyper-parameters -> inventory -> machine -> rules -> workload -> plan
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+
+from placement.planner import plan as make_plan
+from placement.probe import probe_machine
+
+from hybrid.errors import UsageError
+from hybrid.gguf.inventory import inventory
+from hybrid.gguf.reader import GgufFile
+from hybrid.models.config import ModelConfig
+from hybrid.runtime.options import CpuMoe, LoadOptions
+from placement.inventory import ModelInventory
+from placement.machine import CPU, Machine
+from placement.plan import PlacementPlan, check_plan, read_plan
+from placement.rules import Rule, cpu_moe_rule, n_cpu_moe_rules, parse_rules
+from placement.workload import Workload
+
+DEMO = "demo"
+DEMO_FILE = "tiny-tales-q4_k_m.gguf"
+DEFAULT_CONTEXT_TOKENS = (
+    8192  # a cache for 160 k tokens nobody asked for would push layers off the GPU
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """All that is known before a byte of weights is read.
+
+    notes   what the user should hear, one line each
+    """
+
+    file: GgufFile
+    config: ModelConfig
+    inventory: ModelInventory
+    machine: Machine
+    plan: PlacementPlan
+    notes: tuple[str, ...]
+
+
+def prepare(path: str | Path, options: LoadOptions) -> Prepared:
+    """Open the model and place it.
+
+    path   a GGUF file (any part of a split one), or "demo" for the packaged model
+    """
+    file = GgufFile.open(model_path(path))
+    config = ModelConfig.from_gguf(file, conventions=options.conventions)
+    stock = inventory(file, config.shape())
+    machine = chosen_devices(
+        probe_machine(simulate=options.simulate, visible=options.visible), options.devices
+    )
+    if options.plan is not None:
+        plan = options.plan if isinstance(options.plan, PlacementPlan) else read_plan(options.plan)
+        check_plan(plan, stock, machine)
+    else:
+        plan = make_plan(
+            stock,
+            machine,
+            all_rules(options, stock, machine),
+            workload(options, stock),
+            budgets=_budgets(options, stock, machine),
+            gpu_layers=options.gpu_layers,
+        )
+    return Prepared(file, config, stock, machine, plan, _notes(plan, stock))
+
+
+def model_path(path: str | Path) -> Path:
+    """The file behind -m: a path, or the packaged demo model."""
+    if str(path) == DEMO:
+        return Path(str(resources.files("hybrid"))) / "data" / DEMO_FILE
+    return Path(path)
+
+
+def chosen_devices(machine: Machine, names: tuple[str, ...] | None) -> Machine:
+    """The machine with only the GPUs that --device names; ("none",) leaves the CPU alone."""
+    if names is None:
+        return machine
+    wanted = {name.upper().replace(":", "") for name in names} - {"NONE"}
+    known = {device.name for device in machine.gpus}
+    if missing := sorted(wanted - known - {CPU}):
+        raise UsageError(
+            f"unknown device {missing[0]!r} in --device",
+            f"this machine has {', '.join(sorted(known)) or 'no GPU'}",
+            remedy=f"--device {','.join(sorted(known)) or 'none'}",
+        )
+    kept = tuple(d for d in machine.devices if not d.is_gpu or d.name in wanted)
+    return replace(machine, devices=kept)
+
+
+def all_rules(options: LoadOptions, stock: ModelInventory, machine: Machine) -> tuple[Rule, ...]:
+    """Rules in command-line order, the MoE switches among them."""
+    rules: list[Rule] = []
+    for rule in options.rules:
+        if isinstance(rule, CpuMoe) and rule.layers is None:
+            rules.append(cpu_moe_rule())
+        elif isinstance(rule, CpuMoe):
+            rules += n_cpu_moe_rules(rule.layers or 0, stock.shape.layers, bool(machine.gpus))
+        elif isinstance(rule, Rule):
+            rules.append(rule)
+        else:
+            rules += parse_rules([rule], machine.device_names, first_number=len(rules) + 1)
+    return tuple(rules)
+
+
+def workload(options: LoadOptions, stock: ModelInventory) -> Workload:
+    """Context, micro-batch and cache format; context 0 means the trained one."""
+    trained = stock.shape.trained_context_tokens
+    context = options.context
+    if context is None:
+        context = min(trained, DEFAULT_CONTEXT_TOKENS)
+    return Workload(
+        context_tokens=context or trained,
+        ubatch_tokens=options.ubatch,
+        cache_format=options.cache_format,
+        attention_work_bytes=options.attention_work_bytes,
+    )
+
+
+def _budgets(
+    options: LoadOptions, stock: ModelInventory, machine: Machine
+) -> Mapping[str, int] | None:
+    if not options.mmap:
+        return options.budgets
+    # Mapped weights are the page cache's business; only cache and scratch need RAM of their own.
+    return {CPU: machine.host.free_bytes + stock.nbytes, **(options.budgets or {})}
+
+
+def _notes(plan: PlacementPlan, stock: ModelInventory) -> tuple[str, ...]:
+    notes = list(plan.notes)
+    trained = stock.shape.trained_context_tokens
+    if plan.workload.context_tokens > trained:
+        notes.append(
+            f"context {plan.workload.context_tokens} is longer than the {trained} tokens this "
+            "model was trained for; answers may turn to nonsense past them"
+        )
+    return tuple(notes)

@@ -1,0 +1,98 @@
+"""Where time and bytes went: the meter that runs along, and the figures a step leaves behind."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import perf_counter
+
+
+@dataclass(frozen=True, slots=True)
+class StepStats:
+    """One forward pass.
+
+    tokens           tokens computed in it
+    start            position of the first of them
+    seconds          wall time of the pass, from ids to logits
+    device_seconds   wall time per device; they sum to `seconds`, less the host's own bookkeeping
+    crossing_bytes   activations that changed devices, both ways
+    """
+
+    tokens: int
+    start: int
+    seconds: float
+    device_seconds: dict[str, float]
+    crossing_bytes: int
+
+
+@dataclass(slots=True)
+class RunStats:
+    """Sums over an engine's life, and over the generation that ran last.
+
+    Rates are tokens per second of time inside forward passes.
+    """
+
+    load_s: float = 0.0
+    prompt_tokens: int = 0
+    prompt_s: float = 0.0
+    reused_tokens: int = 0
+    decode_tokens: int = 0
+    decode_s: float = 0.0
+    device_s: dict[str, float] = field(default_factory=dict)
+    crossing_bytes: int = 0
+    last_step: StepStats | None = None
+
+    @property
+    def prompt_tokens_per_s(self) -> float | None:
+        return self.prompt_tokens / self.prompt_s if self.prompt_s else None
+
+    @property
+    def decode_tokens_per_s(self) -> float | None:
+        return self.decode_tokens / self.decode_s if self.decode_s else None
+
+    def add(self, step: StepStats, *, prompt: bool) -> None:
+        if prompt:
+            self.prompt_tokens += step.tokens
+            self.prompt_s += step.seconds
+        else:
+            self.decode_tokens += step.tokens
+            self.decode_s += step.seconds
+        for device, seconds in step.device_seconds.items():
+            self.device_s[device] = self.device_s.get(device, 0.0) + seconds
+        self.crossing_bytes += step.crossing_bytes
+        self.last_step = step
+
+
+class Meter:
+    """Wall time by device, exclusive: while the CPU computes for CUDA0, CUDA0's clock stands.
+
+    Host clocks only. A real GPU's work is charged when it is waited for: at every crossing.
+    """
+
+    def __init__(self) -> None:
+        self.device_seconds: dict[str, float] = {}
+        self.crossing_bytes = 0
+        self._running: list[str] = []
+        self._since = 0.0
+
+    @contextmanager
+    def on(self, device: str) -> Iterator[None]:
+        """Charge the time inside to `device`."""
+        self._charge()
+        self._running.append(device)
+        try:
+            yield
+        finally:
+            self._charge()
+            self._running.pop()
+
+    def reset(self) -> None:
+        self.device_seconds = {}
+        self.crossing_bytes = 0
+
+    def _charge(self) -> None:
+        now = perf_counter()
+        if self._running:
+            device = self._running[-1]
+            spent = now - self._since
+            self.device_seconds[device] = self.device_seconds.get(device, 0.0) + spent
+        self._since = now
