@@ -1,0 +1,37 @@
+import pytest
+import torch
+
+from hybrid.runtime.cache import make_cache, padded_width, row_bytes
+
+WIDTH = 48  # not a multiple of 32 on purpose
+
+
+def cache(cache_format: str, context: int = 10):
+    memory = torch.full((context * row_bytes(WIDTH, cache_format),), 0xFF, dtype=torch.uint8)
+    return make_cache(memory, WIDTH, cache_format)
+
+
+@pytest.mark.parametrize(
+    ("cache_format", "error"), [("f32", 0.0), ("f16", 1e-3), ("bf16", 8e-3), ("q8_0", 1e-2)]
+)
+def test_rows_come_back_within_the_format(cache_format, error):
+    rows = torch.randn(7, WIDTH, generator=torch.Generator().manual_seed(1))
+    store = cache(cache_format)
+    store.write(0, rows[:3])
+    store.write(3, rows[3:])
+    back = store.read(7)
+    assert back.dtype == torch.float32
+    assert (back - rows).norm() / rows.norm() <= error
+
+
+def test_bytes_of_a_row_are_those_of_the_format():
+    assert [row_bytes(576, f) for f in ("f32", "f16", "bf16", "q8_0")] == [2304, 1152, 1152, 612]
+    assert padded_width(48) == 64
+    assert row_bytes(48, "q8_0") == 68
+
+
+def test_rewriting_a_position_replaces_it():
+    store = cache("f32")
+    store.write(0, torch.ones(2, WIDTH))
+    store.write(1, torch.full((1, WIDTH), 5.0))
+    assert store.read(2)[:, 0].tolist() == [1.0, 5.0]

@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+
+import hybrid
+from hybrid.errors import ContextError, UsageError
+
+PROMPT = "Once upon a time there was a"
+
+
+@pytest.fixture(scope="module")
+def engine():
+    return hybrid.load("demo", devices=("none",), context=64)
+
+
+def ids_of(tokens) -> list[int]:
+    return [token.id for token in tokens]
+
+
+def test_logits_have_one_row_per_token_and_pick_the_greedy_token(engine):
+    ids = engine.encode(PROMPT)
+    logits = engine.logits(ids)
+    assert logits.shape == (len(ids), 4096)
+    assert logits.dtype == np.float32
+    [first] = engine.generate(ids, max_tokens=1, temperature=0)
+    assert first.id == logits[-1].argmax()
+
+
+def test_a_known_prefix_is_not_computed_again_and_changes_nothing(engine):
+    engine.forget()
+    first = ids_of(engine.generate(PROMPT, max_tokens=8, temperature=0))
+    reused, computed = engine.stats.reused_tokens, engine.stats.prompt_tokens
+    longer = [*engine.encode(PROMPT), *first]
+    again = ids_of(engine.generate(longer, max_tokens=4, temperature=0))
+    assert engine.stats.reused_tokens - reused == len(longer) - 1
+    assert engine.stats.prompt_tokens - computed == 1
+    engine.forget()
+    assert ids_of(engine.generate(longer, max_tokens=4, temperature=0)) == again
+
+
+def test_a_prompt_that_leaves_the_cached_one_is_right_too(engine):
+    engine.forget()
+    expected = ids_of(engine.generate("The captain", max_tokens=6, temperature=0))
+    ids_of(engine.generate("The queen of the island", max_tokens=6, temperature=0))
+    assert ids_of(engine.generate("The captain", max_tokens=6, temperature=0)) == expected
+
+
+def test_text_of_the_tokens_is_the_decoded_sequence(engine):
+    tokens = list(engine.generate(PROMPT, max_tokens=12, temperature=0.9, seed=3))
+    assert "".join(token.text for token in tokens) == engine.tokenizer.decode(ids_of(tokens))
+
+
+def test_the_same_seed_gives_the_same_text(engine):
+    def run(seed: int) -> list[int]:
+        return ids_of(engine.generate(PROMPT, max_tokens=16, seed=seed))
+
+    assert run(5) == run(5)
+    assert run(5) != run(6)
+
+
+def test_generation_ends_with_a_reason(engine):
+    *_, last = engine.generate(PROMPT, max_tokens=3, temperature=0)
+    assert (last.finish, engine.finish_reason) == ("length", "length")
+    *_, last = engine.generate(PROMPT, temperature=0, ignore_stop=True)
+    assert (last.finish, engine.finish_reason) == ("context", "context")
+    assert list(engine.generate(PROMPT, max_tokens=0)) == []
+
+
+def test_a_stop_token_ends_the_text_and_is_not_part_of_it(engine, monkeypatch):
+    ids = ids_of(engine.generate(PROMPT, max_tokens=5, temperature=0))
+    monkeypatch.setattr(engine.tokenizer, "stop_ids", frozenset({ids[3]}))
+    first = ids.index(ids[3])
+    assert ids_of(engine.generate(PROMPT, max_tokens=5, temperature=0)) == ids[:first]
+    assert engine.finish_reason == "stop"
+    assert ids_of(engine.generate(PROMPT, max_tokens=5, temperature=0, ignore_stop=True)) == ids
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda e: e.generate([1] * 60, max_tokens=5), ContextError, "-c 65"),
+        (lambda e: e.logits([1] * 65), ContextError, "64 tokens of cache"),
+        (lambda e: e.generate([]), UsageError, "empty"),
+        (lambda e: e.generate([4096]), UsageError, "0 to 4095"),
+        (lambda e: e.generate([-1]), UsageError, "-1"),
+        (lambda e: e.generate("x", max_tokens=-2), UsageError, "-2"),
+    ],
+)
+def test_impossible_requests_fail_before_any_work(engine, call, error, words):
+    engine.forget()
+    computed = engine.stats.prompt_tokens
+    with pytest.raises(error) as raised:
+        call(engine)
+    assert words in str(raised.value)
+    assert engine.stats.prompt_tokens == computed
+
+
+def test_the_context_can_be_filled_to_the_last_row(engine):
+    assert len(ids_of(engine.generate([5] * 60, max_tokens=4, ignore_stop=True))) == 4

@@ -1,0 +1,113 @@
+"""Wherever the plan puts things, the tokens are the same: the demo model under many placements."""
+
+import json
+
+import numpy as np
+import pytest
+
+import hybrid
+from hybrid.runtime.options import CpuMoe
+from placement.errors import DoesNotFit
+from placement.plan import to_json
+
+MIB = 1 << 20
+PROMPT = "It was a dark and stormy night, and the old man said to his daughter"
+TWO_GPUS = {"CUDA0": 64 * MIB, "CUDA1": 48 * MIB}
+
+PLACEMENTS = {
+    "all on the CPU": {"devices": ("none",)},
+    "all on one GPU": {"simulate": {"CUDA0": 64 * MIB}, "rules": [".*=CUDA0"]},
+    "experts in RAM": {"simulate": {"CUDA0": 64 * MIB}, "rules": ["exps=CPU"]},
+    "layers over two GPUs": {"simulate": TWO_GPUS, "rules": ["exps=GPU"]},
+    "two GPUs and the CPU": {"simulate": TWO_GPUS, "rules": ["exps=CPU"]},
+    "an expert range on a GPU": {"simulate": TWO_GPUS, "rules": ["exps#0-6=CUDA1", "exps=CPU"]},
+    "ranges that differ by matrix": {
+        "simulate": TWO_GPUS,
+        "rules": ["gate_exps#0-6=CUDA1,down_exps#3-11=CUDA0", "exps=CPU"],
+    },
+    "gate and up apart": {"simulate": TWO_GPUS, "rules": ["gate_exps=CUDA1", "up_exps=CUDA0"]},
+    "every second op away": {
+        "simulate": TWO_GPUS,
+        "rules": ["attn_(q_b|k_b|output|norm)=CUDA1", "ffn_gate_inp=CPU", "shexp=CUDA1", "exp_probs=CUDA1"],
+    },
+    "head and embedding away": {
+        "simulate": TWO_GPUS,
+        "rules": ["^token_embd=CUDA1", "^output_norm=CPU", "^output=CUDA0"],
+    },
+    "experts of the first two blocks in RAM": {"simulate": TWO_GPUS, "rules": [CpuMoe(layers=2)]},
+    "two layers offloaded": {"simulate": {"CUDA0": 64 * MIB}, "gpu_layers": 2},
+    "memory-mapped": {"devices": ("none",), "mmap": True},
+    "micro-batches of one": {"devices": ("none",), "ubatch": 1},
+    "micro-batches of seven": {"devices": ("none",), "ubatch": 7},
+}
+
+
+def load(**options):
+    return hybrid.load("demo", context=256, **options)
+
+
+def greedy(engine, count: int = 24) -> list[int]:
+    return [token.id for token in engine.generate(PROMPT, max_tokens=count, temperature=0)]
+
+
+@pytest.fixture(scope="module")
+def expected() -> list[int]:
+    ids = greedy(load(devices=("none",), ubatch=512))
+    assert len(ids) == 24
+    return ids
+
+
+@pytest.mark.parametrize("options", PLACEMENTS.values(), ids=PLACEMENTS.keys())
+def test_greedy_tokens_do_not_depend_on_the_placement(options, expected):
+    engine = load(**options)
+    assert greedy(engine) == expected
+    for name, memory in engine.memories.items():
+        use = next(use for use in engine.plan.devices if use.name == name)
+        mapped = options.get("mmap") and name == "CPU"
+        assert memory.used.get("weights", 0) == (0 if mapped else use.weights_bytes)
+        assert memory.used.get("cache", 0) == use.cache_bytes
+
+
+def test_time_and_bytes_are_charged_to_the_devices_of_the_plan():
+    engine = load(simulate=TWO_GPUS, rules=["exps=CPU"])
+    *_, last = engine.generate(PROMPT, max_tokens=3, temperature=0)
+    assert set(last.stats.device_seconds) == {"CPU", "CUDA0", "CUDA1"}
+    assert sum(last.stats.device_seconds.values()) <= last.stats.seconds
+    assert sum(last.stats.device_seconds.values()) > 0.8 * last.stats.seconds
+    assert last.stats.crossing_bytes > 0
+    assert load(devices=("none",)).stats.crossing_bytes == 0
+
+
+def test_a_saved_plan_gives_the_same_run(tmp_path, expected):
+    options = PLACEMENTS["an expert range on a GPU"]
+    first = load(**options)
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(to_json(first.plan)))
+    second = hybrid.load("demo", simulate=TWO_GPUS, plan=path)
+    assert second.plan == first.plan
+    assert greedy(second) == expected
+
+
+def test_a_cache_filled_in_two_chunks_equals_one():
+    engine = load(devices=("none",), cache_format="f32")
+    ids = engine.encode(PROMPT)
+    whole = engine.logits(ids)
+    first = engine.logits(ids[:5])
+    second = engine.extend(ids[5:])
+    np.testing.assert_allclose(np.concatenate([first, second]), whole, atol=1e-4)
+
+
+@pytest.mark.parametrize("cache_format", ["f32", "bf16", "q8_0"])
+def test_cache_formats_change_logits_by_no_more_than_their_rounding(cache_format):
+    allowed = {"f32": 1e-4, "bf16": 0.05, "q8_0": 0.05}[cache_format]
+    exact = load(devices=("none",), cache_format="f32")
+    ids = exact.encode(PROMPT)
+    other = load(devices=("none",), cache_format=cache_format)
+    assert np.abs(other.logits(ids) - exact.logits(ids)).mean() < allowed
+
+
+def test_a_gpu_too_small_for_its_rules_is_found_before_loading():
+    with pytest.raises(DoesNotFit) as error:
+        load(simulate={"CUDA0": 4 * MIB}, rules=[".*=CUDA0"])
+    assert "CUDA0" in str(error.value)
+    assert "try" in str(error.value)

@@ -1,0 +1,59 @@
+import pytest
+import torch
+
+from hybrid.errors import UsageError
+from hybrid.runtime.sampling import Sampler, SamplingOptions
+
+LOGITS = torch.log(torch.tensor([0.05, 0.5, 0.15, 0.3]))
+OPEN = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
+
+
+def drawn(draws: int = 4000, **fields) -> torch.Tensor:
+    """Share of each id over many draws."""
+    sampler = Sampler(SamplingOptions(**{**OPEN, "seed": 1, **fields}))
+    ids = torch.tensor([sampler.sample(LOGITS) for _ in range(draws)])
+    return torch.bincount(ids, minlength=4) / draws
+
+
+def test_temperature_zero_is_greedy():
+    assert Sampler(SamplingOptions(temperature=0)).sample(LOGITS) == 1
+
+
+def test_without_cuts_the_draws_follow_the_probabilities():
+    assert torch.allclose(drawn(), LOGITS.exp(), atol=0.03)
+
+
+def test_top_k_keeps_the_best_two_in_proportion():
+    assert torch.allclose(drawn(top_k=2), torch.tensor([0, 0.625, 0, 0.375]), atol=0.03)
+
+
+def test_top_p_keeps_the_smallest_set_that_reaches_it():
+    assert (drawn(top_p=0.7) > 0).tolist() == [False, True, False, True]
+    assert (drawn(top_p=0.85) > 0).tolist() == [False, True, True, True]
+
+
+def test_min_p_drops_what_is_far_below_the_best():
+    assert (drawn(min_p=0.2) > 0).tolist() == [False, True, True, True]
+
+
+def test_a_lower_temperature_sharpens():
+    assert drawn(temperature=0.5)[1] > drawn()[1] + 0.1
+
+
+def test_the_seed_repeats_a_run_and_no_seed_tells_its_own():
+    def ids(seed: int | None) -> tuple[int, list[int]]:
+        sampler = Sampler(SamplingOptions(**OPEN, seed=seed))
+        return sampler.seed, [sampler.sample(LOGITS) for _ in range(50)]
+
+    seed, first = ids(None)
+    assert ids(seed)[1] == first
+    assert ids(7)[1] == ids(7)[1] != ids(8)[1]
+
+
+@pytest.mark.parametrize(
+    "field", [{"temperature": -1}, {"top_k": -1}, {"top_p": 0}, {"top_p": 1.5}, {"min_p": 2}]
+)
+def test_values_out_of_range_are_refused_with_the_ranges(field):
+    with pytest.raises(UsageError) as error:
+        SamplingOptions(**field)
+    assert "top-p <= 1" in str(error.value)
