@@ -8,7 +8,7 @@ from hybrid.gguf.source import Source
 
 # A header with 163 840 tokens and their merges is 11 MiB. The limit keeps a damaged count in a file
 # of 400 GB from turning weights into a list.
-HEADER_LIMIT_BYTES = 128 << 20
+HEADER_LIMIT_BYTES = 64 << 20
 _FETCH_BYTES = 1 << 20
 
 _U32 = struct.Struct("<I")

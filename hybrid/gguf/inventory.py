@@ -14,7 +14,7 @@ _OUTSIDE = {
 }
 # First match wins: attn_norm is a norm before it is attention, ffn_gate_exps routed before dense.
 _INSIDE = tuple(
-    (re.compile(rf"{stem}\.(weight|bias)"), role)
+    (re.compile(rf"({stem})\.(weight|bias)"), role)
     for stem, role in (
         ("[a-z0-9_]+_norm", Role.NORM),
         ("attn_[a-z0-9_]+", Role.ATTENTION),
