@@ -66,7 +66,7 @@ def iq4_nl(blocks: Tensor) -> Tensor:
 
 
 def mxfp4(blocks: Tensor) -> Tensor:
-    """Scale 2^(e - 128), half of e8m0's for the doubled numbers; e < 2 makes a subnormal float, formed from bits."""
+    """Scale 2^(e - 128), half of e8m0's for the doubled numbers; subnormal for e < 2."""
     exponent = blocks[:, :1].int()
     scale = torch.where(exponent < 2, 0x00200000 << exponent, exponent - 1 << 23)
     return scale.view(torch.float32) * lookup(E2M1_DOUBLED, nibbles(blocks[:, 1:]))
