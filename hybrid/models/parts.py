@@ -1,7 +1,9 @@
-"""What a model is built from. The loader hands these in; nothing here or in a model says where anything runs.
+"""What a model is built from. The loader hands these in; nothing here or in a model says where
+anything runs.
 
-A model file asks `Parts` for its operations by tensor name and wires them up. Whether a linear runs on a GPU, on the CPU, or
-across a crossing is the loader's business (`hybrid.runtime.loader`), decided by the placement plan.
+A model file asks `Parts` for its operations by tensor name and wires them up. Whether a linear
+runs on a GPU, on the CPU, or across a crossing is the loader's business (`hybrid.runtime.loader`),
+decided by the placement plan.
 
 Shapes: T tokens, D embedding length, H heads, E experts, K experts used.
 """
@@ -55,7 +57,8 @@ class HeadLinear(Protocol):
     def __call__(self, x: Tensor, heads: slice, *, transposed: bool = False) -> Tensor:
         """y[t, h] = W[h] x[t, h], or W[h]ᵀ x[t, h].
 
-        x         [T, h, columns] float32, or [T, h, rows] when transposed; h = 1 gives every head the same input
+        x         [T, h, columns] float32, or [T, h, rows] when transposed; h = 1 gives every head
+                  the same input
         heads     which heads
         returns   [T, len(heads), rows], or [T, len(heads), columns] when transposed
         """
@@ -83,7 +86,9 @@ class Experts(Protocol):
 
 
 class LayerCache(Protocol):
-    """Rows of one layer's cache: latent (normalised) then rotated key, [latent_length + rope_length] values each."""
+    """Rows of one layer's cache: latent (normalised) then rotated key, [latent_length +
+    rope_length] values each.
+    """
 
     def write(self, start: int, rows: Tensor) -> None:
         """Store rows [T, width] float32 at positions start ... start+T-1."""
@@ -103,8 +108,8 @@ class Block(Protocol):
 
 
 class Parts(Protocol):
-    """Operations of one model file by tensor name. Every method raises UnsupportedModel when the tensor is missing or
-    its shape differs from the shape asked for."""
+    """Operations of one model file by tensor name. Every method raises UnsupportedModel when the
+    tensor is missing or its shape differs from the shape asked for."""
 
     def has(self, name: str) -> bool: ...
 
@@ -117,8 +122,8 @@ class Parts(Protocol):
     def head_linear(
         self, name: str, shape: tuple[int, int, int], rows: slice | None = None
     ) -> HeadLinear:
-        """shape [H, rows, columns] of the whole tensor (a 2-D tensor [H*rows, columns] is viewed so);
-        `rows` cuts every head's matrix, as the key and value halves of attn_kv_b."""
+        """shape [H, rows, columns] of the whole tensor (a 2-D tensor [H*rows, columns] is viewed
+        so); `rows` cuts every head's matrix, as the key and value halves of attn_kv_b."""
         ...
 
     def router(self, gate: str, bias: str | None, width: int, rules: RouterRules) -> Router: ...
@@ -128,5 +133,7 @@ class Parts(Protocol):
         ...
 
     def place(self, layer: int, block: Block) -> Block:
-        """The block as the model should call it: activations are brought to the layer's home first when needed."""
+        """The block as the model should call it: activations are brought to the layer's home first
+        when needed.
+        """
         ...
