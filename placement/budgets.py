@@ -1,4 +1,4 @@
-"""Byte budgets: what each device may hold at most, from --vram, --simulate and the machine's free bytes."""
+"""Byte budgets: what each device may hold, from --vram, --simulate and the machine's free bytes."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ GPU_MARGIN_BYTES = 512 << 20
 
 
 def parse_budgets(text: str) -> dict[str, int]:
-    """--vram "CUDA0=22GiB,CUDA1=-1GiB" -> bytes per device; a negative number means that much less than is free.
+    """--vram "CUDA0=22GiB,CUDA1=-1GiB" -> bytes per device; negative: that much less than free.
 
     Raises PlacementError naming the entry.
     """
@@ -19,7 +19,7 @@ def parse_budgets(text: str) -> dict[str, int]:
 
 
 def parse_simulate(text: str) -> dict[str, int]:
-    """--simulate "CUDA0=64MiB,CUDA1=48MiB" -> bytes per simulated GPU, CUDA0, CUDA1, ... without gaps.
+    """--simulate "CUDA0=64MiB,CUDA1=48MiB" -> bytes per simulated GPU, without gaps.
 
     Raises PlacementError naming the entry.
     """
@@ -43,8 +43,10 @@ def parse_simulate(text: str) -> dict[str, int]:
 def device_budgets(machine: Machine, asked: Mapping[str, int] | None) -> dict[str, int]:
     """Bytes that each device of the machine may hold.
 
-    asked     bytes per device name; negative: free bytes minus that; devices left out: free bytes minus a margin
-    Raises PlacementError for a device that is not there, more bytes than it has, or less than nothing.
+    asked     bytes per device name; negative: free bytes minus that; devices left out: free bytes
+              minus a margin
+    Raises PlacementError for a device that is not there, more bytes than it has, or less than
+    nothing.
     """
     wanted = {canonical_name(name): nbytes for name, nbytes in (asked or {}).items()}
     for name in wanted:

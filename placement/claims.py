@@ -1,7 +1,7 @@
 """Which rule takes which experts of which tensor: first match wins, expert by expert.
 
-A rule with a range takes only those experts; the rest falls to later rules, at last to the planner (rule None). Tensors
-that are not loaded are never taken.
+A rule with a range takes only those experts; the rest falls to later rules, at last to the planner
+(rule None). Tensors that are not loaded are never taken.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from placement.rules import Rule
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Experts first..last of one tensor, taken by one rule. A tensor without experts is its own expert 0."""
+    """Experts first..last of one tensor for one rule. A tensor without experts is its expert 0."""
 
     first: int
     last: int
@@ -23,7 +23,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class RuleEffect:
-    """What one rule did: tensors its pattern matched, tensors and bytes it got after earlier rules."""
+    """What one rule did: tensors it matched, tensors and bytes left for it by earlier rules."""
 
     matched_tensors: int
     taken_tensors: int
@@ -91,7 +91,7 @@ def _check_range(tensor: TensorInfo, rule: Rule, index: int) -> None:
     if tensor.experts == 0:
         raise RuleError(
             f"{subject} of {tensor.name}, which has none",
-            remedy="let the pattern match expert tensors only, as in 'blk\\.3\\..*_exps#0-63=CUDA0'",
+            remedy="match expert tensors only, as in 'blk\\.3\\..*_exps#0-63=CUDA0'",
         )
     if rule.experts[1] >= tensor.experts:
         raise RuleError(

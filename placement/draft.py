@@ -1,6 +1,8 @@
-"""One attempt at a plan, not yet held against the budgets: request -> homes of layers -> assignments -> bytes per device.
+"""One attempt at a plan, not yet held against the budgets.
 
-`planner.plan()` checks a draft; `shortfall.py` makes more of them to find the smallest change that fits.
+    request -> claims of rules -> homes of layers -> assignments -> bytes per device
+
+`planner.plan()` checks a draft; `shortfall.py` makes more to find the smallest change that fits.
 """
 
 from placement.claims import Claim, claimed_bytes, claims_of
@@ -23,7 +25,10 @@ ROLE_NOUNS = {
 
 
 def draft(request: Request) -> PlacementPlan:
-    """The plan that this request leads to, whether it fits or not. Raises RuleError for a rule that cannot be obeyed."""
+    """The plan that this request leads to, whether it fits or not.
+
+    Raises RuleError for a rule that cannot be obeyed.
+    """
     inventory = request.inventory
     claims = {
         tensor.name: claims_of(tensor, request.rules)
@@ -115,7 +120,7 @@ def _hosted(here: list[TensorInfo], layers: int, tied: bool) -> Hosted:
     is_head = Role.HEAD in roles or (tied and Role.EMBEDDING in roles)
     decoded = [t for t in here if t.role is not Role.EMBEDDING or tied]
     return Hosted(
-        # a block's tensor away from home is computed where it is, at worst with the whole block's scratch
+        # a tensor away from its block's home is computed where it is, with the block's scratch
         layers=max(layers, int(any(role in roles for role in LAYER_WORK))),
         routed_experts=Role.ROUTED_EXPERT in roles,
         head=is_head,

@@ -1,11 +1,11 @@
-"""Where each block and the head live: contiguous runs of blocks over the GPUs, proportional to their room, the rest on the CPU.
+"""Where each block and the head live: contiguous runs over the GPUs, proportional to their room.
 
     room of a GPU = budget - compute - bytes that rules put there
     CPU: blk.0 .. s-1 | CUDA0: blk.s .. a | CUDA1: blk.a+1 .. last, head
 
-The first blocks stay on the CPU, as with llama.cpp's -ngl, so that one hidden state crosses once. The split is the one
-with the lowest share of room used on the fullest GPU. A block all of whose attention tensors are moved by rules lives
-where they went.
+The first blocks stay on the CPU, as with llama.cpp's -ngl, so that one hidden state crosses once.
+The split is the one with the lowest share of room used on the fullest GPU. A block all of whose
+attention tensors are moved by rules lives where they went.
 """
 
 from collections import Counter
@@ -66,7 +66,7 @@ def choose_homes(request: Request, claims: Claims) -> Homes:
     if wanted is not None and wanted < 0:
         raise PlacementError(
             f"-ngl {wanted} is negative",
-            remedy=f"-ngl takes 0 to {count + 1} ({count} blocks and the head); leave it out for as many as fit",
+            remedy=f"-ngl takes 0 to {count + 1} ({count} blocks and the head); without it all that fit",
         )
     demand = _demand(request, claims)
     gpus = [gpu.name for gpu in request.machine.gpus]
@@ -131,7 +131,7 @@ def _demand(request: Request, claims: Claims) -> Demand:
 
 
 def _compute(request: Request, claims: Claims, with_head: bool) -> int:
-    """Scratch of a GPU that holds blocks, assumed the same for all GPUs; never below what the finished plan needs."""
+    """Scratch of any GPU that holds blocks; never below what the finished plan needs."""
     tied = request.inventory.has_tied_head
     widest, experts, head = 0, False, with_head
     for tensor in request.inventory.tensors:
@@ -150,7 +150,7 @@ def _compute(request: Request, claims: Claims, with_head: bool) -> int:
 
 
 def _moved_layers(request: Request, claims: Claims) -> dict[int, str]:
-    """Blocks none of whose attention tensors is left to the planner, with the device that got most of the bytes."""
+    """Blocks whose attention rules took wholly, with the device that got most of its bytes."""
     bytes_on: dict[int, Counter[str]] = {}
     for tensor in request.inventory.tensors:
         if tensor.role is not Role.ATTENTION or tensor.layer is None:
@@ -169,7 +169,8 @@ def _moved_layers(request: Request, claims: Claims) -> dict[int, str]:
 def _most_that_fits(demand: Demand) -> tuple[int, bool]:
     """(first block on a GPU, whether the head is too): as many blocks as fit, then the head.
 
-    A block that a rule binds to its GPU is never left out; the check of the budgets reports it when it is too much.
+    A block that a rule binds to its GPU is never left out; the check of the budgets reports it when
+    it is too much.
     """
     count = len(demand.layers)
     latest = min(demand.bound_gpu, default=count)
@@ -184,7 +185,7 @@ def _most_that_fits(demand: Demand) -> tuple[int, bool]:
 
 
 def _items(demand: Demand, start: int, with_head: bool) -> dict[int, int]:
-    """Bytes of each block to be spread, the head's added to the last; the head alone counts as one block past the last."""
+    """Bytes of each block to be spread, the head's in the last; alone it is one past the last."""
     count = len(demand.layers)
     items = {i: demand.layers[i] for i in range(start, count) if i not in demand.moved}
     if with_head:
@@ -194,7 +195,7 @@ def _items(demand: Demand, start: int, with_head: bool) -> dict[int, int]:
 
 
 def _spread(demand: Demand, start: int, with_head: bool) -> dict[int, int]:
-    """GPU index per block. The head joins the last block afterwards, or before where it needs the room made for it."""
+    """GPU index per block. The head joins the last block, which makes room only if it must."""
     glued = _items(demand, start, with_head)
     blocks = _items(demand, start, with_head=False)
     chosen = _balanced(list(blocks.values()), demand.rooms)
@@ -213,7 +214,8 @@ def _head_home(demand: Demand, homes: Mapping[int, str], with_head: bool) -> str
 def _balanced(costs: Sequence[int], rooms: Sequence[int]) -> list[int]:
     """GPU index per item: the contiguous split with the lowest share of room on the fullest GPU.
 
-    When no share up to 64 times the room is enough, everything is put on the last GPU, for the budget check to report.
+    When no share up to 64 times the room is enough, everything is put on the last GPU, for the
+    budget check to report.
     """
     low, high = 0, FULL
     while _filled(costs, rooms, high) is None:
@@ -230,7 +232,7 @@ def _balanced(costs: Sequence[int], rooms: Sequence[int]) -> list[int]:
 
 
 def _filled(costs: Sequence[int], rooms: Sequence[int], share: int = FULL) -> list[int] | None:
-    """GPU index per item when each GPU in turn is filled up to share/1024 of its room; None when items are left over."""
+    """GPU index per item, each GPU filled in turn to share/1024 of its room; None if any is left."""
     chosen: list[int] = []
     gpu, used = 0, 0
     for cost in costs:

@@ -1,6 +1,7 @@
 """What there is to place on: devices with their memory, the links between them, NUMA nodes.
 
-A `Machine` is plain data: `probe.py` fills one from this computer, a test or `--simulate` writes one by hand.
+A `Machine` is plain data: `probe.py` fills one from this computer, a test or `--simulate` writes
+one by hand.
 """
 
 import difflib
@@ -16,7 +17,9 @@ _CUDA_NAME = re.compile(r"CUDA:?([0-9]{1,4})", re.ASCII)
 
 
 def canonical_name(text: str) -> str:
-    """A device name as `Device.name` spells it: "cuda:0" -> "CUDA0", "cpu" -> "CPU"; other texts in capitals."""
+    """A device name as `Device.name` spells it: "cuda:0" -> "CUDA0", "cpu" -> "CPU"; other texts in
+    capitals.
+    """
     name = text.strip().upper()
     found = _CUDA_NAME.fullmatch(name)
     return f"CUDA{int(found[1])}" if found else name

@@ -1,10 +1,11 @@
-"""inventory + machine + rules + workload -> a plan that fits, or one error with the smallest change.
+"""inventory + machine + rules + workload -> a plan that fits, or one error with the smallest
+change.
 
     plan()  = budgets -> draft (rules obeyed, blocks spread, bytes counted) -> fits? -> notes
     draft   draft.py: claims.py says which rule takes what, homes.py where each block lives
 
-Rules are constraints: they are obeyed to the letter even when the plan then does not fit. What they leave open follows
-the roles: blocks and head on the GPUs, routed experts and embedding in RAM.
+Rules are constraints: they are obeyed to the letter even when the plan then does not fit. What they
+leave open follows the roles: blocks and head on the GPUs, routed experts and embedding in RAM.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,8 @@
 """User rules: "PATTERN=DEVICE" texts, first match wins, regex search semantics, expert ranges.
 
-The grammar is a strict superset of llama.cpp's -ot: what is legal there means the same here. Added, where llama.cpp has
-an error: a comma inside the pattern ("{1,3}"), "=" inside the pattern ("(?=...)"), ranges of experts
-("exps#0-63=CUDA0"), and the device GPU.
+The grammar is a strict superset of llama.cpp's -ot: what is legal there means the same here. Added,
+where llama.cpp has an error: a comma inside the pattern ("{1,3}"), "=" inside the pattern
+("(?=...)"), ranges of experts ("exps#0-63=CUDA0"), and the device GPU.
 
     texts  -- split on commas -->  "PATTERN#RANGE=DEVICE"  -- split at the last "=" -->  Rule
 """
@@ -91,7 +91,8 @@ def cpu_moe_rule() -> Rule:
 
 
 def n_cpu_moe_rules(n: int, layers: int, has_gpu: bool) -> tuple[Rule, ...]:
-    """--n-cpu-moe n: routed experts of the first n blocks (dense ones counted) on the CPU, of the others on their layer's GPU.
+    """--n-cpu-moe n: routed experts of the first n blocks (dense ones counted) on the CPU, of the
+    others on their layer's GPU.
 
     Raises RuleError for a negative n. Source of the meaning: llama.cpp, common/arg.cpp.
     """
@@ -128,7 +129,7 @@ def check_pattern(pattern: str, subject: str) -> None:
         raise RuleError(
             f"{subject} is not a regular expression: {error.msg}{where}",
             *(_pointer(pattern, error.pos)),
-            remedy=r"put a backslash before a bracket, star or plus that is meant literally: \( \* \+",
+            remedy=r"put a backslash before a bracket or star that is meant literally: \( \* \+",
         ) from None
     except (OverflowError, RecursionError) as error:
         raise RuleError(
@@ -138,7 +139,9 @@ def check_pattern(pattern: str, subject: str) -> None:
 
 
 def _split(text: str, device_names: Sequence[str]) -> Iterator[str]:
-    """Rule texts of one flag value. A piece without "=", or one that stops inside a bracket, goes on in the next."""
+    """Rule texts of one flag value. A piece without "=", or one that stops inside a bracket, goes
+    on in the next.
+    """
     pending = ""
     for piece in text.split(","):
         if not pending and not piece.strip():
@@ -203,7 +206,7 @@ def _expert_range(text: str, subject: str) -> tuple[int, int]:
     if found is None:
         raise RuleError(
             f"{subject}: {_short(text)!r} is not a range of experts",
-            remedy="write FIRST-LAST, both counted from 0 and included: 'exps#0-63=CUDA0', or one: 'exps#5=CUDA0'",
+            remedy="count from 0, both ends included: 'exps#0-63=CUDA0', or 'exps#5=CUDA0'",
         )
     first, last = int(found[1]), int(found[2] or found[1])
     if last < first:
@@ -228,12 +231,16 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 @lru_cache(maxsize=1024)
 def _may_explode(pattern: str) -> bool:
-    """A repeated group, or many repetitions: the only ways to exponential or high polynomial time on short names."""
+    """A repeated group, or many repetitions: the only ways to exponential or high polynomial time
+    on short names.
+    """
     return bool(re.search(r"\)[*+{]", pattern)) or len(re.findall(r"[*+}]", pattern)) > 4
 
 
 def _found(rule: Rule, name: str) -> bool:
-    """Search; a pattern that may explode is tried on growing prefixes first, so that it is caught while still quick."""
+    """Search; a pattern that may explode is tried on growing prefixes first, so that it is caught
+    while still quick.
+    """
     regex = _compiled(rule.pattern)
     if _may_explode(rule.pattern):
         for end in range(6, len(name), 2):
@@ -241,7 +248,7 @@ def _found(rule: Rule, name: str) -> bool:
             regex.search(name[:end])
             if time.perf_counter() - start_s > SLOW_SEARCH_S:
                 raise RuleError(
-                    f"the rule {_short(rule.source)!r} takes exponential time to search in {name!r}",
+                    f"the rule {_short(rule.source)!r} takes too long to search in {name!r}",
                     remedy="take out the repetition of a repeated group, as in (a+)+",
                 )
     return regex.search(name) is not None

@@ -1,4 +1,5 @@
-"""A draft that does not fit -> DoesNotFit whose remedies were tried: each was drafted again and fits.
+"""A draft that does not fit -> DoesNotFit whose remedies were tried: each was drafted again and
+fits.
 
 One change at a time, the smallest of its kind: context, micro-batch, cache format, -ngl,
 --n-cpu-moe, a rule dropped, a budget raised, experts moved to a device with room. Where no single
@@ -101,11 +102,14 @@ def _with_n_cpu_moe(request: Request, n: int) -> Request:
 def _without_a_rule(request: Request, attempt: PlacementPlan) -> Iterator[str]:
     over = {use.name for use in overfull(attempt)}
     for index, rule in enumerate(request.rules):
+        if rule.source.startswith("--n-cpu-moe"):
+            continue  # another number is the better advice
         there = [p for p in attempt.assignments if p.rule == index and p.device in over]
         rules = request.rules[:index] + request.rules[index + 1 :]
         if there and _fits(replace(request, rules=rules)):
             nbytes = format_bytes(sum(part.nbytes for part in there))
-            yield f"drop rule {index + 1} ({rule.source}), which puts {nbytes} on {there[0].device}"
+            devices = " and ".join(sorted({part.device for part in there}))
+            yield f"drop rule {index + 1} ({rule.source}), which puts {nbytes} on {devices}"
 
 
 def _larger_budget(request: Request, attempt: PlacementPlan) -> Iterator[str]:
@@ -123,7 +127,9 @@ def _larger_budget(request: Request, attempt: PlacementPlan) -> Iterator[str]:
 
 
 def _experts_to_gpu(request: Request, attempt: PlacementPlan) -> Iterator[str]:
-    """For a host that is too small: whole layers' experts, the last first, to the GPU with most room."""
+    """For a host that is too small: whole layers' experts, the last first, to the GPU with most
+    room.
+    """
     gpus = [use for use in attempt.devices if use.name != CPU]
     if not gpus or {use.name for use in overfull(attempt)} != {CPU}:
         return
@@ -189,7 +195,9 @@ def _largest_ubatch(request: Request) -> int:
 
 
 def _first_fit(steps: int, changed: Callable[[int], Request]) -> int:
-    """The smallest step 1..steps whose changed request fits, taking more steps to need less; 0 if none."""
+    """The smallest step 1..steps whose changed request fits, taking more steps to need less; 0 if
+    none.
+    """
     if steps < 1 or not _fits(changed(steps)):
         return 0
     low, high = 0, steps

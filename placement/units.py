@@ -1,6 +1,7 @@
 """Bytes as people write and read them: "23.6 GiB", "22G", "64MiB" <-> int.
 
-K, M, G, T, P and KiB ... PiB are powers of 1024, as the flags of llama.cpp mean them; KB ... PB are powers of 1000.
+K, M, G, T, P and KiB ... PiB are powers of 1024, as the flags of llama.cpp mean them; KB ... PB are
+powers of 1000.
 """
 
 import re

@@ -1,7 +1,9 @@
-"""What a run asks for beside weights: context, micro-batch, cache format; and the bytes that follow.
+"""What a run asks for beside weights: context, micro-batch, cache format; and the bytes that
+follow.
 
-Formulas give bytes of the reference kernels (float32 arithmetic); other kernels will bring their own terms. Each is an upper
-bound: buffers that may live at the same time are added, those that follow each other are the larger one.
+Formulas give bytes of the reference kernels (float32 arithmetic); other kernels will bring their
+own terms. Each is an upper bound: buffers that may live at the same time are added, those that
+follow each other are the larger one.
 """
 
 from dataclasses import dataclass
@@ -38,7 +40,8 @@ class Hosted:
     routed_experts   whether experts of any layer run here
     head             whether the output head runs here
     embedding        whether token rows are looked up here
-    matrix_values    values of the largest weight matrix that is decoded here at once (one expert counts as one matrix)
+    matrix_values    values of the largest weight matrix that is decoded here at once (one expert
+                     counts as one matrix)
     """
 
     layers: int = 0
@@ -49,7 +52,7 @@ class Hosted:
 
 
 def check_workload(workload: Workload) -> None:
-    """Raises PlacementError for counts that are not positive or a cache format that is not known."""
+    """Raises PlacementError for counts that are not positive and unknown cache formats."""
     counts = {
         "context (-c)": (workload.context_tokens, MAX_TOKENS),
         "micro-batch (-ub)": (workload.ubatch_tokens, MAX_TOKENS),
@@ -69,14 +72,16 @@ def check_workload(workload: Workload) -> None:
 
 
 def cache_bytes(shape: ModelShape, workload: Workload, layers: int) -> int:
-    """layers · context · row bytes; a row is cache_row_length values, padded to whole blocks of 32."""
+    """layers · context · row bytes; a row is cache_row_length values in whole blocks of 32."""
     blocks = -(-shape.cache_row_length // 32)
     row_bytes = blocks * CACHE_BYTES_PER_32_VALUES[workload.cache_format]
     return layers * workload.context_tokens * row_bytes
 
 
 def compute_bytes(shape: ModelShape, workload: Workload, hosted: Hosted) -> int:
-    """Scratch of one device: what stands through a block, plus the widest step inside it, plus one decoded matrix."""
+    """Scratch of one device: what stands through a block, plus the widest step inside it, plus one
+    decoded matrix.
+    """
     if hosted == Hosted():
         return 0
     tokens = workload.ubatch_tokens
@@ -113,11 +118,15 @@ def _attention_work_values(shape: ModelShape, workload: Workload) -> int:
 
 
 def _dense_values(shape: ModelShape, tokens: int) -> int:
-    """Gate, up and their product of the dense or the shared feed-forward; logits, scores and biased scores of the router."""
+    """Gate, up and their product of the dense or the shared feed-forward; logits, scores and biased
+    scores of the router.
+    """
     widest = max(shape.feed_forward_length, shape.shared_feed_forward_length)
     return 3 * tokens * widest + 3 * tokens * shape.expert_count
 
 
 def _expert_values(shape: ModelShape, tokens: int) -> int:
-    """One expert at a time, at worst with all tokens: gathered input, gate, up, product, output; and the running sum."""
+    """One expert at a time, at worst with all tokens: gathered input, gate, up, product, output;
+    and the running sum.
+    """
     return tokens * (3 * shape.embedding_length + 3 * shape.expert_feed_forward_length)

@@ -57,7 +57,9 @@ def tensor(
 def model(
     shape: ModelShape, name: str, *, weights: str, tied: bool = False, mtp: bool = False
 ) -> ModelInventory:
-    """A deepseek2 inventory with q_lora left out, every matrix in one format, norms and router in F32."""
+    """A deepseek2 inventory with q_lora left out, every matrix in one format, norms and router in
+    F32.
+    """
     width, vocabulary = shape.embedding_length, shape.vocabulary
     tensors = [
         tensor("token_embd.weight", (vocabulary, width), Role.EMBEDDING, weights),
