@@ -1,0 +1,51 @@
+"""Looks into a built wheel: the three packages, the demo model and the native library, and nothing else.
+
+python -m tools.check_wheel dist/*.whl
+"""
+
+import sys
+import zipfile
+from pathlib import Path
+
+PACKAGES = ("hybrid", "placement", "kernels")
+REQUIRED = (
+    "hybrid/data/tiny-tales-q4_k_m.gguf",
+    "kernels/native/libhybrid_kernels.so",
+)
+ROOT = Path(__file__).parents[1]
+
+
+def problems(wheel: Path, root: Path = ROOT) -> list[str]:
+    """What is wrong with the wheel, one line each; empty when it is as it should be."""
+    names = set(zipfile.ZipFile(wheel).namelist())
+    modules = {
+        str(path.relative_to(root)) for package in PACKAGES for path in root.glob(f"{package}/**/*.py")
+    }
+    strangers = sorted(name for name in names if not _belongs(name))
+    missing = sorted({*REQUIRED, *modules} - names)
+    found = [f"{name} does not belong into the wheel" for name in strangers]
+    found += [f"{name} is missing" for name in missing]
+    if "-py3-none-" not in wheel.name:
+        found.append(f"{wheel.name} is bound to one Python version")
+    return found
+
+
+def _belongs(name: str) -> bool:
+    top = name.split("/", 1)[0]
+    return top in PACKAGES or top.endswith(".dist-info")
+
+
+def main(arguments: list[str]) -> int:
+    wheels = [Path(argument) for argument in arguments]
+    found = {wheel: problems(wheel) for wheel in wheels}
+    for wheel, lines in found.items():
+        nbytes = wheel.stat().st_size
+        verdict = "as it should be" if not lines else f"{len(lines)} problems"
+        print(f"{wheel.name}: {nbytes} bytes, {verdict}")
+        for line in lines:
+            print(f"  {line}")
+    return 1 if any(found.values()) or not wheels else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
