@@ -72,9 +72,11 @@ def check_workload(workload: Workload) -> None:
 
 
 def cache_bytes(shape: ModelShape, workload: Workload, layers: int) -> int:
-    """layers · context · row bytes; a row is cache_row_length values in whole blocks of 32."""
-    blocks = -(-shape.cache_row_length // 32)
-    row_bytes = blocks * CACHE_BYTES_PER_32_VALUES[workload.cache_format]
+    """layers · context · row bytes; a q8_0 row is padded to whole blocks of 32 values."""
+    values = shape.cache_row_length
+    if workload.cache_format == "q8_0":
+        values = -(-values // 32) * 32
+    row_bytes = values * CACHE_BYTES_PER_32_VALUES[workload.cache_format] // 32
     return layers * workload.context_tokens * row_bytes
 
 
