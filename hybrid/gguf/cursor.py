@@ -6,8 +6,8 @@ from hybrid.errors import GgufError
 from hybrid.gguf.faults import FETCH_AGAIN, corrupt
 from hybrid.gguf.source import Source
 
-# A header with 163 840 tokens and their merges is 11 MiB. The limit keeps a damaged count in a file
-# of 400 GB from turning weights into a list.
+# A vocabulary of 102 400 tokens with its merges is 4 MB. The limit keeps a damaged count in
+# a file of 400 GB from turning weights into a list.
 HEADER_LIMIT_BYTES = 64 << 20
 _FETCH_BYTES = 1 << 20
 

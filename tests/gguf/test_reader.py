@@ -155,6 +155,18 @@ def test_padding_after_the_last_tensor_may_be_missing(tmp_path: Path) -> None:
     assert file.data(file.tensors["a"]) == b"a" * 28
 
 
+def test_gap_between_tensors_is_legal_when_the_data_behind_it_are_there(tmp_path: Path) -> None:
+    gap_bytes = 2 << 20
+    path = tmp_path / "model.gguf"
+    tensors = [
+        Tensor("a", (8,), data=b"a" * 32 + b"\0" * gap_bytes),
+        Tensor("b", (8,), data=b"b" * 32),
+    ]
+    path.write_bytes(gguf_bytes([], tensors))
+    with GgufFile.open(path) as file:
+        assert file.data(file.tensors["b"]) == b"b" * 32
+
+
 def test_file_that_shrinks_after_opening_is_an_error_and_not_old_bytes(path: Path) -> None:
     file = GgufFile.open(path)
     tensor = file.tensors["token_embd.weight"]

@@ -151,3 +151,12 @@ def test_cut_part_is_named_when_data_are_required(tmp_path: Path) -> None:
         file.require_data()
     assert "32 bytes expected" in str(caught.value)
     assert "12 there" in str(caught.value)
+
+
+def test_part_renamed_to_another_number_is_refused_and_told_its_name(tmp_path: Path) -> None:
+    write(tmp_path, sound())
+    wrong = tmp_path / part_of(2).name
+    wrong.write_bytes(part_of(1).content(TENSORS[1]))
+    text = message(wrong)
+    assert "is part 2 of 3 by its metadata, but not by its name" in text
+    assert "<prefix>-00002-of-00003.gguf" in text
