@@ -1,4 +1,5 @@
 import ctypes
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -36,6 +37,15 @@ def test_the_second_folder_of_an_editable_installation_is_searched(tmp_path):
     built.mkdir()
     (built / FILE_NAME).touch()
     assert find((str(source), str(built))) == built / FILE_NAME
+
+
+def test_the_newest_library_wins(tmp_path):
+    for folder, seconds in (("installed", 100), ("built later", 200), ("older", 50)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / FILE_NAME).touch()
+        os.utime(tmp_path / folder / FILE_NAME, (seconds, seconds))
+    folders = tuple(str(tmp_path / name) for name in ("installed", "built later", "older"))
+    assert find(folders) == tmp_path / "built later" / FILE_NAME
 
 
 def test_a_missing_library_names_the_folders_and_the_build(tmp_path):
