@@ -17,7 +17,7 @@ from torch import Tensor
 class Difference:
     """How far `got` is from `expected`.
 
-    relative_error   |got - expected| / |expected|, Euclidean norms in float64; NaN where either has one
+    relative_error   |got - expected| / |expected|, norms in float64; NaN if either has one
     where            index of the largest difference, of the first NaN when there is one
     """
 
@@ -34,7 +34,7 @@ class Difference:
 
 
 def compare(got: Tensor, expected: Tensor) -> Difference:
-    """Difference of two tensors of one shape; an AssertionError names the shapes when they differ."""
+    """Difference of two tensors of one shape; an AssertionError where shapes differ."""
     assert got.shape == expected.shape, f"shape {list(got.shape)} for {list(expected.shape)}"
     got, expected = got.double().cpu(), expected.double().cpu()
     distance = (got - expected).abs()

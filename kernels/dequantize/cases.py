@@ -44,7 +44,7 @@ def any_bits(block_format: BlockFormat, shape: tuple[int, ...], seed: int = 0) -
 
 
 def like_weights(block_format: BlockFormat, shape: tuple[int, ...], seed: int = 0) -> BlockTensor:
-    """Random blocks with scales of about 0.05, as a trained weight has: finite, of one magnitude."""
+    """Random blocks with scales of about 0.05, as trained weights have: finite, alike in size."""
     *leading, columns = shape
     name = block_format.name
     if name in PLAIN:

@@ -49,14 +49,14 @@ def library() -> ctypes.CDLL:
 
 
 def find(folders: tuple[str, ...]) -> Path:
-    """The library's file in the first of `folders` that has it.
+    """The newest library in `folders`.
 
-    A wheel has one folder; an editable installation two: the source tree and the build's target.
+    A wheel has one folder; an editable installation two, pip's and the source tree, where a later
+    build by hand leaves its own.
     """
-    for folder in folders:
-        path = Path(folder) / FILE_NAME
-        if path.is_file():
-            return path
+    found = [path for folder in folders if (path := Path(folder) / FILE_NAME).is_file()]
+    if found:
+        return max(found, key=lambda path: path.stat().st_mtime)
     raise NativeLibraryMissing(f"{FILE_NAME} is not in {' or '.join(folders)}; {BUILD}")
 
 

@@ -1,7 +1,7 @@
 """Shares the rows of a native call among threads.
 
-ctypes gives the interpreter lock back, so Python threads are enough; but waking one takes 100 us and
-more on an idle core, which sets the smallest share worth handing over.
+ctypes gives the interpreter lock back, so Python threads are enough; but waking one takes 100 us
+and more on an idle core, which sets the smallest share worth handing over.
 """
 
 import os
