@@ -147,13 +147,13 @@ def _read_all(file: GgufFile, pieces: list[_Piece], progress: Progress) -> None:
     def read(piece: _Piece) -> int:
         nbytes = piece.target.numel()
         if piece.target.device.type == "cpu":
-            view = memoryview(piece.target.numpy())
+            view = piece.target.numpy().data
             file.read_into(piece.tensor, view, piece.offset, nbytes)
             return nbytes
         if not hasattr(staging, "buffer"):
             staging.buffer = torch.empty(PIECE_BYTES, dtype=torch.uint8, pin_memory=True)
         buffer = staging.buffer[:nbytes]
-        file.read_into(piece.tensor, memoryview(buffer.numpy()), piece.offset, nbytes)
+        file.read_into(piece.tensor, buffer.numpy().data, piece.offset, nbytes)
         piece.target.copy_(buffer)
         return nbytes
 
