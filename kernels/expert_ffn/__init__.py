@@ -9,6 +9,8 @@
 between the lines.
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -29,18 +31,20 @@ def expert_ffn(
     chosen: Tensor,
     share: Tensor,
     first_expert: int = 0,
+    *,
+    implementation: str | None = None,
 ) -> Tensor:
-    """Σ_k share[t, k] · down_e( silu(gate_e x[t]) * up_e x[t] ), e = chosen[t, k], over the
-    experts held here.
+    """Σ_k share[t, k] · down_e(silu(gate_e x[t]) * up_e x[t]), e = chosen[t, k], of experts here.
 
-    x             [tokens, width] float32
-    gate, up      [experts, feed_forward, width] blocks
-    down          [experts, width, feed_forward] blocks
-    chosen        [tokens, k] int64, model-wide expert numbers; those outside first_expert ..
-                  first_expert+experts-1 add nothing (another device holds them)
-    share         [tokens, k] float32, used as given
-    first_expert  number of the first expert held here
-    returns       [tokens, width] float32, a new tensor
+    x               [tokens, width] float32
+    gate, up        [experts, feed_forward, width] blocks
+    down            [experts, width, feed_forward] blocks
+    chosen          [tokens, k] int64, model-wide expert numbers; those outside first_expert ..
+                    first_expert+experts-1 add nothing (another device holds them)
+    share           [tokens, k] float32, used as given
+    first_expert    number of the first expert held here
+    implementation  of `kernels.linear`
+    returns         [tokens, width] float32, a new tensor
 
     Each expert's weights are decoded once per call, for all its tokens; experts nobody chose are
     not touched. float32 sums. Error against float64: cases.RELATIVE_ERROR.
@@ -48,24 +52,23 @@ def expert_ffn(
     """
     _check_weights(x, gate, up, down)
     _check_routing(x, chosen, share)
+    multiply = partial(linear, implementation=implementation)
     out = torch.zeros_like(x)
     for rows in expert_rows(chosen, first_expert, gate.shape[0]):
         x_e = x[rows.tokens]
-        hidden = gated(linear(x_e, gate[rows.expert]), linear(x_e, up[rows.expert]))
-        add_weighted(out, linear(hidden, down[rows.expert]), share, rows)
+        hidden = gated(multiply(x_e, gate[rows.expert]), multiply(x_e, up[rows.expert]))
+        add_weighted(out, multiply(hidden, down[rows.expert]), share, rows)
     return out
 
 
 def expert_rows(chosen: Tensor, first_expert: int, experts: int) -> list[ExpertRows]:
-    """The work of each expert first_expert .. first_expert+experts-1 that was chosen at all, by
-    rising number.
+    """What each expert first_expert .. first_expert+experts-1 has to do, idle ones left out.
 
     chosen   [tokens, k] int64, model-wide expert numbers
-    returns  records of the expert's number counted from first_expert, its tokens and their slots
-             (0 .. k-1)
+    returns  by rising expert: its number counted from first_expert, its tokens, their slots
 
-    Waits for chosen's device: the numbers come to the host. Raises KernelInputError for another
-    shape or dtype.
+    Waits for chosen's device: the numbers come to the host.
+    Raises KernelInputError for another shape or dtype.
     """
     if chosen.dtype != torch.int64 or chosen.ndim != 2:
         raise KernelInputError(

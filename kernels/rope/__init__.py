@@ -44,9 +44,11 @@ def frequencies(
     """
     if length <= 0 or length % 2:
         raise KernelInputError(f"length must be positive and even, not {length}")
-    factors = [linear_factor] if yarn is None else [yarn.factor, yarn.beta_fast, yarn.beta_slow]
-    if not (1.0 < base < math.inf and all(0.0 < f < math.inf for f in factors)):
-        raise KernelInputError(f"base {base} must exceed 1, factors {factors} must be positive")
+    stated = (yarn.factor, yarn.original_context, yarn.beta_fast, yarn.beta_slow) if yarn else ()
+    if not all(0.0 < number < math.inf for number in (linear_factor, *stated)) or not (
+        1.0 < base < math.inf
+    ):
+        raise KernelInputError(f"base {base}, factor {linear_factor} or {yarn} is out of range")
     if yarn is None:
         return reference.inverse_frequencies(length, base) / linear_factor
     return reference.yarn_frequencies(

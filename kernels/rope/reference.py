@@ -31,7 +31,7 @@ def pair_with_turns(turns: float, length: int, base: float, context: int) -> flo
 def rope(x: Tensor, positions: Tensor, frequency: Tensor, amplitude: float) -> Tensor:
     """See `kernels.rope.rope`."""
     angle = positions.double()[:, None] * frequency.to(x.device)  # [tokens, length / 2]
-    angle = angle.view(len(x), *[1] * (x.ndim - 2), -1)
+    angle = angle.view(len(x), *[1] * (x.ndim - 2), len(frequency))
     cos, sin = (angle.cos() * amplitude).float(), (angle.sin() * amplitude).float()
     even, odd = x[..., 0::2], x[..., 1::2]
     return torch.stack((even * cos - odd * sin, even * sin + odd * cos), -1).flatten(-2)

@@ -28,7 +28,7 @@ def choose_experts(
 
 def within_best_groups(score: Tensor, rules: RouterRules) -> Tensor:
     """score [tokens, experts] with -inf outside the best groups."""
-    grouped = score.view(len(score), rules.groups, -1)  # [tokens, groups, experts / groups]
+    grouped = score.view(len(score), rules.groups, rules.experts // rules.groups)
     entries = 1 if rules.group_score is GroupScore.MAX else min(2, grouped.shape[-1])
     worth = grouped.topk(entries, dim=-1).values.sum(-1)  # [tokens, groups]
     dropped = torch.ones_like(worth, dtype=torch.bool)
