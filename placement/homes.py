@@ -66,7 +66,7 @@ def choose_homes(request: Request, claims: Claims) -> Homes:
     if wanted is not None and wanted < 0:
         raise PlacementError(
             f"-ngl {wanted} is negative",
-            remedy=f"-ngl takes 0 to {count + 1} ({count} blocks and the head); without it all that fit",
+            remedy=f"-ngl takes 0 to {count + 1}: {count} blocks and the head; without it all that fit",
         )
     demand = _demand(request, claims)
     gpus = [gpu.name for gpu in request.machine.gpus]
@@ -232,7 +232,7 @@ def _balanced(costs: Sequence[int], rooms: Sequence[int]) -> list[int]:
 
 
 def _filled(costs: Sequence[int], rooms: Sequence[int], share: int = FULL) -> list[int] | None:
-    """GPU index per item, each GPU filled in turn to share/1024 of its room; None if any is left."""
+    """GPU index per item, GPUs filled in turn to share/1024 of their room; None if any is left."""
     chosen: list[int] = []
     gpu, used = 0, 0
     for cost in costs:

@@ -50,9 +50,7 @@ def _rule_notes(inventory: ModelInventory, rules: tuple[Rule, ...]) -> list[str]
 
 
 def _near(rule: Rule, inventory: ModelInventory) -> str:
-    """A hint for a dead rule: other capitals, tensors that are not loaded, or the nearest tensor
-    name.
-    """
+    """A hint for a dead rule: why it matches nothing, or the nearest tensor name."""
     if not rule.pattern:
         return "; this model has no routed experts there"
     unloaded = [tensor for tensor in inventory.tensors if not tensor.role.is_loaded]
@@ -69,9 +67,7 @@ def _near(rule: Rule, inventory: ModelInventory) -> str:
 
 
 def _split_notes(assignments: Iterable[Assignment]) -> list[str]:
-    """Gate and up of one feed-forward on different devices cost a crossing in the middle of every
-    expert.
-    """
+    """Gate and up apart cost a crossing in the middle of every feed-forward."""
     where: dict[str, set[tuple[tuple[int, int] | None, str]]] = {}
     for part in assignments:
         if re.search(r"\.ffn_(gate|up|down)(_exps|_shexp)?\.weight$", part.tensor):

@@ -24,9 +24,7 @@ MARGIN = 10  # columns of the left headings
 
 
 def text_report(plan: PlacementPlan, inventory: ModelInventory, width: int = 100) -> str:
-    """The whole report, lines of at most `width` characters but for the tables, ending in a
-    newline.
-    """
+    """The whole report, wrapped at `width` but for the device table; ends in a newline."""
     sections = [
         _head("model", _model_lines(inventory), width),
         _head("workload", _workload_lines(plan), width),
