@@ -60,9 +60,9 @@ def _near(rule: Rule, inventory: ModelInventory) -> str:
     if any(rule.pattern.lower() in name.lower() for name in names):
         return "; tensor names are written in small letters"
     plain = re.sub(r"\\[dw][*+]?|[\\^$()*+?]", "", rule.pattern)
-    near = difflib.get_close_matches(plain, dict.fromkeys(names), n=1, cutoff=0.5)
-    parts = {part for name in names for part in name.split(".")}
-    near = near or difflib.get_close_matches(plain, sorted(parts), n=1, cutoff=0.5)
+    parts = sorted({part for name in names for part in name.split(".")})
+    known = names if "blk" in plain else parts
+    near = difflib.get_close_matches(plain, known, n=1, cutoff=0.5)
     return f"; did you mean {near[0]}?" if near else ""
 
 
