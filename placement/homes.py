@@ -4,13 +4,14 @@
     CPU: blk.0 .. s-1 | CUDA0: blk.s .. a | CUDA1: blk.a+1 .. last, head
 
 The first blocks stay on the CPU, as with llama.cpp's -ngl, so that one hidden state crosses once.
-The split is the one with the lowest share of room used on the fullest GPU. A block all of whose
-attention tensors are moved by rules lives where they went.
+A block all of whose attention tensors are moved by rules lives where they went.
 """
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from placement.claims import Claim, claimed_bytes
 from placement.errors import PlacementError
@@ -21,7 +22,6 @@ from placement.rules import OWN_GPU
 from placement.workload import Hosted, cache_bytes, compute_bytes
 
 Claims = Mapping[str, tuple[Claim, ...]]
-FULL = 1024  # shares of a GPU's room are counted in 1024ths
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def choose_homes(request: Request, claims: Claims) -> Homes:
     if wanted is not None and wanted < 0:
         raise PlacementError(
             f"-ngl {wanted} is negative",
-            remedy=f"-ngl takes 0 to {count + 1} ({count} blocks and the head); without it all that fit",
+            remedy=f"-ngl takes 0 to {count + 1}: {count} blocks and the head; or leave it out",
         )
     demand = _demand(request, claims)
     gpus = [gpu.name for gpu in request.machine.gpus]
@@ -198,45 +198,50 @@ def _spread(demand: Demand, start: int, with_head: bool) -> dict[int, int]:
     """GPU index per block. The head joins the last block, which makes room only if it must."""
     glued = _items(demand, start, with_head)
     blocks = _items(demand, start, with_head=False)
-    chosen = _balanced(list(blocks.values()), demand.rooms)
+    chosen = _shared_out(list(blocks.values()), demand.rooms)
     if blocks and with_head:
         last = chosen[-1]
         used = sum(cost for cost, gpu in zip(blocks.values(), chosen, strict=True) if gpu == last)
         if used + demand.head <= demand.rooms[last]:
             return dict(zip(blocks, chosen, strict=True))
-    return dict(zip(glued, _balanced(list(glued.values()), demand.rooms), strict=True))
+    return dict(zip(glued, _shared_out(list(glued.values()), demand.rooms), strict=True))
 
 
 def _head_home(demand: Demand, homes: Mapping[int, str], with_head: bool) -> str | None:
     return homes[max(homes)] if with_head and homes else None
 
 
-def _balanced(costs: Sequence[int], rooms: Sequence[int]) -> list[int]:
-    """GPU index per item: the contiguous split with the lowest share of room on the fullest GPU.
+def _shared_out(costs: Sequence[int], rooms: Sequence[int]) -> list[int]:
+    """GPU index per item, contiguous: proportional to the rooms, else filled in turn.
 
-    When no share up to 64 times the room is enough, everything is put on the last GPU, for the
-    budget check to report.
+    When neither holds, proportional all the same, for the budget check to report.
     """
-    low, high = 0, FULL
-    while _filled(costs, rooms, high) is None:
-        low, high = high, high * 2
-        if high > 64 * FULL:
-            return [len(rooms) - 1] * len(costs)
-    while high - low > 1:
-        middle = (low + high) // 2
-        if _filled(costs, rooms, middle) is None:
-            low = middle
-        else:
-            high = middle
-    return _filled(costs, rooms, high) or []
+    proportional = _proportional(costs, rooms)
+    used = [0] * len(rooms)
+    for cost, gpu in zip(costs, proportional, strict=True):
+        used[gpu] += cost
+    if all(nbytes <= room for nbytes, room in zip(used, rooms, strict=True)):
+        return proportional
+    return _filled(costs, rooms) or proportional
 
 
-def _filled(costs: Sequence[int], rooms: Sequence[int], share: int = FULL) -> list[int] | None:
-    """GPU index per item, each GPU filled in turn to share/1024 of its room; None if any is left."""
+def _proportional(costs: Sequence[int], rooms: Sequence[int]) -> list[int]:
+    """GPU index per item: the one in whose share of all room the item's middle falls."""
+    ends = list(accumulate(rooms))
+    chosen = []
+    for end, cost in zip(accumulate(costs), costs, strict=True):
+        # (end - cost/2) / all costs * all room, in whole numbers
+        middle = (2 * end - cost) * ends[-1] // max(2 * sum(costs), 1)
+        chosen.append(min(bisect_right(ends, middle), len(rooms) - 1))
+    return chosen
+
+
+def _filled(costs: Sequence[int], rooms: Sequence[int]) -> list[int] | None:
+    """GPU index per item, each GPU filled before the next; None when items are left over."""
     chosen: list[int] = []
     gpu, used = 0, 0
     for cost in costs:
-        while gpu < len(rooms) and used + cost > rooms[gpu] * share // FULL:
+        while gpu < len(rooms) and used + cost > rooms[gpu]:
             gpu, used = gpu + 1, 0
         if gpu == len(rooms):
             return None

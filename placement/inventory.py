@@ -59,7 +59,7 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """The dimensions of a model that decide cache and scratch bytes. Counts of values, not bytes."""
+    """The dimensions that decide cache and scratch bytes; counts of values, not bytes."""
 
     layers: int  # trunk blocks, without next-token-prediction blocks
     dense_layers: int

@@ -17,9 +17,7 @@ _CUDA_NAME = re.compile(r"CUDA:?([0-9]{1,4})", re.ASCII)
 
 
 def canonical_name(text: str) -> str:
-    """A device name as `Device.name` spells it: "cuda:0" -> "CUDA0", "cpu" -> "CPU"; other texts in
-    capitals.
-    """
+    """A device name as `Device.name` spells it: "cuda:0" -> "CUDA0", "cpu" -> "CPU"."""
     name = text.strip().upper()
     found = _CUDA_NAME.fullmatch(name)
     return f"CUDA{int(found[1])}" if found else name

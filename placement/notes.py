@@ -50,9 +50,7 @@ def _rule_notes(inventory: ModelInventory, rules: tuple[Rule, ...]) -> list[str]
 
 
 def _near(rule: Rule, inventory: ModelInventory) -> str:
-    """A hint for a dead rule: other capitals, tensors that are not loaded, or the nearest tensor
-    name.
-    """
+    """A hint for a dead rule: why it matches nothing, or the nearest tensor name."""
     if not rule.pattern:
         return "; this model has no routed experts there"
     unloaded = [tensor for tensor in inventory.tensors if not tensor.role.is_loaded]
@@ -62,16 +60,14 @@ def _near(rule: Rule, inventory: ModelInventory) -> str:
     if any(rule.pattern.lower() in name.lower() for name in names):
         return "; tensor names are written in small letters"
     plain = re.sub(r"\\[dw][*+]?|[\\^$()*+?]", "", rule.pattern)
-    near = difflib.get_close_matches(plain, dict.fromkeys(names), n=1, cutoff=0.5)
-    parts = {part for name in names for part in name.split(".")}
-    near = near or difflib.get_close_matches(plain, sorted(parts), n=1, cutoff=0.5)
+    parts = sorted({part for name in names for part in name.split(".")})
+    known = names if "blk" in plain else parts
+    near = difflib.get_close_matches(plain, known, n=1, cutoff=0.5)
     return f"; did you mean {near[0]}?" if near else ""
 
 
 def _split_notes(assignments: Iterable[Assignment]) -> list[str]:
-    """Gate and up of one feed-forward on different devices cost a crossing in the middle of every
-    expert.
-    """
+    """Gate and up apart cost a crossing in the middle of every feed-forward."""
     where: dict[str, set[tuple[tuple[int, int] | None, str]]] = {}
     for part in assignments:
         if re.search(r"\.ffn_(gate|up|down)(_exps|_shexp)?\.weight$", part.tensor):

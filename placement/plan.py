@@ -69,9 +69,7 @@ class PlacementPlan:
 
 
 def check_plan(plan: PlacementPlan, inventory: ModelInventory, machine: Machine) -> None:
-    """Raises PlanError unless the plan covers this file's tensors byte for byte on this machine's
-    devices.
-    """
+    """Raises PlanError unless the plan covers this file byte for byte on this machine."""
     _check_devices(plan, machine)
     if len(plan.layers) != inventory.shape.layers:
         raise _foreign(

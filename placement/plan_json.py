@@ -55,9 +55,7 @@ def to_json(plan: PlacementPlan) -> dict[str, Any]:
 
 
 def from_json(value: object) -> PlacementPlan:
-    """The plan of a parsed JSON file. Raises PlanError naming the first field that is missing or
-    wrong.
-    """
+    """The plan of a parsed JSON file. Raises PlanError naming the first field that is wrong."""
     root = _Field(value, "")
     version = root.key("version").count()
     if version != PLAN_VERSION:

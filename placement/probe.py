@@ -94,9 +94,7 @@ def _read_memory(sysfs: Path, proc: Path) -> _Memory:
 
 
 def _memory_limits(sysfs: Path, proc: Path) -> list[tuple[int, int, Path]]:
-    """(limit, used without reclaimable cache, file) of each cgroup from this process's up to the
-    root.
-    """
+    """(limit, used but for reclaimable cache, file) of each cgroup of this process, to the root."""
     limits = []
     for folder, version in cgroup_folders(sysfs, proc, "memory"):
         names = (

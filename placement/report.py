@@ -20,13 +20,12 @@ GROUPS = {
     "embed+head": (Role.EMBEDDING, Role.HEAD),
 }
 GROUP_OF = {role: group for group, roles in GROUPS.items() for role in roles}
+UNITS = {"GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10}
 MARGIN = 10  # columns of the left headings
 
 
 def text_report(plan: PlacementPlan, inventory: ModelInventory, width: int = 100) -> str:
-    """The whole report, lines of at most `width` characters but for the tables, ending in a
-    newline.
-    """
+    """The whole report, wrapped at `width` but for the device table; ends in a newline."""
     sections = [
         _head("model", _model_lines(inventory), width),
         _head("workload", _workload_lines(plan), width),
@@ -83,15 +82,22 @@ def _device_rows(plan: PlacementPlan, inventory: ModelInventory) -> list[list[st
         key = (part.device, GROUP_OF[roles[part.tensor]])
         groups[key] = groups.get(key, 0) + part.nbytes
     columns = [group for group in GROUPS if any(used == group for _, used in groups)]
-    rows = [["device", *columns, "cache", "compute", "total", "budget", "headroom"]]
+    unit = _unit(max(use.total_bytes for use in plan.devices))
+    heads = [*columns, "cache", "compute", "total", "budget", "headroom"]
+    rows = [[f"in {unit}", *heads]]
     for use in plan.devices:
         sizes = [groups.get((use.name, column), 0) for column in columns]
-        sizes += [use.cache_bytes, use.compute_bytes, use.total_bytes, use.budget_bytes]
-        headroom = format_bytes(use.budget_bytes - use.total_bytes)
-        rows.append([use.name, *(format_bytes(n) if n else "-" for n in sizes), headroom])
+        sizes += [use.cache_bytes, use.compute_bytes, use.total_bytes]
+        limits = [use.budget_bytes, use.budget_bytes - use.total_bytes]
+        numbers = [f"{n / UNITS[unit]:.2f}" if n else "-" for n in sizes]
+        rows.append([use.name, *numbers, *(format_bytes(n) for n in limits)])
     if unloaded:
         rows.append(["in file", f"{format_bytes(unloaded)} not loaded"])
     return rows
+
+
+def _unit(largest_bytes: int) -> str:
+    return next((unit for unit, size in UNITS.items() if largest_bytes >= size), "KiB")
 
 
 def _table(rows: list[list[str]]) -> list[str]:
@@ -120,7 +126,8 @@ def _rule_lines(plan: PlacementPlan, inventory: ModelInventory) -> list[str]:
         elif effect.is_shadowed:
             text += f"SHADOWED: all {effect.matched_tensors} tensors taken by earlier rules"
         else:
-            text += f"{effect.taken_tensors} tensors, {format_bytes(effect.taken_bytes)}"
+            plural = "" if effect.taken_tensors == 1 else "s"
+            text += f"{effect.taken_tensors} tensor{plural}, {format_bytes(effect.taken_bytes)}"
             earlier = effect.matched_tensors - effect.taken_tensors
             text += f" ({earlier} taken by earlier rules)" if earlier else ""
         lines.append(text)
@@ -141,7 +148,9 @@ def _layer_lines(plan: PlacementPlan, inventory: ModelInventory) -> list[str]:
             continue
         target = part.device
         if part.experts is not None:
-            target = f"{part.device} ({part.experts[0]}-{part.experts[1]})"
+            experts = number_ranges(range(part.experts[0], part.experts[1] + 1))
+            kind = "expert" if part.experts[0] == part.experts[1] else "experts"
+            target = f"{part.device} ({kind} {experts})"
         targets = by_layer.setdefault(tensor.layer, {}).setdefault(GROUP_OF[tensor.role], [])
         if target not in targets:
             targets.append(target)

@@ -146,8 +146,8 @@ def _experts_to_gpu(request: Request, attempt: PlacementPlan) -> Iterator[str]:
         rule = Rule(text.rpartition("=")[0], roomy.name, text, role=Role.ROUTED_EXPERT)
         return replace(request, rules=(rule, *request.rules))
 
-    step = _first_fit(len(layers), moved)
-    if step:
+    step = _first_fit(len(layers), moved, lambda request: not _overfull_host(request))
+    if step and _fits(moved(step)):
         room = format_bytes(roomy.budget_bytes - roomy.total_bytes)
         yield f"-ot '{moved(step).rules[0].source}' first ({roomy.name} has {room} left)"
 
@@ -194,16 +194,17 @@ def _largest_ubatch(request: Request) -> int:
     return 0
 
 
-def _first_fit(steps: int, changed: Callable[[int], Request]) -> int:
-    """The smallest step 1..steps whose changed request fits, taking more steps to need less; 0 if
-    none.
-    """
-    if steps < 1 or not _fits(changed(steps)):
+def _first_fit(
+    steps: int, changed: Callable[[int], Request], fits: Callable[[Request], bool] | None = None
+) -> int:
+    """The smallest step 1..steps whose changed request fits; more steps need less; 0 if none."""
+    fits = fits or _fits
+    if steps < 1 or not fits(changed(steps)):
         return 0
     low, high = 0, steps
     while high - low > 1:
         middle = (low + high) // 2
-        if _fits(changed(middle)):
+        if fits(changed(middle)):
             high = middle
         else:
             low = middle
@@ -212,6 +213,10 @@ def _first_fit(steps: int, changed: Callable[[int], Request]) -> int:
 
 def _fits(request: Request) -> bool:
     return not overfull(draft(request))
+
+
+def _overfull_host(request: Request) -> bool:
+    return any(use.name == CPU for use in overfull(draft(request)))
 
 
 def _saved(request: Request, workload: Workload) -> str:

@@ -1,4 +1,4 @@
-"""Inventories and machines for the tests: a tiny model, and one with DeepSeek-V3's names and sizes."""
+"""Inventories and machines for the tests: a tiny model, and one as large as DeepSeek-V3."""
 
 from math import prod
 
