@@ -1,4 +1,4 @@
-"""Looks into a built wheel: the three packages, the demo model and the native library, and nothing else.
+"""What is in a wheel: three packages, the demo model, the native library, and nothing else.
 
 python -m tools.check_wheel dist/*.whl
 """
@@ -19,7 +19,9 @@ def problems(wheel: Path, root: Path = ROOT) -> list[str]:
     """What is wrong with the wheel, one line each; empty when it is as it should be."""
     names = set(zipfile.ZipFile(wheel).namelist())
     modules = {
-        str(path.relative_to(root)) for package in PACKAGES for path in root.glob(f"{package}/**/*.py")
+        str(path.relative_to(root))
+        for package in PACKAGES
+        for path in root.glob(f"{package}/**/*.py")
     }
     strangers = sorted(name for name in names if not _belongs(name))
     missing = sorted({*REQUIRED, *modules} - names)

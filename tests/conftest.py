@@ -1,0 +1,58 @@
+"""What every test can rely on: a tiny model, `shared` where it is there, NaN in fresh memory."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tools.make_model import make_model
+
+SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Determinism is asked for below only for its fresh memory; torch warns of GPU ops that lack it.
+    config.addinivalue_line(
+        "filterwarnings", "ignore:.*does not have a deterministic implementation"
+    )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    on_gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if on_gpu and not _has_cuda():
+        for item in on_gpu:
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture(autouse=True)
+def nan_in_fresh_memory() -> Iterator[None]:
+    """torch.empty gives NaN, so that a kernel which skips a row fails. Torch-free tests stay so."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    yield
+    torch.use_deterministic_algorithms(before)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model of the DeepSeek-V3 kind, a few hundred kilobytes."""
+    return make_model(tmp_path_factory.mktemp("model") / "tiny.gguf")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder `shared` beside the repository: conformance kit and trained models."""
+    if not SHARED.is_dir():
+        pytest.skip("../shared is not here")
+    return SHARED
+
+
+def _has_cuda() -> bool:
+    import torch  # noqa: PLC0415  a run without gpu tests does not need it
+
+    return torch.cuda.is_available()

@@ -1,0 +1,187 @@
+"""The rooms and the walls between them, read from the syntax trees and from a fresh interpreter."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SHIPPED = ("hybrid", "placement", "kernels")
+
+# What a room may import besides itself. The longest prefix of a module's name decides its room.
+ROOMS = {
+    "placement": (),
+    "kernels": (),
+    "hybrid.errors": ("placement",),
+    "hybrid.data": (),
+    "hybrid.gguf": ("hybrid.errors", "placement", "kernels"),
+    "hybrid.tokenizer": ("hybrid.errors", "hybrid.gguf"),
+    "hybrid.models": ("hybrid.tokenizer", "hybrid.gguf", "hybrid.errors", "placement", "kernels"),
+    "hybrid.runtime": (
+        "hybrid.models",
+        "hybrid.tokenizer",
+        "hybrid.gguf",
+        "hybrid.errors",
+        "placement",
+        "kernels",
+    ),
+    "hybrid": ("hybrid.errors", "hybrid.runtime", "hybrid.cli"),  # the front door
+    "hybrid.cli": (
+        "hybrid",
+        "hybrid.runtime",
+        "hybrid.models",
+        "hybrid.tokenizer",
+        "hybrid.gguf",
+        "hybrid.errors",
+        "placement",
+        "kernels",
+    ),
+}
+
+# Rooms whose import must not take the 1.5 s that torch takes.
+TORCH_FREE = (
+    "placement",
+    "hybrid.gguf",
+    "hybrid.models.config",
+    "hybrid.runtime.options",
+    "hybrid.runtime.prepare",
+    "hybrid.cli",
+)
+
+OPS = sorted(
+    path.name
+    for path in (ROOT / "kernels").iterdir()
+    if (path / "__init__.py").is_file() and path.name != "native"
+)
+
+FILE_LINES = 400
+FUNCTION_LINES = 60
+
+
+def modules(*tops: str) -> Iterator[tuple[str, Path]]:
+    """(dotted name, path) of every Python file below the given folders."""
+    for top in tops:
+        for path in sorted((ROOT / top).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+def imported(path: Path, name: str) -> Iterator[str]:
+    """Dotted names that a file imports anywhere, function bodies and TYPE_CHECKING included."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name} imports relatively in line {node.lineno}"
+            yield from _targets(node.module or "", [alias.name for alias in node.names])
+
+
+def _targets(module: str, names: list[str]) -> list[str]:
+    """`from hybrid import gguf` names a module, `from hybrid.gguf import x` a thing in one."""
+    inside = [f"{module}.{name}" for name in names]
+    return [target if _is_module(target) else module for target in inside]
+
+
+def _is_module(name: str) -> bool:
+    path = ROOT.joinpath(*name.split("."))
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+def room_of(name: str) -> str | None:
+    """The longest entry of ROOMS that `name` is in; None for modules from elsewhere."""
+    found = [room for room in ROOMS if name == room or name.startswith(f"{room}.")]
+    return max(found, key=len, default=None)
+
+
+def test_imports_run_one_way() -> None:
+    trespasses = []
+    for name, path in modules(*SHIPPED):
+        room = room_of(name)
+        assert room is not None
+        for target in imported(path, name):
+            there = room_of(target)
+            if there not in (None, room, *ROOMS[room]):
+                trespasses.append(f"{name} imports {target}")
+            if target.split(".")[0] in ("tools", "tests"):
+                trespasses.append(f"{name} imports {target}")
+    assert trespasses == []
+
+
+@pytest.mark.parametrize(
+    "outside", ["torch", "hybrid", "kernels", "numpy", "rich", "gguf", "tokenizers"]
+)
+def test_placement_needs_only_the_standard_library(outside: str) -> None:
+    strangers = [
+        f"{name} imports {target}"
+        for name, path in modules("placement")
+        for target in imported(path, name)
+        if target.split(".")[0] == outside
+    ]
+    assert strangers == []
+
+
+def test_machine_libraries_are_imported_by_the_probe_alone() -> None:
+    users = {
+        name
+        for name, path in modules("placement")
+        for target in imported(path, name)
+        if target.split(".")[0] in ("psutil", "numa", "pynvml")
+    }
+    assert all(user.startswith("placement.probe") for user in users)
+
+
+@pytest.mark.parametrize("room", TORCH_FREE)
+def test_torch_free_rooms_do_not_load_torch(room: str) -> None:
+    names = [name for name, _ in modules("hybrid", "placement") if _in(name, room)]
+    names = [name for name in names if not name.endswith("__main__")]
+    assert names, f"{room} is empty"
+    code = f"import sys, {', '.join(names)}; sys.exit('torch' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr or f"importing {room} loads torch"
+
+
+def _in(name: str, room: str) -> bool:
+    return name == room or name.startswith(f"{room}.")
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_every_op_has_contract_reference_cases_and_test(op: str) -> None:
+    room = ROOT / "kernels" / op
+    wanted = [
+        room / "reference.py",
+        room / "cases.py",
+        ROOT / "tests" / "kernels" / f"test_{op}.py",
+    ]
+    assert [str(path.relative_to(ROOT)) for path in wanted if not path.is_file()] == []
+    opening = ast.get_docstring(ast.parse((room / "__init__.py").read_text(encoding="utf-8")))
+    assert (opening or "").startswith("Contract: ")
+
+
+def test_every_package_opens_with_what_it_is_for_and_must_not_know() -> None:
+    silent = []
+    for path in sorted(ROOT.rglob("__init__.py")):
+        top, *inner = path.relative_to(ROOT).parts
+        if top not in (*SHIPPED, "tools") or (top == "kernels" and inner[0] in OPS):
+            continue
+        text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        wanted = ("Start reading", "Called by")
+        if not all(words in text for words in wanted) or "ust not" not in text:
+            silent.append(str(path.relative_to(ROOT)))
+    assert silent == []
+
+
+def test_files_and_functions_stay_small() -> None:
+    large = []
+    for name, path in modules(*SHIPPED, "tools"):
+        text = path.read_text(encoding="utf-8")
+        if text.count("\n") >= FILE_LINES:
+            large.append(f"{name}: {text.count(chr(10))} lines")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or node.lineno) - node.lineno + 1
+                if lines > FUNCTION_LINES:
+                    large.append(f"{name}.{node.name}: {lines} lines")
+    assert large == []
