@@ -1,6 +1,7 @@
-"""Codebooks of the IQ formats, taken from the `gguf` package: constants of the formats, not ours to copy.
+"""Codebooks of the IQ formats, taken from the `gguf` package, which has them as constants.
 
-An entry is a group of 8 (IQ3: 4) small whole numbers; blocks hold entry numbers. IQ1_M uses IQ1_S's.
+An entry is a group of 8 (IQ3: 4) small whole numbers; blocks hold entry numbers. IQ1_M has
+IQ1_S's.
 """
 
 from functools import lru_cache
@@ -24,5 +25,5 @@ NAMES = tuple(_SOURCES)
 def codebook(name: str, device: torch.device) -> Tensor:
     """[entries, group] int8 of the format `name`, one of NAMES, on `device`."""
     source = _SOURCES[name]
-    source.init_grid()
+    source.init_grid()  # type: ignore[no-untyped-call]
     return torch.from_numpy(source.grid).to(torch.int8).reshape(source.grid_shape).to(device)

@@ -18,7 +18,7 @@ def dequantize(
 
     weight           [..., rows, columns] blocks of any format in `kernels.formats`
     out              float32 tensor of that shape, contiguous, same device; None makes a new one
-    implementation   a name of IMPLEMENTATIONS; None takes "native" on the CPU, "reference" elsewhere
+    implementation   a name of IMPLEMENTATIONS; None: "native" on the CPU, else "reference"
     returns          [..., rows, columns] float32, same device
 
     Bit-exact with ggml and `gguf.quants.dequantize`. Does not wait for the GPU.
@@ -36,7 +36,8 @@ def dequantize(
 def _check(weight: BlockTensor, out: Tensor) -> None:
     if out.dtype != torch.float32 or out.shape != weight.shape or not out.is_contiguous():
         raise KernelInputError(
-            f"out must be contiguous float32 of shape {weight.shape}, not {out.dtype} of {tuple(out.shape)}"
+            f"out must be contiguous float32 {list(weight.shape)},"
+            f" not {out.dtype} {list(out.shape)} of strides {out.stride()}"
         )
     if out.device != weight.device:
         raise KernelInputError(f"out is on {out.device}, the weight on {weight.device}")

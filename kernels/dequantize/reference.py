@@ -1,8 +1,8 @@
-"""The meaning of every block format, in plain torch on any device; one function per format in the files it imports.
+"""The meaning of every block format, in plain torch on any device; a function per format.
 
     decode(blocks [n, block_bytes] uint8) -> [n, block_weights] float32
 
-Float operations come in ggml's order, so that results agree bit for bit, NaN and infinite scales included.
+Float operations come in ggml's order: results agree bit for bit, NaN and infinite scales included.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ DECODERS: dict[str, Callable[[Tensor], Tensor]] = {
     **reference_iq.DECODERS,
 }
 
-# Weights decoded at once: intermediates are up to eight times the result, and stay in a CPU's cache.
+# Weights decoded at once: intermediates, up to eight times the result, stay in a CPU's cache.
 PART_WEIGHTS = {"cpu": 1 << 18, "other": 1 << 25}
 
 

@@ -7,25 +7,25 @@ import torch
 from torch import Tensor
 
 from kernels.codebooks import codebook
-from kernels.dequantize.reference_small import bits, half
+from kernels.dequantize.reference_small import bits, half, words
 
 SHIFT = 0.125
 
 
 def words16(packed: Tensor) -> Tensor:
     """[n, 2 k] uint8 -> [n, k] int32, 0 .. 65535."""
-    return packed.contiguous().view(torch.int16).int() & 0xFFFF
+    return words(packed, torch.int16).int() & 0xFFFF
 
 
 def words32(packed: Tensor) -> Tensor:
     """[n, 4 k] uint8 -> [n, k] int64, 0 .. 2^32 - 1."""
-    return packed.contiguous().view(torch.int32).long() & 0xFFFFFFFF
+    return words(packed, torch.int32).long() & 0xFFFFFFFF
 
 
-def fields(words: Tensor, width: int, count: int) -> Tensor:
-    """[n, k] -> [n, k count]: the lowest `count` fields of `width` bits of each word."""
-    shifts = torch.arange(0, width * count, width, dtype=words.dtype, device=words.device)
-    return (words.unsqueeze(-1) >> shifts & (1 << width) - 1).flatten(1)
+def fields(packed: Tensor, width: int, count: int) -> Tensor:
+    """[n, k] -> [n, k count]: the lowest `count` fields of `width` bits of each number."""
+    shifts = torch.arange(0, width * count, width, dtype=packed.dtype, device=packed.device)
+    return (packed.unsqueeze(-1) >> shifts & (1 << width) - 1).flatten(1)
 
 
 def entries(name: str, index: Tensor) -> Tensor:

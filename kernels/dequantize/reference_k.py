@@ -10,7 +10,7 @@ from kernels.dequantize.reference_small import NONLINEAR, bits, half, lookup, ni
 
 
 def pairs(packed: Tensor) -> Tensor:
-    """[n, 32 k] uint8 -> [n, 128 k] two-bit numbers: of each 32 bytes the lowest pairs, then the next."""
+    """[n, 32 k] uint8 -> [n, 128 k] two-bit numbers: of each 32 bytes the lowest, then the next."""
     shifts = torch.tensor([0, 2, 4, 6], dtype=torch.uint8, device=packed.device).view(4, 1)
     return (packed.view(len(packed), -1, 1, 32) >> shifts & 3).flatten(1)
 
@@ -90,7 +90,7 @@ def iq4_xs(blocks: Tensor) -> Tensor:
 
 
 def tq1_0(blocks: Tensor) -> Tensor:
-    """A byte is a fraction of 256 with base-3 digits: times a power of 3, modulo 256, the next digit overflows."""
+    """A byte is a fraction of 256 with base-3 digits: times 3 the next digit overflows."""
     powers = torch.tensor([1, 3, 9, 27, 81], dtype=torch.uint8, device=blocks.device).view(5, 1)
     parts = (
         blocks[:, None, 0:32] * powers,

@@ -7,9 +7,14 @@ NONLINEAR = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89
 E2M1_DOUBLED = (0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12)
 
 
+def words(field: Tensor, dtype: torch.dtype) -> Tensor:
+    """[n, b] bytes of any address and stride read as dtype; a view alone may be misaligned."""
+    return field.clone(memory_format=torch.contiguous_format).view(dtype)
+
+
 def half(blocks: Tensor, at: int) -> Tensor:
     """The float16 at byte `at` of each block: [n, 1] float32."""
-    return blocks[:, at : at + 2].contiguous().view(torch.float16).float()
+    return words(blocks[:, at : at + 2], torch.float16).float()
 
 
 def nibbles(packed: Tensor) -> Tensor:
@@ -28,7 +33,7 @@ def lookup(numbers: tuple[int, ...], index: Tensor) -> Tensor:
 
 
 def f32(blocks: Tensor) -> Tensor:
-    return blocks.contiguous().view(torch.float32)
+    return words(blocks, torch.float32)
 
 
 def f16(blocks: Tensor) -> Tensor:
@@ -36,7 +41,7 @@ def f16(blocks: Tensor) -> Tensor:
 
 
 def bf16(blocks: Tensor) -> Tensor:
-    return (blocks.contiguous().view(torch.int16).int() << 16).view(torch.float32)
+    return (words(blocks, torch.int16).int() << 16).view(torch.float32)
 
 
 def q4_0(blocks: Tensor) -> Tensor:
@@ -66,7 +71,7 @@ def iq4_nl(blocks: Tensor) -> Tensor:
 
 
 def mxfp4(blocks: Tensor) -> Tensor:
-    """Scale 2^(e - 128), half of e8m0's for the doubled numbers; e < 2 makes a subnormal float, formed from bits."""
+    """Scale 2^(e - 128), half of e8m0's for the doubled numbers; subnormal for e < 2."""
     exponent = blocks[:, :1].int()
     scale = torch.where(exponent < 2, 0x00200000 << exponent, exponent - 1 << 23)
     return scale.view(torch.float32) * lookup(E2M1_DOUBLED, nibbles(blocks[:, 1:]))

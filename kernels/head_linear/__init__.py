@@ -11,11 +11,12 @@ from kernels.head_linear import reference
 def head_linear(x: Tensor, weight: BlockTensor, *, transposed: bool = False) -> Tensor:
     """y[t, h] = W[h] x[t, h], or W[h]ᵀ x[t, h] when transposed.
 
-    x        [tokens, heads or 1, columns] float32 ([.., rows] when transposed); 1 gives every head the same input
+    x        [tokens, heads or 1, columns] float32 ([.., rows] when transposed); 1: all heads' input
     weight   [heads, rows, columns] blocks; a cut of heads or of every head's rows is read in place
     returns  [tokens, heads, rows] float32 ([.., columns] when transposed)
 
-    Exact decoding, float32 sums; error against double precision: cases.RELATIVE_ERROR. Does not wait for the GPU.
+    Exact decoding, float32 sums; error against double precision: cases.RELATIVE_ERROR.
+    Does not wait for the GPU.
     Raises KernelInputError when shapes, dtypes or devices do not fit.
     Source: DeepSeek-V2 report, section 2.1.2 (absorbed W_UK and W_UV).
     """

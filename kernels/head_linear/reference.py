@@ -1,4 +1,4 @@
-"""Decode all heads (natively on the CPU), then one batched float32 product with the heads as batch."""
+"""Decode all heads (natively on the CPU), then one float32 product, the heads as its batch."""
 
 from torch import Tensor
 

@@ -16,12 +16,13 @@ def linear(x: Tensor, weight: BlockTensor, *, implementation: str | None = None)
 
     x                [tokens, columns] float32, on the weight's device; any strides
     weight           [rows, columns] blocks
-    implementation   a name of IMPLEMENTATIONS; None takes "native" on the CPU, "reference" elsewhere
+    implementation   a name of IMPLEMENTATIONS; None: "native" on the CPU, else "reference"
     returns          [tokens, rows] float32, a new tensor
 
-    Weights are decoded exactly, products and sums are float32. Error against double precision: cases.RELATIVE_ERROR,
-    on a GPU while torch's TF32 is off, as it is by default. A row's sum does not depend on the number of threads.
-    Does not wait for the GPU. Raises KernelInputError when shapes, dtypes or devices do not fit.
+    Weights are decoded exactly, products and sums are float32; error against double precision:
+    cases.RELATIVE_ERROR (on a GPU while torch's TF32 is off, its default). A row's sum does not
+    depend on the number of threads. Does not wait for the GPU.
+    Raises KernelInputError when shapes, dtypes or devices do not fit.
     """
     _check(x, weight)
     return choose(IMPLEMENTATIONS, implementation, weight.device)(x, weight)

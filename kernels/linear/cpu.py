@@ -10,7 +10,7 @@ from kernels.native.parallel import over_rows
 
 # From here on torch's blocked product repays writing decoded weights out.
 DECODE_FIRST_TOKENS = 8
-# Decoded at once: 4 MiB stay in the CPU's cache until they are multiplied, and memory use is bounded.
+# Decoded at once: 4 MiB stay in the CPU's cache until they are multiplied; memory is bounded.
 PART_WEIGHTS = 1 << 20
 
 

@@ -26,7 +26,7 @@ std::int32_t fill(Codebook& codebook, const std::int8_t* values, std::size_t byt
 }  // namespace hybrid
 
 std::int32_t hybrid_abi_version() {
-    return 1;
+    return 2;
 }
 
 std::int32_t hybrid_block_weights(std::int32_t format) {

@@ -24,12 +24,13 @@ HYBRID_EXPORT std::int32_t hybrid_block_bytes(std::int32_t format);
 HYBRID_EXPORT std::int32_t hybrid_set_codebook(std::int32_t format, const std::int8_t* values,
                                                std::size_t bytes);
 
-// Every weight as float32.
-//   blocks   rows of blocks, row_stride_bytes apart
-//   out      [rows][columns]
+// Every weight of rows row_begin .. row_end - 1 as float32; other rows of out stay.
+//   blocks   groups (heads, experts) of group_rows rows; groups and rows lie their strides apart
+//   out      [rows][columns], rows counted through all groups
 HYBRID_EXPORT void hybrid_dequantize(std::int32_t format, const void* blocks,
-                                     std::size_t row_stride_bytes, std::size_t rows,
-                                     std::size_t columns, float* out);
+                                     std::size_t group_stride_bytes, std::size_t group_rows,
+                                     std::size_t row_stride_bytes, std::size_t row_begin,
+                                     std::size_t row_end, std::size_t columns, float* out);
 
 // y[t][r] = sum over c of x[t][c] * weight[r][c], for r in row_begin .. row_end - 1; other entries
 // stay.

@@ -1,7 +1,7 @@
-"""Finds, checks and loads the compiled library; its functions take ints (`data_ptr()`, sizes), nothing else.
+"""Finds, checks and loads the compiled library; its functions take ints: `data_ptr()`, sizes.
 
-A converted array argument costs 3 us a call, an int 0.1 us. ctypes gives the interpreter lock back during a call, so
-Python threads may share a call's rows (`parallel.py`).
+A converted array argument costs 3 us a call, an int 0.1 us. ctypes gives the interpreter lock back
+during a call, so Python threads may share a call's rows (`parallel.py`).
 """
 
 import ctypes
@@ -16,7 +16,7 @@ from kernels.errors import NativeLibraryMissing
 from kernels.formats import BY_NAME, FORMATS
 
 FILE_NAME = "libhybrid_kernels.so"
-ABI_VERSION = 1  # hybrid_abi_version() of the library.h that this file was written for
+ABI_VERSION = 2  # hybrid_abi_version() of the library.h that this file was written for
 BUILD = (
     "build it with: cmake -S kernels/native -B build/native && cmake --build build/native"
     " (a source tree), or: pip install --force-reinstall --no-deps . (an installation)"
@@ -27,7 +27,10 @@ _SIGNATURES = {
     "hybrid_block_weights": (_ID, [_ID]),
     "hybrid_block_bytes": (_ID, [_ID]),
     "hybrid_set_codebook": (_ID, [_ID, _POINTER, _SIZE]),
-    "hybrid_dequantize": (None, [_ID, _POINTER, _SIZE, _SIZE, _SIZE, _POINTER]),
+    "hybrid_dequantize": (
+        None,
+        [_ID, _POINTER, _SIZE, _SIZE, _SIZE, _SIZE, _SIZE, _SIZE, _POINTER],
+    ),
     "hybrid_linear": (
         None,
         [_ID, _POINTER, _SIZE, _SIZE, _SIZE, _SIZE, _POINTER, _SIZE, _SIZE, _POINTER, _SIZE],
@@ -39,20 +42,21 @@ _SIGNATURES = {
 def library() -> ctypes.CDLL:
     """The loaded library, its functions typed and its codebooks filled; loaded once.
 
-    Raises NativeLibraryMissing when no file is there, it does not load, or it was built for another `library.h`.
+    Raises NativeLibraryMissing when no file is there, it does not load, or it was built for
+    another `library.h`.
     """
     return load(find(tuple(kernels.native.__path__)))
 
 
 def find(folders: tuple[str, ...]) -> Path:
-    """The library's file in the first of `folders` that has it.
+    """The newest library in `folders`.
 
-    A wheel has one folder; an editable installation two, the source tree and the one the build went to.
+    A wheel has one folder; an editable installation two, pip's and the source tree, where a later
+    build by hand leaves its own.
     """
-    for folder in folders:
-        path = Path(folder) / FILE_NAME
-        if path.is_file():
-            return path
+    found = [path for folder in folders if (path := Path(folder) / FILE_NAME).is_file()]
+    if found:
+        return max(found, key=lambda path: path.stat().st_mtime)
     raise NativeLibraryMissing(f"{FILE_NAME} is not in {' or '.join(folders)}; {BUILD}")
 
 

@@ -1,7 +1,7 @@
 """Shares the rows of a native call among threads.
 
-ctypes gives the interpreter lock back, so Python threads are enough; handing a share to one costs about 30 us, which
-sets the smallest share worth handing over.
+ctypes gives the interpreter lock back, so Python threads are enough; but waking one takes 100 us
+and more on an idle core, which sets the smallest share worth handing over.
 """
 
 import os
@@ -11,7 +11,8 @@ from functools import lru_cache
 
 import torch
 
-SMALLEST_SHARE_WEIGHTS = 1 << 17
+# 130 us of Q4_K, decoded and multiplied with one token; quarters lost to one thread.
+SMALLEST_SHARE_WEIGHTS = 1 << 19
 
 
 def over_rows(run: Callable[[int, int], object], rows: int, weights: int) -> None:

@@ -23,6 +23,7 @@ def quantize_q8_0(x: Tensor) -> BlockTensor:
     """
     if x.dtype != torch.float32 or x.dim() == 0 or x.shape[-1] % Q8_0.block_weights:
         raise KernelInputError(
-            f"x must be float32 [..., a multiple of {Q8_0.block_weights}], not {x.dtype} {list(x.shape)}"
+            f"x must be float32 [..., a multiple of {Q8_0.block_weights}],"
+            f" not {x.dtype} {list(x.shape)}"
         )
     return BlockTensor(reference.quantize_q8_0(x), Q8_0, x.shape[-1])
