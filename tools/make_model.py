@@ -7,6 +7,7 @@ engine runs from text to text. The same arguments write the same bytes. Needs nu
 """
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ LAYOUTS = ("mla", "legacy", "ik")
 ALWAYS_F32 = ("norm.weight", "ffn_gate_inp.weight", "exp_probs_b.bias")
 
 Weights = dict[str, np.ndarray]
+Draw = Callable[..., np.ndarray]  # shape -> random float32 values
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ def random_weights(recipe: Recipe) -> Weights:
     return weights
 
 
-def attention_weights(recipe: Recipe, matrix, norm) -> Weights:
+def attention_weights(recipe: Recipe, matrix: Draw, norm: Draw) -> Weights:
     width, heads, key = recipe.width, recipe.heads, recipe.nope + recipe.rope
     block = {"attn_norm.weight": norm(width)}
     if recipe.query_latent:
@@ -146,7 +148,7 @@ def attention_weights(recipe: Recipe, matrix, norm) -> Weights:
     return block
 
 
-def dense_weights(recipe: Recipe, matrix) -> Weights:
+def dense_weights(recipe: Recipe, matrix: Draw) -> Weights:
     return {
         "ffn_gate.weight": matrix(recipe.feed_forward, recipe.width),
         "ffn_up.weight": matrix(recipe.feed_forward, recipe.width),
@@ -154,7 +156,7 @@ def dense_weights(recipe: Recipe, matrix) -> Weights:
     }
 
 
-def expert_weights(recipe: Recipe, matrix, norm) -> Weights:
+def expert_weights(recipe: Recipe, matrix: Draw, norm: Draw) -> Weights:
     width, length, experts = recipe.width, recipe.expert_feed_forward, recipe.experts
     share = recipe.scale * (1.0 if recipe.normalise else recipe.used / experts)
     block = {"ffn_gate_inp.weight": matrix(experts, width, gain=1.5)}

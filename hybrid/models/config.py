@@ -165,9 +165,7 @@ def _refuse_temperature(keys: Keys) -> None:
 
 
 def _head_lengths(keys: Keys, default: int) -> tuple[int, int]:
-    """Values of one head's key and value. In llama.cpp's split files the plain keys describe the
-    cache, not the heads.
-    """
+    """Of one head's key and value. In split files key_length and value_length are the cache's."""
     split = _key_value_form(keys) is KeyValueForm.SPLIT
     if split or keys.count("attention.key_length_mla", 0, least=0):
         return keys.count("attention.key_length_mla"), keys.count("attention.value_length_mla")
@@ -192,9 +190,7 @@ def _key_value_form(keys: Keys) -> KeyValueForm:
 
 
 def _query_latent(keys: Keys) -> int:
-    """Told by the tensors: converters write rank 0, or nothing, for models without a query
-    latent.
-    """
+    """Told by the tensors: for models without a query latent converters write rank 0 or nothing."""
     tensors = keys.file.tensors
     if "blk.0.attn_q.weight" in tensors:
         return 0
@@ -208,9 +204,7 @@ def _query_latent(keys: Keys) -> int:
 
 
 def _vocabulary(keys: Keys) -> int:
-    """vocab_size; without it the length of the token list, without that the rows of the
-    embedding.
-    """
+    """vocab_size, else the length of the token list, else the rows of the embedding."""
     tokens = keys.file.metadata.get("tokenizer.ggml.tokens")
     embedding = keys.file.tensors.get("token_embd.weight")
     rows = embedding.shape[0] if embedding is not None else None

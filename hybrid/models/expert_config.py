@@ -37,9 +37,7 @@ class ExpertConfig:
 
 
 def read_experts(keys: Keys, blocks: int, vocabulary: int, trained: bool) -> ExpertConfig:
-    """For a file with at least one layer of experts. Raises UnsupportedModel for counts that
-    cannot be obeyed.
-    """
+    """For a file with a layer of experts. Raises UnsupportedModel for counts that do not fit."""
     count, used = keys.count("expert_count"), keys.count("expert_used_count")
     if used > count:
         raise keys.fault("expert_used_count", f"is {used} of {count} experts")

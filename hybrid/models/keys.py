@@ -36,8 +36,7 @@ class ModelFile(Protocol):
 
 
 class Keys:
-    """The keys `<architecture>.<name>` of a file. A getter without a default asks for the key to
-    be there.
+    """The keys `<architecture>.<name>` of a file; without a default a key must be there.
 
     Raises UnsupportedModel, naming key and file, for a key that is missing, of the wrong type or
     out of range.

@@ -27,9 +27,7 @@ class FeedForward:
 
 @dataclass(frozen=True, slots=True)
 class MixtureOfExperts:
-    """Σ_k share_k · expert_k(x) + shared(x); the shared expert, where there is one, is not
-    weighted.
-    """
+    """Σ_k share_k · expert_k(x) + shared(x); the shared expert, if any, is not weighted."""
 
     router: Router
     experts: Experts

@@ -1,5 +1,4 @@
-"""What a model is built from. The loader hands these in; nothing here or in a model says where
-anything runs.
+"""What a model is built from, handed in by the loader; nothing here says where anything runs.
 
 A model file asks `Parts` for its operations by tensor name and wires them up. Whether a linear
 runs on a GPU, on the CPU, or across a crossing is the loader's business (`hybrid.runtime.loader`),
@@ -86,9 +85,7 @@ class Experts(Protocol):
 
 
 class LayerCache(Protocol):
-    """Rows of one layer's cache: latent (normalised) then rotated key, [latent_length +
-    rope_length] values each.
-    """
+    """Rows of one layer's cache: latent (normalised), then rotated key; width values together."""
 
     def write(self, start: int, rows: Tensor) -> None:
         """Store rows [T, width] float32 at positions start ... start+T-1."""
@@ -133,7 +130,5 @@ class Parts(Protocol):
         ...
 
     def place(self, layer: int, block: Block) -> Block:
-        """The block as the model should call it: activations are brought to the layer's home first
-        when needed.
-        """
+        """The block as the model should call it, activations brought to the layer's home first."""
         ...

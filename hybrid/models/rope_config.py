@@ -32,8 +32,7 @@ class RopeConfig:
 
 
 def read_rope(keys: Keys, key_length: int, context_tokens: int, trained: bool) -> RopeConfig:
-    """key_length: values of one head's key; context_tokens: the trained context, YaRN's when the
-    file names no other.
+    """key_length is that of one head; context_tokens stands in for an original context left out.
 
     Raises UnsupportedModel for a scaling or a number that cannot be computed with.
     """
@@ -60,8 +59,7 @@ def read_rope(keys: Keys, key_length: int, context_tokens: int, trained: bool) -
 
 
 def _with_yarn(keys: Keys, rope: RopeConfig, context_tokens: int, trained: bool) -> RopeConfig:
-    """A file's log multiplier is a tenth of Hugging Face's mscale_all_dim: m = 1 + multiplier · ln
-    factor.
+    """m = 1 + multiplier · ln factor; the multiplier is a tenth of Hugging Face's mscale_all_dim.
 
     Without one, Hugging Face enlarges only the amplitude, llama.cpp the attention scale as well.
     """

@@ -1,6 +1,4 @@
-"""Contract: multi-head latent attention over the cached rows, absorbed (decode) and expanded
-(prompts).
-"""
+"""Contract: multi-head latent attention over cached rows: absorbed (decode), expanded (prompts)."""
 
 import torch
 from torch import Tensor
@@ -12,8 +10,7 @@ from kernels.errors import KernelInputError
 def absorbed_attention(
     q_latent: Tensor, q_rope: Tensor, rows: Tensor, scale: float, start: int
 ) -> Tensor:
-    """softmax(scale · (q_latent · c + q_rope · k)) c: one shared key row (c, k) per token, its
-    latent part the value.
+    """softmax(scale · (q_latent · c + q_rope · k)) c over cached rows (c, k) that all heads share.
 
     q_latent  [tokens, heads, latent] float32   queries multiplied by W_UK
     q_rope    [tokens, heads, rope] float32     rotated
@@ -22,9 +19,10 @@ def absorbed_attention(
     start     position of the first query: query i sees rows 0 .. start + i
     returns   [tokens, heads, latent] float32, still to be multiplied by W_UV
 
-    Works in two score matrices [heads, tokens, start + tokens] float32; the caller bounds them by
-    cutting queries. Error against float64: cases.RELATIVE_ERROR. Raises KernelInputError when
-    shapes, dtypes or devices do not fit. Source: DeepSeek-V2 report, section 2.1.2 and appendix C.
+    Holds two score matrices [heads, tokens, start + tokens] float32 at once; callers bound them by
+    cutting queries. Does not wait for the GPU. Error against float64: cases.RELATIVE_ERROR.
+    Raises KernelInputError when shapes, dtypes or devices do not fit.
+    Source: DeepSeek-V2 report, section 2.1.2 and appendix C.
     """
     tokens, heads, latent = _dimensions(q_latent)
     shapes = ((tokens, heads, rows.shape[-1] - latent), (start + tokens, rows.shape[-1]))
@@ -35,8 +33,7 @@ def absorbed_attention(
 def expanded_attention(
     q: Tensor, k_nope: Tensor, k_rope: Tensor, v: Tensor, scale: float, start: int
 ) -> Tensor:
-    """softmax(scale · (q_nope · k_nope + q_rope · k_rope)) v: keys and values per head, the
-    rotated key part shared.
+    """softmax(scale · (q_nope · k_nope + q_rope · k_rope)) v; all heads share k_rope.
 
     q        [tokens, heads, nope + rope] float32
     k_nope   [start + tokens, heads, nope] float32

@@ -45,9 +45,8 @@ def frequencies(
     if length <= 0 or length % 2:
         raise KernelInputError(f"length must be positive and even, not {length}")
     stated = (yarn.factor, yarn.original_context, yarn.beta_fast, yarn.beta_slow) if yarn else ()
-    if not all(0.0 < number < math.inf for number in (linear_factor, *stated)) or not (
-        1.0 < base < math.inf
-    ):
+    positive = (base - 1.0, linear_factor, *stated)
+    if not all(0.0 < number < math.inf for number in positive):
         raise KernelInputError(f"base {base}, factor {linear_factor} or {yarn} is out of range")
     if yarn is None:
         return reference.inverse_frequencies(length, base) / linear_factor

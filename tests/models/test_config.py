@@ -154,9 +154,6 @@ def test_optional_keys_have_their_defaults() -> None:
     assert (experts.scale, experts.normalise, experts.gating) == (1.0, False, "softmax")
     assert (experts.groups, experts.groups_used) == (1, 1)
     assert config.vocabulary == 129280
-
-
-def test_scale_of_zero_means_none() -> None:
     assert config_with(expert_weights_scale=0.0).experts.scale == 1.0
 
 
