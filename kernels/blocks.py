@@ -7,7 +7,6 @@ import torch
 from kernels.errors import KernelInputError
 from kernels.formats import BlockFormat
 
-
 Index = int | slice | torch.Tensor
 
 
