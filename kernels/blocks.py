@@ -7,6 +7,8 @@ import torch
 from kernels.errors import KernelInputError
 from kernels.formats import BlockFormat
 
+Index = int | slice | torch.Tensor
+
 
 @dataclass(frozen=True, slots=True)
 class BlockTensor:
@@ -16,7 +18,8 @@ class BlockTensor:
     format    how a row's bytes decode
     columns   weights per row
 
-    Slicing (`weight[expert]`, `weight[:, :128]`) cuts leading dimensions and shares memory.
+    Slicing (`weight[expert]`, `weight[:, :128]`) cuts leading dimensions and shares memory;
+    a tensor of row numbers (`weight[ids]`) copies those rows.
     """
 
     blocks: torch.Tensor
@@ -47,5 +50,5 @@ class BlockTensor:
     def device(self) -> torch.device:
         return self.blocks.device
 
-    def __getitem__(self, leading: int | slice | tuple[int | slice, ...]) -> "BlockTensor":
+    def __getitem__(self, leading: Index | tuple[Index, ...]) -> "BlockTensor":
         return BlockTensor(self.blocks[leading], self.format, self.columns)

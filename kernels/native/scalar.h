@@ -7,6 +7,7 @@
 
 namespace hybrid {
 
+using std::int32_t;
 using std::int8_t;
 using std::uint16_t;
 using std::uint32_t;
@@ -40,15 +41,16 @@ struct Word32 {
 };
 
 // IEEE half to float, exact for every pattern. Subnormal halves go through an integer, never
-// through a subnormal float, which a caller may have told the CPU to flush to zero.
+// through a subnormal float, which a caller may have told the CPU to flush to zero. Masks, for
+// branches do not vectorise.
 inline float float_of_half(uint32_t half) {
     const uint32_t magnitude = half & 0x7FFF;
-    const uint32_t subnormal =
-        bits_of_float(static_cast<float>(static_cast<int>(magnitude)) * 0x1p-24f);
-    const uint32_t normal = (magnitude << 13) + (112u << 23);
-    const uint32_t special = (magnitude << 13) | 0x7F800000u;
-    const uint32_t finite = magnitude < 0x0400 ? subnormal : normal;
-    return float_of_bits((magnitude < 0x7C00 ? finite : special) | (half & 0x8000) << 16);
+    const uint32_t is_subnormal = 0u - (magnitude < 0x0400);
+    const uint32_t is_special = 0u - (magnitude > 0x7BFF);
+    const float scaled = static_cast<float>(static_cast<int32_t>(magnitude)) * 0x1p-24f;
+    const uint32_t normal = (magnitude << 13) + (112u << 23) + (is_special & 112u << 23);
+    return float_of_bits((is_subnormal & bits_of_float(scaled)) | (~is_subnormal & normal) |
+                         (half & 0x8000) << 16);
 }
 
 struct Half : Word16 {

@@ -22,6 +22,13 @@ def test_slices_share_memory():
     assert weight[:, 1:3].shape == (3, 2, 32)
 
 
+def test_a_tensor_of_row_numbers_copies_those_rows():
+    weight = BlockTensor(torch.arange(3, dtype=torch.uint8).view(3, 1).repeat(1, 34), Q8_0, 32)
+    rows = weight[torch.tensor([2, 0, 2])]
+    assert rows.shape == (3, 32)
+    assert rows.blocks[:, 0].tolist() == [2, 0, 2]
+
+
 @pytest.mark.parametrize(
     ("blocks", "block_format", "columns", "says"),
     [

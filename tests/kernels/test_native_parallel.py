@@ -1,4 +1,5 @@
 import os
+import signal
 import threading
 
 import pytest
@@ -60,5 +61,6 @@ def test_a_forked_child_gets_threads_of_its_own(four_threads):
     shares_of(4, 100 * SMALLEST_SHARE_WEIGHTS)
     child = os.fork()
     if child == 0:
+        signal.alarm(20)  # ends a child that waits for threads it does not have
         os._exit(0 if len(shares_of(4, 100 * SMALLEST_SHARE_WEIGHTS)) == 4 else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
