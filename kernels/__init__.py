@@ -1,4 +1,4 @@
-"""Tensors in, tensors out: one room per op, each with its contract, reference, cases and implementations.
+"""Tensors in, tensors out: a room per op, with its contract, reference, cases, implementations.
 
 Must not know: model names, files, plans, `hybrid`, `placement`.
 Start reading at any `<op>/__init__.py`: the contract; then `<op>/reference.py`: the meaning.

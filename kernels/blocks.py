@@ -12,7 +12,7 @@ from kernels.formats import BlockFormat
 class BlockTensor:
     """Rows of quantised blocks.
 
-    blocks    [..., rows, row_bytes] uint8; a row's bytes are contiguous, leading dimensions may be strided
+    blocks    [..., rows, row_bytes] uint8; a row's bytes are contiguous, rows may be strided
     format    how a row's bytes decode
     columns   weights per row
 
@@ -29,7 +29,8 @@ class BlockTensor:
         expected = self.format.row_bytes(self.columns)
         if self.columns % self.format.block_weights or self.blocks.shape[-1] != expected:
             raise KernelInputError(
-                f"a row of {self.columns} {self.format.name} weights is {expected} bytes, not {self.blocks.shape[-1]}"
+                f"a row of {self.columns} {self.format.name} weights is {expected} bytes,"
+                f" not {self.blocks.shape[-1]}"
             )
         if self.blocks.stride(-1) != 1:
             raise KernelInputError("the bytes of a row must be contiguous")

@@ -2,8 +2,8 @@
 
 
 class KernelInputError(ValueError):
-    """A shape, dtype, format or index that breaks a kernel's contract: a mistake of the caller, never of a user."""
+    """A shape, dtype, format or index that breaks a contract: a caller's mistake, not a user's."""
 
 
 class NativeLibraryMissing(ImportError):
-    """The compiled library is not there or does not load; the message says where it was looked for."""
+    """The compiled library is not there or does not load; the message says where and what to do."""

@@ -1,6 +1,7 @@
 """Block formats of GGUF files: name, ggml id, weights and bytes per block. No torch here.
 
-A row of a tensor is a run of whole blocks. Source: ggml-common.h; a test holds this table against `gguf.GGML_QUANT_SIZES`.
+A row of a tensor is a run of whole blocks. Source: ggml-common.h; a test holds this table against
+`gguf.GGML_QUANT_SIZES`.
 """
 
 from dataclasses import dataclass

@@ -7,7 +7,8 @@
         DoesNotFit           bytes needed against bytes there
         PlanError            a plan file that does not belong to the model or the machine
 
-The base lives here because imports run one way (`hybrid -> placement`) and a caller of `hybrid` wants one class to catch.
+The base lives here because imports run one way (`hybrid -> placement`) and a caller of `hybrid`
+wants one class to catch.
 """
 
 from collections.abc import Sequence

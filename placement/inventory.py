@@ -5,6 +5,7 @@
 
 from dataclasses import dataclass
 from enum import Enum
+from math import prod
 
 
 class Role(str, Enum):
@@ -50,10 +51,15 @@ class TensorInfo:
         """Bytes of one expert's slice; the whole tensor when it has no expert dimension."""
         return self.nbytes // self.experts if self.experts else self.nbytes
 
+    @property
+    def matrix_values(self) -> int:
+        """Values of one expert's matrix; of the whole tensor when it has no expert dimension."""
+        return prod(self.shape[1:] if self.experts else self.shape)
+
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """The few dimensions of a model that decide cache and scratch bytes. Counts of values, not bytes."""
+    """The dimensions that decide cache and scratch bytes; counts of values, not bytes."""
 
     layers: int  # trunk blocks, without next-token-prediction blocks
     dense_layers: int
@@ -89,6 +95,11 @@ class ModelInventory:
     @property
     def nbytes(self) -> int:
         return sum(tensor.nbytes for tensor in self.tensors)
+
+    @property
+    def has_tied_head(self) -> bool:
+        """No tensor of its own for the head: the embedding serves as head too."""
+        return not any(tensor.role is Role.HEAD for tensor in self.tensors)
 
     def by_role(self) -> dict[Role, int]:
         """Bytes per role, roles that do not occur left out."""

@@ -1,13 +1,33 @@
 """What there is to place on: devices with their memory, the links between them, NUMA nodes.
 
-A `Machine` is plain data: `probe.py` fills one from this computer, a test or `--simulate` writes one by hand.
+A `Machine` is plain data: `probe.py` fills one from this computer, a test or `--simulate` writes
+one by hand.
 """
 
+import difflib
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 CPU = "CPU"  # the host's device name, as in llama.cpp's rules
 UNLOADED = "none"  # the device of tensors that stay in the file
+
+_CUDA_NAME = re.compile(r"CUDA:?([0-9]{1,4})", re.ASCII)
+
+
+def canonical_name(text: str) -> str:
+    """A device name as `Device.name` spells it: "cuda:0" -> "CUDA0", "cpu" -> "CPU"."""
+    name = text.strip().upper()
+    found = _CUDA_NAME.fullmatch(name)
+    return f"CUDA{int(found[1])}" if found else name
+
+
+def device_advice(text: str, names: Sequence[str]) -> str:
+    """The good names, the nearest one first, for an error about a device that is not there."""
+    near = difflib.get_close_matches(canonical_name(text), names, n=1, cutoff=0.6)
+    listed = f"this machine has {', '.join(names)}"
+    return f"did you mean {near[0]}? {listed}" if near else listed
 
 
 class DeviceKind(str, Enum):

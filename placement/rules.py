@@ -1,11 +1,38 @@
-"""User rules: "PATTERN=DEVICE" texts, first match wins, regex search semantics, expert ranges."""
+"""User rules: "PATTERN=DEVICE" texts, first match wins, regex search semantics, expert ranges.
+
+The grammar is a strict superset of llama.cpp's -ot: what is legal there means the same here. Added,
+where llama.cpp has an error: a comma inside the pattern ("{1,3}"), "=" inside the pattern
+("(?=...)"), ranges of experts ("exps#0-63=CUDA0"), and the device GPU.
+
+    texts  -- split on commas -->  "PATTERN#RANGE=DEVICE"  -- split at the last "=" -->  Rule
+"""
 
 import re
-from dataclasses import dataclass, field
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
+from placement.errors import RuleError
 from placement.inventory import Role, TensorInfo
+from placement.machine import CPU, canonical_name, device_advice
 
 OWN_GPU = "GPU"  # a rule's device: the GPU on which the tensor's own layer lives
+MAX_PATTERN_LENGTH = 1000
+SLOW_SEARCH_S = 0.2
+
+_RANGE = re.compile(r"([0-9]{1,6})(?:-([0-9]{1,6}))?", re.ASCII)
+_POSIX_CLASS = re.compile(r"\[[.:=]\w+[.:=]\]")
+_POSIX_MEANING = {
+    "[:digit:]": "0-9",
+    "[:alpha:]": "A-Za-z",
+    "[:alnum:]": "0-9A-Za-z",
+    "[:lower:]": "a-z",
+    "[:upper:]": "A-Z",
+    "[:space:]": r"\s",
+    "[:xdigit:]": "0-9A-Fa-f",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +44,7 @@ class Rule:
     source    the text the user typed, for reports and errors
     experts   (first, last) of an expert range, None for whole tensors
     role      when set, only tensors of this role match (--cpu-moe works from roles)
+    layers    (first, last) when set, only tensors of these blocks match
     """
 
     pattern: str
@@ -24,7 +52,213 @@ class Rule:
     source: str
     experts: tuple[int, int] | None = None
     role: Role | None = None
-    _regex: re.Pattern[str] | None = field(default=None, repr=False, compare=False)
+    layers: tuple[int, int] | None = None
 
     def matches(self, tensor: TensorInfo) -> bool:
-        raise AssertionError("written by the rules' author")
+        """Whether the pattern is found anywhere in the name and role and layer are right.
+
+        Raises RuleError when the search takes exponential time.
+        """
+        if self.role is not None and tensor.role is not self.role:
+            return False
+        if self.layers is not None and (
+            tensor.layer is None or not self.layers[0] <= tensor.layer <= self.layers[1]
+        ):
+            return False
+        return _found(self, tensor.name)
+
+
+def parse_rules(
+    texts: Sequence[str], device_names: Sequence[str], *, first_number: int = 1
+) -> tuple[Rule, ...]:
+    """Rules of repeated -ot flags, in order.
+
+    texts          each one flag's value: "PATTERN=DEVICE[,PATTERN=DEVICE...]"
+    device_names   `Machine.device_names`
+    first_number   number of the first rule in error texts, for callers that mix flags
+    Raises RuleError naming the rule's number and text.
+    """
+    rules: list[Rule] = []
+    for text in texts:
+        for piece in _split(text, device_names):
+            rules.append(_parse_one(piece, device_names, first_number + len(rules)))
+    return tuple(rules)
+
+
+def cpu_moe_rule() -> Rule:
+    """--cpu-moe: every routed expert on the CPU, known by role and not by name."""
+    return Rule("", CPU, "--cpu-moe", role=Role.ROUTED_EXPERT)
+
+
+def n_cpu_moe_rules(n: int, layers: int, has_gpu: bool) -> tuple[Rule, ...]:
+    """--n-cpu-moe n: routed experts of the first n blocks (dense ones counted) on the CPU, of the
+    others on their layer's GPU.
+
+    Raises RuleError for a negative n. Source of the meaning: llama.cpp, common/arg.cpp.
+    """
+    if n < 0:
+        raise RuleError(
+            f"--n-cpu-moe {n} is negative",
+            remedy=f"--n-cpu-moe takes 0 to {layers}, the number of blocks of this model",
+        )
+    source, role = f"--n-cpu-moe {n}", Role.ROUTED_EXPERT
+    rules = [Rule("", CPU, source, role=role, layers=(0, min(n, layers) - 1))] if n else []
+    if has_gpu and n < layers:
+        rules.append(Rule("", OWN_GPU, source, role=role, layers=(n, layers - 1)))
+    return tuple(rules)
+
+
+def check_pattern(pattern: str, subject: str) -> None:
+    """Raises RuleError, beginning with `subject`, when the pattern cannot be searched."""
+    if len(pattern) > MAX_PATTERN_LENGTH:
+        raise RuleError(
+            f"{subject} is too long: {len(pattern)} characters, at most {MAX_PATTERN_LENGTH}",
+            remedy="split it into several rules; the first match wins",
+        )
+    posix = _POSIX_CLASS.search(pattern)
+    if posix:
+        meaning = _POSIX_MEANING.get(posix[0])
+        raise RuleError(
+            f"{subject}: the class {posix[0]} at position {posix.start()} is not known here",
+            remedy=f"write {meaning} in its place" if meaning else "write the characters out",
+        )
+    try:
+        _compiled(pattern)
+    except re.error as error:
+        where = "" if error.pos is None else f" at position {error.pos}"
+        raise RuleError(
+            f"{subject} is not a regular expression: {error.msg}{where}",
+            *(_pointer(pattern, error.pos)),
+            remedy=r"put a backslash before a bracket or star that is meant literally: \( \* \+",
+        ) from None
+    except (OverflowError, RecursionError) as error:
+        raise RuleError(
+            f"{subject} cannot be compiled: {error}",
+            remedy="use smaller repetition counts and fewer nested groups",
+        ) from None
+
+
+def _split(text: str, device_names: Sequence[str]) -> Iterator[str]:
+    """Rule texts of one flag value. A piece without "=", or one that stops inside a bracket, goes
+    on in the next.
+    """
+    pending = ""
+    for piece in text.split(","):
+        if not pending and not piece.strip():
+            continue
+        pending = f"{pending},{piece}" if pending else piece
+        if "=" in piece and (_cut(pending, device_names) or not _inside_bracket(pending)):
+            yield pending.strip()
+            pending = ""
+    if pending or not text.strip(" ,"):
+        yield pending.strip()
+
+
+def _parse_one(text: str, device_names: Sequence[str], number: int) -> Rule:
+    subject = f"rule {number} ({_short(text)!r})"
+    example = r"a rule is PATTERN=DEVICE: 'exps=CPU' or 'blk\.(3|4)\..*_exps=CUDA0'"
+    if "=" not in text:
+        raise RuleError(f"{subject} names no device", remedy=example)
+    cut = _cut(text, device_names)
+    if cut is None:
+        raise _unknown_device(text.rpartition("=")[2].strip(), device_names, subject)
+    pattern, device = cut
+    body, hash_sign, tail = pattern.rpartition("#")
+    experts = _expert_range(tail, subject) if hash_sign else None
+    pattern = body.strip() if hash_sign else pattern
+    if not pattern:
+        raise RuleError(
+            f"{subject} has an empty pattern", remedy=f"'.*={device}' matches all; {example}"
+        )
+    check_pattern(pattern, subject)
+    return Rule(pattern, device, text, experts)
+
+
+def _cut(text: str, device_names: Sequence[str]) -> tuple[str, str] | None:
+    """(pattern, device name) at the last "=", None when no known device stands right of it.
+
+    No device name holds "=", so the last "=" is the only place where a known device can begin.
+    """
+    pattern, _, right = text.rpartition("=")
+    name = canonical_name(right)
+    has_gpu = any(device != CPU for device in device_names)
+    known = name in device_names or (name == OWN_GPU and has_gpu)
+    return (pattern.strip(), name) if known else None
+
+
+def _unknown_device(name: str, device_names: Sequence[str], subject: str) -> RuleError:
+    if canonical_name(name) == "CUDA_HOST":
+        return RuleError(
+            f"{subject}: CUDA_Host is not a device of its own",
+            "host memory is pinned where a GPU needs it, whichever rule put a tensor there",
+            remedy="write =CPU",
+        )
+    names = list(device_names)
+    if any(device != CPU for device in names):
+        names.append(OWN_GPU)
+    return RuleError(
+        f"{subject}: unknown device {_short(name)!r}", remedy=device_advice(name, names)
+    )
+
+
+def _expert_range(text: str, subject: str) -> tuple[int, int]:
+    found = _RANGE.fullmatch(text.strip())
+    if found is None:
+        raise RuleError(
+            f"{subject}: {_short(text)!r} is not a range of experts",
+            remedy="count from 0, both ends included: 'exps#0-63=CUDA0', or 'exps#5=CUDA0'",
+        )
+    first, last = int(found[1]), int(found[2] or found[1])
+    if last < first:
+        raise RuleError(
+            f"{subject}: the range ends at expert {last}, before it begins at {first}",
+            remedy=f"write #{last}-{first}",
+        )
+    return first, last
+
+
+def _inside_bracket(text: str) -> bool:
+    bare = re.sub(r"\\.", "", text)
+    return any(bare.count(a) > bare.count(b) for a, b in ("()", "[]", "{}"))
+
+
+@lru_cache(maxsize=1024)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # "possible nested set" is no news to the user
+        return re.compile(pattern)
+
+
+@lru_cache(maxsize=1024)
+def _may_explode(pattern: str) -> bool:
+    """A repeated group, or many repetitions: the only ways to exponential or high polynomial time
+    on short names.
+    """
+    return bool(re.search(r"\)[*+{]", pattern)) or len(re.findall(r"[*+}]", pattern)) > 4
+
+
+def _found(rule: Rule, name: str) -> bool:
+    """Search; a pattern that may explode is tried on growing prefixes first, so that it is caught
+    while still quick.
+    """
+    regex = _compiled(rule.pattern)
+    if _may_explode(rule.pattern):
+        for end in range(6, len(name), 2):
+            start_s = time.perf_counter()
+            regex.search(name[:end])
+            if time.perf_counter() - start_s > SLOW_SEARCH_S:
+                raise RuleError(
+                    f"the rule {_short(rule.source)!r} takes too long to search in {name!r}",
+                    remedy="take out the repetition of a repeated group, as in (a+)+",
+                )
+    return regex.search(name) is not None
+
+
+def _pointer(pattern: str, position: int | None) -> tuple[str, ...]:
+    if position is None or len(pattern) > 90:
+        return ()
+    return (pattern, " " * position + "^")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 80 else text[:77] + "..."

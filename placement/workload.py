@@ -1,11 +1,19 @@
-"""What a run asks for beside weights: context, micro-batch, cache format; and the bytes that follow.
+"""What a run asks for beside weights: context, micro-batch, cache format; and the bytes that
+follow.
 
-Formulas give bytes of the reference kernels (float32 arithmetic); other kernels will bring their own terms.
+Formulas give bytes of the reference kernels (float32 arithmetic); other kernels will bring their
+own terms. Each is an upper bound: buffers that may live at the same time are added, those that
+follow each other are the larger one.
 """
 
 from dataclasses import dataclass
 
+from placement.errors import PlacementError
+from placement.inventory import ModelShape
+
 CACHE_BYTES_PER_32_VALUES = {"f32": 128, "f16": 64, "bf16": 64, "q8_0": 34}
+MAX_TOKENS = 1 << 32
+FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,3 +30,105 @@ class Workload:
     ubatch_tokens: int = 512
     cache_format: str = "f16"
     attention_work_bytes: int = 256 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Hosted:
+    """What one device computes.
+
+    layers           trunk blocks whose attention runs here
+    routed_experts   whether experts of any layer run here
+    head             whether the output head runs here
+    embedding        whether token rows are looked up here
+    matrix_values    values of the largest weight matrix that is decoded here at once (one expert
+                     counts as one matrix)
+    """
+
+    layers: int = 0
+    routed_experts: bool = False
+    head: bool = False
+    embedding: bool = False
+    matrix_values: int = 0
+
+
+def check_workload(workload: Workload) -> None:
+    """Raises PlacementError for counts that are not positive and unknown cache formats."""
+    counts = {
+        "context (-c)": (workload.context_tokens, MAX_TOKENS),
+        "micro-batch (-ub)": (workload.ubatch_tokens, MAX_TOKENS),
+        "attention work buffer (-amb)": (workload.attention_work_bytes, 1 << 60),
+    }
+    for name, (count, most) in counts.items():
+        if not 0 < count <= most:
+            raise PlacementError(
+                f"the {name} is {count}; it must be between 1 and {most}",
+                remedy="-c 4096 -ub 512 -amb 256 are good for a start",
+            )
+    if workload.cache_format not in CACHE_BYTES_PER_32_VALUES:
+        raise PlacementError(
+            f"unknown cache format {workload.cache_format!r}",
+            remedy=f"-ctk takes one of {', '.join(CACHE_BYTES_PER_32_VALUES)}",
+        )
+
+
+def cache_bytes(shape: ModelShape, workload: Workload, layers: int) -> int:
+    """layers · context · row bytes; a q8_0 row is padded to whole blocks of 32 values."""
+    values = shape.cache_row_length
+    if workload.cache_format == "q8_0":
+        values = -(-values // 32) * 32
+    row_bytes = values * CACHE_BYTES_PER_32_VALUES[workload.cache_format] // 32
+    return layers * workload.context_tokens * row_bytes
+
+
+def compute_bytes(shape: ModelShape, workload: Workload, hosted: Hosted) -> int:
+    """Scratch of one device: what stands through a block, plus the widest step inside it, plus one
+    decoded matrix.
+    """
+    if hosted == Hosted():
+        return 0
+    tokens = workload.ubatch_tokens
+    # residual stream, its norm, the block's output and the arriving or leaving copy of a crossing
+    hidden = 4 * tokens * shape.embedding_length
+    steps = [0]
+    if hosted.layers:
+        steps.append(_attention_values(shape, workload))
+        steps.append(_dense_values(shape, tokens))
+    if hosted.routed_experts:
+        steps.append(_expert_values(shape, tokens))
+    if hosted.head:
+        steps.append(tokens * shape.vocabulary)  # logits of every token of the micro-batch
+    return FLOAT_BYTES * (hidden + max(steps) + hosted.matrix_values)
+
+
+def _attention_values(shape: ModelShape, workload: Workload) -> int:
+    tokens, heads = workload.ubatch_tokens, shape.head_count
+    # queries as projected and as rotated, and the heads' outputs before attn_output
+    queries = tokens * heads * (2 * shape.key_length + shape.value_length)
+    # absorbed form: queries and results in the latent space
+    latent = tokens * heads * (shape.cache_row_length + shape.latent_length)
+    # the cache decoded to float32 once for all heads
+    rows = workload.context_tokens * shape.cache_row_length
+    return queries + latent + rows + _attention_work_values(shape, workload)
+
+
+def _attention_work_values(shape: ModelShape, workload: Workload) -> int:
+    """Keys, values, scores and their softmax of as many heads as the bound allows, at least one."""
+    context, tokens = workload.context_tokens, workload.ubatch_tokens
+    one_head = context * (shape.key_length + shape.value_length) + 2 * tokens * context
+    bound = workload.attention_work_bytes // FLOAT_BYTES
+    return min(shape.head_count * one_head, max(one_head, bound))
+
+
+def _dense_values(shape: ModelShape, tokens: int) -> int:
+    """Gate, up and their product of the dense or the shared feed-forward; logits, scores and biased
+    scores of the router.
+    """
+    widest = max(shape.feed_forward_length, shape.shared_feed_forward_length)
+    return 3 * tokens * widest + 3 * tokens * shape.expert_count
+
+
+def _expert_values(shape: ModelShape, tokens: int) -> int:
+    """One expert at a time, at worst with all tokens: gathered input, gate, up, product, output;
+    and the running sum.
+    """
+    return tokens * (3 * shape.embedding_length + 3 * shape.expert_feed_forward_length)

@@ -1,6 +1,10 @@
-"""GGUF files: header, metadata, tensor table, memory map; split files as one, header-only files too. No torch, no numpy.
+"""GGUF files: metadata, tensor table, bytes; split files as one, header-only files too.
 
-Must not know: models, devices, tokenisation.
+Must not know: models, devices, tokenisation, torch, numpy.
 Start reading at `reader.py`.
-Called by the command line (inspect, plan), `hybrid.tokenizer`, `hybrid.models.config` and `hybrid.runtime.loader`.
+Called by the commands (inspect, plan), `hybrid.tokenizer`, `hybrid.models.config` and the loader.
 """
+
+from hybrid.gguf.reader import GgufFile, GgufTensor
+
+__all__ = ["GgufFile", "GgufTensor"]

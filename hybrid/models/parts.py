@@ -87,7 +87,8 @@ class Experts(Protocol):
 
 class LayerCache(Protocol):
     """Rows of one layer's cache: latent (normalised) then rotated key, [latent_length +
-    rope_length] values each."""
+    rope_length] values each.
+    """
 
     def write(self, start: int, rows: Tensor) -> None:
         """Store rows [T, width] float32 at positions start ... start+T-1."""
@@ -108,8 +109,7 @@ class Block(Protocol):
 
 class Parts(Protocol):
     """Operations of one model file by tensor name. Every method raises UnsupportedModel when the
-    tensor is missing or
-    its shape differs from the shape asked for."""
+    tensor is missing or its shape differs from the shape asked for."""
 
     def has(self, name: str) -> bool: ...
 
@@ -123,8 +123,7 @@ class Parts(Protocol):
         self, name: str, shape: tuple[int, int, int], rows: slice | None = None
     ) -> HeadLinear:
         """shape [H, rows, columns] of the whole tensor (a 2-D tensor [H*rows, columns] is viewed
-        so);
-        `rows` cuts every head's matrix, as the key and value halves of attn_kv_b."""
+        so); `rows` cuts every head's matrix, as the key and value halves of attn_kv_b."""
         ...
 
     def router(self, gate: str, bias: str | None, width: int, rules: RouterRules) -> Router: ...
@@ -135,5 +134,6 @@ class Parts(Protocol):
 
     def place(self, layer: int, block: Block) -> Block:
         """The block as the model should call it: activations are brought to the layer's home first
-        when needed."""
+        when needed.
+        """
         ...

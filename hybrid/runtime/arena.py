@@ -51,7 +51,9 @@ class HostArena:
         self.nbytes = max(1, -(-nbytes // HUGE_PAGE_BYTES)) * HUGE_PAGE_BYTES
         self.notes: list[str] = []
         # One huge page more than needed, so that the part in use can start on a huge page's border.
-        self._memory = mmap.mmap(-1, self.nbytes + HUGE_PAGE_BYTES)
+        # Private: shared anonymous memory is a file in the kernel's eyes and gets no huge pages.
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        self._memory = mmap.mmap(-1, self.nbytes + HUGE_PAGE_BYTES, flags=flags)
         start = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
         self._first = -start % HUGE_PAGE_BYTES
         self.address = start + self._first
@@ -126,15 +128,25 @@ def read_placement(start: int, end: int, proc: Path = Path("/proc")) -> PagePlac
         smaps = (proc / "self/smaps").read_text()
     except OSError:
         return None
+    inside, huge_kib = _mappings(smaps, start, end)
     pages: dict[int, int] = {}
     for line in numa_maps.splitlines():
-        if start <= int(line.split(maxsplit=1)[0], 16) < end:
+        if int(line.split(maxsplit=1)[0], 16) in inside:
             for node, count in re.findall(r"\bN(\d+)=(\d+)", line):
                 pages[int(node)] = pages.get(int(node), 0) + int(count)
-    huge_kib, inside = 0, False
+    return PagePlacement(pages, huge_kib << 10)
+
+
+def _mappings(smaps: str, start: int, end: int) -> tuple[set[int], int]:
+    """First addresses of the mappings that overlap start .. end, and their huge pages in KiB."""
+    firsts: set[int] = set()
+    huge_kib, overlaps = 0, False
     for line in smaps.splitlines():
         if mapping := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
-            inside = int(mapping[1], 16) < end and int(mapping[2], 16) > start
-        elif inside and line.startswith("AnonHugePages:"):
+            first, last = int(mapping[1], 16), int(mapping[2], 16)
+            overlaps = first < end and last > start
+            if overlaps:
+                firsts.add(first)
+        elif overlaps and line.startswith("AnonHugePages:"):
             huge_kib += int(line.split()[1])
-    return PagePlacement(pages, huge_kib << 10)
+    return firsts, huge_kib

@@ -60,13 +60,6 @@ def padded_width(width: int) -> int:
     return -(-width // Q8_0.block_weights) * Q8_0.block_weights
 
 
-def row_bytes(width: int, cache_format: str) -> int:
-    """Bytes of one cached token in one layer."""
-    if cache_format == "q8_0":
-        return Q8_0.row_bytes(padded_width(width))
-    return width * FLOAT_TYPES[cache_format].itemsize
-
-
 def make_cache(memory: Tensor, width: int, cache_format: str) -> FloatCache | QuantisedCache:
     """A layer's cache over reserved memory; zeroing it here is the first touch of its pages."""
     memory.zero_()

@@ -47,10 +47,12 @@ class Crossing:
         self.away = away
         self._meter = meter
 
-    def call(self, op: Callable[..., Any], *given: Tensor, **options: Any) -> Any:
-        """op(*given, **options) on the away side; tensors in, a tensor or a tuple of tensors
-        out."""
-        sent = [self._move(tensor, self.away) for tensor in given]
+    def call(self, op: Callable[..., Any], *given: Any, **options: Any) -> Any:
+        """op(*given, **options) on the away side; a tensor or a tuple of tensors comes home.
+
+        Tensors among `given` are sent; `options` (weights, flags) are used as they are.
+        """
+        sent = [self._move(it, self.away) if isinstance(it, Tensor) else it for it in given]
         with self._meter.on(self.away.name):
             result = op(*sent, **options)
             self.away.wait()
@@ -71,7 +73,7 @@ class CrossedOp:
         self._op = op
         self._crossing = crossing
 
-    def __call__(self, *given: Tensor, **options: Any) -> Any:
+    def __call__(self, *given: Any, **options: Any) -> Any:
         return self._crossing.call(self._op, *given, **options)
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from hybrid.models.parts import Experts
 from hybrid.runtime.crossing import Crossing
 from kernels.blocks import BlockTensor
-from kernels.expert_ffn import expert_ffn, expert_rows
+from kernels.expert_ffn import add_weighted, expert_ffn, expert_rows, gated
 from kernels.linear import linear
 
 
@@ -69,13 +69,12 @@ class ScatteredExperts:
     def __call__(self, x: Tensor, chosen: Tensor, share: Tensor) -> Tensor:
         w = self.weights
         out = torch.zeros_like(x)
-        for expert, tokens, slots in expert_rows(chosen, w.first, w.count):
-            rows = x[tokens]
-            gate = self._apply(0, w.gate[expert], rows)
-            up = self._apply(1, w.up[expert], rows)
-            hidden = torch.nn.functional.silu(gate) * up
-            down = self._apply(2, w.down[expert], hidden)
-            out.index_add_(0, tokens, down * share[tokens, slots, None])
+        for rows in expert_rows(chosen, w.first, w.count):
+            x_e = x[rows.tokens]
+            gate = self._apply(0, w.gate[rows.expert], x_e)
+            up = self._apply(1, w.up[rows.expert], x_e)
+            down = self._apply(2, w.down[rows.expert], gated(gate, up))
+            add_weighted(out, down, share, rows)
         return out
 
     def _apply(self, stage: int, weight: BlockTensor, x: Tensor) -> Tensor:

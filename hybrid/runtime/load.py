@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from hybrid.errors import TokenizerError
-from hybrid.models.registry import build
+from hybrid.models.registry import builder
 from hybrid.runtime.arena import NumaPolicy
 from hybrid.runtime.engine import Engine
 from hybrid.runtime.loader import Progress, load_weights, make_caches, reserve_memory
@@ -52,7 +52,7 @@ def load_prepared(
         file.path.name, weights, places, [places[home] for home in plan.layers], meter
     )
     engine = Engine(
-        model=build(
+        model=builder(prepared.config.architecture)(
             prepared.config, parts, attention_work_bytes=plan.workload.attention_work_bytes
         ),
         caches=make_caches(plan, memories, shape),

@@ -18,12 +18,13 @@ import torch
 from torch import Tensor
 
 from hybrid.gguf.reader import GgufFile, GgufTensor
-from hybrid.runtime.cache import FloatCache, QuantisedCache, make_cache, row_bytes
+from hybrid.runtime.cache import FloatCache, QuantisedCache, make_cache
 from hybrid.runtime.memory import DeviceMemory
 from kernels.blocks import BlockTensor
 from placement.inventory import ModelShape
 from placement.machine import CPU, UNLOADED
 from placement.plan import Assignment, PlacementPlan
+from placement.workload import cache_bytes
 
 PIECE_BYTES = (
     16 << 20
@@ -57,12 +58,12 @@ def reserve_memory(
     plan: PlacementPlan, memories: dict[str, DeviceMemory], shape: ModelShape, *, mapped: bool
 ) -> None:
     """Open every device's arena with room for its weights and its layers' cache."""
-    cache_bytes = cache_bytes_per_layer(plan, shape)
+    layer_bytes = cache_bytes(shape, plan.workload, 1)
     for use in plan.devices:
         sizes = [a.nbytes for a in plan.assignments if a.device == use.name]
         if mapped and use.name == CPU:
             sizes = []
-        sizes += [cache_bytes for home in plan.layers if home == use.name]
+        sizes += [layer_bytes for home in plan.layers if home == use.name]
         memories[use.name].reserve(sizes, use.compute_bytes)
 
 
@@ -101,7 +102,7 @@ def make_caches(
     plan: PlacementPlan, memories: dict[str, DeviceMemory], shape: ModelShape
 ) -> list[LatentCache]:
     """One cache per layer on the layer's home, its memory touched."""
-    nbytes = cache_bytes_per_layer(plan, shape)
+    nbytes = cache_bytes(shape, plan.workload, 1)
     return [
         make_cache(
             memories[home].take(nbytes, "cache"),
@@ -110,12 +111,6 @@ def make_caches(
         )
         for home in plan.layers
     ]
-
-
-def cache_bytes_per_layer(plan: PlacementPlan, shape: ModelShape) -> int:
-    """Bytes of one layer's cache at the full context."""
-    row = row_bytes(shape.cache_row_length, plan.workload.cache_format)
-    return plan.workload.context_tokens * row
 
 
 def _first_byte(tensor: GgufTensor, assignment: Assignment) -> int:
@@ -152,13 +147,13 @@ def _read_all(file: GgufFile, pieces: list[_Piece], progress: Progress) -> None:
     def read(piece: _Piece) -> int:
         nbytes = piece.target.numel()
         if piece.target.device.type == "cpu":
-            view = memoryview(piece.target.numpy())
+            view = piece.target.numpy().data
             file.read_into(piece.tensor, view, piece.offset, nbytes)
             return nbytes
         if not hasattr(staging, "buffer"):
             staging.buffer = torch.empty(PIECE_BYTES, dtype=torch.uint8, pin_memory=True)
         buffer = staging.buffer[:nbytes]
-        file.read_into(piece.tensor, memoryview(buffer.numpy()), piece.offset, nbytes)
+        file.read_into(piece.tensor, buffer.numpy().data, piece.offset, nbytes)
         piece.target.copy_(buffer)
         return nbytes
 

@@ -8,7 +8,7 @@ The model asks by tensor name and cannot tell the difference.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from hybrid.errors import UnsupportedModel
 from hybrid.models.parts import (
@@ -34,6 +34,8 @@ from hybrid.runtime.stats import Meter
 from kernels.blocks import BlockTensor
 from kernels.router import RouterRules
 from placement.machine import CPU
+
+Op = TypeVar("Op", bound=Callable[..., Any])
 
 
 class PlacedParts:
@@ -103,14 +105,14 @@ class PlacedParts:
         return PlacedBlock(block, before, self._homes[layer], self._meter)
 
     def _range_of_experts(self, layer: int, first: int, pieces: list[Shard]) -> Experts:
-        weights = ExpertWeights(*(piece.weight for piece in pieces), first)
+        gate, up, down = (piece.weight for piece in pieces)
+        weights = ExpertWeights(gate, up, down, first)
         home = self._homes[layer]
         if len({piece.device for piece in pieces}) > 1:
             crossings = [self._crossing(home, piece) for piece in pieces]
             return ScatteredExperts(weights, (crossings[0], crossings[1], crossings[2]))
         kind = CpuExperts if pieces[0].device == CPU else GpuExperts
-        experts: Experts = self._reached(kind(weights), pieces[0], home)
-        return experts
+        return self._reached(kind(weights), pieces[0], home)
 
     def _expert_shards(
         self, layer: int, count: int, width: int, feed_forward: int
@@ -159,9 +161,10 @@ class PlacedParts:
         away = self._places[shard.device]
         return None if away == home else Crossing(home, away, self._meter)
 
-    def _reached(self, op: Callable[..., Any], shard: Shard, home: Place) -> Any:
+    def _reached(self, op: Op, shard: Shard, home: Place) -> Op:
+        """The op as it is called from home: itself, or the same behind a crossing."""
         crossing = self._crossing(home, shard)
-        return op if crossing is None else CrossedOp(op, crossing)
+        return op if crossing is None else cast(Op, CrossedOp(op, crossing))
 
 
 def _first(shard: Shard) -> int:

@@ -4,22 +4,24 @@ obeys.
 open the file -> hyper-parameters -> inventory -> machine -> rules -> workload -> plan
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-
-from placement.planner import plan as make_plan
-from placement.probe import probe_machine
 
 from hybrid.errors import UsageError
 from hybrid.gguf.inventory import inventory
 from hybrid.gguf.reader import GgufFile
 from hybrid.models.config import ModelConfig
 from hybrid.runtime.options import CpuMoe, LoadOptions
+from placement.errors import PlanError
 from placement.inventory import ModelInventory
 from placement.machine import CPU, Machine
-from placement.plan import PlacementPlan, check_plan, read_plan
+from placement.plan import PlacementPlan, check_plan
+from placement.plan_json import from_json
+from placement.planner import plan as make_plan
+from placement.probe import probe_machine
 from placement.rules import Rule, cpu_moe_rule, n_cpu_moe_rules, parse_rules
 from placement.workload import Workload
 
@@ -76,6 +78,18 @@ def model_path(path: str | Path) -> Path:
     if str(path) == DEMO:
         return Path(str(resources.files("hybrid"))) / "data" / DEMO_FILE
     return Path(path)
+
+
+def read_plan(path: str | Path) -> PlacementPlan:
+    """A plan that `hybrid plan --save` wrote. Raises PlanError for any other file."""
+    try:
+        return from_json(json.loads(Path(path).read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise PlanError(
+            f"{path} cannot be read as a plan",
+            str(error),
+            remedy="write one: hybrid plan MODEL --save plan.json",
+        ) from error
 
 
 def chosen_devices(machine: Machine, names: tuple[str, ...] | None) -> Machine:

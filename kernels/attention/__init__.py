@@ -1,12 +1,19 @@
-"""Contract: multi-head latent attention over the cached rows, absorbed (decode) and expanded (prompts)."""
+"""Contract: multi-head latent attention over the cached rows, absorbed (decode) and expanded
+(prompts).
+"""
 
+import torch
 from torch import Tensor
+
+from kernels.attention import reference
+from kernels.errors import KernelInputError
 
 
 def absorbed_attention(
     q_latent: Tensor, q_rope: Tensor, rows: Tensor, scale: float, start: int
 ) -> Tensor:
-    """Causal attention with one shared key row per token, values being the first latent_length of it.
+    """softmax(scale · (q_latent · c + q_rope · k)) c: one shared key row (c, k) per token, its
+    latent part the value.
 
     q_latent  [tokens, heads, latent] float32   queries multiplied by W_UK
     q_rope    [tokens, heads, rope] float32     rotated
@@ -14,19 +21,53 @@ def absorbed_attention(
     scale     multiplies the scores before the softmax
     start     position of the first query: query i sees rows 0 .. start + i
     returns   [tokens, heads, latent] float32, still to be multiplied by W_UV
+
+    Works in two score matrices [heads, tokens, start + tokens] float32; the caller bounds them by
+    cutting queries. Error against float64: cases.RELATIVE_ERROR. Raises KernelInputError when
+    shapes, dtypes or devices do not fit. Source: DeepSeek-V2 report, section 2.1.2 and appendix C.
     """
-    raise AssertionError("written by the model's author")
+    tokens, heads, latent = _dimensions(q_latent)
+    shapes = ((tokens, heads, rows.shape[-1] - latent), (start + tokens, rows.shape[-1]))
+    _check((q_latent, q_rope, rows), ((tokens, heads, latent), *shapes), start)
+    return reference.absorbed_attention(q_latent, q_rope, rows, scale, start)
 
 
 def expanded_attention(
     q: Tensor, k_nope: Tensor, k_rope: Tensor, v: Tensor, scale: float, start: int
 ) -> Tensor:
-    """Causal attention with per-head keys and values, all heads sharing the rotated key part.
+    """softmax(scale · (q_nope · k_nope + q_rope · k_rope)) v: keys and values per head, the
+    rotated key part shared.
 
     q        [tokens, heads, nope + rope] float32
     k_nope   [start + tokens, heads, nope] float32
     k_rope   [start + tokens, rope] float32
     v        [start + tokens, heads, value] float32
+    scale, start   as in `absorbed_attention`
     returns  [tokens, heads, value] float32
+
+    Work, error, errors raised and source as in `absorbed_attention`.
     """
-    raise AssertionError("written by the model's author")
+    tokens, heads, key = _dimensions(q)
+    seen, rope = start + tokens, k_rope.shape[-1]
+    shapes = ((seen, heads, key - rope), (seen, rope), (seen, heads, v.shape[-1]))
+    _check((q, k_nope, k_rope, v), ((tokens, heads, key), *shapes), start)
+    return reference.expanded_attention(q, k_nope, k_rope, v, scale, start)
+
+
+def _dimensions(q: Tensor) -> tuple[int, int, int]:
+    if q.ndim != 3:
+        raise KernelInputError(f"queries must be [tokens, heads, length], not {tuple(q.shape)}")
+    tokens, heads, length = q.shape
+    return tokens, heads, length
+
+
+def _check(tensors: tuple[Tensor, ...], shapes: tuple[tuple[int, ...], ...], start: int) -> None:
+    if start < 0:
+        raise KernelInputError(f"start must not be negative: {start}")
+    for tensor, shape in zip(tensors, shapes, strict=True):
+        if tensor.dtype != torch.float32 or tuple(tensor.shape) != shape:
+            raise KernelInputError(
+                f"expected float32 {shape}, got {tensor.dtype} {tuple(tensor.shape)}"
+            )
+        if tensor.device != tensors[0].device:
+            raise KernelInputError(f"queries on {tensors[0].device}, others on {tensor.device}")

@@ -1,8 +1,26 @@
-"""Contract: the routed experts' feed-forward, weighted and summed."""
+"""Contract: the routed experts' feed-forward, weighted and summed; whole, or in stages.
 
+    for rows in expert_rows(chosen, first_expert, experts):
+        x_e = x[rows.tokens]
+        hidden = gated(linear(x_e, gate[rows.expert]), linear(x_e, up[rows.expert]))
+        add_weighted(out, linear(hidden, down[rows.expert]), share, rows)
+
+`expert_ffn` is this loop. A runtime whose gate, up and down lie apart writes it with its copies
+between the lines.
+"""
+
+from functools import partial
+
+import torch
 from torch import Tensor
 
 from kernels.blocks import BlockTensor
+from kernels.errors import KernelInputError
+from kernels.expert_ffn import reference
+from kernels.expert_ffn.reference import ExpertRows
+from kernels.linear import linear
+
+__all__ = ["ExpertRows", "add_weighted", "expert_ffn", "expert_rows", "gated"]
 
 
 def expert_ffn(
@@ -13,23 +31,108 @@ def expert_ffn(
     chosen: Tensor,
     share: Tensor,
     first_expert: int = 0,
+    *,
+    implementation: str | None = None,
 ) -> Tensor:
-    """Σ_k share[t, k] · down_e( silu(gate_e x[t]) * up_e x[t] ), e = chosen[t, k], over the experts held here.
+    """Σ_k share[t, k] · down_e(silu(gate_e x[t]) * up_e x[t]), e = chosen[t, k], of experts here.
 
-    x             [tokens, width] float32
-    gate, up      [experts, feed_forward, width] blocks
-    down          [experts, width, feed_forward] blocks
-    chosen        [tokens, k] int64, model-wide expert numbers; those outside first_expert .. first_expert+experts-1
-                  add nothing (another device holds them)
-    share         [tokens, k] float32, used as given
-    first_expert  number of the first expert held here
-    returns       [tokens, width] float32, a new tensor
+    x               [tokens, width] float32
+    gate, up        [experts, feed_forward, width] blocks
+    down            [experts, width, feed_forward] blocks
+    chosen          [tokens, k] int64, model-wide expert numbers; those outside first_expert ..
+                    first_expert+experts-1 add nothing (another device holds them)
+    share           [tokens, k] float32, used as given
+    first_expert    number of the first expert held here
+    implementation  of `kernels.linear`
+    returns         [tokens, width] float32, a new tensor
 
-    Each expert's weights are decoded once per call, for all its tokens. float32 sums.
+    Each expert's weights are decoded once per call, for all its tokens; experts nobody chose are
+    not touched. float32 sums. Error against float64: cases.RELATIVE_ERROR.
     Raises KernelInputError when shapes, dtypes or devices do not fit.
     """
-    raise AssertionError("written by the model's author")
+    _check_weights(x, gate, up, down)
+    _check_routing(x, chosen, share)
+    multiply = partial(linear, implementation=implementation)
+    out = torch.zeros_like(x)
+    for rows in expert_rows(chosen, first_expert, gate.shape[0]):
+        x_e = x[rows.tokens]
+        hidden = gated(multiply(x_e, gate[rows.expert]), multiply(x_e, up[rows.expert]))
+        add_weighted(out, multiply(hidden, down[rows.expert]), share, rows)
+    return out
 
 
-def gate_up(x: Tensor, gate: BlockTensor) -> Tensor:
-    raise AssertionError("written by the model's author")
+def expert_rows(chosen: Tensor, first_expert: int, experts: int) -> list[ExpertRows]:
+    """What each expert first_expert .. first_expert+experts-1 has to do, idle ones left out.
+
+    chosen   [tokens, k] int64, model-wide expert numbers
+    returns  by rising expert: its number counted from first_expert, its tokens, their slots
+
+    Waits for chosen's device: the numbers come to the host.
+    Raises KernelInputError for another shape or dtype.
+    """
+    if chosen.dtype != torch.int64 or chosen.ndim != 2:
+        raise KernelInputError(
+            f"chosen must be int64 [tokens, k], not {chosen.dtype} {tuple(chosen.shape)}"
+        )
+    return reference.expert_rows(chosen, first_expert, experts)
+
+
+def gated(gate: Tensor, up: Tensor) -> Tensor:
+    """silu(gate) * up, silu(t) = t · sigmoid(t).
+
+    gate, up  [..., feed_forward] float32, same shape and device
+    returns   the same shape, a new tensor
+
+    Raises KernelInputError when shapes, dtypes or devices differ.
+    """
+    if gate.shape != up.shape or gate.device != up.device:
+        raise KernelInputError(
+            f"gate {tuple(gate.shape)} on {gate.device}, up {tuple(up.shape)} on {up.device}"
+        )
+    if gate.dtype != torch.float32 or up.dtype != torch.float32:
+        raise KernelInputError(f"gate and up must be float32, not {gate.dtype} and {up.dtype}")
+    return reference.gated(gate, up)
+
+
+def add_weighted(out: Tensor, y: Tensor, share: Tensor, rows: ExpertRows) -> None:
+    """out[t] += share[t, slot] · y[row] for each row of one expert's output, in place.
+
+    out    [tokens, width] float32
+    y      [rows, width] float32
+    share  [tokens, k] float32
+    rows   as `expert_rows` gave them; all on out's device
+
+    Raises KernelInputError when shapes do not fit.
+    """
+    if y.shape != (len(rows.tokens), out.shape[-1]) or share.shape[:1] != out.shape[:1]:
+        raise KernelInputError(
+            f"{len(rows.tokens)} rows of {tuple(y.shape)} do not add to {tuple(out.shape)}"
+        )
+    reference.add_weighted(out, y, share, rows)
+
+
+def _check_weights(x: Tensor, gate: BlockTensor, up: BlockTensor, down: BlockTensor) -> None:
+    if len(gate.shape) != 3 or x.ndim != 2 or x.dtype != torch.float32:
+        raise KernelInputError(
+            f"x must be float32 [tokens, width] and gate [experts, feed_forward, width], "
+            f"not {x.dtype} {tuple(x.shape)} and {gate.shape}"
+        )
+    experts, feed_forward, width = gate.shape
+    if up.shape != gate.shape or down.shape != (experts, width, feed_forward):
+        raise KernelInputError(f"gate {gate.shape}, up {up.shape}, down {down.shape} do not fit")
+    if x.shape[1] != width:
+        raise KernelInputError(f"x {tuple(x.shape)} does not fit gate {gate.shape}")
+    devices = {x.device, gate.device, up.device, down.device}
+    if len(devices) > 1:
+        raise KernelInputError(f"x and weights are on {sorted(map(str, devices))}")
+
+
+def _check_routing(x: Tensor, chosen: Tensor, share: Tensor) -> None:
+    if chosen.shape != share.shape or share.dtype != torch.float32 or share.ndim != 2:
+        raise KernelInputError(
+            f"chosen {tuple(chosen.shape)}, share {tuple(share.shape)} {share.dtype} do not fit"
+        )
+    if chosen.shape[0] != x.shape[0] or {chosen.device, share.device} != {x.device}:
+        raise KernelInputError(
+            f"chosen {tuple(chosen.shape)} on {chosen.device}, x {tuple(x.shape)} on {x.device}"
+        )

@@ -1,4 +1,4 @@
-"""The compiled library: C++17 behind a small C border (`library.h`), loaded by ctypes (`library.py`).
+"""The compiled library: C++17 behind a small C border (`library.h`), loaded by `library.py`.
 
 Must not know: torch in C++, Python in C++, models.
 Start reading at `library.h`.

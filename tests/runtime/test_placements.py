@@ -8,7 +8,7 @@ import pytest
 import hybrid
 from hybrid.runtime.options import CpuMoe
 from placement.errors import DoesNotFit
-from placement.plan import to_json
+from placement.plan_json import to_json
 
 MIB = 1 << 20
 PROMPT = "It was a dark and stormy night, and the old man said to his daughter"
@@ -28,7 +28,12 @@ PLACEMENTS = {
     "gate and up apart": {"simulate": TWO_GPUS, "rules": ["gate_exps=CUDA1", "up_exps=CUDA0"]},
     "every second op away": {
         "simulate": TWO_GPUS,
-        "rules": ["attn_(q_b|k_b|output|norm)=CUDA1", "ffn_gate_inp=CPU", "shexp=CUDA1", "exp_probs=CUDA1"],
+        "rules": [
+            "attn_(q_b|k_b|output|norm)=CUDA1",
+            "ffn_gate_inp=CPU",
+            "shexp=CUDA1",
+            "exp_probs=CUDA1",
+        ],
     },
     "head and embedding away": {
         "simulate": TWO_GPUS,

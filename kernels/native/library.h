@@ -1,0 +1,45 @@
+// The C border: everything Python may call. Pointers and sizes only; no torch, no Python.
+//
+// Nothing is checked here: the contracts in kernels/<op>/__init__.py have checked shapes, types and
+// sizes. Nothing is allocated, no thread is started, no state is kept but the codebooks; calls may
+// run at once. A format is named by its ggml id. Sizes are bytes where the name says so, else
+// elements.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#define HYBRID_EXPORT extern "C" __attribute__((visibility("default")))
+
+// Raised whenever a signature below changes; library.py refuses another number.
+HYBRID_EXPORT std::int32_t hybrid_abi_version();
+
+// Weights and bytes of one block; 0 for a format this library does not know.
+HYBRID_EXPORT std::int32_t hybrid_block_weights(std::int32_t format);
+HYBRID_EXPORT std::int32_t hybrid_block_bytes(std::int32_t format);
+
+// Gives an IQ format its codebook, once, before its first use.
+//   values   [entries][group] int8, as `kernels.codebooks` holds it
+//   returns  1, or 0 when the format has no codebook or `bytes` is not its size
+HYBRID_EXPORT std::int32_t hybrid_set_codebook(std::int32_t format, const std::int8_t* values,
+                                               std::size_t bytes);
+
+// Every weight of rows row_begin .. row_end - 1 as float32; other rows of out stay.
+//   blocks   groups (heads, experts) of group_rows rows; groups and rows lie their strides apart
+//   out      [rows][columns], rows counted through all groups
+HYBRID_EXPORT void hybrid_dequantize(std::int32_t format, const void* blocks,
+                                     std::size_t group_stride_bytes, std::size_t group_rows,
+                                     std::size_t row_stride_bytes, std::size_t row_begin,
+                                     std::size_t row_end, std::size_t columns, float* out);
+
+// y[t][r] = sum over c of x[t][c] * weight[r][c], for r in row_begin .. row_end - 1; other entries
+// stay.
+//   blocks   [rows] of blocks, row_stride_bytes apart
+//   x        [tokens][columns], rows x_stride floats apart
+//   y        [tokens][rows], rows y_stride floats apart
+// A row is summed by one call in one order: the result does not depend on how rows are shared out.
+HYBRID_EXPORT void hybrid_linear(std::int32_t format, const void* blocks,
+                                 std::size_t row_stride_bytes, std::size_t row_begin,
+                                 std::size_t row_end, std::size_t columns, const float* x,
+                                 std::size_t x_stride, std::size_t tokens, float* y,
+                                 std::size_t y_stride);

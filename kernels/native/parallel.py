@@ -1,0 +1,42 @@
+"""Shares the rows of a native call among threads.
+
+ctypes gives the interpreter lock back, so Python threads are enough; but waking one takes 100 us
+and more on an idle core, which sets the smallest share worth handing over.
+"""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+
+import torch
+
+# 130 us of Q4_K, decoded and multiplied with one token; quarters lost to one thread.
+SMALLEST_SHARE_WEIGHTS = 1 << 19
+
+
+def over_rows(run: Callable[[int, int], object], rows: int, weights: int) -> None:
+    """run(begin, end) over 0 .. rows in as many equal shares as threads pay.
+
+    weights   how many weights all rows together decode
+    Threads: at most torch.get_num_threads(), this one among them.
+    """
+    shares = min(torch.get_num_threads(), weights // SMALLEST_SHARE_WEIGHTS, rows)
+    if shares <= 1:
+        run(0, rows)
+        return
+    edges = [rows * share // shares for share in range(shares + 1)]
+    pool = _pool(torch.get_num_threads() - 1)
+    others = [pool.submit(run, edges[share], edges[share + 1]) for share in range(1, shares)]
+    run(edges[0], edges[1])
+    for other in others:
+        other.result()
+
+
+@lru_cache(maxsize=1)
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="hybrid-kernels")
+
+
+# A forked child has the pool's object but none of its threads, and would wait for them for ever.
+os.register_at_fork(after_in_child=_pool.cache_clear)

@@ -1,0 +1,106 @@
+"""Byte budgets: what each device may hold, from --vram, --simulate and the machine's free bytes."""
+
+from collections.abc import Mapping
+
+from placement.errors import PlacementError
+from placement.machine import CPU, Device, DeviceKind, Machine, canonical_name, device_advice
+from placement.units import format_bytes, parse_bytes
+
+# A CUDA context, cuBLAS workspace and the display take part of what NVML calls free.
+GPU_MARGIN_BYTES = 512 << 20
+
+
+def parse_budgets(text: str) -> dict[str, int]:
+    """--vram "CUDA0=22GiB,CUDA1=-1GiB" -> bytes per device; negative: that much less than free.
+
+    Raises PlacementError naming the entry.
+    """
+    return _device_bytes(text, "--vram", "CUDA0=22GiB,CUDA1=-1GiB")
+
+
+def parse_simulate(text: str) -> dict[str, int]:
+    """--simulate "CUDA0=64MiB,CUDA1=48MiB" -> bytes per simulated GPU, without gaps.
+
+    Raises PlacementError naming the entry.
+    """
+    example = "CUDA0=64MiB,CUDA1=48MiB"
+    sizes = _device_bytes(text, "--simulate", example)
+    for name, nbytes in sizes.items():
+        if nbytes <= 0:
+            raise PlacementError(
+                f"--simulate {name}={nbytes}: a simulated GPU needs more than 0 bytes",
+                remedy=f"--simulate {example}",
+            )
+    expected = {f"CUDA{i}" for i in range(len(sizes))}
+    if set(sizes) != expected:
+        raise PlacementError(
+            f"--simulate names {', '.join(sizes)}; GPUs are CUDA0, CUDA1, ... without gaps",
+            remedy=f"--simulate {example}",
+        )
+    return dict(sorted(sizes.items(), key=lambda item: int(item[0][4:])))
+
+
+def device_budgets(machine: Machine, asked: Mapping[str, int] | None) -> dict[str, int]:
+    """Bytes that each device of the machine may hold.
+
+    asked     bytes per device name; negative: free bytes minus that; devices left out: free bytes
+              minus a margin
+    Raises PlacementError for a device that is not there, more bytes than it has, or less than
+    nothing.
+    """
+    wanted = {canonical_name(name): nbytes for name, nbytes in (asked or {}).items()}
+    for name in wanted:
+        if machine.device(name) is None:
+            raise PlacementError(
+                f"a budget for {name}, which is not here",
+                remedy=device_advice(name, machine.device_names),
+            )
+    return {device.name: _budget(device, wanted.get(device.name)) for device in machine.devices}
+
+
+def _budget(device: Device, asked: int | None) -> int:
+    if asked is None:
+        margin = GPU_MARGIN_BYTES if device.kind is DeviceKind.GPU else 0
+        return max(device.free_bytes - margin, 0)
+    if asked > device.total_bytes:
+        raise PlacementError(
+            f"the budget of {device.name} is larger than the device",
+            f"asked {format_bytes(asked)}, it has {format_bytes(device.total_bytes)}"
+            f" of which {format_bytes(device.free_bytes)} are free",
+            remedy=f"{_flag(device)} {device.name}={_whole_mib(device.free_bytes)}",
+        )
+    if asked < 0 and device.free_bytes + asked < 0:
+        raise PlacementError(
+            f"the budget of {device.name} leaves less than nothing",
+            f"{format_bytes(asked)} from {format_bytes(device.free_bytes)} free",
+            remedy=f"--vram {device.name}={_whole_mib(device.free_bytes)}, or leave it out",
+        )
+    return asked if asked >= 0 else device.free_bytes + asked
+
+
+def _device_bytes(text: str, flag: str, example: str) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    for piece in (piece.strip() for piece in text.split(",")):
+        name, equals, size = piece.rpartition("=")
+        name = canonical_name(name)
+        if not equals or not name:
+            raise PlacementError(
+                f"{flag}: {piece[:60]!r} is not DEVICE=BYTES", remedy=f"{flag} {example}"
+            )
+        if not (name == CPU or (name.startswith("CUDA") and name[4:].isdecimal())):
+            raise PlacementError(
+                f"{flag}: unknown device {name[:60]!r}",
+                remedy=f"devices are CPU, CUDA0, CUDA1, ...: {flag} {example}",
+            )
+        if name in sizes:
+            raise PlacementError(f"{flag} names {name} twice", remedy=f"{flag} {example}")
+        sizes[name] = parse_bytes(size, f"{flag} {name}")
+    return sizes
+
+
+def _flag(device: Device) -> str:
+    return "--simulate" if device.kind is DeviceKind.SIMULATED_GPU else "--vram"
+
+
+def _whole_mib(nbytes: int) -> str:
+    return f"{nbytes >> 20}MiB"

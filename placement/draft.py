@@ -1,0 +1,129 @@
+"""One attempt at a plan, not yet held against the budgets.
+
+    request -> claims of rules -> homes of layers -> assignments -> bytes per device
+
+`planner.plan()` checks a draft; `shortfall.py` makes more to find the smallest change that fits.
+"""
+
+from placement.claims import Claim, claimed_bytes, claims_of
+from placement.homes import Homes, choose_homes, sits_with_head
+from placement.inventory import Role, TensorInfo
+from placement.machine import CPU, UNLOADED
+from placement.plan import Assignment, DeviceUse, PlacementPlan
+from placement.request import Request
+from placement.rules import OWN_GPU, Rule
+from placement.workload import Hosted, cache_bytes, compute_bytes
+
+LAYER_WORK = (Role.ATTENTION, Role.DENSE_FFN, Role.SHARED_EXPERT, Role.ROUTER)
+ROLE_NOUNS = {
+    Role.NORM: "norm",
+    Role.ATTENTION: "attention",
+    Role.DENSE_FFN: "dense feed-forward",
+    Role.ROUTER: "router",
+    Role.SHARED_EXPERT: "shared experts",
+}
+
+
+def draft(request: Request) -> PlacementPlan:
+    """The plan that this request leads to, whether it fits or not.
+
+    Raises RuleError for a rule that cannot be obeyed.
+    """
+    inventory = request.inventory
+    claims = {
+        tensor.name: claims_of(tensor, request.rules)
+        for tensor in inventory.tensors
+        if tensor.role.is_loaded
+    }
+    homes = choose_homes(request, claims)
+    assignments = tuple(
+        assignment
+        for tensor in inventory.tensors
+        for assignment in _assign(tensor, claims.get(tensor.name), request.rules, homes)
+    )
+    return PlacementPlan(
+        model=inventory.name,
+        architecture=inventory.architecture,
+        model_bytes=inventory.nbytes,
+        assignments=assignments,
+        layers=homes.layers,
+        devices=_device_uses(request, homes, assignments),
+        rules=request.rules,
+        workload=request.workload,
+    )
+
+
+def _assign(
+    tensor: TensorInfo, claims: tuple[Claim, ...] | None, rules: tuple[Rule, ...], homes: Homes
+) -> list[Assignment]:
+    if claims is None:
+        mtp = tensor.role is Role.MTP
+        reason = "next-token prediction is not loaded" if mtp else "not read by this model"
+        return [Assignment(tensor.name, None, UNLOADED, tensor.nbytes, None, reason)]
+    parts = []
+    for claim in claims:
+        if claim.rule is None:
+            device, reason = _by_default(tensor, homes)
+        else:
+            device, reason = _by_rule(tensor, rules[claim.rule], claim.rule, homes)
+        experts = (claim.first, claim.last) if len(claims) > 1 else None
+        nbytes = claimed_bytes(tensor, claim)
+        parts.append(Assignment(tensor.name, experts, device, nbytes, claim.rule, reason))
+    return parts
+
+
+def _by_default(tensor: TensorInfo, homes: Homes) -> tuple[str, str]:
+    if tensor.role is Role.ROUTED_EXPERT:
+        return CPU, "routed experts stay in RAM"
+    if sits_with_head(tensor, homes.tied_head):
+        noun = {Role.NORM: "output norm", Role.EMBEDDING: "tied embedding, also the head"}
+        return homes.head, f"{noun.get(tensor.role, 'head')}, {homes.head_reason}"
+    if tensor.layer is None:
+        return CPU, "stays in RAM: one row is read per token"
+    why = homes.reasons[tensor.layer]
+    return homes.layers[tensor.layer], f"{ROLE_NOUNS[tensor.role]} of layer {tensor.layer}, {why}"
+
+
+def _by_rule(tensor: TensorInfo, rule: Rule, index: int, homes: Homes) -> tuple[str, str]:
+    reason = f"rule {index + 1}: {rule.source}"
+    if rule.device != OWN_GPU:
+        return rule.device, reason
+    if tensor.layer is None:
+        return homes.head, f"{reason} (the head is on {homes.head})"
+    home = homes.layers[tensor.layer]
+    return home, f"{reason} (layer {tensor.layer} lives on {home})"
+
+
+def _device_uses(
+    request: Request, homes: Homes, assignments: tuple[Assignment, ...]
+) -> tuple[DeviceUse, ...]:
+    tensors = {tensor.name: tensor for tensor in request.inventory.tensors}
+    held: dict[str, list[TensorInfo]] = {name: [] for name in request.machine.device_names}
+    weights = dict.fromkeys(held, 0)
+    for part in assignments:
+        if part.device != UNLOADED:
+            held[part.device].append(tensors[part.tensor])
+            weights[part.device] += part.nbytes
+    shape, workload = request.inventory.shape, request.workload
+    uses = []
+    for name, here in held.items():
+        layers = homes.layers.count(name)
+        hosted = _hosted(here, layers, homes.tied_head)
+        cache = cache_bytes(shape, workload, layers)
+        compute = compute_bytes(shape, workload, hosted)
+        uses.append(DeviceUse(name, request.budgets[name], weights[name], cache, compute, 0))
+    return tuple(uses)
+
+
+def _hosted(here: list[TensorInfo], layers: int, tied: bool) -> Hosted:
+    roles = {tensor.role for tensor in here}
+    is_head = Role.HEAD in roles or (tied and Role.EMBEDDING in roles)
+    decoded = [t for t in here if t.role is not Role.EMBEDDING or tied]
+    return Hosted(
+        # a tensor away from its block's home is computed where it is, with the block's scratch
+        layers=max(layers, int(any(role in roles for role in LAYER_WORK))),
+        routed_experts=Role.ROUTED_EXPERT in roles,
+        head=is_head,
+        embedding=Role.EMBEDDING in roles,
+        matrix_values=max((tensor.matrix_values for tensor in decoded), default=0),
+    )

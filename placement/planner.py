@@ -1,0 +1,47 @@
+"""inventory + machine + rules + workload -> a plan that fits, or one error with the smallest
+change.
+
+    plan()  = budgets -> draft (rules obeyed, blocks spread, bytes counted) -> fits? -> notes
+    draft   draft.py: claims.py says which rule takes what, homes.py where each block lives
+
+Rules are constraints: they are obeyed to the letter even when the plan then does not fit. What they
+leave open follows the roles: blocks and head on the GPUs, routed experts and embedding in RAM.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from placement.budgets import device_budgets
+from placement.draft import draft
+from placement.inventory import ModelInventory
+from placement.machine import Machine
+from placement.notes import plan_notes
+from placement.plan import PlacementPlan
+from placement.request import Request
+from placement.rules import Rule
+from placement.shortfall import overfull, shortfall
+from placement.workload import Workload, check_workload
+
+
+def plan(
+    inventory: ModelInventory,
+    machine: Machine,
+    rules: Sequence[Rule],
+    workload: Workload,
+    *,
+    budgets: Mapping[str, int] | None = None,
+    gpu_layers: int | None = None,
+) -> PlacementPlan:
+    """Where every tensor goes, with reasons; the same arguments give the same plan.
+
+    budgets      bytes per device; negative: that much less than is free; left out: free bytes
+                 (on a real GPU less a margin)
+    gpu_layers   -ngl as llama.cpp counts it: the head, then the last blocks; None: all that fit
+    Raises RuleError, PlacementError for arguments that cannot be obeyed, DoesNotFit with remedies.
+    """
+    check_workload(workload)
+    asked = device_budgets(machine, budgets)
+    request = Request(inventory, machine, tuple(rules), workload, asked, gpu_layers)
+    attempt = draft(request)
+    if overfull(attempt):
+        raise shortfall(request, attempt)
+    return plan_notes(request, attempt)

@@ -1,0 +1,230 @@
+"""A draft that does not fit -> DoesNotFit whose remedies were tried: each was drafted again and
+fits.
+
+One change at a time, the smallest of its kind: context, micro-batch, cache format, -ngl,
+--n-cpu-moe, a rule dropped, a budget raised, experts moved to a device with room. Where no single
+change is enough, context, micro-batch and cache format together; then the bytes short.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import islice
+
+from placement.draft import draft
+from placement.errors import DoesNotFit
+from placement.inventory import Role
+from placement.machine import CPU, Device, DeviceKind
+from placement.plan import DeviceUse, PlacementPlan
+from placement.request import Request
+from placement.rules import OWN_GPU, Rule, n_cpu_moe_rules
+from placement.units import format_bytes
+from placement.workload import Workload
+
+CONTEXT_STEP = 256
+SMALLEST_UBATCH = 16
+MAX_REMEDIES = 5
+MIB = 1 << 20
+
+
+def overfull(plan: PlacementPlan) -> list[DeviceUse]:
+    """Devices whose planned bytes exceed their budget."""
+    return [use for use in plan.devices if use.total_bytes > use.budget_bytes]
+
+
+def shortfall(request: Request, attempt: PlacementPlan) -> DoesNotFit:
+    """The error for a draft with at least one overfull device."""
+    over = overfull(attempt)
+    remedies = list(islice(_remedies(request, attempt), MAX_REMEDIES))
+    if not remedies:
+        remedies = [*_all_at_once(request), *(_bytes_short(request, use) for use in over)]
+    names = " and ".join(use.name for use in over)
+    return DoesNotFit(f"the model does not fit on {names}", *map(_needs, over), remedy=remedies)
+
+
+def _needs(use: DeviceUse) -> str:
+    return (
+        f"{use.name} needs {format_bytes(use.total_bytes)}"
+        f" (weights {format_bytes(use.weights_bytes)}, cache {format_bytes(use.cache_bytes)},"
+        f" compute {format_bytes(use.compute_bytes)}), budget {format_bytes(use.budget_bytes)}"
+    )
+
+
+def _remedies(request: Request, attempt: PlacementPlan) -> Iterator[str]:
+    yield from _smaller_workload(request)
+    yield from _fewer_on_gpus(request)
+    yield from _without_a_rule(request, attempt)
+    yield from _larger_budget(request, attempt)
+    yield from _experts_to_gpu(request, attempt)
+
+
+def _smaller_workload(request: Request) -> Iterator[str]:
+    workload = request.workload
+    context = _largest_context(request, workload)
+    if context:
+        smaller = replace(workload, context_tokens=context)
+        yield f"-c {context}{_saved(request, smaller)}"
+    ubatch = _largest_ubatch(request)
+    if ubatch:
+        yield f"-ub {ubatch}{_saved(request, replace(workload, ubatch_tokens=ubatch))}"
+    if workload.cache_format != "q8_0":
+        packed = replace(workload, cache_format="q8_0")
+        if _fits(replace(request, workload=packed)):
+            yield f"-ctk q8_0{_saved(request, packed)}"
+
+
+def _fewer_on_gpus(request: Request) -> Iterator[str]:
+    layers = request.inventory.shape.layers
+    if request.gpu_layers:
+        most = min(request.gpu_layers, layers + 1)
+        fewer = _first_fit(most, lambda step: replace(request, gpu_layers=max(most - step, 0)))
+        if fewer:
+            yield f"-ngl {most - fewer} in place of -ngl {request.gpu_layers}"
+    old = [rule for rule in request.rules if rule.source.startswith("--n-cpu-moe")]
+    bound = [rule.layers[0] for rule in old if rule.device == OWN_GPU and rule.layers]
+    if bound:
+        more = _first_fit(layers - bound[0], lambda step: _with_n_cpu_moe(request, bound[0] + step))
+        if more:
+            yield f"--n-cpu-moe {bound[0] + more} in place of {bound[0]}"
+
+
+def _with_n_cpu_moe(request: Request, n: int) -> Request:
+    rules: list[Rule] = []
+    new: tuple[Rule, ...] = n_cpu_moe_rules(n, request.inventory.shape.layers, has_gpu=True)
+    for rule in request.rules:
+        if not rule.source.startswith("--n-cpu-moe"):
+            rules.append(rule)
+        else:
+            rules.extend(new)
+            new = ()
+    return replace(request, rules=tuple(rules))
+
+
+def _without_a_rule(request: Request, attempt: PlacementPlan) -> Iterator[str]:
+    over = {use.name for use in overfull(attempt)}
+    for index, rule in enumerate(request.rules):
+        if rule.source.startswith("--n-cpu-moe"):
+            continue  # another number is the better advice
+        there = [p for p in attempt.assignments if p.rule == index and p.device in over]
+        rules = request.rules[:index] + request.rules[index + 1 :]
+        if there and _fits(replace(request, rules=rules)):
+            nbytes = format_bytes(sum(part.nbytes for part in there))
+            devices = " and ".join(sorted({part.device for part in there}))
+            yield f"drop rule {index + 1} ({rule.source}), which puts {nbytes} on {devices}"
+
+
+def _larger_budget(request: Request, attempt: PlacementPlan) -> Iterator[str]:
+    budgets = dict(request.budgets)
+    devices = [_device(request, use) for use in overfull(attempt)]
+    for device, use in zip(devices, overfull(attempt), strict=True):
+        budgets[device.name] = -(-use.total_bytes // MIB) * MIB
+    if not _fits(replace(request, budgets=budgets)):
+        return
+    if all(device.kind is DeviceKind.SIMULATED_GPU for device in devices):
+        gpus = request.machine.gpus
+        yield "--simulate " + ",".join(f"{g.name}={budgets[g.name] // MIB}MiB" for g in gpus)
+    elif all(budgets[device.name] <= device.free_bytes for device in devices):
+        yield "--vram " + ",".join(f"{d.name}={budgets[d.name] // MIB}MiB" for d in devices)
+
+
+def _experts_to_gpu(request: Request, attempt: PlacementPlan) -> Iterator[str]:
+    """For a host that is too small: whole layers' experts, the last first, to the GPU with most
+    room.
+    """
+    gpus = [use for use in attempt.devices if use.name != CPU]
+    if not gpus or {use.name for use in overfull(attempt)} != {CPU}:
+        return
+    roomy = max(gpus, key=lambda use: use.budget_bytes - use.total_bytes)
+    experts = {t.name: t.layer for t in request.inventory.tensors if t.role is Role.ROUTED_EXPERT}
+    here = {
+        experts[p.tensor] for p in attempt.assignments if p.tensor in experts and p.device == CPU
+    }
+    layers = sorted((layer for layer in here if layer is not None), reverse=True)
+
+    def moved(step: int) -> Request:
+        numbers = "|".join(str(layer) for layer in sorted(layers[:step]))
+        text = rf"blk\.({numbers})\..*_exps={roomy.name}"
+        rule = Rule(text.rpartition("=")[0], roomy.name, text, role=Role.ROUTED_EXPERT)
+        return replace(request, rules=(rule, *request.rules))
+
+    step = _first_fit(len(layers), moved, lambda request: not _overfull_host(request))
+    if step and _fits(moved(step)):
+        room = format_bytes(roomy.budget_bytes - roomy.total_bytes)
+        yield f"-ot '{moved(step).rules[0].source}' first ({roomy.name} has {room} left)"
+
+
+def _all_at_once(request: Request) -> Iterator[str]:
+    small = replace(
+        request.workload,
+        ubatch_tokens=min(request.workload.ubatch_tokens, SMALLEST_UBATCH),
+        cache_format="q8_0",
+    )
+    context = _largest_context(request, small)
+    if context:
+        yield f"-c {context} -ub {small.ubatch_tokens} -ctk q8_0 together"
+
+
+def _bytes_short(request: Request, use: DeviceUse) -> str:
+    short = format_bytes(use.total_bytes - use.budget_bytes)
+    if use.name == CPU:
+        return f"a file quantised smaller, or {short} more free RAM"
+    kind = _device(request, use).kind
+    flag = "--simulate" if kind is DeviceKind.SIMULATED_GPU else "--vram"
+    return f"{short} more on {use.name} ({flag}), or rules that put less there"
+
+
+def _largest_context(request: Request, workload: Workload) -> int:
+    """Tokens, a multiple of 256 below the context asked for; 0 when none fits."""
+    steps = (workload.context_tokens - 1) // CONTEXT_STEP
+    less = _first_fit(
+        steps,
+        lambda step: replace(
+            request,
+            workload=replace(workload, context_tokens=(steps + 1 - step) * CONTEXT_STEP),
+        ),
+    )
+    return (steps + 1 - less) * CONTEXT_STEP if less else 0
+
+
+def _largest_ubatch(request: Request) -> int:
+    ubatch = 1 << max(request.workload.ubatch_tokens - 1, 0).bit_length()
+    while ubatch > SMALLEST_UBATCH:
+        ubatch //= 2
+        if _fits(replace(request, workload=replace(request.workload, ubatch_tokens=ubatch))):
+            return ubatch
+    return 0
+
+
+def _first_fit(
+    steps: int, changed: Callable[[int], Request], fits: Callable[[Request], bool] | None = None
+) -> int:
+    """The smallest step 1..steps whose changed request fits; more steps need less; 0 if none."""
+    fits = fits or _fits
+    if steps < 1 or not fits(changed(steps)):
+        return 0
+    low, high = 0, steps
+    while high - low > 1:
+        middle = (low + high) // 2
+        if fits(changed(middle)):
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def _fits(request: Request) -> bool:
+    return not overfull(draft(request))
+
+
+def _overfull_host(request: Request) -> bool:
+    return any(use.name == CPU for use in overfull(draft(request)))
+
+
+def _saved(request: Request, workload: Workload) -> str:
+    then = draft(replace(request, workload=workload))
+    fullest = max(then.devices, key=lambda use: use.total_bytes / max(use.budget_bytes, 1))
+    budget = format_bytes(fullest.budget_bytes)
+    return f" ({fullest.name} then needs {format_bytes(fullest.total_bytes)} of {budget})"
+
+
+def _device(request: Request, use: DeviceUse) -> Device:
+    return next(device for device in request.machine.devices if device.name == use.name)

@@ -1,0 +1,60 @@
+"""Bytes as people write and read them: "23.6 GiB", "22G", "64MiB" <-> int.
+
+K, M, G, T, P and KiB ... PiB are powers of 1024, as the flags of llama.cpp mean them; KB ... PB are
+powers of 1000.
+"""
+
+import re
+from decimal import Decimal
+
+from placement.errors import PlacementError
+
+MAX_BYTES = 1 << 60  # nothing that is called a machine here holds more
+ACCEPTED_FORMS = "bytes are written as 67108864, 64MiB, 22G, 1.5GiB or 24GB (GB is 10^9)"
+
+_NUMBER = re.compile(r"([+-]?)([0-9]{1,19}(?:\.[0-9]{1,9})?)\s*([A-Za-z]{0,3})", re.ASCII)
+_UNIT_BYTES = {
+    "": 1,
+    "b": 1,
+    **{letter: 1 << (10 * i) for i, letter in enumerate("kmgtp", 1)},
+    **{f"{letter}ib": 1 << (10 * i) for i, letter in enumerate("kmgtp", 1)},
+    **{f"{letter}b": 1000**i for i, letter in enumerate("kmgtp", 1)},
+}
+
+
+def parse_bytes(text: str, what: str = "a byte count") -> int:
+    """The number of bytes that `text` means, rounded down; negative when it begins with "-".
+
+    what      named in the error: "the budget of CUDA0"
+    returns   bytes, |n| <= MAX_BYTES
+    Raises PlacementError with the accepted forms.
+    """
+    found = _NUMBER.fullmatch(text.strip())
+    unit_bytes = _UNIT_BYTES.get(found[3].lower()) if found else None
+    if found is None or unit_bytes is None:
+        raise PlacementError(f"cannot read {what}: {_short(text)!r}", remedy=ACCEPTED_FORMS)
+    nbytes = int(Decimal(found[2]) * unit_bytes)
+    if nbytes > MAX_BYTES:
+        raise PlacementError(
+            f"{what} is too large: {_short(text)!r}",
+            f"at most {format_bytes(MAX_BYTES)} can be asked for",
+            remedy=ACCEPTED_FORMS,
+        )
+    return -nbytes if found[1] == "-" else nbytes
+
+
+def format_bytes(nbytes: int) -> str:
+    """One decimal and a binary unit: "23.6 GiB"; whole bytes below 1 KiB: "512 B"."""
+    size = float(abs(nbytes))
+    sign = "-" if nbytes < 0 else ""
+    if size < 1024:
+        return f"{sign}{int(size)} B"
+    for unit in ("KiB", "MiB", "GiB", "TiB"):
+        size /= 1024
+        if size < 1023.95:  # 1023.95 and above would print as 1024.0
+            return f"{sign}{size:.1f} {unit}"
+    return f"{sign}{size / 1024:.1f} PiB"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else text[:57] + "..."

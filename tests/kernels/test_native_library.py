@@ -1,0 +1,85 @@
+import ctypes
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import kernels.native
+from kernels.errors import NativeLibraryMissing
+from kernels.formats import BY_NAME, FORMATS
+from kernels.native.library import FILE_NAME, find, library, load
+
+
+def test_every_format_has_the_size_of_the_table():
+    for known in FORMATS:
+        assert library().hybrid_block_weights(known.ggml_id) == known.block_weights
+        assert library().hybrid_block_bytes(known.ggml_id) == known.block_bytes
+
+
+@pytest.mark.parametrize("ggml_id", [-1, 4, 9, 15, 1000])
+def test_an_unknown_format_has_no_size(ggml_id):
+    assert library().hybrid_block_weights(ggml_id) == 0
+    assert library().hybrid_block_bytes(ggml_id) == 0
+
+
+def test_a_codebook_of_another_size_or_format_is_not_taken():
+    buffer = ctypes.create_string_buffer(1 << 20)
+    address = ctypes.addressof(buffer)
+    assert library().hybrid_set_codebook(BY_NAME["IQ2_XXS"].ggml_id, address, 2047) == 0
+    assert library().hybrid_set_codebook(BY_NAME["Q4_K"].ggml_id, address, 2048) == 0
+
+
+def test_the_second_folder_of_an_editable_installation_is_searched(tmp_path):
+    source, built = tmp_path / "source", tmp_path / "built"
+    source.mkdir()
+    built.mkdir()
+    (built / FILE_NAME).touch()
+    assert find((str(source), str(built))) == built / FILE_NAME
+
+
+def test_the_newest_library_wins(tmp_path):
+    for folder, seconds in (("installed", 100), ("built later", 200), ("older", 50)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / FILE_NAME).touch()
+        os.utime(tmp_path / folder / FILE_NAME, (seconds, seconds))
+    folders = tuple(str(tmp_path / name) for name in ("installed", "built later", "older"))
+    assert find(folders) == tmp_path / "built later" / FILE_NAME
+
+
+def test_a_missing_library_names_the_folders_and_the_build(tmp_path):
+    with pytest.raises(NativeLibraryMissing) as raised:
+        find((str(tmp_path / "a"), str(tmp_path / "b")))
+    assert all(text in str(raised.value) for text in (f"{tmp_path}/a", f"{tmp_path}/b", "cmake -S"))
+
+
+def test_a_file_that_is_no_library_names_the_build(tmp_path):
+    (tmp_path / FILE_NAME).write_text("not a library")
+    with pytest.raises(NativeLibraryMissing, match=r"does not load .*cmake -S"):
+        load(tmp_path / FILE_NAME)
+
+
+@pytest.mark.parametrize(
+    ("code", "version"),
+    [
+        ('extern "C" int hybrid_abi_version() { return 999; }', "interface 999"),
+        ('extern "C" int something_else() { return 1; }', "interface None"),
+    ],
+    ids=["another version", "another library"],
+)
+def test_a_library_of_another_interface_is_refused(tmp_path, code, version):
+    compiler = shutil.which("c++")
+    if compiler is None:
+        pytest.skip("no C++ compiler")
+    (tmp_path / "other.cpp").write_text(code)
+    path = tmp_path / FILE_NAME
+    subprocess.run(
+        [compiler, "-shared", "-fPIC", "-o", path, tmp_path / "other.cpp"], check=True, timeout=60
+    )
+    with pytest.raises(NativeLibraryMissing, match=version):
+        load(path)
+
+
+def test_the_library_that_is_loaded_lies_in_the_package():
+    assert Path(library()._name).parent in [Path(folder) for folder in kernels.native.__path__]

@@ -1,0 +1,64 @@
+import os
+import threading
+
+import pytest
+import torch
+
+from kernels.native.parallel import SMALLEST_SHARE_WEIGHTS, over_rows
+
+
+@pytest.fixture
+def four_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+def shares_of(rows, weights):
+    lock, shares = threading.Lock(), []
+
+    def run(begin, end):
+        with lock:
+            shares.append((begin, end))
+
+    over_rows(run, rows, weights)
+    return sorted(shares)
+
+
+@pytest.mark.parametrize("rows", [4, 5, 7, 1000])
+def test_shares_cover_every_row_once(four_threads, rows):
+    shares = shares_of(rows, 100 * SMALLEST_SHARE_WEIGHTS)
+    assert len(shares) == 4
+    assert shares[0][0] == 0
+    assert shares[-1][1] == rows
+    assert all(left[1] == right[0] for left, right in zip(shares, shares[1:], strict=False))
+
+
+def test_small_work_stays_in_one_piece(four_threads):
+    assert shares_of(1000, 2 * SMALLEST_SHARE_WEIGHTS - 1) == [(0, 1000)]
+    assert len(shares_of(1000, 2 * SMALLEST_SHARE_WEIGHTS)) == 2
+
+
+def test_no_more_shares_than_rows(four_threads):
+    assert shares_of(2, 100 * SMALLEST_SHARE_WEIGHTS) == [(0, 1), (1, 2)]
+    assert shares_of(0, 0) == [(0, 0)]
+
+
+def test_an_error_of_any_share_reaches_the_caller(four_threads):
+    def run(begin, end):
+        if begin:
+            raise ValueError("share")
+
+    with pytest.raises(ValueError, match="share"):
+        over_rows(run, 4, 100 * SMALLEST_SHARE_WEIGHTS)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_gets_threads_of_its_own(four_threads):
+    shares_of(4, 100 * SMALLEST_SHARE_WEIGHTS)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if len(shares_of(4, 100 * SMALLEST_SHARE_WEIGHTS)) == 4 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -1,0 +1,153 @@
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from placement.errors import RuleError
+from placement.inventory import Role
+from placement.rules import OWN_GPU, Rule, cpu_moe_rule, n_cpu_moe_rules, parse_rules
+from tests.placement.models import tensor
+
+NAMES = ("CPU", "CUDA0", "CUDA1")
+
+
+def expert_tensor(layer: int, name: str = "ffn_up_exps"):
+    return tensor(f"blk.{layer}.{name}.weight", (8, 4, 32), Role.ROUTED_EXPERT, "Q8_0", 8)
+
+
+def one(text: str) -> Rule:
+    (rule,) = parse_rules([text], NAMES)
+    return rule
+
+
+def test_pattern_is_searched_anywhere_in_the_name() -> None:
+    assert one("exps=CPU").matches(expert_tensor(3))
+    assert not one("^exps=CPU").matches(expert_tensor(3))
+    assert one("blk.1=CPU").matches(expert_tensor(10))
+
+
+def test_commas_separate_rules_and_flags_append() -> None:
+    rules = parse_rules(["a=CPU,b=CUDA0", "c=CUDA1"], NAMES)
+    assert [(rule.pattern, rule.device) for rule in rules] == [
+        ("a", "CPU"),
+        ("b", "CUDA0"),
+        ("c", "CUDA1"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "pattern"),
+    [
+        (r"blk\.[0-9]{1,3}\.=CPU", r"blk\.[0-9]{1,3}\."),
+        (r"(?=blk)x=CPU", "(?=blk)x"),
+        (r"(?=b{1,2})x{1,2}=CPU", "(?=b{1,2})x{1,2}"),
+        (r"(?=a,b)=CPU", "(?=a,b)"),
+        (r"[,=]=CPU", "[,=]"),
+        (" exps = CPU ", "exps"),
+    ],
+)
+def test_commas_and_equals_signs_may_stand_in_a_pattern(text: str, pattern: str) -> None:
+    assert one(text).pattern == pattern
+
+
+@pytest.mark.parametrize(
+    ("text", "device"),
+    [("x=cuda0", "CUDA0"), ("x=cuda:1", "CUDA1"), ("x=cpu", "CPU"), ("x=gpu", OWN_GPU)],
+)
+def test_device_names_are_read_in_any_spelling(text: str, device: str) -> None:
+    assert one(text).device == device
+
+
+def test_expert_ranges_are_inclusive() -> None:
+    assert one("exps#0-63=CUDA0").experts == (0, 63)
+    assert one("exps#5=CUDA0").experts == (5, 5)
+    assert one("exps=CUDA0").experts is None
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a=CPU,exps=CUDA7", ["rule 2", "CUDA7", "did you mean CUDA", "CPU, CUDA0, CUDA1"]),
+        ("exps", ["rule 1", "no device", "PATTERN=DEVICE"]),
+        ("", ["rule 1"]),
+        ("=CPU", ["rule 1", "empty pattern"]),
+        ("#3=CPU", ["empty pattern"]),
+        ("exps=CUDA_Host", ["CUDA_Host", "=CPU"]),
+        ("ex(ps=CPU", ["rule 1", "ex(ps", "position 2", "unterminated"]),
+        ("[[:digit:]]=CPU", ["[:digit:]", "position 1", "0-9"]),
+        ("exps#9-3=CPU", ["expert 3", "begins at 9", "#3-9"]),
+        ("exps#x=CPU", ["'x' is not a range"]),
+        ("a{99999999999999999999}=CPU", ["rule 1"]),
+        ("x" * 1001 + "=CPU", ["too long", "1001"]),
+    ],
+)
+def test_bad_rule_says_which_and_why(text: str, words: list[str]) -> None:
+    with pytest.raises(RuleError) as error:
+        parse_rules([text], NAMES)
+    for word in words:
+        assert word in str(error.value)
+    assert error.value.remedies
+    assert error.value.exit_code == 2
+
+
+def test_gpu_is_no_device_where_there_is_none() -> None:
+    with pytest.raises(RuleError, match="unknown device"):
+        parse_rules(["exps=GPU"], ["CPU"])
+
+
+def test_numbering_goes_on_from_the_callers_count() -> None:
+    with pytest.raises(RuleError, match="rule 5"):
+        parse_rules(["exps=CUDA9"], NAMES, first_number=5)
+
+
+@pytest.mark.parametrize("pattern", [r"(\w+)+X", r"(.|.)+X", r"(a?.?){40}X", ".*" * 25 + "X"])
+def test_exponential_pattern_is_an_error_and_not_a_hang(pattern: str) -> None:
+    rule = one(f"{pattern}=CPU")
+    start = time.perf_counter()
+    with pytest.raises(RuleError, match="too long to search"):
+        rule.matches(expert_tensor(10, "ffn_gate_up_exps_with_a_long_name"))
+    assert time.perf_counter() - start < 10
+
+
+def test_harmless_repeated_groups_still_match() -> None:
+    assert one(r"blk\.([0-9])+\.(ffn_(up|down))+_exps=CPU").matches(expert_tensor(12))
+
+
+def test_cpu_moe_takes_experts_by_role_and_not_by_name() -> None:
+    rule = cpu_moe_rule()
+    assert rule.device == "CPU"
+    assert rule.matches(tensor("blk.1.odd_name", (8, 4, 4), Role.ROUTED_EXPERT, experts=8))
+    assert not rule.matches(tensor("blk.1.ffn_up_exps", (4, 4), Role.SHARED_EXPERT))
+
+
+def test_n_cpu_moe_counts_dense_blocks_from_the_front() -> None:
+    rules = n_cpu_moe_rules(3, 6, has_gpu=True)
+    takes = [next(r.device for r in rules if r.matches(expert_tensor(i))) for i in range(6)]
+    assert takes == ["CPU"] * 3 + [OWN_GPU] * 3
+    assert [rule.device for rule in n_cpu_moe_rules(3, 6, has_gpu=False)] == ["CPU"]
+    assert [rule.device for rule in n_cpu_moe_rules(0, 6, has_gpu=True)] == [OWN_GPU]
+    assert [rule.layers for rule in n_cpu_moe_rules(99, 6, has_gpu=True)] == [(0, 5)]
+    with pytest.raises(RuleError, match="negative"):
+        n_cpu_moe_rules(-1, 6, has_gpu=True)
+
+
+@given(st.text(alphabet="ab.*+?()[]{},=#-0123|\\^CPUcuda ", max_size=40))
+def test_any_text_is_rules_or_a_rule_error(text: str) -> None:
+    try:
+        rules = parse_rules([text], NAMES)
+    except RuleError:
+        return
+    assert all(rule.device in (*NAMES, OWN_GPU) and rule.pattern for rule in rules)
+
+
+@given(
+    st.lists(
+        st.tuples(st.from_regex(r"[a-z.\\]{0,3}[a-z]{1,5}", fullmatch=True), st.sampled_from(NAMES))
+    )
+)
+def test_what_llama_cpp_accepts_means_the_same(pairs: list[tuple[str, str]]) -> None:
+    pairs = [(p, d) for p, d in pairs if "\\" not in p]
+    text = ",".join(f"{pattern}={device}" for pattern, device in pairs)
+    if pairs:
+        assert [(rule.pattern, rule.device) for rule in parse_rules([text], NAMES)] == pairs
