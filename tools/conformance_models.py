@@ -58,7 +58,12 @@ def run(path: Path, stored: Arrays, conventions: str) -> NDArray[np.float32]:
     """Logits [tokens, vocabulary] of the stored tokens: the prompt at once, the rest one by one."""
     ids, prompt = stored["tokens"].tolist(), int(stored["n_prompt"])
     engine = hybrid.load(
-        str(path), context=len(ids), cache_format="f32", conventions=conventions, devices=("none",)
+        str(path),
+        context=len(ids),
+        cache_format="f32",
+        conventions=conventions,
+        devices=("none",),
+        threads=1,  # models this small gain nothing from a second, and lose on a busy machine
     )
     rows = [engine.logits(ids[:prompt])]
     rows += [engine.extend([token]) for token in ids[prompt:]]
