@@ -14,6 +14,8 @@ from placement.inventory import ModelShape
 CACHE_BYTES_PER_32_VALUES = {"f32": 128, "f16": 64, "bf16": 64, "q8_0": 34}
 MAX_TOKENS = 1 << 32
 FLOAT_BYTES = 4
+# Kernels decode at most this many values of a matrix at once, their decoders' own copies included.
+DECODED_VALUES = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +42,7 @@ class Hosted:
     routed_experts   whether experts of any layer run here
     head             whether the output head runs here
     embedding        whether token rows are looked up here
-    matrix_values    values of the largest weight matrix that is decoded here at once (one expert
-                     counts as one matrix)
+    matrix_values    values of the largest weight matrix here (one expert counts as one matrix)
     """
 
     layers: int = 0
@@ -81,8 +82,8 @@ def cache_bytes(shape: ModelShape, workload: Workload, layers: int) -> int:
 
 
 def compute_bytes(shape: ModelShape, workload: Workload, hosted: Hosted) -> int:
-    """Scratch of one device: what stands through a block, plus the widest step inside it, plus one
-    decoded matrix.
+    """Scratch of one device: what stands through a block, plus the widest step inside it, plus the
+    decoded part of a matrix.
     """
     if hosted == Hosted():
         return 0
@@ -97,7 +98,8 @@ def compute_bytes(shape: ModelShape, workload: Workload, hosted: Hosted) -> int:
         steps.append(_expert_values(shape, tokens))
     if hosted.head:
         steps.append(tokens * shape.vocabulary)  # logits of every token of the micro-batch
-    return FLOAT_BYTES * (hidden + max(steps) + hosted.matrix_values)
+    decoded = min(hosted.matrix_values, DECODED_VALUES)
+    return FLOAT_BYTES * (hidden + max(steps) + decoded)
 
 
 def _attention_values(shape: ModelShape, workload: Workload) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from hybrid.errors import TokenizerError
+from hybrid.errors import MachineError, TokenizerError
 from hybrid.models.registry import builder
 from hybrid.runtime.arena import NumaPolicy
 from hybrid.runtime.engine import Engine
@@ -17,6 +17,8 @@ from hybrid.runtime.placed import PlacedParts
 from hybrid.runtime.prepare import Prepared, prepare
 from hybrid.runtime.stats import Meter
 from hybrid.tokenizer.tokenizer import Tokenizer
+from kernels.errors import NativeLibraryMissing
+from kernels.native.library import library
 
 
 def load(path: str | Path, *, progress: Progress | None = None, **options: Any) -> Engine:
@@ -40,6 +42,8 @@ def load_prepared(
 ) -> Engine:
     """The second half of `load`, for callers that print the plan first."""
     started = perf_counter()
+    _need_native_kernels()
+    prepared.file.require_data()
     torch.set_num_threads(options.threads or prepared.machine.physical_cores)
     plan, shape, file = prepared.plan, prepared.inventory.shape, prepared.file
     kinds = {device.name: device.kind for device in prepared.machine.devices}
@@ -63,6 +67,17 @@ def load_prepared(
     )
     engine.stats.load_s = perf_counter() - started
     return engine
+
+
+def _need_native_kernels() -> None:
+    try:
+        library()
+    except NativeLibraryMissing as error:
+        raise MachineError(
+            "the compiled kernels are not there",
+            str(error),
+            remedy="install again with a C++17 compiler there: pip install .",
+        ) from error
 
 
 def _tokenizer(prepared: Prepared, options: LoadOptions) -> Tokenizer | None:

@@ -79,7 +79,6 @@ def load_weights(
 
     mapped   leave the CPU's tensors in the file's memory map
     """
-    file.require_data()
     shards: dict[str, list[Shard]] = {}
     pieces: list[_Piece] = []
     for assignment in plan.assignments:

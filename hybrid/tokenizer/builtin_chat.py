@@ -35,9 +35,7 @@ def _with_turn_tokens(answer: str, generation: str) -> str:
 
 V3 = _with_turn_tokens("{{ m.content }}", "")
 R1 = _with_turn_tokens(_ANSWER, "{{ '<think>\\n' }}")
-V31 = _with_turn_tokens(
-    "{{ '</think>' }}" + _ANSWER, "{{ '<think>' if thinking else '</think>' }}"
-)
+V31 = _with_turn_tokens("{{ '</think>' }}" + _ANSWER, "{{ '<think>' if thinking else '</think>' }}")
 
 KIMI = """{%- for m in messages %}
 {{- '<|im_' ~ m.role ~ '|>' ~ m.role ~ '<|im_middle|>' ~ m.content ~ '<|im_end|>' }}
