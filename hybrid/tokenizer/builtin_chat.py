@@ -1,10 +1,10 @@
 """DeepSeek's chat formats, for files that carry a vocabulary but no template.
 
 B and E are the texts of BOS and EOS. One turn, with the generation prompt:
-    v2     B [system "\\n\\n"] "User: " u "\\n\\n" "Assistant:"         an answer closes with " " a E
-    v3     B system <|User|> u <|Assistant|>                        an answer closes with a E
-    r1     as v3, the generation prompt goes on with <think>\\n      earlier answers lose all up to </think>
-    v3.1   as v3, the generation prompt goes on with <think> if the variable `thinking` is true, else </think>
+    v2     B [system "\\n\\n"] "User: " u "\\n\\n" "Assistant:"      an answer closes with " " a E
+    v3     B system <|User|> u <|Assistant|>                     an answer closes with a E
+    r1     as v3 with <think>\\n behind it                       earlier answers lose their thinking
+    v3.1   as v3 with <think> behind it, or </think>             by the variable `thinking`
     kimi   <|im_system|>system<|im_middle|> s <|im_end|>, and so for user and assistant
 (the bars of <|User|> are U+FF5C). Source: the templates published with the models.
 """
@@ -35,9 +35,7 @@ def _with_turn_tokens(answer: str, generation: str) -> str:
 
 V3 = _with_turn_tokens("{{ m.content }}", "")
 R1 = _with_turn_tokens(_ANSWER, "{{ '<think>\\n' }}")
-V31 = _with_turn_tokens(
-    "{{ '</think>' }}" + _ANSWER, "{{ '<think>' if thinking else '</think>' }}"
-)
+V31 = _with_turn_tokens("{{ '</think>' }}" + _ANSWER, "{{ '<think>' if thinking else '</think>' }}")
 
 KIMI = """{%- for m in messages %}
 {{- '<|im_' ~ m.role ~ '|>' ~ m.role ~ '<|im_middle|>' ~ m.content ~ '<|im_end|>' }}
