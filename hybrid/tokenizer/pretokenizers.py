@@ -12,7 +12,8 @@ that project differs:
     gpt-4o                 upper and lower case are told apart in ASCII only, marks are no letters
 
 Must not know: vocabularies, ids. Source: the published tokenizer.json files; llama.cpp's list of
-pre-types."""
+pre-types.
+"""
 
 from dataclasses import dataclass
 

@@ -7,7 +7,8 @@ Two conventions: "trained" cuts words as the model was trained with, "llama.cpp"
 does (see `pretokenizers.py`). They part on rare characters only.
 
 Must not know: models, devices, torch. Source: the GGUF key list and the tokenizers of the
-published models."""
+published models.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
 from operator import index

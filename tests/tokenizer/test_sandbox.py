@@ -3,7 +3,7 @@
 import time
 
 import jinja2
-import jinja2.sandbox
+import jinja2.exceptions
 import pytest
 
 from hybrid.errors import TokenizerError
@@ -69,7 +69,7 @@ def test_a_template_that_grows_is_stopped(text: str) -> None:
     "text", ["{{ '{:{}}'.format(3, '9' * 12) }}", "{{ '{a:{a}}'.format_map({'a': 99999999999}) }}"]
 )
 def test_a_computed_width_is_forbidden(text: str) -> None:
-    with pytest.raises(jinja2.sandbox.SecurityError, match="inside a format field"):
+    with pytest.raises(jinja2.exceptions.SecurityError, match="inside a format field"):
         BoundedSandbox(60).render(text, {})
 
 
