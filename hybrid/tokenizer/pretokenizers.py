@@ -147,7 +147,7 @@ def pre_tokenizer(name: str, source: str) -> PreTokenizer:
     """The pre-type called `name`; a TokenizerError that lists the known ones otherwise."""
     if name not in PRE_TOKENIZERS:
         raise TokenizerError(
-            f"unknown pre-tokenizer {name!r} in {source}",
+            f"unknown pre-tokenizer {name!r:.80} in {source}",
             f"known: {', '.join(sorted(PRE_TOKENIZERS))}",
             remedy="set tokenizer.ggml.pre to the name whose pattern the model was trained with",
         )

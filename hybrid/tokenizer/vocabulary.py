@@ -181,7 +181,7 @@ def _model(keys: _Keys) -> str:
         )
     if model not in MODELS:
         raise TokenizerError(
-            f"unknown tokenizer model {model!r} in {keys.source}",
+            f"unknown tokenizer model {model!r:.80} in {keys.source}",
             f"known: {', '.join(f'{name} ({what})' for name, what in MODELS.items())}",
             remedy="give the prompt as token ids, or use a file with one of these tokenizers",
         )
