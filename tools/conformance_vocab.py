@@ -2,16 +2,17 @@
 
     python tools/conformance_vocab.py ../shared/conformance/vocab
 
-A folder holds `goldens.json` (strings and, per vocabulary, their ids) and the vocabularies as GGUF files without
-tensors: `wild3k-NAME.gguf`, and `ggml-vocab-NAME.gguf` with published texts (.inp) and ids (.out). A row's cases are
-all of: ids of every string with special tokens, ids of the last strings without, bytes of the first ids decoded,
-and the published texts.
+A folder holds `goldens.json` (strings and, per vocabulary, their ids) and the vocabularies as GGUF
+files without tensors: `wild3k-NAME.gguf`, and `ggml-vocab-NAME.gguf` with published texts (.inp)
+and ids (.out). A row's cases are all of: ids of every string with special tokens, ids of the last
+strings without, bytes of the first ids decoded, and the published texts.
 """
 
 import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -48,8 +49,9 @@ def check(vocab_folder: Path, conventions: str = "llama.cpp") -> list[Row]:
     return [_row(vocab_folder, goldens, name, conventions) for name in goldens["ids"]]
 
 
+@lru_cache
 def open_vocabulary(path: Path) -> SimpleNamespace:
-    """Path and metadata of a GGUF file, read with the format's reference reader."""
+    """Path and metadata of a GGUF file, read with the format's reference reader, which is slow."""
     reader = gguf.GGUFReader(path)
     return SimpleNamespace(
         path=path, metadata={key: field.contents() for key, field in reader.fields.items()}

@@ -1,10 +1,10 @@
 """DeepSeek's chat formats, for files that carry a vocabulary but no template.
 
 B and E are the texts of BOS and EOS. One turn, with the generation prompt:
-    v2     B [system "\\n\\n"] "User: " u "\\n\\n" "Assistant:"         an answer closes with " " a E
-    v3     B system <|User|> u <|Assistant|>                        an answer closes with a E
-    r1     as v3, the generation prompt goes on with <think>\\n      earlier answers lose all up to </think>
-    v3.1   as v3, the generation prompt goes on with <think> if the variable `thinking` is true, else </think>
+    v2     B [system "\\n\\n"] "User: " u "\\n\\n" "Assistant:"      an answer closes with " " a E
+    v3     B system <|User|> u <|Assistant|>                     an answer closes with a E
+    r1     as v3 with <think>\\n behind it                       earlier answers lose their thinking
+    v3.1   as v3 with <think> behind it, or </think>             by the variable `thinking`
     kimi   <|im_system|>system<|im_middle|> s <|im_end|>, and so for user and assistant
 (the bars of <|User|> are U+FF5C). Source: the templates published with the models.
 """

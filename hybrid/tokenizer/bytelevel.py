@@ -1,8 +1,9 @@
-"""Byte-level BPE (`model` = gpt2) through the `tokenizers` library: cut, map bytes to characters, merge by rank.
+"""Byte-level BPE (`model` = gpt2) through the `tokenizers` library: cut, map bytes, merge by rank.
 
-The library merges ids, and so knows no symbol that is not a token. Symbols that only occur inside merges (pruned
-vocabularies have them), and bytes without a token, get ids behind the vocabulary; what is left of them after merging
-is looked up again byte by byte, and what is not found then is dropped, as llama.cpp does.
+The library merges ids, and so knows no symbol that is not a token. Symbols that only occur inside
+merges (pruned vocabularies have them), and bytes without a token, get ids behind the vocabulary;
+what is left of them after merging is looked up again byte by byte, and what is not found then is
+dropped, as llama.cpp does.
 
 Must not know: special tokens, files.
 """
@@ -21,7 +22,7 @@ _LONG_RUN = re.compile(rf"(?<!\s)\s{{{LONGEST_RUN}}}|(?<!\S)\S{{{LONGEST_RUN}}}"
 
 
 def _byte_characters() -> list[str]:
-    """GPT-2's table: printable Latin-1 bytes stand for themselves, the other 68 for U+0100 and up."""
+    """GPT-2's table: printable Latin-1 stands for itself, the other 68 bytes for U+0100 and up."""
     printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
     others = count(256)
     return [chr(byte if byte in printable else next(others)) for byte in range(256)]
@@ -48,7 +49,7 @@ class ByteLevelBpe:
         self._pipeline = Tokenizer(
             models.BPE(vocab=known, merges=merges, ignore_merges=splitter.whole_words)
         )
-        self._pipeline.pre_tokenizer = pre_tokenizers.Sequence(  # type: ignore[assignment]
+        self._pipeline.pre_tokenizer = pre_tokenizers.Sequence(
             [
                 *(
                     pre_tokenizers.Split(Regex(pattern), behavior="isolated")
@@ -69,7 +70,7 @@ class ByteLevelBpe:
 
 
 def spelled_bytes(text: str) -> bytes:
-    """The bytes that a token's characters stand for; a character outside the table stands for itself."""
+    """The bytes of a token's characters; a character outside the table stands for itself."""
     try:
         return bytes([BYTE_VALUES[character] for character in text])
     except KeyError:

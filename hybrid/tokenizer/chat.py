@@ -1,4 +1,4 @@
-"""A conversation as the text a model was trained on: the file's own jinja template, or DeepSeek's formats built in.
+"""A conversation as text: the file's own jinja template, or DeepSeek's formats built in.
 
 The rendered text holds BOS already; encode it with add_special=False, parse_special=True.
 
@@ -41,7 +41,7 @@ class ChatTemplate:
     """
 
     def __init__(self, text: str, tokenizer: Tokenizer, *, source: str, where: str) -> None:
-        """A template from its jinja `text`; a TokenizerError names `where` and the line of a syntax error."""
+        """A template from its jinja `text`; a syntax error is a TokenizerError with its line."""
         self.text = text
         self.source = source
         self.where = where
@@ -59,9 +59,9 @@ class ChatTemplate:
     def from_gguf(
         cls, file: MetadataFile, tokenizer: Tokenizer, *, name: str | None = None
     ) -> "ChatTemplate":
-        """The template of an opened GGUF file, or its variant `name`; DeepSeek's built-in form when it has none.
+        """The template of an opened GGUF file, or its variant `name`, else DeepSeek's built-in.
 
-        Raises TokenizerError when there is no such template and the vocabulary is not DeepSeek's either.
+        Raises TokenizerError when there is none and the vocabulary is not DeepSeek's either.
         """
         key = f"{KEY}.{name}" if name else KEY
         if not name and KEY not in file.metadata:
@@ -92,7 +92,7 @@ class ChatTemplate:
         add_generation_prompt   end where the model's answer begins
         variables               further template variables, such as tools or thinking
 
-        Raises TokenizerError with the template's own words when it refuses, with the line when it fails.
+        Raises TokenizerError: the template's own words when it refuses, the line when it fails.
         """
         for number, message in enumerate(messages):
             if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
@@ -100,7 +100,11 @@ class ChatTemplate:
                     f"message {number} of {len(messages)} has no role",
                     remedy='give each message as {"role": "user", "content": "..."}',
                 )
-        known = {"bos_token": self._bos_token, "eos_token": self._eos_token, "tools": None}
+        known: dict[str, Any] = {
+            "bos_token": self._bos_token,
+            "eos_token": self._eos_token,
+            "tools": None,
+        }
         known["messages"] = [dict(message) for message in messages]
         known["add_generation_prompt"] = add_generation_prompt
         try:
@@ -149,7 +153,8 @@ def _unknown_variant(file: MetadataFile, name: str) -> TokenizerError:
 def _built_in(file: MetadataFile, tokenizer: Tokenizer) -> tuple[str, str]:
     """Name and text of the form whose tokens the vocabulary has.
 
-    The vocabulary of pre-type deepseek-llm is shared by V2, which has turn tokens but was not trained with them.
+    V2 shares the vocabulary of pre-type deepseek-llm; whatever turn tokens stand there, its chat
+    was not trained with them.
     """
 
     def has(*texts: str) -> bool:

@@ -1,15 +1,18 @@
 """How a text is cut before merging: one list of patterns per pre-type (`tokenizer.ggml.pre`).
 
-The patterns of a list are applied in sequence, each inside every piece left by the one before; matched and unmatched
-stretches both become pieces. They are written for Oniguruma, which knows `&&` and nested classes.
+The patterns of a list are applied in sequence, each inside every piece left by the one before;
+matched and unmatched stretches both become pieces. They are written for Oniguruma, which knows
+`&&` and nested classes.
 
-Two conventions: "trained" is the pattern the models were trained with; "llama.cpp" repeats where that project differs:
-    deepseek-llm, -coder   non-ASCII white space counts as U+000B, so U+3000 and others belong to no written-out class
+Two conventions: "trained" is the pattern the models were trained with; "llama.cpp" repeats where
+that project differs:
+    deepseek-llm, -coder   non-ASCII white space counts as U+000B, so is in no written-out class
                            (deepseek-v3 has no such class and needs no second form)
-    kimi-k2                all letters are one class, marks are no letters, Han is the ideograph blocks only
+    kimi-k2                letters are one class, marks no letters, Han is ideographs only
     gpt-4o                 upper and lower case are told apart in ASCII only, marks are no letters
 
-Must not know: vocabularies, ids. Source: the published tokenizer.json files; llama.cpp's list of pre-types.
+Must not know: vocabularies, ids. Source: the published tokenizer.json files; llama.cpp's list of
+pre-types.
 """
 
 from dataclasses import dataclass
@@ -18,8 +21,9 @@ from hybrid.errors import TokenizerError
 
 CONVENTIONS = ("trained", "llama.cpp")
 
-# The cased letters of DeepSeek's first tokenizer, as published: no CJK, no Arabic, no modifier letters. Written as
-# escapes because several (U+2126, U+212A, U+1FBE) do not survive Unicode normalisation of a source file.
+# The cased letters of DeepSeek's first tokenizer, as published: no CJK, no Arabic, no modifier
+# letters. Written as escapes because several (U+2126, U+212A, U+1FBE) do not survive Unicode
+# normalisation of a source file.
 _CASED = (
     "A-Za-z"
     "\u00b5\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u01ba\u01bc-\u01bf\u01c4-\u0293\u0295-\u02af\u0370-\u0373"
@@ -41,7 +45,8 @@ _IDEOGRAPHS = (
     "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002a6df\U0002a700-\U0002ebef"
     "\U0002f800-\U0002fa1f"
 )
-# Same matches as `\s+$`, in linear time: a run that does not end the text is tried once, not from each of its blanks.
+# Same matches as `\s+$`, in linear time: a run that does not end the text is tried once, not from
+# each of its blanks.
 _TRAILING_BLANKS = r"(?<!\s)\s++$"
 
 _CONTRACTION = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -65,7 +70,7 @@ def _cased_words(upper: str, lower: str, symbol_tail: str) -> str:
 
 
 def _deepseek_llm(punctuation: str, east_asian: str) -> tuple[str, ...]:
-    # `:-~` in the punctuation holds all ASCII letters: a word with one other letter is cut again at that letter.
+    # `:-~` in the punctuation holds all ASCII letters: a word with one other letter is cut again.
     words, marks = rf"\s?[{_CASED}]+", rf"\s?[{punctuation}]+"
     return (r"[\r\n]", words, marks, _TRAILING_BLANKS, f"[{east_asian}]+", r"\p{N}+")
 
@@ -139,11 +144,11 @@ PRE_TOKENIZERS = {name: family for names, family in _FAMILIES.items() for name i
 
 
 def pre_tokenizer(name: str, source: str) -> PreTokenizer:
-    """The pre-type called `name`; a TokenizerError that lists the known ones if there is none such."""
+    """The pre-type called `name`; a TokenizerError that lists the known ones otherwise."""
     if name not in PRE_TOKENIZERS:
         raise TokenizerError(
-            f"unknown pre-tokenizer {name!r} in {source}",
+            f"unknown pre-tokenizer {name!r:.80} in {source}",
             f"known: {', '.join(sorted(PRE_TOKENIZERS))}",
-            remedy="set tokenizer.ggml.pre to the known name whose split pattern the model was trained with",
+            remedy="set tokenizer.ggml.pre to the name whose pattern the model was trained with",
         )
     return PRE_TOKENIZERS[name]

@@ -1,8 +1,9 @@
-"""Jinja2 within bounds: a template from a file may be wrong or hostile, and must not hang or fill the memory.
+"""Jinja2 within bounds: a hostile template must neither hang nor fill the memory.
 
-Jinja's own immutable sandbox keeps a template away from Python. On top of it, every turn of a loop, every call and
-every filter looks at the clock, and every value that can grow (sums, products, formats, joined and captured text) is
-measured. Not bounded: one single step over values that are themselves within the bounds.
+Jinja's own immutable sandbox keeps a template away from Python. On top of it, every turn of a
+loop, every call and every filter looks at the clock, and every value that can grow (sums,
+products, formats, joined and captured text) is measured. Not bounded: one single step over values
+that are themselves within the bounds.
 
 Must not know: tokens, chat formats.
 """
@@ -12,9 +13,10 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
-from typing import Any
+from typing import Any, cast
 
 from jinja2 import nodes
+from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
@@ -23,12 +25,13 @@ from hybrid.errors import TokenizerError
 
 LONGEST_TEXT = 1 << 24  # characters; a million tokens are about five million
 _LARGEST_INTEGER_BITS = 1 << 16
-_WIDE_FIELD = re.compile(r"\d{8,}")
+_WIDE_FIELD = re.compile(r"[%{](?:\([^)]*\))?[^\s%{}]*?(\d{8,})")
+_NESTED_FIELD = re.compile(r"\{[^{}]*\{")
 _REMEDY = "use a chat template that is made for this model"
 
 
 class BoundedSandbox(ImmutableSandboxedEnvironment):
-    """A template environment for one chat template; `seconds` is the time one rendering may take."""
+    """The environment of one chat template; `seconds` is the time one rendering may take."""
 
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
@@ -46,7 +49,7 @@ class BoundedSandbox(ImmutableSandboxedEnvironment):
         self.filters["measured text"] = self._measured
 
     def render(self, text: str, variables: dict[str, Any]) -> str:
-        """The rendered text; raises what jinja and the template raise, TokenizerError beyond the bounds."""
+        """The rendered text; raises what the template raises, TokenizerError beyond the bounds."""
         self._deadline = time.monotonic() + self._seconds
         tree = _Bounds().visit(self.parse(text))
         tree.set_environment(self)
@@ -61,8 +64,9 @@ class BoundedSandbox(ImmutableSandboxedEnvironment):
         """Every call of a template comes through here."""
         __self._tick()
         __self._refuse_large_numbers((*args, *kwargs.values()))
-        text = getattr(__obj, "__self__", None)
-        if isinstance(text, str) and __obj.__name__ in ("format", "format_map"):
+        function = getattr(__obj, "__wrapped__", __obj)
+        text = getattr(function, "__self__", None)
+        if isinstance(text, str) and function.__name__ in ("format", "format_map"):
             __self._refuse_wide_fields(text)
         return __self._measured(super().call(__context, __obj, *args, **kwargs))
 
@@ -110,9 +114,11 @@ class BoundedSandbox(ImmutableSandboxedEnvironment):
                 self._refuse_beyond(abs(argument))
 
     def _refuse_wide_fields(self, text: str) -> None:
-        """`"%99999999d"`: so is one wide field."""
-        for field in _WIDE_FIELD.findall(text):
-            self._refuse_beyond(int(field[:20]))
+        """`"%99999999d"`: so is one wide field; `"{:{width}}"` may hide one anywhere."""
+        for digits in _WIDE_FIELD.findall(text):
+            self._refuse_beyond(int(digits[:20]))
+        if _NESTED_FIELD.search(text):
+            raise SecurityError("a format field inside a format field")
 
     def _bounded(self, function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)
@@ -181,5 +187,7 @@ class _Bounds(NodeTransformer):
         return node
 
 
-def _filtered(value: nodes.Expr | None, name: str, origin: nodes.Node) -> nodes.Filter:
-    return nodes.Filter(value, name, [], [], None, None, lineno=origin.lineno)
+def _filtered(value: nodes.Node | None, name: str, origin: nodes.Node) -> nodes.Filter:
+    return nodes.Filter(
+        cast("nodes.Expr | None", value), name, [], [], None, None, lineno=origin.lineno
+    )

@@ -1,7 +1,8 @@
-"""SentencePiece BPE (`model` = llama): merge the adjacent pair whose text is the token with the highest score.
+"""SentencePiece BPE (`model` = llama): merge the pair whose text is the token of highest score.
 
-A text is first cut wherever no token holds the two neighbouring characters: no merge can cross such a place, so words
-are merged apart from each other and remembered. The result is that of merging the whole text at once.
+A text is first cut wherever no token holds the two neighbouring characters: no merge can cross
+such a place, so words are merged apart from each other and remembered. The result is that of
+merging the whole text at once.
 
 Must not know: special tokens, files.
 """
@@ -18,7 +19,7 @@ _REMEMBERED_WORDS = 1 << 16
 
 
 class SentencePiece:
-    """Text fragments to ids with the vocabulary's scores; leftmost pair on ties, bytes for what is no token."""
+    """Text fragments to ids: leftmost pair on ties, bytes for what is no token."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._ids = vocabulary.ids
@@ -43,7 +44,7 @@ class SentencePiece:
             yield text[start:]
 
     def _merge(self, word: str) -> tuple[int, ...]:
-        """A doubly linked list of symbols and a heap of candidate pairs; stale candidates are skipped when popped."""
+        """A linked list of symbols and a heap of candidate pairs; stale ones are skipped."""
         symbols = list(word)
         after = list(range(1, len(symbols) + 1))
         before = list(range(-1, len(symbols) - 1))
@@ -97,7 +98,7 @@ def _byte_token(vocabulary: Vocabulary, byte: int) -> int:
 
 
 def byte_token_values(vocabulary: Vocabulary) -> dict[int, int]:
-    """Token id -> byte for every token of type byte; a TokenizerError for one that is not of the form <0xXX>."""
+    """Token id -> byte for every token of type byte; a TokenizerError if one is not <0xXX>."""
     values = {}
     for token, (text, kind) in enumerate(zip(vocabulary.tokens, vocabulary.types, strict=True)):
         if kind != BYTE:

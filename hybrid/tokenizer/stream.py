@@ -1,4 +1,4 @@
-"""Text of tokens as they come: complete UTF-8 sequences only, the rest is held back until it is whole.
+"""Text of tokens as they come: complete UTF-8 sequences only, the rest is held back.
 
 Must not know: vocabularies; it gets bytes from a function.
 """
@@ -20,7 +20,7 @@ class TextStream:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def push(self, token_id: int) -> str:
-        """The text that this token completes, "" while a sequence is open; invalid bytes become U+FFFD."""
+        """The text that this token completes, "" while a sequence is open; U+FFFD if invalid."""
         data = self._token_bytes(token_id)
         if self._drop_blank and data:
             data = data.removeprefix(b" ")
@@ -28,7 +28,7 @@ class TextStream:
         return self._decoder.decode(data)
 
     def flush(self) -> str:
-        """What is still held back, an open sequence as U+FFFD; the stream can be used again from here."""
+        """What is still held back, an open sequence as U+FFFD; the stream can go on after it."""
         rest = self._decoder.decode(b"", final=True)
         self._decoder.reset()
         return rest

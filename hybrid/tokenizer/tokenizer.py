@@ -3,10 +3,11 @@
     text --special tokens cut out, longest text first--> fragments --merging--> ids
     ids --bytes of each token, joined--> UTF-8, invalid bytes replaced
 
-Two conventions: "trained" cuts words as the model was trained with, "llama.cpp" as that program does (see
-`pretokenizers.py`). They part on rare characters only.
+Two conventions: "trained" cuts words as the model was trained with, "llama.cpp" as that program
+does (see `pretokenizers.py`). They part on rare characters only.
 
-Must not know: models, devices, torch. Source: the GGUF key list and the tokenizers of the published models.
+Must not know: models, devices, torch. Source: the GGUF key list and the tokenizers of the
+published models.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -79,10 +80,10 @@ class Tokenizer:
     def from_metadata(
         cls, metadata: Mapping[str, Any], source: str, *, conventions: str = "trained"
     ) -> "Tokenizer":
-        """The tokenizer described by `tokenizer.ggml.*` in `metadata`; `source` names the file in messages.
+        """The tokenizer that `tokenizer.ggml.*` describes; `source` names the file in messages.
 
-        Raises NoVocabulary (a TokenizerError) when there are no tokens, TokenizerError when the vocabulary is of an
-        unknown kind or does not fit together.
+        Raises NoVocabulary (a TokenizerError) when there are no tokens, TokenizerError when the
+        vocabulary is of an unknown kind or does not fit together.
         """
         if conventions not in CONVENTIONS:
             raise TokenizerError(
@@ -121,7 +122,7 @@ class Tokenizer:
         """Text of `ids`: the bytes of all tokens as UTF-8, invalid sequences as U+FFFD.
 
         render_special   write control tokens as their text instead of nothing
-        at_start         the ids begin a text: SentencePiece's added blank is dropped (False: they continue one)
+        at_start         False: the ids continue a text, so SentencePiece's first blank stays
         """
         stream = self.stream(render_special=render_special, at_start=at_start)
         return "".join([*map(stream.push, ids), stream.flush()])
@@ -134,7 +135,7 @@ class Tokenizer:
         return data.removeprefix(b" ") if at_start and self._vocabulary.space_prefix else data
 
     def token_bytes(self, token_id: int, *, render_special: bool = False) -> bytes:
-        """Bytes of one token, possibly a part of a UTF-8 sequence; TokenizerError for an id that does not exist."""
+        """Bytes of one token, perhaps part of a UTF-8 sequence; TokenizerError for a wrong id."""
         token_id = index(token_id)
         if not 0 <= token_id < self.vocabulary_size:
             raise TokenizerError(
@@ -156,7 +157,7 @@ class Tokenizer:
         return spelled_bytes(text)
 
     def stream(self, *, render_special: bool = False, at_start: bool = True) -> TextStream:
-        """Incremental `decode`: push ids one by one; the joined text equals `decode` of all of them."""
+        """Incremental `decode`: push ids one by one; the joined text is that of `decode`."""
 
         def token_bytes(token_id: int) -> bytes:
             return self.token_bytes(token_id, render_special=render_special)

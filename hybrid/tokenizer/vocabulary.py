@@ -1,8 +1,9 @@
-"""The vocabulary of a GGUF file, checked: what `tokenizer.ggml.*` says, before anything is built from it.
+"""The vocabulary of a GGUF file, checked before anything is built from it.
 
-Every array and id is checked here once, so that the rooms behind it index without fear. What llama.cpp tolerates is
-tolerated (empty tokens, repeated merges, merges of symbols that are no tokens); what would tokenise wrongly without
-a word (arrays of different lengths, two tokens with one text) is an error.
+Every array and id is checked here once, so that the rooms behind it index without fear. What
+llama.cpp tolerates is tolerated (empty tokens, repeated merges, merges of symbols that are no
+tokens); what would tokenise wrongly without a word (arrays of different lengths, two tokens with
+one text) is an error.
 
 Must not know: how a text is cut or merged.
 """
@@ -17,7 +18,7 @@ from hybrid.tokenizer.pretokenizers import PreTokenizer, pre_tokenizer
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 MODELS = {"gpt2": "byte-level BPE", "llama": "SentencePiece"}
 # Texts that end an answer in one model family or another, whatever the file's keys say.
-_STOP_TEXTS = [
+_STOP_TEXTS = (
     "<|eot_id|>",
     "<|im_end|>",
     "<|end|>",
@@ -36,8 +37,8 @@ _STOP_TEXTS = [
     "<|end_of_text|>",
     "<end_of_utterance>",
     "<eos>",
-    "<｜end▁of▁sentence｜>",
-]
+    "<\uff5cend\u2581of\u2581sentence\uff5c>",
+)
 _STOP_KEYS = ("eos", "eot", "eom", "fim_pad", "fim_rep", "fim_sep")
 _CONVERT_AGAIN = (
     "convert the model again, or take the vocabulary from another file of the same model"
@@ -83,9 +84,9 @@ class Vocabulary:
 def read_vocabulary(metadata: Mapping[str, Any], source: str, conventions: str) -> Vocabulary:
     """The vocabulary in `metadata`, which has GGUF keys and Python values (arrays as lists).
 
-    Absent bos and eos ids of byte-level BPE are None; under conventions "llama.cpp" they are 11, as that project has
-    it (a comma in GPT-2's vocabulary, at which it would stop).
-    Raises NoVocabulary, and TokenizerError with the key and the numbers for everything that does not fit together.
+    Absent bos and eos ids of byte-level BPE are None; under conventions "llama.cpp" they are 11, as
+    that project has it (a comma in GPT-2's vocabulary, at which it would stop).
+    Raises NoVocabulary, and TokenizerError with key and numbers for what does not fit together.
     """
     keys = _Keys(metadata, source)
     model = _model(keys)
@@ -93,7 +94,7 @@ def read_vocabulary(metadata: Mapping[str, Any], source: str, conventions: str) 
     pre = keys.text("pre", "default") or "default"
     splitter = pre_tokenizer("default" if spm else pre, source)
     tokens = keys.array("tokens", str)
-    types = keys.array("token_type", int, len(tokens)) or [NORMAL] * len(tokens)
+    types = keys.array("token_type", int, count=len(tokens)) or [NORMAL] * len(tokens)
     ids = _ids(tokens, source)
     fallback = (1, 2, 0) if spm else (11, 11, None) if conventions == "llama.cpp" else (None,) * 3
     names = ("bos", "eos", "unknown")
@@ -145,15 +146,15 @@ class _Keys:
             raise self.wrong(key, f"needs true or false, has {value!r:.40}")
         return bool(value)
 
-    def array(self, key: str, kind: type, count: int | None = None) -> list[Any]:
+    def array(self, key: str, *kinds: type, count: int | None = None) -> list[Any]:
         """The list under `key`, or an empty one when the key is absent and `count` is given."""
         value = self._metadata.get(f"tokenizer.ggml.{key}", () if count is not None else None)
         if not isinstance(value, list | tuple):
             raise self.wrong(key, f"needs an array, has {type(value).__name__}")
         for index, item in enumerate(value):
-            if not isinstance(item, kind):
-                name = type(item).__name__
-                raise self.wrong(key, f"entry {index} is {name}, needs {kind.__name__}")
+            if not isinstance(item, kinds):
+                found, needed = type(item).__name__, kinds[0].__name__
+                raise self.wrong(key, f"entry {index} is {found}, needs {needed}")
         if count is not None and self.has(key) and len(value) != count:
             raise self.wrong(key, f"{len(value)} entries for {count} tokens")
         return list(value)
@@ -175,12 +176,12 @@ def _model(keys: _Keys) -> str:
     if model in ("no_vocab", "none") or not keys.has("tokens"):
         raise NoVocabulary(
             f"the file {keys.source} carries no vocabulary",
-            f"tokenizer.ggml.model is {model!r}; tokens: {'there' if keys.has('tokens') else 'absent'}",
-            remedy="give the prompt as token ids, or use a file that was converted with its tokenizer",
+            f"tokenizer.ggml.model is {model!r}, {'with' if keys.has('tokens') else 'no'} tokens",
+            remedy="give the prompt as token ids, or use a file converted with its tokenizer",
         )
     if model not in MODELS:
         raise TokenizerError(
-            f"unknown tokenizer model {model!r} in {keys.source}",
+            f"unknown tokenizer model {model!r:.80} in {keys.source}",
             f"known: {', '.join(f'{name} ({what})' for name, what in MODELS.items())}",
             remedy="give the prompt as token ids, or use a file with one of these tokenizers",
         )
@@ -188,12 +189,13 @@ def _model(keys: _Keys) -> str:
 
 
 def _ids(tokens: list[str], source: str) -> dict[str, int]:
+    _refuse_surrogates(tokens, source)
     ids = {text: index for index, text in enumerate(tokens) if text}
     if not ids:
         raise NoVocabulary(
             f"the file {source} carries no vocabulary",
             f"{len(tokens)} tokens, all empty",
-            remedy="give the prompt as token ids, or use a file that was converted with its tokenizer",
+            remedy="give the prompt as token ids, or use a file converted with its tokenizer",
         )
     for index, text in enumerate(tokens):
         if text and ids[text] != index:
@@ -205,15 +207,26 @@ def _ids(tokens: list[str], source: str) -> dict[str, int]:
     return ids
 
 
+def _refuse_surrogates(tokens: list[str], source: str) -> None:
+    try:
+        "".join(tokens).encode()
+    except UnicodeEncodeError as error:
+        raise TokenizerError(
+            f"a token of {source} is not valid Unicode",
+            f"lone surrogate U+{ord(error.object[error.start]):04X} in tokenizer.ggml.tokens",
+            remedy=_CONVERT_AGAIN,
+        ) from None
+
+
 def _promote_stop_texts(ids: dict[str, int], types: list[int]) -> None:
-    """Careless conversions leave `<|im_end|>` and its like as normal tokens, which no chat text would reach."""
+    """Careless conversions leave `<|im_end|>` a normal token, which no chat text would reach."""
     for text in _STOP_TEXTS:
         if text in ids and types[ids[text]] == NORMAL:
             types[ids[text]] = CONTROL
 
 
 def _scores(keys: _Keys, count: int) -> list[float]:
-    scores = [float(score) for score in keys.array("scores", int | float, count)]  # type: ignore[arg-type]
+    scores = [float(score) for score in keys.array("scores", float, int, count=count)]
     if not scores:
         raise keys.wrong(
             "scores", f"absent; a SentencePiece vocabulary needs one per token, {count}"
@@ -224,7 +237,7 @@ def _scores(keys: _Keys, count: int) -> list[float]:
 
 
 def _merges(keys: _Keys) -> Iterator[tuple[str, str]]:
-    """Each different merge once, best rank first; left and right part at the first blank after position 0."""
+    """Each different merge once, best rank first, cut at the first blank after position 0."""
     for rank, merge in enumerate(dict.fromkeys(keys.array("merges", str))):
         at = merge.find(" ", 1)
         if at < 0 or at == len(merge) - 1:
