@@ -5,7 +5,6 @@ open the file -> hyper-parameters -> inventory -> machine -> rules -> workload -
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -17,7 +16,7 @@ from hybrid.models.config import ModelConfig
 from hybrid.runtime.options import CpuMoe, LoadOptions
 from placement.errors import PlanError
 from placement.inventory import ModelInventory
-from placement.machine import CPU, Machine
+from placement.machine import Machine, canonical_name, device_advice
 from placement.plan import PlacementPlan, check_plan
 from placement.plan_json import from_json
 from placement.planner import plan as make_plan
@@ -58,16 +57,17 @@ def prepare(path: str | Path, options: LoadOptions) -> Prepared:
     machine = chosen_devices(
         probe_machine(simulate=options.simulate, visible=options.visible), options.devices
     )
+    room = _with_mapped_weights(machine, stock) if options.mmap else machine
     if options.plan is not None:
         plan = options.plan if isinstance(options.plan, PlacementPlan) else read_plan(options.plan)
-        check_plan(plan, stock, machine)
+        check_plan(plan, stock, room)
     else:
         plan = make_plan(
             stock,
-            machine,
+            room,
             all_rules(options, stock, machine),
             workload(options, stock),
-            budgets=_budgets(options, stock, machine),
+            budgets=options.budgets,
             gpu_layers=options.gpu_layers,
         )
     return Prepared(file, config, stock, machine, plan, _notes(plan, stock))
@@ -96,13 +96,11 @@ def chosen_devices(machine: Machine, names: tuple[str, ...] | None) -> Machine:
     """The machine with only the GPUs that --device names; ("none",) leaves the CPU alone."""
     if names is None:
         return machine
-    wanted = {name.upper().replace(":", "") for name in names} - {"NONE"}
-    known = {device.name for device in machine.gpus}
-    if missing := sorted(wanted - known - {CPU}):
+    wanted = {canonical_name(name) for name in names} - {"NONE"}
+    if missing := sorted(wanted - set(machine.device_names)):
         raise UsageError(
             f"unknown device {missing[0]!r} in --device",
-            f"this machine has {', '.join(sorted(known)) or 'no GPU'}",
-            remedy=f"--device {','.join(sorted(known)) or 'none'}",
+            remedy=[device_advice(missing[0], machine.device_names), "--device none: no GPU"],
         )
     kept = tuple(d for d in machine.devices if not d.is_gpu or d.name in wanted)
     return replace(machine, devices=kept)
@@ -137,13 +135,17 @@ def workload(options: LoadOptions, stock: ModelInventory) -> Workload:
     )
 
 
-def _budgets(
-    options: LoadOptions, stock: ModelInventory, machine: Machine
-) -> Mapping[str, int] | None:
-    if not options.mmap:
-        return options.budgets
-    # Mapped weights are the page cache's business; only cache and scratch need RAM of their own.
-    return {CPU: machine.host.free_bytes + stock.nbytes, **(options.budgets or {})}
+def _with_mapped_weights(machine: Machine, stock: ModelInventory) -> Machine:
+    """The machine whose RAM has room for the file beside what is free: mapped weights are the page
+    cache's business, only cache and scratch need RAM of their own.
+    """
+    host = machine.host
+    host = replace(
+        host,
+        total_bytes=host.total_bytes + stock.nbytes,
+        free_bytes=host.free_bytes + stock.nbytes,
+    )
+    return replace(machine, devices=(host, *machine.gpus))
 
 
 def _notes(plan: PlacementPlan, stock: ModelInventory) -> tuple[str, ...]:

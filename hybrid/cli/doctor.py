@@ -1,0 +1,108 @@
+"""`hybrid doctor`: what was found of this machine and this installation, and from where."""
+
+import argparse
+import ctypes
+import platform
+import sys
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import kernels.native
+from hybrid import __version__
+from hybrid.cli.output import print_json, table
+from placement.budgets import parse_simulate
+from placement.machine import Machine
+from placement.probe import probe_machine
+from placement.sysfiles import read_text
+from placement.units import format_bytes
+
+PACKAGES = (
+    "torch",
+    "numpy",
+    "gguf",
+    "psutil",
+    "py-libnuma",
+    "nvidia-ml-py",
+    "rich",
+    "tokenizers",
+    "jinja2",
+)
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+LIBRARY_NAMES = "libhybrid_kernels.*"
+BUILD = "not found: build it with cmake, or install again: pip install --force-reinstall ."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--simulate", metavar="CUDA0=64MiB,...", help="GPUs played by the CPU")
+    parser.add_argument("--json", action="store_true", help="one object on stdout")
+
+
+def run(args: argparse.Namespace) -> int:
+    simulate = parse_simulate(args.simulate) if args.simulate is not None else None
+    machine = probe_machine(simulate=simulate, visible=args.visible)
+    program = program_facts()
+    if args.json:
+        print_json({"program": program, "machine": _machine_facts(machine)})
+    else:
+        print(_text(program, machine), flush=True)
+    return 0
+
+
+def program_facts() -> dict[str, Any]:
+    """Versions, the native library, huge pages. Imports none of the packages."""
+    return {
+        "hybrid": __version__,
+        "python": f"{platform.python_version()} ({sys.executable})",
+        "system": platform.platform(),
+        "native_library": native_library(),
+        "huge_pages": read_text(HUGE_PAGES).strip() or f"unknown: no {HUGE_PAGES}",
+        "packages": {name: _version(name) for name in PACKAGES},
+    }
+
+
+def native_library() -> str:
+    """The compiled library's file and interface, or what is wrong with it."""
+    folders = [Path(folder) for folder in kernels.native.__path__]
+    found = next((path for folder in folders for path in folder.glob(LIBRARY_NAMES)), None)
+    if found is None:
+        return BUILD
+    try:
+        return f"{found}, interface {ctypes.CDLL(str(found)).hybrid_abi_version()}, loads"
+    except (OSError, AttributeError) as error:
+        return f"{found} does not load: {error}"
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _machine_facts(machine: Machine) -> dict[str, Any]:
+    return {
+        "devices": [{**asdict(device), "kind": device.kind.value} for device in machine.devices],
+        "links": [asdict(link) for link in machine.links],
+        "numa_nodes": [asdict(node) for node in machine.numa_nodes],
+        "physical_cores": machine.physical_cores,
+        "usable_cpus": machine.usable_cpus,
+        "findings": [asdict(finding) for finding in machine.findings],
+    }
+
+
+def _text(program: dict[str, Any], machine: Machine) -> str:
+    facts = {key.replace("_", " "): str(program[key]) for key in program if key != "packages"}
+    rows = [["device", "free", "total", "what"]]
+    for device in machine.devices:
+        sizes = [format_bytes(device.free_bytes), format_bytes(device.total_bytes)]
+        rows.append([device.name, *sizes, device.description])
+    found = [[finding.what, finding.value, f"({finding.source})"] for finding in machine.findings]
+    sections = (
+        [[key, value] for key, value in facts.items()],
+        [[name, version] for name, version in program["packages"].items()],
+        rows,
+        found,
+    )
+    return "\n\n".join(table(section) for section in sections)

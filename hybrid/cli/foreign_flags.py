@@ -1,0 +1,134 @@
+"""Flags of llama.cpp and ik_llama.cpp that have no meaning here: accepted, so that command lines of
+guides run unchanged, with one line each that says what became of them.
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+ON_OFF = ("on", "off", "auto", "0", "1")
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignFlag:
+    """One flag.
+
+    names    as typed, aliases after the first
+    became   what stands in its place here, for the note
+    value    "none", "one", or "switch": on, off, auto, 0, 1 or nothing
+    """
+
+    names: tuple[str, ...]
+    became: str
+    value: str = "none"
+
+
+def _flag(names: str, became: str, value: str = "none") -> ForeignFlag:
+    return ForeignFlag(tuple(names.split()), became, value)
+
+
+_SHARE = "layers are shared out by bytes; --vram CUDA0=22GiB sets what a GPU may hold"
+_FUSED = "tensors are used as they stand in the file"
+_TERMINAL = "text goes to stdout, everything else to stderr"
+_CHAT = "`hybrid chat` is the conversation, `hybrid run` the bare prompt"
+_HOST = "host memory has huge pages and a NUMA policy; --mmap leaves weights in the file's map"
+_STREAM = "prompts are computed where the weights lie; nothing is copied to a GPU for it"
+_FIT = "the plan always fits or says what would; see `hybrid plan`"
+_CACHE = "each layer's cache lies with its attention"
+
+FLAGS = (
+    _flag("-ts --tensor-split", _SHARE, "one"),
+    _flag("-mg --main-gpu", _SHARE, "one"),
+    _flag("-sm --split-mode", "blocks are split over GPUs by layer", "one"),
+    _flag(
+        "-mla --mla-use",
+        "the latent cache is always used: absorbed for single tokens, expanded for prompts",
+        "one",
+    ),
+    _flag("-fa --flash-attn", "attention bounds its own buffer; -amb sets the bound", "switch"),
+    _flag("-fmoe --fused-moe", "an expert's gate, up and down are one operation already"),
+    _flag("-no-fmoe --no-fused-moe", "an expert's gate, up and down stay one operation"),
+    _flag("-rtr --run-time-repack", "weights stay in the file's own blocks"),
+    _flag("-nr --no-repack --repack", "weights stay in the file's own blocks"),
+    _flag("-ser --smart-expert-reduction", "every chosen expert is computed", "one"),
+    _flag(
+        "-ctv --cache-type-v", "keys and values share one latent row; -ctk sets its format", "one"
+    ),
+    _flag("-b --batch-size", "-ub alone sets how many prompt tokens are computed at once", "one"),
+    _flag("-tb --threads-batch", "-t sets the threads of prompt and decode", "one"),
+    _flag("--mlock", "weights are copied into memory of our own"),
+    _flag("-dio --direct-io", _HOST),
+    _flag("-thp --transparent-huge-pages", _HOST),
+    _flag("-lm --load-mode", _HOST, "one"),
+    _flag("--no-host", _HOST),
+    _flag("--defer-experts", _HOST),
+    _flag("--prefetch-experts", _HOST),
+    _flag("-op --offload-policy", _STREAM, "one"),
+    _flag("--op-offload --no-op-offload", _STREAM),
+    _flag("-ooae --offload-only-active-experts", _STREAM),
+    _flag("-no-ooae --no-offload-only-active-experts", _STREAM),
+    _flag("-cuda --cuda-params", _STREAM, "one"),
+    _flag("-muge --merge-up-gate-experts", _FUSED),
+    _flag("-mqkv --merge-qkv", _FUSED),
+    _flag("-gr --graph-reuse", "there is no graph to reuse"),
+    _flag("-nkvo --no-kv-offload", _CACHE),
+    _flag("-kvu --kv-unified", _CACHE),
+    _flag("-cram --cache-ram", "one sequence is cached; a common beginning is reused", "one"),
+    _flag("-np --parallel", "one sequence at a time", "one"),
+    _flag("--keep", "nothing is dropped from a full context; generation ends there", "one"),
+    _flag("-fit --fit", _FIT, "switch"),
+    _flag("-fitt --fit-target", _FIT, "one"),
+    _flag("-fitc --fit-ctx", _FIT, "one"),
+    _flag("--fit-margin", _FIT, "one"),
+    _flag("-dr --dry-run", "`hybrid plan` is the dry run; this command goes on"),
+    _flag("--no-warmup --warmup", "there is no warm-up run"),
+    _flag("--no-display-prompt --display-prompt", "the prompt is never repeated"),
+    _flag("-cnv --conversation", _CHAT),
+    _flag("-no-cnv --no-conversation", _CHAT),
+    _flag("-st --single-turn", _CHAT),
+    _flag("--jinja --no-jinja", "chat templates are always rendered by jinja"),
+    _flag("-co --color", _TERMINAL, "switch"),
+    _flag("--simple-io", _TERMINAL),
+    _flag("--no-escape", "-p is taken literally unless -e is given"),
+    _flag("--perf --no-perf", "timings are always printed to stderr"),
+    _flag("-v --verbose", _TERMINAL),
+    _flag("--log-disable", _TERMINAL),
+)
+
+
+def add_foreign_flags(parser: argparse.ArgumentParser) -> None:
+    """All of them that the command does not define itself; add them last."""
+    group = parser.add_argument_group("accepted for llama.cpp's and ik_llama.cpp's sake")
+    group.description = "Without effect; each says on stderr what stands in its place."
+    parser.set_defaults(foreign_notes=())
+    for flag in FLAGS:
+        group.add_argument(
+            *flag.names,
+            action=_NoteAction,
+            flag=flag,
+            nargs={"none": 0, "one": None, "switch": "?"}[flag.value],
+            choices=ON_OFF if flag.value == "switch" else None,
+            metavar=None if flag.value == "none" else "X",
+            dest=argparse.SUPPRESS,
+            help=flag.became,
+        )
+
+
+class _NoteAction(argparse.Action):
+    """Collects what to tell the user, in the order of the command line."""
+
+    def __init__(self, *, flag: ForeignFlag, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.flag = flag
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        typed = f"{option_string} {values}" if isinstance(values, str) else str(option_string)
+        line = f"{typed} has no effect here: {self.flag.became}"
+        namespace.foreign_notes = (*namespace.foreign_notes, line)

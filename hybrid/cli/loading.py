@@ -1,0 +1,59 @@
+"""What `run`, `chat` and `perplexity` share: the plan said first, then the model loaded under a
+progress bar.
+"""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from hybrid.cli.output import note, notes, say
+from hybrid.cli.parser import need_model
+from hybrid.cli.placement_flags import load_options
+from hybrid.cli.progress import progress_bar
+from hybrid.runtime.prepare import prepare
+from placement.plan import PlacementPlan
+from placement.units import format_bytes
+
+if TYPE_CHECKING:
+    from hybrid.runtime.engine import Engine
+
+
+def load_engine(args: argparse.Namespace) -> "Engine":
+    """Print notes and the plan's short form on stderr, then load."""
+    model = need_model(args)
+    options, heard = load_options(args)
+    notes(heard)
+    prepared = prepare(model, options)
+    prepared.file.require_data()
+    notes(prepared.notes)
+    say(short_plan(prepared.plan))
+    # torch takes 1.5 s to import: mistakes in flags, file or plan are told before it.
+    from hybrid.runtime.load import load_prepared  # noqa: PLC0415
+
+    with progress_bar("loading", "bytes") as bar:
+        return load_prepared(prepared, options, bar)
+
+
+def short_plan(plan: PlacementPlan) -> str:
+    """One line for the model, one per device in use."""
+    load = plan.workload
+    lines = [
+        f"{plan.model} ({plan.architecture}), {format_bytes(plan.model_bytes)}, context "
+        f"{load.context_tokens}, micro-batch {load.ubatch_tokens}, cache {load.cache_format}"
+    ]
+    width = max(len(use.name) for use in plan.devices)
+    for use in plan.devices:
+        if use.total_bytes:
+            parts = f"weights {format_bytes(use.weights_bytes)}, cache "
+            parts += f"{format_bytes(use.cache_bytes)}, compute {format_bytes(use.compute_bytes)}"
+            budget = format_bytes(use.budget_bytes)
+            lines.append(f"  {use.name:{width}}  {parts}; {format_bytes(use.total_bytes)}/{budget}")
+    return "\n".join(lines)
+
+
+def say_when_nearly_full(used_tokens: int, context_tokens: int) -> None:
+    """One line when less than an eighth of the context is left."""
+    if used_tokens > context_tokens - context_tokens // 8:
+        note(
+            f"{used_tokens} of {context_tokens} tokens of context are used; /clear forgets the "
+            "conversation, -c N reserves more"
+        )

@@ -1,0 +1,96 @@
+"""argparse in our manner: errors as UsageError, no abbreviations, did-you-mean, the model as a flag
+or a bare word.
+"""
+
+import argparse
+import difflib
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from hybrid.errors import UsageError
+
+MAX_COUNT = 1 << 62
+
+
+class Parser(argparse.ArgumentParser):
+    """One command's flags."""
+
+    def __init__(self, command: str, description: str) -> None:
+        super().__init__(
+            prog=f"hybrid {command}",
+            description=description,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    def read(self, words: Sequence[str]) -> argparse.Namespace:
+        """The parsed flags; one bare word is the model.
+
+        Raises UsageError for anything that is not understood.
+        """
+        args, rest = self.parse_known_args(list(words))
+        rest = [word for word in rest if word != "--"]
+        for word in rest:
+            if word.startswith("-") and word != "-":
+                raise self._unknown_flag(word)
+        if rest and hasattr(args, "model") and args.model is None:
+            args.model = rest.pop(0)
+        if rest:
+            raise UsageError(
+                f"{rest[0]!r} is not a flag and nothing here takes it",
+                remedy=f"{self.prog} --help; quote texts with blanks: -p 'Once upon a time'",
+            )
+        return args
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(
+            message.removeprefix("argument "),
+            remedy=[f"{self.prog} --help", "write FLAG=VALUE for a value that begins with -"],
+        )
+
+    def _get_option_tuples(self, option_string: str) -> list[Any]:
+        # argparse would read -muge as -m uge: a one-letter flag glued to its value.
+        return []
+
+    def _unknown_flag(self, word: str) -> UsageError:
+        flag = word.partition("=")[0]
+        near = difflib.get_close_matches(flag, self._option_string_actions, n=1, cutoff=0.6)
+        remedy = [f"did you mean {near[0]}?"] if near else []
+        return UsageError(f"unknown flag {flag}", remedy=[*remedy, f"{self.prog} --help"])
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-m", "--model", metavar="MODEL", help="GGUF file, any part of a split one, or `demo`"
+    )
+
+
+def need_model(args: argparse.Namespace) -> str:
+    """-m or the bare word. Raises UsageError without one."""
+    if not args.model:
+        raise UsageError("no model is given", remedy=["-m FILE.gguf", "-m demo"])
+    return str(args.model)
+
+
+def whole(least: int, most: int = MAX_COUNT) -> Callable[[str], int]:
+    """An argparse type: a whole number within bounds."""
+
+    def read(text: str) -> int:
+        digits = text.strip().removeprefix("-")
+        number = int(text) if digits.isdecimal() and len(digits) <= 20 else None
+        if number is None or not least <= number <= most:
+            upper = f" and at most {most}" if most < MAX_COUNT else ""
+            raise argparse.ArgumentTypeError(
+                f"{text[:40]!r} is not a whole number of at least {least}{upper}"
+            )
+        return number
+
+    return read
+
+
+def real(text: str) -> float:
+    """An argparse type: a number; its bounds are checked where it is used."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number") from None

@@ -1,0 +1,62 @@
+"""`hybrid perplexity`: mean negative log likelihood and perplexity of a text file."""
+
+import argparse
+import sys
+from time import perf_counter
+
+from hybrid.cli.loading import load_engine
+from hybrid.cli.output import print_json
+from hybrid.cli.parser import add_model, need_model, whole
+from hybrid.cli.placement_flags import add_placement_flags
+from hybrid.cli.progress import progress_bar
+from hybrid.cli.prompts import read_text
+from hybrid.errors import TokenizerError, UsageError
+from hybrid.runtime.perplexity import Score, score_windows, text_windows
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_model(parser)
+    parser.add_argument("-f", "--file", metavar="FILE", help="the text, - for stdin")
+    parser.add_argument(
+        "--limit-windows", type=whole(1), metavar="K", help="only the first K windows of -c tokens"
+    )
+    parser.add_argument("--json", action="store_true", help="one object on stdout")
+    add_placement_flags(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    need_model(args)
+    if args.file is None and sys.stdin.isatty():
+        raise UsageError("no text is given", remedy=["-f FILE", "-f - for stdin"])
+    text = read_text(args.file or "-")
+    engine = load_engine(args)
+    if engine.tokenizer is None:
+        raise TokenizerError(
+            f"{engine.prepared.file.path.name} carries no vocabulary",
+            remedy="perplexity of a text needs a file with one",
+        )
+    windows = text_windows(engine.tokenizer, text, engine.context_tokens)[: args.limit_windows]
+    started, score = perf_counter(), Score()
+    with progress_bar("perplexity", "windows") as bar:
+        bar(0, len(windows))
+        for done, score in enumerate(score_windows(engine, windows), 1):
+            bar(done, len(windows), f"{score.perplexity:.4f}")
+    seconds = perf_counter() - started
+    if args.json:
+        print_json(
+            {
+                "model": engine.plan.model,
+                "context_tokens": engine.context_tokens,
+                "windows": len(windows),
+                "tokens": score.tokens,
+                "mean_negative_log_likelihood": score.mean,
+                "perplexity": score.perplexity,
+                "seconds": seconds,
+                "tokens_per_s": score.tokens / seconds,
+            }
+        )
+    else:
+        print(f"tokens                        {score.tokens}")
+        print(f"mean negative log likelihood  {score.mean:.6f}")
+        print(f"perplexity                    {score.perplexity:.4f}", flush=True)
+    return 0

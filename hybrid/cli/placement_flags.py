@@ -1,0 +1,173 @@
+"""Where things go and how much of them: the flags of llama.cpp and ik_llama.cpp -> LoadOptions."""
+
+import argparse
+
+from hybrid.cli.foreign_flags import add_foreign_flags
+from hybrid.cli.parser import whole
+from hybrid.runtime.options import CONVENTIONS, KERNELS, NUMA_POLICIES, CpuMoe, LoadOptions
+from placement.budgets import parse_budgets, parse_simulate
+from placement.machine import CPU
+from placement.units import parse_bytes
+from placement.workload import CACHE_BYTES_PER_32_VALUES
+
+MIB = 1 << 20
+AUTO_LAYERS, ALL_LAYERS = -1, 1 << 20
+# llama.cpp's words for --numa -> ours
+FOREIGN_NUMA = {"distribute": "interleave", "isolate": "local", "numactl": "off"}
+# flags whose answers a plan file already holds, by the name of their value
+IN_A_PLAN = {
+    "rules": "-ot, -cmoe and -ncmoe",
+    "gpu_layers": "-ngl",
+    "vram": "--vram",
+    "ram": "--ram",
+    "ctx_size": "-c",
+    "ubatch_size": "-ub",
+    "cache_type_k": "-ctk",
+    "amb": "-amb",
+}
+
+
+def add_placement_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of every command that makes a plan; call it after the command's own."""
+    _add_rules(parser.add_argument_group("placement"))
+    _add_sizes(parser.add_argument_group("sizes"))
+    _add_machine(parser.add_argument_group("machine and arithmetic"))
+    add_foreign_flags(parser)
+
+
+def load_options(args: argparse.Namespace) -> tuple[LoadOptions, tuple[str, ...]]:
+    """The options, and what the user should hear about the flags given.
+
+    Raises PlacementError or UsageError for a value that cannot be meant.
+    """
+    notes = [*args.foreign_notes]
+    if args.numa in FOREIGN_NUMA:
+        notes.append(f"--numa {args.numa} is taken as --numa {FOREIGN_NUMA[args.numa]}")
+    given = [flag for name, flag in IN_A_PLAN.items() if getattr(args, name) is not None]
+    if args.plan and given:
+        notes.append(f"--plan {args.plan} decides; without effect: {', '.join(given)}")
+    usual = LoadOptions()
+    asked = LoadOptions(
+        rules=tuple(args.rules or ()),
+        context=args.ctx_size,
+        ubatch=args.ubatch_size or usual.ubatch,
+        cache_format=args.cache_type_k or usual.cache_format,
+        attention_work_bytes=args.amb * MIB if args.amb else usual.attention_work_bytes,
+        kernels=args.kernels,
+        conventions=args.conventions,
+        simulate=parse_simulate(args.simulate) if args.simulate is not None else None,
+        devices=tuple(args.device.split(",")) if args.device is not None else None,
+        visible=args.visible,
+        budgets=_budgets(args),
+        gpu_layers=args.gpu_layers if args.gpu_layers != AUTO_LAYERS else None,
+        plan=args.plan,
+        numa=FOREIGN_NUMA.get(args.numa, args.numa),
+        mmap=args.mmap,
+        threads=args.threads,
+    )
+    return asked, tuple(notes)
+
+
+def _add_rules(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "-ot",
+        "--override-tensor",
+        dest="rules",
+        action="append",
+        metavar="PATTERN=DEVICE,...",
+        help="tensors whose name holds PATTERN go to DEVICE (CPU, CUDA0, GPU); repeatable, the "
+        "first match wins; PATTERN#0-63=CUDA0 moves a range of experts",
+    )
+    group.add_argument(
+        "-cmoe",
+        "--cpu-moe",
+        dest="rules",
+        action="append_const",
+        const=CpuMoe(),
+        help="all routed experts in RAM",
+    )
+    group.add_argument(
+        "-ncmoe",
+        "--n-cpu-moe",
+        dest="rules",
+        action="append",
+        type=_cpu_moe,
+        metavar="N",
+        help="routed experts of the first N blocks in RAM, the others on GPUs",
+    )
+    group.add_argument(
+        "-ngl",
+        "--gpu-layers",
+        "--n-gpu-layers",
+        type=_gpu_layers,
+        metavar="N",
+        help="blocks on GPUs, the last ones, the head counted; `all`, `auto` (as many as fit)",
+    )
+    group.add_argument("--vram", metavar="CUDA0=22GiB,...", action="append", help="budgets of GPUs")
+    group.add_argument("--ram", metavar="BYTES", help="budget of host memory: 64GiB")
+    group.add_argument("--device", "-dev", metavar="NAMES", help="GPUs to use: CUDA0,CUDA1 or none")
+    group.add_argument("--simulate", metavar="CUDA0=64MiB,...", help="GPUs played by the CPU")
+    group.add_argument("--plan", metavar="FILE", help="obey a plan that `plan --save` wrote")
+
+
+def _add_sizes(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "-c", "--ctx-size", type=whole(0), metavar="N", help="tokens of cache; 0: as trained"
+    )
+    group.add_argument(
+        "-ub",
+        "--ubatch-size",
+        type=whole(1),
+        metavar="N",
+        help="prompt tokens computed at once (512)",
+    )
+    group.add_argument(
+        "-ctk",
+        "--cache-type-k",
+        choices=tuple(CACHE_BYTES_PER_32_VALUES),
+        help="format of the latent cache (f16)",
+    )
+    group.add_argument(
+        "-amb",
+        "--attention-max-batch",
+        dest="amb",
+        type=whole(1, 1 << 40),
+        metavar="MIB",
+        help="bound of the attention's work buffer (256)",
+    )
+
+
+def _add_machine(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "-t", "--threads", type=whole(1, 4096), metavar="N", help="CPU threads (physical cores)"
+    )
+    group.add_argument("--numa", choices=(*NUMA_POLICIES, *FOREIGN_NUMA), default=NUMA_POLICIES[0])
+    group.add_argument(
+        "--mmap",
+        action="store_true",
+        help="leave the CPU's weights in the file's memory map (for models larger than RAM)",
+    )
+    group.add_argument("--no-mmap", dest="mmap", action="store_false", help="the default")
+    group.add_argument("--kernels", choices=KERNELS, default=KERNELS[0])
+    group.add_argument(
+        "--conventions",
+        choices=CONVENTIONS,
+        default=CONVENTIONS[0],
+        help="compute as the model was trained, or as llama.cpp does",
+    )
+
+
+def _cpu_moe(text: str) -> CpuMoe:
+    return CpuMoe(whole(0)(text))
+
+
+def _gpu_layers(text: str) -> int:
+    words = {"auto": AUTO_LAYERS, "all": ALL_LAYERS, "-1": AUTO_LAYERS}
+    return words[text] if text in words else whole(0)(text)
+
+
+def _budgets(args: argparse.Namespace) -> dict[str, int] | None:
+    budgets = parse_budgets(",".join(args.vram)) if args.vram else {}
+    if args.ram is not None:
+        budgets[CPU] = parse_bytes(args.ram, "--ram")
+    return budgets or None

@@ -1,0 +1,92 @@
+"""`hybrid run`: continue a prompt. Text streams to stdout; --json gives one object at the end."""
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from hybrid.cli.loading import load_engine
+from hybrid.cli.output import print_json, say
+from hybrid.cli.parser import add_model, need_model
+from hybrid.cli.placement_flags import add_placement_flags
+from hybrid.cli.prompts import add_sampling_flags, max_tokens, read_prompt, sampling
+
+if TYPE_CHECKING:
+    from hybrid.runtime.engine import Engine
+    from hybrid.runtime.stats import RunStats
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_model(parser)
+    parser.add_argument("-p", "--prompt", metavar="TEXT", help="taken literally unless -e")
+    parser.add_argument("-f", "--file", metavar="FILE", help="prompt from a file, - for stdin")
+    parser.add_argument("--prompt-ids", metavar="1,2,3", help="prompt as token ids")
+    parser.add_argument("-e", "--escape", action="store_true", help=r"read \n, \t, \xHH in -p")
+    parser.add_argument("--json", action="store_true", help="one object on stdout")
+    add_sampling_flags(parser)
+    add_placement_flags(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    need_model(args)
+    prompt = read_prompt(args)
+    engine = load_engine(args)
+    prompt_ids = engine.encode(prompt)
+    drawn = sampling(args)
+    tokens = engine.generate(
+        prompt_ids, max_tokens=max_tokens(args), ignore_stop=args.ignore_eos, **drawn
+    )
+    ids: list[int] = []
+    texts: list[str] = []
+    for token in tokens:
+        ids.append(token.id)
+        texts.append(token.text)
+        if not args.json:
+            shown = token.text if engine.tokenizer else f"{token.id} "
+            print(shown, end="", flush=True)
+    if args.json:
+        answer = {"prompt_tokens": prompt_ids, "token_ids": ids, "text": "".join(texts)}
+        print_json({**answer, **_summary(engine), "seed": drawn["seed"]})
+    else:
+        print(flush=True)
+        say(timing_line(engine.stats))
+    return 0
+
+
+def timing_line(stats: "RunStats") -> str:
+    """Tokens and rates of what the engine has done so far."""
+    parts = [f"load {stats.load_s:.2f} s", f"prompt {stats.prompt_tokens} tokens"]
+    if stats.prompt_tokens_per_s is not None:
+        parts[-1] += f" in {stats.prompt_s:.2f} s, {stats.prompt_tokens_per_s:.1f} tok/s"
+    if stats.decode_tokens_per_s is not None:
+        parts.append(f"decode {stats.decode_tokens_per_s:.1f} tok/s")
+    return "; ".join(parts)
+
+
+def _summary(engine: "Engine") -> dict[str, Any]:
+    plan, stats = engine.plan, engine.stats
+    return {
+        "finish_reason": engine.finish_reason,
+        "model": {
+            "name": plan.model,
+            "architecture": plan.architecture,
+            "path": str(engine.prepared.file.path),
+            "bytes": plan.model_bytes,
+        },
+        "timings": {
+            "load_s": stats.load_s,
+            "prompt_tokens": stats.prompt_tokens,
+            "prompt_s": stats.prompt_s,
+            "prompt_tokens_per_s": stats.prompt_tokens_per_s,
+            "decode_tokens": stats.decode_tokens,
+            "decode_s": stats.decode_s,
+            "decode_tokens_per_s": stats.decode_tokens_per_s,
+            "device_s": stats.device_s,
+            "crossing_bytes": stats.crossing_bytes,
+        },
+        "plan": {
+            "context_tokens": plan.workload.context_tokens,
+            "ubatch_tokens": plan.workload.ubatch_tokens,
+            "cache_format": plan.workload.cache_format,
+            "devices": {use.name: use.total_bytes for use in plan.devices},
+            "layers": list(plan.layers),
+        },
+    }

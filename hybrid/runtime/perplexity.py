@@ -1,0 +1,96 @@
+"""How well a model foretells a text: exp of the mean negative log likelihood of its tokens.
+
+    BOS t0 t1 ... t(N-2) | BOS t(N-1) ... | ... | BOS the rest
+        every token but the BOS is scored, once, from those before it in its window
+
+No logits are kept: each micro-batch's rows are folded into one sum.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hybrid.errors import TokenizerError, UnsupportedModel, UsageError
+from hybrid.tokenizer.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from hybrid.runtime.engine import Engine
+
+ROWS_AT_ONCE = 64  # 64 rows of 130 000 float64 logits are 66 MB
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Sums over the windows scored so far."""
+
+    tokens: int = 0
+    negative_log_likelihood: float = 0.0
+
+    @property
+    def mean(self) -> float:
+        """Nats per token."""
+        return self.negative_log_likelihood / self.tokens
+
+    @property
+    def perplexity(self) -> float:
+        return math.exp(min(self.mean, 700.0))  # a float ends at exp(709)
+
+
+def text_windows(tokenizer: Tokenizer, text: str, size: int) -> list[list[int]]:
+    """Windows of `size` ids, each BOS and the text's next size - 1 tokens; the last may be shorter.
+
+    Raises UsageError for a text without tokens or a size without room for one, TokenizerError for
+    a vocabulary without BOS.
+    """
+    if tokenizer.bos_id is None:
+        raise TokenizerError(
+            "the vocabulary has no begin-of-text token",
+            remedy="perplexity needs a model whose windows can start with one",
+        )
+    if size < 2:
+        raise UsageError(
+            f"a window of {size} tokens has room for the begin-of-text token only",
+            remedy="-c 512, or any number above 1",
+        )
+    ids = tokenizer.encode(text, add_special=False, parse_special=False)
+    if not ids:
+        raise UsageError("the text is empty", remedy="-f FILE with some text in it")
+    step = size - 1
+    return [[tokenizer.bos_id, *ids[at : at + step]] for at in range(0, len(ids), step)]
+
+
+def score_windows(engine: "Engine", windows: Sequence[Sequence[int]]) -> Iterator[Score]:
+    """The sums after each window. Raises UnsupportedModel when logits are not finite."""
+    total = Score()
+    for window in windows:
+        loss = _negative_log_likelihood(engine, window)
+        if not math.isfinite(loss):
+            raise UnsupportedModel(
+                "the model's logits are not finite numbers",
+                f"after {total.tokens} tokens",
+                remedy="fetch the file again, or use another conversion of the model",
+            )
+        total = Score(total.tokens + len(window) - 1, total.negative_log_likelihood + loss)
+        yield total
+
+
+def _negative_log_likelihood(engine: "Engine", window: Sequence[int]) -> float:
+    """Summed over all ids of the window but the first."""
+    total, position = 0.0, 1
+    for rows in engine.passes(window):
+        targets = window[position : position + len(rows)]  # one fewer in the window's last pass
+        for first in range(0, len(targets), ROWS_AT_ONCE):
+            part = targets[first : first + ROWS_AT_ONCE]
+            total += _rows_loss(rows[first : first + len(part)], part)
+        position += len(rows)
+    return total
+
+
+def _rows_loss(rows: "Tensor", targets: Sequence[int]) -> float:
+    """sum of logsumexp(row) - row[target]; rows [n, vocabulary] float32, summed in float64."""
+    rows = rows.double()
+    hit = rows[list(range(len(targets))), list(targets)]
+    return float((rows.logsumexp(-1) - hit).sum())
