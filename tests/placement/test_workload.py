@@ -15,8 +15,9 @@ def test_deepseek_v3_cache_is_68_kib_a_token() -> None:
     assert cache_bytes(V3, Workload(1, cache_format="q8_0"), 61) == 61 * 18 * 34
 
 
-def test_cache_row_that_is_no_whole_block_is_padded() -> None:
-    assert cache_bytes(TINY, Workload(10, cache_format="f32"), 1) == 10 * 64 * 4  # 40 values
+def test_only_a_quantised_cache_row_is_padded_to_whole_blocks() -> None:
+    assert cache_bytes(TINY, Workload(10, cache_format="f32"), 1) == 10 * 40 * 4  # 40 values
+    assert cache_bytes(TINY, Workload(10, cache_format="q8_0"), 1) == 10 * 2 * 34
 
 
 @pytest.mark.parametrize(
