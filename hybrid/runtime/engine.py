@@ -142,7 +142,7 @@ class Engine:
         self.finish_reason = ending
         if limit == 0:
             return
-        stream = self.tokenizer.stream() if self.tokenizer else None
+        stream = self.tokenizer.stream(at_start=False) if self.tokenizer else None
         step, row = self._read_prompt(ids)
         for count in range(1, limit + 1):
             token = sampler.sample(row)

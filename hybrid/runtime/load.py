@@ -16,7 +16,7 @@ from hybrid.runtime.options import LoadOptions
 from hybrid.runtime.placed import PlacedParts
 from hybrid.runtime.prepare import Prepared, prepare
 from hybrid.runtime.stats import Meter
-from hybrid.tokenizer.tokenizer import Tokenizer
+from hybrid.tokenizer.tokenizer import NoVocabulary, Tokenizer
 from kernels.errors import NativeLibraryMissing
 from kernels.native.library import library
 
@@ -82,9 +82,10 @@ def _need_native_kernels() -> None:
 
 def _tokenizer(prepared: Prepared, options: LoadOptions) -> Tokenizer | None:
     """None for a file without a vocabulary: such a model runs on token ids."""
-    if prepared.file.metadata.get("tokenizer.ggml.model") in (None, "no_vocab"):
+    try:
+        tokenizer = Tokenizer.from_gguf(prepared.file, conventions=options.conventions)
+    except NoVocabulary:
         return None
-    tokenizer = Tokenizer.from_gguf(prepared.file, conventions=options.conventions)
     if tokenizer.vocabulary_size > prepared.config.vocabulary:
         raise TokenizerError(
             f"{prepared.file.path.name} has {tokenizer.vocabulary_size} tokens, "
