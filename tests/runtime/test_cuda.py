@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import hybrid
+from hybrid.runtime.engine import Engine
 from placement.machine import CPU
 
 pytestmark = pytest.mark.gpu
@@ -25,7 +26,7 @@ PLACEMENTS = {
 }
 
 
-def greedy(**options) -> tuple[list[int], hybrid.runtime.engine.Engine]:
+def greedy(**options) -> tuple[list[int], Engine]:
     engine = hybrid.load("demo", context=256, **options)
     tokens = engine.generate(PROMPT, max_tokens=24, temperature=0)
     return [token.id for token in tokens], engine
