@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-from placement.units import format_bytes
 from torch import Tensor
 
 from hybrid.errors import MachineError
@@ -19,6 +18,7 @@ from hybrid.runtime.crossing import Place
 from placement.errors import DoesNotFit
 from placement.machine import CPU, DeviceKind
 from placement.plan import DeviceUse
+from placement.units import format_bytes
 
 
 @dataclass(slots=True)
