@@ -1,6 +1,7 @@
 """The demo model's files against stored logits and greedy text of llama.cpp.
 
-bf16           logits of 384 held-out tokens, float32 arithmetic on both sides
+bf16, f32      logits of 384 held-out tokens, float32 arithmetic on both sides; the f32 file is made
+               from the bf16 one and has the same weights
 q8_0, q4_k_m   every fourth position; llama.cpp rounds activations there, so KL and top-1
 greedy         tokens of four prompts, while the reference's choice is clear
 """
@@ -8,6 +9,7 @@ greedy         tokens of four prompts, while the reference's choice is clear
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -15,15 +17,17 @@ import numpy as np
 import hybrid
 from hybrid.runtime.engine import Engine
 from tools.conformance_rows import Limits, Row, compare_logits
+from tools.write_f32 import write_f32
 
 LIMITS = {
     "bf16": Limits(max_abs=1e-3),
+    "f32": Limits(max_abs=1e-3),
     "q8_0": Limits(kl=2e-3, top1=0.97),
     "q4_k_m": Limits(kl=2e-3, top1=0.97),
 }
 CLEAR_MARGIN = 0.2  # between the best two logits: closer ones may fall either way
-EVERY = {"bf16": 1, "q8_0": 4, "q4_k_m": 4}
-STORED_AS = {"bf16": "f32", "q8_0": "q8_0", "q4_k_m": "q4_k_m"}
+EVERY = {"bf16": 1, "f32": 1, "q8_0": 4, "q4_k_m": 4}
+STORED_AS = {"bf16": "f32", "f32": "f32", "q8_0": "q8_0", "q4_k_m": "q4_k_m"}
 
 
 def check(models: Path, only: str = "") -> Iterator[Row]:
@@ -36,14 +40,22 @@ def check(models: Path, only: str = "") -> Iterator[Row]:
         if only not in f"{name} greedy":
             continue
         try:
-            engine = hybrid.load(
-                str(models / f"{name}.gguf"), context=512, cache_format="f32", devices=("none",)
-            )
+            engine = load(models, form)
             got = engine.logits(stored["ids"].tolist())[:: EVERY[form]]
             yield compare_logits(name, got, stored[f"logits_{STORED_AS[form]}"], limits)
             yield check_greedy(f"{name} greedy", engine, greedy[STORED_AS[form]])
         except hybrid.HybridError as error:
             yield Row(name, 1, failed=(error.cause,))
+
+
+def load(models: Path, form: str) -> Engine:
+    """The file of that form; the f32 one exists only while it is read."""
+    with TemporaryDirectory() as folder:
+        path = models / f"tiny-tales-{form}.gguf"
+        if form == "f32":
+            path = Path(folder) / path.name
+            write_f32(models / "tiny-tales-bf16.gguf", path)
+        return hybrid.load(path, context=512, cache_format="f32", devices=("none",))
 
 
 def check_greedy(name: str, engine: Engine, prompts: dict[str, Any]) -> Row:
