@@ -45,7 +45,7 @@ def device_budgets(machine: Machine, asked: Mapping[str, int] | None) -> dict[st
 
     asked     bytes per device name; negative: free bytes minus that; devices left out: free bytes
               minus a margin
-    Raises PlacementError for a device that is not there, more bytes than it has, or less than
+    Raises PlacementError for a device that is not there, more bytes than a GPU has, or less than
     nothing.
     """
     wanted = {canonical_name(name): nbytes for name, nbytes in (asked or {}).items()}
@@ -62,7 +62,8 @@ def _budget(device: Device, asked: int | None) -> int:
     if asked is None:
         margin = GPU_MARGIN_BYTES if device.kind is DeviceKind.GPU else 0
         return max(device.free_bytes - margin, 0)
-    if asked > device.total_bytes:
+    # --ram beyond what is there plans for another machine, or for a guest whose RAM grows with use.
+    if asked > device.total_bytes and device.kind is not DeviceKind.CPU:
         raise PlacementError(
             f"the budget of {device.name} is larger than the device",
             f"asked {format_bytes(asked)}, it has {format_bytes(device.total_bytes)}"

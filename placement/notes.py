@@ -12,6 +12,7 @@ from placement.inventory import ModelInventory
 from placement.plan import Assignment, PlacementPlan
 from placement.request import Request
 from placement.rules import Rule
+from placement.units import format_bytes
 
 
 def plan_notes(request: Request, plan: PlacementPlan) -> PlacementPlan:
@@ -20,6 +21,12 @@ def plan_notes(request: Request, plan: PlacementPlan) -> PlacementPlan:
     if not request.machine.gpus:
         ignored = "" if request.gpu_layers is None else f"; -ngl {request.gpu_layers} has no effect"
         notes.append(f"no GPU: everything on the CPU{ignored}")
+    host = request.machine.host
+    if request.budgets[host.name] > host.free_bytes:
+        notes.append(
+            f"the RAM budget of {format_bytes(request.budgets[host.name])} is taken as told;"
+            f" {format_bytes(host.free_bytes)} are free here now"
+        )
     return replace(plan, notes=tuple(notes))
 
 

@@ -19,6 +19,9 @@ from hybrid.runtime.stats import Meter
 from hybrid.tokenizer.tokenizer import NoVocabulary, Tokenizer
 from kernels.errors import NativeLibraryMissing
 from kernels.native.library import library
+from placement.errors import DoesNotFit
+from placement.machine import CPU, DeviceKind
+from placement.units import format_bytes
 
 
 def load(path: str | Path, *, progress: Progress | None = None, **options: Any) -> Engine:
@@ -48,6 +51,7 @@ def load_prepared(
     plan, shape, file = prepared.plan, prepared.inventory.shape, prepared.file
     kinds = {device.name: device.kind for device in prepared.machine.devices}
     memories = open_memories(plan.devices, kinds, NumaPolicy(options.numa))
+    _check_ram(prepared, options)
     reserve_memory(plan, memories, shape, mapped=options.mmap)
     weights = load_weights(file, plan, memories, progress or _no_progress, mapped=options.mmap)
     places = {name: memory.place for name, memory in memories.items()}
@@ -67,6 +71,20 @@ def load_prepared(
     )
     engine.stats.load_s = perf_counter() - started
     return engine
+
+
+def _check_ram(prepared: Prepared, options: LoadOptions) -> None:
+    """Simulated GPUs live in RAM too, beside what the plan puts there."""
+    real_gpus = {d.name for d in prepared.machine.devices if d.kind is DeviceKind.GPU}
+    needed = sum(use.total_bytes for use in prepared.plan.devices if use.name not in real_gpus)
+    free = prepared.machine.host.free_bytes
+    told = CPU in (options.budgets or {})
+    if needed > free and not told and not options.mmap:
+        raise DoesNotFit(
+            "the plan needs more RAM than is free",
+            f"needs {format_bytes(needed)} with its simulated GPUs, {format_bytes(free)} are free",
+            remedy="smaller simulated GPUs, or --ram SIZE if RAM will grow with use",
+        )
 
 
 def _need_native_kernels() -> None:

@@ -49,3 +49,7 @@ def test_only_real_gpus_keep_a_margin() -> None:
 def test_impossible_budget_is_an_error(asked: dict[str, int], words: str) -> None:
     with pytest.raises(PlacementError, match=words):
         device_budgets(machine(10 * GIB), asked)
+
+
+def test_ram_may_be_told_larger_than_what_is_there() -> None:
+    assert device_budgets(machine(), {"CPU": 9999 * GIB})["CPU"] == 9999 * GIB
