@@ -89,7 +89,7 @@ def make_model(path: str | Path, preset: str = "v3", **changes: object) -> Path:
     """
     path, recipe = Path(path), replace(PRESETS[preset], **changes)
     writer = gguf.GGUFWriter(path, "deepseek2", split_max_tensors=recipe.split_tensors)
-    write_metadata(writer, recipe, preset)
+    write_metadata(writer, recipe, f"tiny-{preset}")
     for name, values in in_layout(random_weights(recipe), recipe).items():
         data, number = encoded(name, values, GGMLQuantizationType[recipe.type])
         writer.add_tensor(name, data, raw_dtype=number)
@@ -212,8 +212,8 @@ def encoded(
     return gguf.quants.quantize(values, chosen), chosen
 
 
-def write_metadata(writer: gguf.GGUFWriter, recipe: Recipe, preset: str) -> None:
-    writer.add_name(f"tiny-{preset}")
+def write_metadata(writer: gguf.GGUFWriter, recipe: Recipe, name: str) -> None:
+    writer.add_name(name)
     writer.add_block_count(recipe.layers + recipe.nextn)
     writer.add_context_length(recipe.context)
     writer.add_embedding_length(recipe.width)

@@ -1,0 +1,38 @@
+from time import perf_counter
+
+import pytest
+
+import hybrid
+from hybrid.gguf import GgufFile
+from hybrid.runtime.options import LoadOptions
+from hybrid.runtime.prepare import prepare
+from tools.make_header import PRESETS, make_header
+
+GIB = 1 << 30
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_header_opens_plans_and_does_not_load(preset, tmp_path):
+    path = make_header(tmp_path / "header.gguf", preset)
+    assert path.stat().st_size < 1 << 20
+    options = {"devices": ("none",), "budgets": {"CPU": 2048 * GIB}}
+    plan = prepare(path, LoadOptions(**options)).plan
+    assert sum(a.nbytes for a in plan.assignments) == plan.model_bytes
+    with pytest.raises(hybrid.HybridError, match="is cut"):
+        hybrid.load(path, **options)
+
+
+def test_deepseek_r1_has_its_published_tensors_and_plans_on_sixteen_gpus(tmp_path):
+    path = make_header(tmp_path / "r1.gguf")
+    with GgufFile.open(path) as file:
+        assert len(file.tensors) == 1086
+        assert file.tensors["blk.60.ffn_down_exps.weight"].shape == (256, 7168, 2048)
+    options = LoadOptions(
+        simulate={f"CUDA{i}": 24 * GIB for i in range(16)},
+        budgets={"CPU": 512 * GIB},
+        rules=("exps=CPU",),
+    )
+    started = perf_counter()
+    plan = prepare(path, options).plan
+    assert perf_counter() - started < 2.0
+    assert len(set(plan.layers)) == 16
