@@ -1,0 +1,107 @@
+"""Conversations: from a pipe, with history, ended by Ctrl-C, and at the context's end."""
+
+import builtins
+import io
+import sys
+
+import pytest
+
+from hybrid.cli.main import main
+
+FLAGS = ("demo", "-n", "6", "--temp", "0")
+
+
+def test_each_piped_line_is_a_turn(command):
+    outcome = command("chat", *FLAGS, stdin="Hello\n\nAnd then?\n")
+    assert outcome.code == 0
+    assert len(outcome.out.strip().splitlines()) == 2
+
+
+def test_the_conversation_goes_on_and_clear_forgets_it(command):
+    asked = "Who are you?\n"
+    [alone] = command("chat", *FLAGS, stdin=asked).out.splitlines()
+    _, after = command("chat", *FLAGS, stdin=f"The ship is at sea.\n{asked}").out.splitlines()
+    line = f"The ship is at sea.\n/clear\n{asked}"
+    _, cleared = command("chat", *FLAGS, stdin=line).out.splitlines()
+    assert cleared == alone
+    assert after != alone
+
+
+def test_exit_leaves_and_a_last_line_needs_no_end(command):
+    assert command("chat", *FLAGS, stdin="/exit\nHello\n").out == ""
+    assert command("chat", *FLAGS, stdin="Hello").out != ""
+
+
+def test_a_system_prompt_is_part_of_the_conversation(command):
+    plain = command("chat", *FLAGS, stdin="Hello\n").out
+    told = command("chat", *FLAGS, "-sys", "You are a sea captain.", stdin="Hello\n").out
+    assert plain != told
+
+
+def test_a_nearly_full_context_is_said_and_a_full_one_is_an_error(command):
+    outcome = command("chat", *FLAGS, "-c", "48", stdin="Tell me of the sea\n" * 9)
+    assert outcome.code == 1
+    assert "of 48 tokens of context are used" in outcome.err
+    assert outcome.err.count("error: ") == 1
+    assert "exceed the context" in outcome.err
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def typed(monkeypatch, capsys):
+    """typed(...) runs a chat at a terminal; exceptions among the lines are raised there."""
+
+    def run(*lines, flags=()):
+        waiting = iter([*lines, EOFError()])
+
+        def next_line(_prompt):
+            line = next(waiting)
+            if isinstance(line, BaseException):
+                raise line
+            return line
+
+        monkeypatch.setattr(sys, "stdin", Terminal())
+        monkeypatch.setattr(builtins, "input", next_line)
+        code = main(("chat", *FLAGS, *flags))
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def test_ctrl_c_and_ctrl_d_at_the_prompt_leave_cleanly(typed):
+    for leaving in (KeyboardInterrupt(), EOFError()):
+        code, out, err = typed(leaving)
+        assert (code, out) == (0, "")
+        assert "error" not in err
+
+
+def test_ctrl_c_ends_the_answer_and_not_the_program(typed, monkeypatch):
+    monkeypatch.setattr("hybrid.cli.chat.print", _stops_at(2, print), raising=False)
+    code, out, err = typed("Hello", "/help", "Again")
+    assert code == 0
+    assert "answer ended" in err
+    assert len(out.strip().splitlines()) == 2
+
+
+def _stops_at(count, really_print):
+    seen = []
+
+    def stopping(*texts, **settings):
+        seen.append(texts)
+        if len(seen) == count:
+            raise KeyboardInterrupt
+        really_print(*texts, **settings)
+
+    return stopping
+
+
+def test_a_turn_that_does_not_fit_is_taken_back(typed):
+    code, out, err = typed("word " * 200, "Hello", flags=("-c", "64"))
+    assert code == 0
+    assert err.count("error: ") == 1
+    assert len(out.strip().splitlines()) == 1

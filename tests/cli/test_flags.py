@@ -1,0 +1,168 @@
+"""Command lines of llama.cpp and ik_llama.cpp parse unchanged, and mean what they mean there."""
+
+import json
+
+import pytest
+
+from hybrid.cli import plan, run
+from hybrid.cli.foreign_flags import FLAGS
+from hybrid.cli.parser import Parser
+from hybrid.cli.placement_flags import ALL_LAYERS, load_options
+from hybrid.cli.prompts import read_prompt, sampling
+from hybrid.runtime.options import CpuMoe, LoadOptions
+
+GUIDE_LINE = (
+    "-m demo -ngl 99 -mla 3 -fa -fmoe -amb 512 -rtr -ot exps=CPU -c 8192 -ub 4096 -p hi -n 8"
+)
+
+
+def parsed(line: str, command=run):
+    parser = Parser("run", "")
+    parser.set_defaults(visible=None)
+    command.add_arguments(parser)
+    return parser.read(line.split())
+
+
+def options_of(line: str) -> LoadOptions:
+    return load_options(parsed(f"demo {line}"))[0]
+
+
+def test_a_guide_line_of_2025_parses_unchanged():
+    args = parsed(GUIDE_LINE)
+    options, notes = load_options(args)
+    assert (args.model, args.prompt, args.predict) == ("demo", "hi", 8)
+    assert options == LoadOptions(
+        rules=("exps=CPU",),
+        context=8192,
+        ubatch=4096,
+        attention_work_bytes=512 << 20,
+        gpu_layers=99,
+    )
+    assert [note.split(" has no effect")[0] for note in notes] == ["-mla 3", "-fa", "-fmoe", "-rtr"]
+
+
+def test_no_flags_mean_the_defaults():
+    assert options_of("") == LoadOptions()
+
+
+def test_rules_and_moe_switches_keep_their_order():
+    line = "-ncmoe 2 -ot a=CPU,b=CPU -cmoe --override-tensor c=CPU --n-cpu-moe 3 --cpu-moe"
+    expected = (CpuMoe(2), "a=CPU,b=CPU", CpuMoe(), "c=CPU", CpuMoe(3), CpuMoe())
+    assert options_of(line).rules == expected
+
+
+def test_the_first_of_a_rule_and_a_switch_wins_in_the_plan(command):
+    def homes(*flags: str) -> set[str]:
+        line = ("plan", "demo", "--json", "--simulate", "CUDA0=128MiB", *flags)
+        rows = json.loads(command(*line).out)["assignments"]
+        return {row["device"] for row in rows if "blk.3.ffn_up_exps" in row["tensor"]}
+
+    assert homes("-ot", "exps=CUDA0", "-cmoe") == {"CUDA0"}
+    assert homes("-cmoe", "-ot", "exps=CUDA0") == {"CPU"}
+    assert homes("-ncmoe", "2", "-ot", "exps=CPU") == {"CUDA0"}
+
+
+@pytest.mark.parametrize(
+    ("text", "layers"), [("12", 12), ("0", 0), ("all", ALL_LAYERS), ("auto", None), ("-1", None)]
+)
+def test_gpu_layers_take_numbers_and_words(text, layers):
+    for flag in ("-ngl", "--gpu-layers", "--n-gpu-layers"):
+        assert options_of(f"{flag} {text}").gpu_layers == layers
+
+
+def test_budgets_devices_and_simulated_gpus_are_read():
+    options = options_of(
+        "--vram CUDA0=22GiB,cuda:1=-1GiB --ram 64GiB --simulate CUDA0=1MiB --device CUDA0,CUDA1"
+    )
+    assert options.budgets == {"CUDA0": 22 << 30, "CUDA1": -1 << 30, "CPU": 64 << 30}
+    assert options.simulate == {"CUDA0": 1 << 20}
+    assert options.devices == ("CUDA0", "CUDA1")
+    assert options_of("--device none").devices == ("none",)
+
+
+def test_the_other_flags_reach_their_options():
+    options = options_of(
+        "-ctk q8_0 --mmap --numa local -t 3 --conventions llama.cpp --kernels exact --plan p.json"
+    )
+    assert (options.cache_format, options.mmap, options.numa) == ("q8_0", True, "local")
+    assert (options.threads, options.conventions, options.plan) == (3, "llama.cpp", "p.json")
+    assert options_of("--mmap --no-mmap").mmap is False
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"), [("distribute", "interleave"), ("isolate", "local"), ("numactl", "off")]
+)
+def test_numa_words_of_llama_cpp_are_translated_and_said(theirs, ours):
+    options, notes = load_options(parsed(f"demo --numa {theirs}"))
+    assert options.numa == ours
+    assert notes == (f"--numa {theirs} is taken as --numa {ours}",)
+
+
+@pytest.mark.parametrize("name", [name for flag in FLAGS for name in flag.names])
+def test_every_foreign_flag_is_accepted_and_says_what_became_of_it(name):
+    [flag] = [flag for flag in FLAGS if name in flag.names]
+    forms = {
+        "none": [name],
+        "one": [f"{name} 3"],
+        "switch": [name, f"{name} on", f"{name} off", f"{name} auto", f"{name} 1"],
+    }[flag.value]
+    for form in forms:
+        args = parsed(f"demo {form} -c 64")
+        assert (args.model, args.ctx_size) == ("demo", 64)
+        assert args.foreign_notes == (f"{form} has no effect here: {flag.became}",)
+
+
+def test_a_foreign_flags_note_goes_to_stderr(command):
+    outcome = command("plan", "demo", "-fa", "-ts", "1,1")
+    assert outcome.code == 0
+    assert "note: -fa has no effect here" in outcome.err
+    assert "note: -ts 1,1 has no effect here" in outcome.err
+    assert "note:" not in outcome.out
+
+
+def test_flags_beside_a_plan_file_are_said_to_be_without_effect():
+    notes = load_options(parsed("demo --plan p.json -c 64 -ot a=CPU"))[1]
+    assert notes == ("--plan p.json decides; without effect: -ot, -cmoe and -ncmoe, -c",)
+
+
+def test_the_model_is_a_flag_or_a_bare_word_anywhere():
+    for line in (
+        "demo -c 64",
+        "-c 64 demo",
+        "-m demo -c 64",
+        "-c 64 --model demo",
+        "-c 64 -- demo",
+    ):
+        args = parsed(line, plan)
+        assert (args.model, args.ctx_size) == ("demo", 64)
+
+
+def test_flags_are_not_guessed_from_their_beginning(command):
+    assert "unknown flag --overr" in command("plan", "demo", "--overr", "exps=CPU").err
+
+
+def test_sampling_flags_and_aliases_of_n():
+    for flag in ("-n", "--predict", "--n-predict"):
+        assert parsed(f"demo {flag} 7").predict == 7
+    drawn = sampling(parsed("demo --temp 0.5 --top-k 3 --top-p 0.9 --min-p 0 -s 11"))
+    expected = {"temperature": 0.5, "top_k": 3, "top_p": 0.9, "min_p": 0.0, "seed": 11}
+    assert drawn == expected
+
+
+def test_seed_minus_one_draws_a_fresh_one():
+    seeds = {sampling(parsed("demo -s -1"))["seed"] for _ in range(8)}
+    assert len(seeds) > 1
+    assert min(seeds) >= 0
+
+
+def test_escapes_are_read_only_when_asked_for():
+    args = parsed(r"demo -p a\nb\x41\\n\q")
+    assert read_prompt(args) == r"a\nb\x41\\n\q"
+    args.escape = True
+    assert read_prompt(args) == "a\nbA\\n\\q"
+
+
+def test_a_prompt_file_loses_its_last_line_end_only(tmp_path):
+    path = tmp_path / "prompt.txt"
+    path.write_bytes("für\r\nzwei\n\n".encode())
+    assert read_prompt(parsed(f"demo -f {path}")) == "für\r\nzwei\n"
