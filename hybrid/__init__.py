@@ -8,6 +8,7 @@ Start reading at docs/tour.md, then `runtime/engine.py`. Called by users and by 
 Importing it imports no torch.
 """
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hybrid.errors import HybridError
@@ -19,7 +20,7 @@ __all__ = ["HybridError", "load"]
 __version__ = "0.1.0"
 
 
-def load(path: str, **options: Any) -> "Engine":
+def load(path: str | Path, **options: Any) -> "Engine":
     """See `hybrid.runtime.load.load`, imported here on first call because torch takes 1.5 s."""
     from hybrid.runtime.load import load as load_model  # noqa: PLC0415
 

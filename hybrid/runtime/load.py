@@ -35,9 +35,8 @@ def load(path: str | Path, *, progress: Progress | None = None, **options: Any) 
     Raises HybridError subclasses, before the first byte of weights is read when something does not
     fit.
     """
-    if "rules" in options:
-        options["rules"] = tuple(options["rules"])
-    return load_prepared(prepare(path, LoadOptions(**options)), LoadOptions(**options), progress)
+    wanted = LoadOptions(**{**options, "rules": tuple(options.get("rules", ()))})
+    return load_prepared(prepare(path, wanted), wanted, progress)
 
 
 def load_prepared(
