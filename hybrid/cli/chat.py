@@ -75,14 +75,12 @@ class Conversation:
         prompt = self._template.render(self._messages)
         ids = self._tokenizer.encode(prompt, add_special=False, parse_special=True)
         try:
-            answer = self._answer(ids)
+            self._messages.append({"role": "assistant", "content": self._answer(ids)})
         except ContextError as error:
             self._messages.pop()
             if not interactive:
                 raise
             error_block(error)
-            return
-        self._messages.append({"role": "assistant", "content": answer})
 
     def _answer(self, ids: list[int]) -> str:
         engine, args, texts = self._engine, self._args, list[str]()
