@@ -47,8 +47,6 @@ def run(args: argparse.Namespace) -> int:
     while (line := _next_line(interactive)) is not None and line.strip() != "/exit":
         if line.strip() == "/clear":
             chat.clear()
-        elif line.strip() == "/help":
-            say(HELP)
         elif line.strip():
             chat.turn(line, interactive)
     return 0
@@ -62,12 +60,11 @@ class Conversation:
         self._tokenizer = tokenizer
         self._args = args
         self._template = ChatTemplate.from_gguf(engine.prepared.file, tokenizer)
-        self._messages: list[dict[str, str]] = []
         self.clear()
 
     def clear(self) -> None:
         system = self._args.system_prompt
-        self._messages = [{"role": "system", "content": system}] if system else []
+        self._messages = [{"role": "system", "content": str(system)}] if system else []
 
     def turn(self, text: str, interactive: bool) -> None:
         """Say `text`, print the answer. A turn that does not fit is taken back, never cut.
@@ -78,14 +75,12 @@ class Conversation:
         prompt = self._template.render(self._messages)
         ids = self._tokenizer.encode(prompt, add_special=False, parse_special=True)
         try:
-            answer = self._answer(ids)
+            self._messages.append({"role": "assistant", "content": self._answer(ids)})
         except ContextError as error:
             self._messages.pop()
             if not interactive:
                 raise
             error_block(error)
-            return
-        self._messages.append({"role": "assistant", "content": answer})
 
     def _answer(self, ids: list[int]) -> str:
         engine, args, texts = self._engine, self._args, list[str]()

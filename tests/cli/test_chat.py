@@ -82,7 +82,7 @@ def test_ctrl_c_and_ctrl_d_at_the_prompt_leave_cleanly(typed):
 
 def test_ctrl_c_ends_the_answer_and_not_the_program(typed, monkeypatch):
     monkeypatch.setattr("hybrid.cli.chat.print", _stops_at(2, print), raising=False)
-    code, out, err = typed("Hello", "/help", "Again")
+    code, out, err = typed("Hello", "Again")
     assert code == 0
     assert "answer ended" in err
     assert len(out.strip().splitlines()) == 2
