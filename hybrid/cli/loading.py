@@ -3,13 +3,16 @@ progress bar.
 """
 
 import argparse
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hybrid.cli.output import note, notes, say
 from hybrid.cli.parser import need_model
 from hybrid.cli.placement_flags import load_options
 from hybrid.cli.progress import progress_bar
-from hybrid.runtime.prepare import prepare
+from hybrid.runtime.prepare import Prepared, prepare
+from hybrid.runtime.prompt import open_tokenizer
+from hybrid.tokenizer.tokenizer import Tokenizer
 from placement.plan import PlacementPlan
 from placement.units import format_bytes
 
@@ -17,8 +20,13 @@ if TYPE_CHECKING:
     from hybrid.runtime.engine import Engine
 
 
-def load_engine(args: argparse.Namespace) -> "Engine":
-    """Print notes and the plan's short form on stderr, then load."""
+def load_engine(
+    args: argparse.Namespace, before: Callable[[Prepared, Tokenizer | None], object] | None = None
+) -> "Engine":
+    """Print notes and the plan's short form on stderr, then load.
+
+    before   called when all but the weights is there: the last chance to find a mistake early
+    """
     model = need_model(args)
     options, heard = load_options(args)
     notes(heard)
@@ -26,11 +34,14 @@ def load_engine(args: argparse.Namespace) -> "Engine":
     prepared.file.require_data()
     notes(prepared.notes)
     say(short_plan(prepared.plan))
+    tokenizer = open_tokenizer(prepared, options.conventions)
+    if before is not None:
+        before(prepared, tokenizer)
     # torch takes 1.5 s to import: mistakes in flags, file or plan are told before it.
     from hybrid.runtime.load import load_prepared  # noqa: PLC0415
 
     with progress_bar("loading", "bytes") as bar:
-        return load_prepared(prepared, options, bar)
+        return load_prepared(prepared, tokenizer, options, bar)
 
 
 def short_plan(plan: PlacementPlan) -> str:

@@ -8,6 +8,9 @@ from hybrid.cli.output import print_json, say
 from hybrid.cli.parser import add_model, need_model
 from hybrid.cli.placement_flags import add_placement_flags
 from hybrid.cli.prompts import add_sampling_flags, max_tokens, read_prompt, sampling
+from hybrid.runtime.prepare import Prepared
+from hybrid.runtime.prompt import checked, encode
+from hybrid.tokenizer.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from hybrid.runtime.engine import Engine
@@ -28,7 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     need_model(args)
     prompt = read_prompt(args)
-    engine = load_engine(args)
+
+    def check(prepared: Prepared, tokenizer: Tokenizer | None) -> None:
+        checked(prepared, encode(prepared, tokenizer, prompt), max_tokens(args) or 0)
+
+    engine = load_engine(args, check)
     prompt_ids = engine.encode(prompt)
     drawn = sampling(args)
     tokens = engine.generate(

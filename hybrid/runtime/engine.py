@@ -17,12 +17,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hybrid.errors import ContextError, TokenizerError, UsageError
+from hybrid.errors import UsageError
 from hybrid.models.deepseek import Model
 from hybrid.models.parts import Step
 from hybrid.runtime.loader import LatentCache
 from hybrid.runtime.memory import DeviceMemory
 from hybrid.runtime.prepare import Prepared
+from hybrid.runtime.prompt import checked, encode
 from hybrid.runtime.sampling import Sampler, SamplingOptions
 from hybrid.runtime.stats import Meter, RunStats, StepStats
 from hybrid.tokenizer.tokenizer import Tokenizer
@@ -80,9 +81,7 @@ class Engine:
 
     def encode(self, prompt: str | Sequence[int]) -> list[int]:
         """Token ids of a prompt; text gets the file's begin-of-text token."""
-        if not isinstance(prompt, str):
-            return [int(token) for token in prompt]
-        return self._need_tokenizer().encode(prompt)
+        return encode(self.prepared, self.tokenizer, prompt)
 
     def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """Logits after every token of a sequence, computed from an empty cache: float32 [tokens,
@@ -92,14 +91,14 @@ class Engine:
     def passes(self, ids: Sequence[int]) -> Iterator[Tensor]:
         """The same, a micro-batch at a time: float32 tensors [up to ubatch, vocabulary] on the
         CPU."""
-        ids = self._checked(ids, new_tokens=0)
+        ids = checked(self.prepared, ids)
         self.forget()
         return (rows for _, rows in self._passes(ids, all_rows=True, prompt=True))
 
     def extend(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """Append tokens to the cached sequence; logits after each of them: float32 [tokens,
         vocabulary]."""
-        ids = self._checked([*self._cached_ids, *ids], new_tokens=0)[len(self._cached_ids) :]
+        ids = checked(self.prepared, [*self._cached_ids, *ids])[len(self._cached_ids) :]
         passes = self._passes(ids, all_rows=True, prompt=len(ids) > 1)
         return torch.cat([rows for _, rows in passes]).numpy()
 
@@ -130,7 +129,7 @@ class Engine:
             raise UsageError(
                 f"max_tokens is {max_tokens}", remedy="0 or more, or None for no limit"
             )
-        ids = self._checked(self.encode(prompt), new_tokens=max_tokens or 0)
+        ids = checked(self.prepared, self.encode(prompt), max_tokens or 0)
         stop_ids = frozenset() if ignore_stop or self.tokenizer is None else self.tokenizer.stop_ids
         return self._generate(ids, max_tokens, stop_ids, Sampler(options))
 
@@ -197,37 +196,6 @@ class Engine:
         )
         self.stats.add(stats, prompt=prompt)
         return stats, logits
-
-    def _checked(self, ids: Sequence[int], *, new_tokens: int) -> list[int]:
-        """The ids, when they are all in the vocabulary and fit into the cache with what is to
-        come."""
-        ids = list(ids)
-        if not ids:
-            raise UsageError("the prompt is empty", remedy="give at least one token: -p TEXT")
-        vocabulary = self.prepared.config.vocabulary
-        if wrong := [token for token in ids if not 0 <= token < vocabulary]:
-            raise UsageError(
-                f"token id {wrong[0]} is not in the vocabulary",
-                remedy=f"ids from 0 to {vocabulary - 1}",
-            )
-        if len(ids) + new_tokens > self.context_tokens:
-            raise ContextError(
-                f"{len(ids)} prompt tokens and {new_tokens} to generate exceed the context",
-                f"{self.context_tokens} tokens of cache are reserved",
-                remedy=[
-                    f"-c {len(ids) + new_tokens} reserves enough",
-                    "a shorter prompt or smaller -n",
-                ],
-            )
-        return ids
-
-    def _need_tokenizer(self) -> Tokenizer:
-        if self.tokenizer is None:
-            raise TokenizerError(
-                f"{self.prepared.file.path.name} carries no vocabulary",
-                remedy="give the prompt as token ids",
-            )
-        return self.tokenizer
 
 
 def _common_prefix(a: Sequence[int], b: Sequence[int]) -> int:

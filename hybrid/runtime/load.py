@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from hybrid.errors import MachineError, TokenizerError
+from hybrid.errors import MachineError
 from hybrid.models.registry import builder
 from hybrid.runtime.arena import NumaPolicy
 from hybrid.runtime.engine import Engine
@@ -15,8 +15,9 @@ from hybrid.runtime.memory import open_memories
 from hybrid.runtime.options import LoadOptions
 from hybrid.runtime.placed import PlacedParts
 from hybrid.runtime.prepare import Prepared, prepare
+from hybrid.runtime.prompt import open_tokenizer
 from hybrid.runtime.stats import Meter
-from hybrid.tokenizer.tokenizer import NoVocabulary, Tokenizer
+from hybrid.tokenizer.tokenizer import Tokenizer
 from kernels.errors import NativeLibraryMissing
 from kernels.native.library import library
 from placement.errors import DoesNotFit
@@ -36,13 +37,18 @@ def load(path: str | Path, *, progress: Progress | None = None, **options: Any) 
     fit.
     """
     wanted = LoadOptions(**{**options, "rules": tuple(options.get("rules", ()))})
-    return load_prepared(prepare(path, wanted), wanted, progress)
+    prepared = prepare(path, wanted)
+    tokenizer = open_tokenizer(prepared, wanted.conventions)
+    return load_prepared(prepared, tokenizer, wanted, progress)
 
 
 def load_prepared(
-    prepared: Prepared, options: LoadOptions, progress: Progress | None = None
+    prepared: Prepared,
+    tokenizer: Tokenizer | None,
+    options: LoadOptions,
+    progress: Progress | None = None,
 ) -> Engine:
-    """The second half of `load`, for callers that print the plan first."""
+    """The second half of `load`, for callers that print the plan and check a prompt first."""
     started = perf_counter()
     _need_native_kernels()
     prepared.file.require_data()
@@ -63,7 +69,7 @@ def load_prepared(
             prepared.config, parts, attention_work_bytes=plan.workload.attention_work_bytes
         ),
         caches=make_caches(plan, memories, shape),
-        tokenizer=_tokenizer(prepared, options),
+        tokenizer=tokenizer,
         prepared=prepared,
         memories=memories,
         meter=meter,
@@ -95,21 +101,6 @@ def _need_native_kernels() -> None:
             str(error),
             remedy="install again with a C++17 compiler there: pip install .",
         ) from error
-
-
-def _tokenizer(prepared: Prepared, options: LoadOptions) -> Tokenizer | None:
-    """None for a file without a vocabulary: such a model runs on token ids."""
-    try:
-        tokenizer = Tokenizer.from_gguf(prepared.file, conventions=options.conventions)
-    except NoVocabulary:
-        return None
-    if tokenizer.vocabulary_size > prepared.config.vocabulary:
-        raise TokenizerError(
-            f"{prepared.file.path.name} has {tokenizer.vocabulary_size} tokens, "
-            f"but its head knows {prepared.config.vocabulary}",
-            remedy="get the file again, or convert the model again",
-        )
-    return tokenizer
 
 
 def _no_progress(done_bytes: int, total_bytes: int) -> None:

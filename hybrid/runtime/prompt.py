@@ -1,0 +1,68 @@
+"""From a prompt to ids that the model can take, without torch: so that a prompt which does not fit
+is told before 400 GB are read.
+"""
+
+from collections.abc import Sequence
+
+from hybrid.errors import ContextError, TokenizerError, UsageError
+from hybrid.runtime.prepare import Prepared
+from hybrid.tokenizer.tokenizer import NoVocabulary, Tokenizer
+
+
+def open_tokenizer(prepared: Prepared, conventions: str) -> Tokenizer | None:
+    """The file's tokenizer; None without a vocabulary: such a model runs on token ids.
+
+    Raises TokenizerError for a vocabulary that is damaged or larger than the model's head.
+    """
+    try:
+        tokenizer = Tokenizer.from_gguf(prepared.file, conventions=conventions)
+    except NoVocabulary:
+        return None
+    if tokenizer.vocabulary_size > prepared.config.vocabulary:
+        raise TokenizerError(
+            f"{prepared.file.path.name} has {tokenizer.vocabulary_size} tokens, "
+            f"but its head knows {prepared.config.vocabulary}",
+            remedy="get the file again, or convert the model again",
+        )
+    return tokenizer
+
+
+def encode(
+    prepared: Prepared, tokenizer: Tokenizer | None, prompt: str | Sequence[int]
+) -> list[int]:
+    """Token ids of a prompt; text gets the file's begin-of-text token, ids stay as they are."""
+    if not isinstance(prompt, str):
+        return [int(token) for token in prompt]
+    if tokenizer is None:
+        raise TokenizerError(
+            f"{prepared.file.path.name} carries no vocabulary",
+            remedy="give the prompt as token ids: --prompt-ids 1,2,3",
+        )
+    return tokenizer.encode(prompt)
+
+
+def checked(prepared: Prepared, ids: Sequence[int], new_tokens: int = 0) -> list[int]:
+    """The ids, when they are all in the vocabulary and fit into the cache with what is to come.
+
+    Raises UsageError for no ids or unknown ones, ContextError for too many.
+    """
+    ids = list(ids)
+    if not ids:
+        raise UsageError("the prompt is empty", remedy="give at least one token: -p TEXT")
+    vocabulary = prepared.config.vocabulary
+    if wrong := [token for token in ids if not 0 <= token < vocabulary]:
+        raise UsageError(
+            f"token id {wrong[0]} is not in the vocabulary",
+            remedy=f"ids from 0 to {vocabulary - 1}",
+        )
+    reserved = prepared.plan.workload.context_tokens
+    if len(ids) + new_tokens > reserved:
+        raise ContextError(
+            f"{len(ids)} prompt tokens and {new_tokens} to generate exceed the context",
+            f"{reserved} tokens of cache are reserved",
+            remedy=[
+                f"-c {len(ids) + new_tokens} reserves enough",
+                "a shorter prompt or smaller -n",
+            ],
+        )
+    return ids
