@@ -21,7 +21,7 @@ BUILT_FROM := pyproject.toml $(CONSTRAINTS) $(wildcard kernels/native/CMakeLists
 
 demo: $(VENV)/installed  ## install, print the packaged model's plan, generate text
 	$(BIN)/hybrid plan demo
-	$(BIN)/hybrid run -m demo -p "Once upon a time" -n 96 --temp 0.8 -s 7
+	$(BIN)/hybrid run -m demo -p "Once upon a time" -n 96 --temp 0.8 -s 7 --display-prompt
 
 test: $(VENV)/installed-dev  ## install with the checkers, then the whole check
 	PATH="$(CURDIR)/$(BIN):$$PATH" tools/check.sh

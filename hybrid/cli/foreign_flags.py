@@ -83,7 +83,6 @@ FLAGS = (
     _flag("--fit-margin", _FIT, "one"),
     _flag("-dr --dry-run", "`hybrid plan` is the dry run; this command goes on"),
     _flag("--no-warmup --warmup", "there is no warm-up run"),
-    _flag("--no-display-prompt --display-prompt", "the prompt is never repeated"),
     _flag("-cnv --conversation", _CHAT),
     _flag("-no-cnv --no-conversation", _CHAT),
     _flag("-st --single-turn", _CHAT),

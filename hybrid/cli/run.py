@@ -1,6 +1,7 @@
 """`hybrid run`: continue a prompt. Text streams to stdout; --json gives one object at the end."""
 
 import argparse
+import sys
 from typing import TYPE_CHECKING, Any
 
 from hybrid.cli.loading import load_engine
@@ -24,6 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt-ids", metavar="1,2,3", help="prompt as token ids")
     parser.add_argument("-e", "--escape", action="store_true", help=r"read \n, \t, \xHH in -p")
     parser.add_argument("--json", action="store_true", help="one object on stdout")
+    parser.add_argument(
+        "--display-prompt",
+        action=argparse.BooleanOptionalAction,
+        help="repeat the prompt before the text; left out: on a terminal only",
+    )
     add_sampling_flags(parser)
     add_placement_flags(parser)
 
@@ -38,6 +44,8 @@ def run(args: argparse.Namespace) -> int:
     engine = load_engine(args, check)
     prompt_ids = engine.encode(prompt)
     drawn = sampling(args)
+    if isinstance(prompt, str) and _shows_prompt(args):
+        print(prompt, end="", flush=True)
     tokens = engine.generate(
         prompt_ids, max_tokens=max_tokens(args), ignore_stop=args.ignore_eos, **drawn
     )
@@ -56,6 +64,12 @@ def run(args: argparse.Namespace) -> int:
         print(flush=True)
         say(timing_line(engine.stats))
     return 0
+
+
+def _shows_prompt(args: argparse.Namespace) -> bool:
+    if args.json:
+        return False
+    return sys.stdout.isatty() if args.display_prompt is None else bool(args.display_prompt)
 
 
 def timing_line(stats: "RunStats") -> str:

@@ -194,3 +194,11 @@ def test_perplexity_of_two_windows_is_that_of_their_logits(command, tmp_path):
 def _written(path: Path, data: bytes) -> Path:
     path.write_bytes(data)
     return path
+
+
+@pytest.mark.parametrize(("flags", "start"), [((), ""), (("--display-prompt",), "Once upon")])
+def test_the_prompt_is_repeated_when_asked(flags, start, command):
+    plain = command("run", "demo", "-p", "Once upon", "-n", "2", *GREEDY)
+    assert command("run", "demo", "-p", "Once upon", "-n", "2", *GREEDY, *flags).out == (
+        start + plain.out
+    )
