@@ -26,9 +26,8 @@ from placement.workload import Workload
 
 DEMO = "demo"
 DEMO_FILE = "tiny-tales-q4_k_m.gguf"
-DEFAULT_CONTEXT_TOKENS = (
-    8192  # a cache for 160 k tokens nobody asked for would push layers off the GPU
-)
+# A cache for the trained 160 k tokens, which nobody asked for, would push layers off the GPU.
+DEFAULT_CONTEXT_TOKENS = 8192
 
 
 @dataclass(frozen=True, slots=True)
