@@ -38,6 +38,12 @@ class PagePlacement:
     pages_per_node: dict[int, int]
     huge_page_bytes: int
 
+    def shares(self) -> str:
+        """ "node0 49.8 %, node1 50.2 %"."""
+        total = sum(self.pages_per_node.values())
+        shares = sorted(self.pages_per_node.items())
+        return ", ".join(f"node{node} {100 * pages / total:.1f} %" for node, pages in shares)
+
 
 class HostArena:
     """Anonymous memory of a fixed size, filled once, freed when its last tensor is gone.

@@ -34,7 +34,8 @@ from placement.plan import PlacementPlan
 class Token:
     """One generated token.
 
-    text      what it adds to the output; "" while a UTF-8 sequence is incomplete
+    text      what it adds to the output; "" while a UTF-8 sequence is incomplete, and what is
+              still incomplete at a stop token is dropped
     stats     the pass that produced its logits
     finish    None, or why this is the last one: "length", "context"; a stop token itself is not
               yielded
@@ -74,6 +75,13 @@ class Engine:
         self._caches = caches
         self._meter = meter
         self._cached_ids: list[int] = []
+        self._pending: list[int] = []  # the last generated token, which no pass has read yet
+        self._turn = 0
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should hear about how memory came out, one line each."""
+        return tuple(note for memory in self.memories.values() for note in memory.notes)
 
     @property
     def context_tokens(self) -> int:
@@ -85,26 +93,31 @@ class Engine:
 
     def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """Logits after every token of a sequence, computed from an empty cache: float32 [tokens,
-        vocabulary]."""
+        vocabulary].
+        """
         return torch.cat(list(self.passes(ids))).numpy()
 
     def passes(self, ids: Sequence[int]) -> Iterator[Tensor]:
         """The same, a micro-batch at a time: float32 tensors [up to ubatch, vocabulary] on the
-        CPU."""
-        ids = checked(self.prepared, ids)
-        self.forget()
-        return (rows for _, rows in self._passes(ids, all_rows=True, prompt=True))
+        CPU.
+        """
+        return self._logit_passes(checked(self.prepared, ids))
 
     def extend(self, ids: Sequence[int]) -> NDArray[np.float32]:
-        """Append tokens to the cached sequence; logits after each of them: float32 [tokens,
-        vocabulary]."""
-        ids = checked(self.prepared, [*self._cached_ids, *ids])[len(self._cached_ids) :]
-        passes = self._passes(ids, all_rows=True, prompt=len(ids) > 1)
-        return torch.cat([rows for _, rows in passes]).numpy()
+        """Append tokens to the sequence so far, generated tokens included; logits after each of
+        them: float32 [tokens, vocabulary].
+        """
+        ids = [*self._pending, *checked(self.prepared, ids)]
+        checked(self.prepared, [*self._cached_ids, *ids])
+        known = len(self._pending)
+        turn = self._take_over()
+        passes = self._passes(ids, turn, all_rows=True, prompt=len(ids) > 1)
+        return torch.cat([rows for _, rows in passes])[known:].numpy()
 
     def forget(self) -> None:
         """Empty the cache."""
-        self._cached_ids = []
+        self._take_over()
+        self._cached_ids, self._pending = [], []
 
     def generate(
         self,
@@ -122,14 +135,21 @@ class Engine:
         ignore_stop       go on past stop tokens
         sampling_fields   fields of SamplingOptions: temperature, top_k, top_p, min_p, seed
 
+        One generation at a time: a call that uses the cache ends every iterator still open.
         Raises ContextError before any work when prompt and max_tokens exceed the reserved cache.
         """
+        if sampling is not None and sampling_fields:
+            raise UsageError(
+                f"sampling and {', '.join(sampling_fields)} are given at once",
+                remedy="one of them: sampling=SamplingOptions(...), or its fields",
+            )
         options = sampling or SamplingOptions(**sampling_fields)  # type: ignore[arg-type]
         if max_tokens is not None and max_tokens < 0:
             raise UsageError(
                 f"max_tokens is {max_tokens}", remedy="0 or more, or None for no limit"
             )
-        ids = checked(self.prepared, self.encode(prompt), max_tokens or 0)
+        least = 1 if max_tokens is None else max_tokens
+        ids = checked(self.prepared, self.encode(prompt), least)
         stop_ids = frozenset() if ignore_stop or self.tokenizer is None else self.tokenizer.stop_ids
         return self._generate(ids, max_tokens, stop_ids, Sampler(options))
 
@@ -141,8 +161,9 @@ class Engine:
         self.finish_reason = ending
         if limit == 0:
             return
+        turn = self._take_over()
         stream = self.tokenizer.stream(at_start=False) if self.tokenizer else None
-        step, row = self._read_prompt(ids)
+        step, row = self._read_prompt(ids, turn)
         for count in range(1, limit + 1):
             token = sampler.sample(row)
             if token in stop_ids:
@@ -152,26 +173,43 @@ class Engine:
             last = count == limit
             if last and stream:
                 text += stream.flush()
+            self._pending = [token]
             yield Token(token, text, step, ending if last else None)
             if last:
                 return
-            [(step, rows)] = self._passes([token], all_rows=False, prompt=False)
+            [(step, rows)] = self._passes([token], turn, all_rows=False, prompt=False)
             row = rows[-1]
 
-    def _read_prompt(self, ids: list[int]) -> tuple[StepStats, Tensor]:
+    def _logit_passes(self, ids: list[int]) -> Iterator[Tensor]:
+        self.forget()
+        turn = self._take_over()
+        for _, rows in self._passes(ids, turn, all_rows=True, prompt=True):
+            yield rows
+
+    def _read_prompt(self, ids: list[int], turn: int) -> tuple[StepStats, Tensor]:
         """Bring the cache to hold exactly `ids`; the logits after the last of them."""
         known = _common_prefix(self._cached_ids, ids[:-1])
         self._cached_ids = self._cached_ids[:known]
         self.stats.reused_tokens += known
-        *_, (step, rows) = self._passes(ids[known:], all_rows=False, prompt=True)
+        *_, (step, rows) = self._passes(ids[known:], turn, all_rows=False, prompt=True)
         return step, rows[-1]
 
+    def _take_over(self) -> int:
+        """Claim the cache; whoever claimed it before may not go on."""
+        self._turn += 1
+        return self._turn
+
     def _passes(
-        self, ids: Sequence[int], *, all_rows: bool, prompt: bool
+        self, ids: Sequence[int], turn: int, *, all_rows: bool, prompt: bool
     ) -> Iterator[tuple[StepStats, Tensor]]:
         """Run `ids` through the model, a micro-batch at a time, appending them to the cache."""
         ubatch = self.plan.workload.ubatch_tokens
         for first in range(0, len(ids), ubatch):
+            if turn != self._turn:
+                raise UsageError(
+                    "another call has used this engine's cache since this iterator began",
+                    remedy="finish one generation before the next, or load a second engine",
+                )
             part = list(ids[first : first + ubatch])
             wanted = all_rows or first + ubatch >= len(ids)
             yield self._pass(part, rows=len(part) if all_rows else int(wanted), prompt=prompt)
@@ -182,11 +220,11 @@ class Engine:
         self._meter.reset()
         started = perf_counter()
         step = Step(start=len(self._cached_ids), tokens=len(ids))
-        self._cached_ids = self._cached_ids[: step.start]
         with self._meter.on(self.plan.layers[-1]):
             hidden = self._model.hidden(torch.tensor(ids), step, self._caches)
             logits = self._model.logits(hidden[len(ids) - rows :]).cpu()
         self._cached_ids += ids
+        self._pending = []
         stats = StepStats(
             tokens=step.tokens,
             start=step.start,

@@ -10,7 +10,13 @@ from hybrid.errors import MachineError
 from hybrid.models.registry import builder
 from hybrid.runtime.arena import NumaPolicy
 from hybrid.runtime.engine import Engine
-from hybrid.runtime.loader import Progress, load_weights, make_caches, reserve_memory
+from hybrid.runtime.loader import (
+    Progress,
+    make_caches,
+    place_weights,
+    read_weights,
+    reserve_memory,
+)
 from hybrid.runtime.memory import open_memories
 from hybrid.runtime.options import LoadOptions
 from hybrid.runtime.placed import PlacedParts
@@ -58,17 +64,21 @@ def load_prepared(
     memories = open_memories(plan.devices, kinds, NumaPolicy(options.numa))
     _check_ram(prepared, options)
     reserve_memory(plan, memories, shape, mapped=options.mmap)
-    weights = load_weights(file, plan, memories, progress or _no_progress, mapped=options.mmap)
+    caches = make_caches(plan, memories, shape)
+    weights, pieces = place_weights(file, plan, memories, mapped=options.mmap)
     places = {name: memory.place for name, memory in memories.items()}
     meter = Meter()
     parts = PlacedParts(
         file.path.name, weights, places, [places[home] for home in plan.layers], meter
     )
+    # Built before the weights are read: a missing tensor is told now, not after 400 GB.
+    model = builder(prepared.config.architecture)(
+        prepared.config, parts, attention_work_bytes=plan.workload.attention_work_bytes
+    )
+    read_weights(file, pieces, progress or _no_progress)
     engine = Engine(
-        model=builder(prepared.config.architecture)(
-            prepared.config, parts, attention_work_bytes=plan.workload.attention_work_bytes
-        ),
-        caches=make_caches(plan, memories, shape),
+        model=model,
+        caches=caches,
         tokenizer=tokenizer,
         prepared=prepared,
         memories=memories,

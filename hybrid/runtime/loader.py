@@ -1,11 +1,11 @@
 """From plan to weights on their devices: reserve everything, then read the file in parallel to
 where it will stay.
 
-reserve   every device's room for weights and cache, before the first byte is read: what does not
-          fit fails here
-read      16 MiB pieces by a few threads, straight into the host arena, through a staging buffer to
-          GPUs
-hand out  `Weights`: per tensor the shards (whole, or a range of experts) with their device
+    reserve   every device's room for weights and cache: what does not fit fails here
+    place     `Weights`: per tensor its shards (whole, or a range of experts) with their device,
+              their bytes still empty; a model can be built of them, so what it misses fails here
+    read      16 MiB pieces by a few threads, straight into the host arena, through a staging
+              buffer to GPUs
 """
 
 import threading
@@ -48,7 +48,9 @@ LatentCache = FloatCache | QuantisedCache
 
 
 @dataclass(frozen=True, slots=True)
-class _Piece:
+class Piece:
+    """Bytes of the file and the part of an arena they belong in."""
+
     tensor: GgufTensor
     offset: int
     target: Tensor
@@ -67,20 +69,16 @@ def reserve_memory(
         memories[use.name].reserve(sizes, use.compute_bytes)
 
 
-def load_weights(
-    file: GgufFile,
-    plan: PlacementPlan,
-    memories: dict[str, DeviceMemory],
-    progress: Progress,
-    *,
-    mapped: bool,
-) -> Weights:
-    """Every assigned tensor on its device, in the file's own blocks.
+def place_weights(
+    file: GgufFile, plan: PlacementPlan, memories: dict[str, DeviceMemory], *, mapped: bool
+) -> tuple[Weights, list[Piece]]:
+    """Every assigned tensor in its place on its device, in the file's own blocks, not read yet.
 
     mapped   leave the CPU's tensors in the file's memory map
+    returns  the weights, and what `read_weights` has to read before they mean anything
     """
     shards: dict[str, list[Shard]] = {}
-    pieces: list[_Piece] = []
+    pieces: list[Piece] = []
     for assignment in plan.assignments:
         if assignment.device == UNLOADED:
             continue
@@ -93,8 +91,36 @@ def load_weights(
         weight = BlockTensor(_in_shape(target, tensor), tensor.format, tensor.shape[-1])
         shard = Shard(assignment.experts, assignment.device, weight)
         shards.setdefault(tensor.name, []).append(shard)
-    _read_all(file, pieces, progress)
-    return {name: tuple(found) for name, found in shards.items()}
+    return {name: tuple(found) for name, found in shards.items()}, pieces
+
+
+def read_weights(file: GgufFile, pieces: list[Piece], progress: Progress) -> None:
+    """Fill what `place_weights` placed, a few pieces at a time."""
+    total = sum(piece.target.numel() for piece in pieces)
+    staging = threading.local()
+
+    def read(piece: Piece) -> int:
+        nbytes = piece.target.numel()
+        if piece.target.device.type == "cpu":
+            view = piece.target.numpy().data
+            file.read_into(piece.tensor, view, piece.offset, nbytes)
+            return nbytes
+        if not hasattr(staging, "buffer"):
+            staging.buffer = torch.empty(PIECE_BYTES, dtype=torch.uint8, pin_memory=True)
+        buffer = staging.buffer[:nbytes]
+        file.read_into(piece.tensor, buffer.numpy().data, piece.offset, nbytes)
+        piece.target.copy_(buffer)
+        return nbytes
+
+    done = 0
+    progress(done, total)
+    pool = ThreadPoolExecutor(READERS, thread_name_prefix="hybrid-load")
+    try:
+        for nbytes in pool.map(read, pieces):
+            done += nbytes
+            progress(done, total)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def make_caches(
@@ -134,34 +160,6 @@ def _map_bytes(file: GgufFile, tensor: GgufTensor, first: int, nbytes: int) -> T
         return torch.frombuffer(file.data(tensor)[first : first + nbytes], dtype=torch.uint8)
 
 
-def _cut(tensor: GgufTensor, first: int, target: Tensor) -> Iterator[_Piece]:
+def _cut(tensor: GgufTensor, first: int, target: Tensor) -> Iterator[Piece]:
     for offset in range(0, target.numel(), PIECE_BYTES):
-        yield _Piece(tensor, first + offset, target[offset : offset + PIECE_BYTES])
-
-
-def _read_all(file: GgufFile, pieces: list[_Piece], progress: Progress) -> None:
-    total = sum(piece.target.numel() for piece in pieces)
-    staging = threading.local()
-
-    def read(piece: _Piece) -> int:
-        nbytes = piece.target.numel()
-        if piece.target.device.type == "cpu":
-            view = piece.target.numpy().data
-            file.read_into(piece.tensor, view, piece.offset, nbytes)
-            return nbytes
-        if not hasattr(staging, "buffer"):
-            staging.buffer = torch.empty(PIECE_BYTES, dtype=torch.uint8, pin_memory=True)
-        buffer = staging.buffer[:nbytes]
-        file.read_into(piece.tensor, buffer.numpy().data, piece.offset, nbytes)
-        piece.target.copy_(buffer)
-        return nbytes
-
-    done = 0
-    progress(done, total)
-    pool = ThreadPoolExecutor(READERS, thread_name_prefix="hybrid-load")
-    try:
-        for nbytes in pool.map(read, pieces):
-            done += nbytes
-            progress(done, total)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        yield Piece(tensor, first + offset, target[offset : offset + PIECE_BYTES])

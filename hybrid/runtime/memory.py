@@ -1,5 +1,4 @@
-"""Bytes of the devices: one arena per device, sized by the plan before anything is read, never
-exceeded.
+"""Bytes of the devices: one arena per device, sized by the plan before anything is read.
 
 HostMemory        the CPU's RAM: huge pages under a NUMA policy (`arena.py`)
 GpuMemory         a CUDA device: one allocation for weights and cache together
@@ -47,14 +46,20 @@ class DeviceMemory:
                 f"scratch {format_bytes(scratch_bytes)}), budget {format_bytes(self.budget_bytes)}",
                 remedy="make a new plan on this machine: leave out --plan",
             )
-        self._open(sum(aligned(size) for size in sizes))
+        # Padding to cache lines, at most 63 bytes a tensor, comes on top of what is budgeted.
+        self._open(sum(aligned(size) for size in sizes), scratch_bytes)
 
     def take(self, nbytes: int, category: str) -> Tensor:
         """The next `nbytes` of the reserved room as a uint8 tensor on the device."""
         self.used[category] = self.used.get(category, 0) + nbytes
         return self._cut(nbytes)
 
-    def _open(self, nbytes: int) -> None:
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should hear about how the room came out."""
+        return ()
+
+    def _open(self, nbytes: int, scratch_bytes: int) -> None:
         raise AssertionError("a kind of memory opens its own room")
 
     def _cut(self, nbytes: int) -> Tensor:
@@ -66,7 +71,18 @@ class HostMemory(DeviceMemory):
     policy: NumaPolicy = NumaPolicy.INTERLEAVE
     arena: HostArena | None = None
 
-    def _open(self, nbytes: int) -> None:
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What could not be done as asked, and where pages lie among several NUMA nodes."""
+        if self.arena is None:
+            return ()
+        notes = [f"{self.place.name}: {note}" for note in self.arena.notes]
+        placement = self.arena.placement()
+        if placement is not None and len(placement.pages_per_node) > 1:
+            notes.append(f"{self.place.name}: pages by NUMA node: {placement.shares()}")
+        return tuple(notes)
+
+    def _open(self, nbytes: int, scratch_bytes: int) -> None:
         try:
             self.arena = HostArena(nbytes, self.policy)
         except OSError as error:
@@ -89,8 +105,10 @@ class GpuMemory(DeviceMemory):
     room: Tensor | None = None
     taken_bytes: int = 0
 
-    def _open(self, nbytes: int) -> None:
+    def _open(self, nbytes: int, scratch_bytes: int) -> None:
         try:
+            # Scratch is taken and given back to torch's own pool: no other program gets it then.
+            torch.empty(scratch_bytes, dtype=torch.uint8, device=self.place.torch_device)
             self.room = torch.empty(nbytes, dtype=torch.uint8, device=self.place.torch_device)
         except (RuntimeError, AssertionError) as error:
             raise MachineError(

@@ -4,6 +4,7 @@ These are what `hybrid.models.parts` names; the loader makes them and wraps thos
 from home.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -44,22 +45,31 @@ class HeadLinearOp:
 
 @dataclass(frozen=True, slots=True)
 class NormOp:
-    weight: Tensor
+    weight: BlockTensor
     epsilon: float
 
     def __call__(self, x: Tensor) -> Tensor:
-        return rms_norm(x, self.weight, self.epsilon)
+        return rms_norm(x, float_vector(self.weight), self.epsilon)
+
+
+@dataclass(frozen=True, slots=True)
+class VectorOp:
+    """A vector as it stands on its device: what a crossing fetches for an op elsewhere."""
+
+    weight: BlockTensor
+
+    def __call__(self) -> Tensor:
+        return float_vector(self.weight)
 
 
 @dataclass(frozen=True, slots=True)
 class RouterOp:
     gate: BlockTensor
-    bias: Tensor | None
+    bias: Callable[[], Tensor] | None
     rules: RouterRules
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        # 1.5 KB of bias for 384 experts; it follows when a rule keeps it on another device.
-        bias = None if self.bias is None else self.bias.to(x.device)
+        bias = self.bias() if self.bias else None
         return choose_experts(linear(x, self.gate), bias, self.rules)
 
 

@@ -29,7 +29,14 @@ from hybrid.runtime.experts import (
     SplitExperts,
 )
 from hybrid.runtime.loader import Shard, Weights
-from hybrid.runtime.ops import EmbeddingOp, HeadLinearOp, LinearOp, NormOp, RouterOp, float_vector
+from hybrid.runtime.ops import (
+    EmbeddingOp,
+    HeadLinearOp,
+    LinearOp,
+    NormOp,
+    RouterOp,
+    VectorOp,
+)
 from hybrid.runtime.stats import Meter
 from kernels.blocks import BlockTensor
 from kernels.router import RouterRules
@@ -73,7 +80,7 @@ class PlacedParts:
 
     def norm(self, name: str, width: int, epsilon: float) -> Norm:
         shard = self._whole(name, (width,))
-        return self._reached(NormOp(float_vector(shard.weight), epsilon), shard, self._home(name))
+        return self._reached(NormOp(shard.weight, epsilon), shard, self._home(name))
 
     def head_linear(
         self, name: str, shape: tuple[int, int, int], rows: slice | None = None
@@ -88,7 +95,10 @@ class PlacedParts:
         shard = self._whole(gate, (rules.experts, width))
         vector = None
         if bias is not None:
-            vector = float_vector(self._whole(bias, (rules.experts,)).weight)
+            # 1.5 KB for 384 experts; it comes to the gate when a rule keeps it elsewhere.
+            bias_shard = self._whole(bias, (rules.experts,))
+            at_gate = self._places[shard.device]
+            vector = self._reached(VectorOp(bias_shard.weight), bias_shard, at_gate)
         return self._reached(RouterOp(shard.weight, vector, rules), shard, self._home(gate))
 
     def experts(self, layer: int, count: int, width: int, feed_forward: int) -> Experts:

@@ -3,6 +3,7 @@ is told before 400 GB are read.
 """
 
 from collections.abc import Sequence
+from operator import index
 
 from hybrid.errors import ContextError, TokenizerError, UsageError
 from hybrid.runtime.prepare import Prepared
@@ -32,7 +33,7 @@ def encode(
 ) -> list[int]:
     """Token ids of a prompt; text gets the file's begin-of-text token, ids stay as they are."""
     if not isinstance(prompt, str):
-        return [int(token) for token in prompt]
+        return list(prompt)
     if tokenizer is None:
         raise TokenizerError(
             f"{prepared.file.path.name} carries no vocabulary",
@@ -46,7 +47,10 @@ def checked(prepared: Prepared, ids: Sequence[int], new_tokens: int = 0) -> list
 
     Raises UsageError for no ids or unknown ones, ContextError for too many.
     """
-    ids = list(ids)
+    try:
+        ids = [index(token) for token in ids]
+    except TypeError as error:
+        raise UsageError(f"token ids are whole numbers: {error}", remedy="[0, 54, 1183]") from error
     if not ids:
         raise UsageError("the prompt is empty", remedy="give at least one token: -p TEXT")
     vocabulary = prepared.config.vocabulary

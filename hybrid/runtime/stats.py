@@ -26,7 +26,7 @@ class StepStats:
 
 @dataclass(slots=True)
 class RunStats:
-    """Sums over an engine's life, and over the generation that ran last.
+    """Sums over an engine's life.
 
     Rates are tokens per second of time inside forward passes.
     """
@@ -39,7 +39,6 @@ class RunStats:
     decode_s: float = 0.0
     device_s: dict[str, float] = field(default_factory=dict)
     crossing_bytes: int = 0
-    last_step: StepStats | None = None
 
     @property
     def prompt_tokens_per_s(self) -> float | None:
@@ -59,7 +58,6 @@ class RunStats:
         for device, seconds in step.device_seconds.items():
             self.device_s[device] = self.device_s.get(device, 0.0) + seconds
         self.crossing_bytes += step.crossing_bytes
-        self.last_step = step
 
 
 class Meter:

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+import torch
 
 import hybrid
 from hybrid.errors import ContextError, UsageError
+from hybrid.runtime.sampling import SamplingOptions
 
 PROMPT = "Once upon a time there was a"
 
@@ -83,6 +85,10 @@ def test_a_stop_token_ends_the_text_and_is_not_part_of_it(engine, monkeypatch):
         (lambda e: e.generate([4096]), UsageError, "0 to 4095"),
         (lambda e: e.generate([-1]), UsageError, "-1"),
         (lambda e: e.generate("x", max_tokens=-2), UsageError, "-2"),
+        (lambda e: e.generate([5] * 64), ContextError, "-c 65"),
+        (lambda e: e.logits([1.5, 2]), UsageError, "whole numbers"),
+        (lambda e: e.extend([]), UsageError, "empty"),
+        (lambda e: e.generate("x", sampling=SamplingOptions(), top_k=1), UsageError, "at once"),
     ],
 )
 def test_impossible_requests_fail_before_any_work(engine, call, error, words):
@@ -96,3 +102,32 @@ def test_impossible_requests_fail_before_any_work(engine, call, error, words):
 
 def test_the_context_can_be_filled_to_the_last_row(engine):
     assert len(ids_of(engine.generate([5] * 60, max_tokens=4, ignore_stop=True))) == 4
+
+
+def test_an_iterator_left_open_cannot_go_on_over_another_calls_cache(engine):
+    first = engine.generate(PROMPT, max_tokens=8, temperature=0)
+    next(first)
+    engine.logits(engine.encode("The captain"))
+    with pytest.raises(UsageError, match="another call"):
+        list(first)
+    scored = engine.passes(engine.encode(PROMPT))
+    [*engine.generate("The captain", max_tokens=2, temperature=0)]
+    assert torch.cat(list(scored)).shape == (len(engine.encode(PROMPT)), 4096)
+
+
+def test_a_generation_that_was_left_open_does_not_disturb_the_next(engine):
+    engine.forget()
+    expected = ids_of(engine.generate(PROMPT, max_tokens=6, temperature=0))
+    left = engine.generate(PROMPT, max_tokens=6, temperature=0)
+    next(left), next(left)
+    left.close()
+    assert ids_of(engine.generate(PROMPT, max_tokens=6, temperature=0)) == expected
+
+
+def test_extending_goes_on_after_the_last_generated_token(engine):
+    ids = engine.encode(PROMPT)
+    generated = ids_of(engine.generate(ids, max_tokens=5, temperature=0))
+    extended = engine.extend([40, 41])
+    whole = engine.logits([*ids, *generated, 40, 41])
+    assert extended.shape == (2, 4096)
+    np.testing.assert_allclose(extended, whole[-2:], atol=0.02)  # an f16 cache, filled in two ways

@@ -79,8 +79,32 @@ def test_time_and_bytes_are_charged_to_the_devices_of_the_plan():
     assert set(last.stats.device_seconds) == {"CPU", "CUDA0", "CUDA1"}
     assert sum(last.stats.device_seconds.values()) <= last.stats.seconds
     assert sum(last.stats.device_seconds.values()) > 0.8 * last.stats.seconds
-    assert last.stats.crossing_bytes > 0
-    assert load(devices=("none",)).stats.crossing_bytes == 0
+
+
+# Of one decode step: 256 values of width, 8 bytes a token id, 4 experts chosen of 16.
+WIDTH, ID, CHOSEN, SHARES = 256 * 4, 8, 4 * 8, 4 * 4
+CROSSINGS = {
+    "all on the CPU": ({"devices": ("none",)}, 0),
+    "embedding to the first GPU, one hop, nothing else": (
+        {"simulate": TWO_GPUS, "rules": ["exps=GPU"]},
+        (ID + WIDTH) + WIDTH,
+    ),
+    "four layers of experts in RAM": (
+        {"simulate": {"CUDA0": 64 * MIB}, "rules": ["exps=CPU"]},
+        (ID + WIDTH) + 4 * (WIDTH + CHOSEN + SHARES + WIDTH),
+    ),
+    "a router's bias away from its gate": (
+        {"simulate": {"CUDA0": 64 * MIB}, "rules": [r"blk\.2\.exp_probs=CPU,exps=GPU"]},
+        (ID + WIDTH) + 16 * 4,
+    ),
+}
+
+
+@pytest.mark.parametrize(("options", "crossed"), CROSSINGS.values(), ids=CROSSINGS.keys())
+def test_exactly_the_activations_that_change_devices_cross(options, crossed):
+    """Simulated GPUs share a torch device: a move that is left out shows only in these bytes."""
+    *_, last = load(**options).generate(PROMPT, max_tokens=3, temperature=0)
+    assert last.stats.crossing_bytes == crossed
 
 
 def test_a_saved_plan_gives_the_same_run(tmp_path, expected):
@@ -102,13 +126,14 @@ def test_a_cache_filled_in_two_chunks_equals_one():
     np.testing.assert_allclose(np.concatenate([first, second]), whole, atol=1e-4)
 
 
-@pytest.mark.parametrize("cache_format", ["f32", "bf16", "q8_0"])
-def test_cache_formats_change_logits_by_no_more_than_their_rounding(cache_format):
-    allowed = {"f32": 1e-4, "bf16": 0.05, "q8_0": 0.05}[cache_format]
+@pytest.mark.parametrize(
+    ("cache_format", "allowed"), [("f16", 0.005), ("bf16", 0.05), ("q8_0", 0.05)]
+)
+def test_cache_formats_change_logits_by_no_more_than_their_rounding(cache_format, allowed):
     exact = load(devices=("none",), cache_format="f32")
     ids = exact.encode(PROMPT)
     other = load(devices=("none",), cache_format=cache_format)
-    assert np.abs(other.logits(ids) - exact.logits(ids)).mean() < allowed
+    assert 0 < np.abs(other.logits(ids) - exact.logits(ids)).mean() < allowed
 
 
 def test_a_gpu_too_small_for_its_rules_is_found_before_loading():
