@@ -42,8 +42,8 @@ _SIGNATURES = {
 def library() -> ctypes.CDLL:
     """The loaded library, its functions typed and its codebooks filled; loaded once.
 
-    Raises NativeLibraryMissing when no file is there, it does not load, or it was built for
-    another `library.h`.
+    Raises NativeLibraryMissing when no file is there, it does not load, or it was built from other
+    sources: another interface, a function, block size or codebook that is not this program's.
     """
     return load(find(tuple(kernels.native.__path__)))
 
@@ -65,37 +65,44 @@ def load(path: Path) -> ctypes.CDLL:
         loaded = ctypes.CDLL(str(path))
     except OSError as error:
         raise NativeLibraryMissing(f"{path} does not load ({error}); {BUILD}") from error
-    version = _abi_version(loaded)
-    if version != ABI_VERSION:
-        raise NativeLibraryMissing(
-            f"{path} has interface {version}, this program needs {ABI_VERSION}; {BUILD}"
-        )
-    for name, (result, arguments) in _SIGNATURES.items():
-        function = getattr(loaded, name)
-        function.restype, function.argtypes = result, arguments
-    _check_formats(loaded)
-    _fill_codebooks(loaded)
+    fault = _interface_fault(loaded) or _format_fault(loaded) or _codebook_fault(loaded)
+    if fault:
+        raise NativeLibraryMissing(f"{path} {fault}; {BUILD}")
     return loaded
 
 
-def _abi_version(loaded: ctypes.CDLL) -> int | None:
-    try:
-        return int(loaded.hybrid_abi_version())
-    except AttributeError:
-        return None
+def _interface_fault(loaded: ctypes.CDLL) -> str | None:
+    """What the library lacks of `library.h`, if anything; its functions are typed on the way."""
+    version = loaded.hybrid_abi_version() if hasattr(loaded, "hybrid_abi_version") else None
+    if version != ABI_VERSION:
+        return f"has interface {version}, this program needs {ABI_VERSION}"
+    for name, (result, arguments) in _SIGNATURES.items():
+        function = getattr(loaded, name, None)
+        if function is None:
+            return f"lacks {name}, so it was built from other sources"
+        function.restype, function.argtypes = result, arguments
+    return None
 
 
-def _check_formats(loaded: ctypes.CDLL) -> None:
+def _format_fault(loaded: ctypes.CDLL) -> str | None:
     for known in FORMATS:
         weights = loaded.hybrid_block_weights(known.ggml_id)
         nbytes = loaded.hybrid_block_bytes(known.ggml_id)
-        assert (weights, nbytes) == (known.block_weights, known.block_bytes), known
+        if (weights, nbytes) != (known.block_weights, known.block_bytes):
+            return (
+                f"has {known.name} blocks of {weights} weights in {nbytes} bytes, this program "
+                f"needs {known.block_weights} in {known.block_bytes}"
+            )
+    return None
 
 
-def _fill_codebooks(loaded: ctypes.CDLL) -> None:
+def _codebook_fault(loaded: ctypes.CDLL) -> str | None:
+    """The format whose codebook the library does not take, if any; the others are filled."""
     for name in (*NAMES, "IQ1_M"):
         values = codebook("IQ1_S" if name == "IQ1_M" else name, torch.device("cpu"))
         filled = loaded.hybrid_set_codebook(
             BY_NAME[name].ggml_id, values.data_ptr(), values.numel()
         )
-        assert filled, f"the library's {name} codebook is not {tuple(values.shape)}"
+        if not filled:
+            return f"does not take the {name} codebook of {values.numel()} bytes"
+    return None

@@ -6,7 +6,7 @@ and more on an idle core, which sets the smallest share worth handing over.
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import lru_cache
 
 import torch
@@ -20,6 +20,9 @@ def over_rows(run: Callable[[int, int], object], rows: int, weights: int) -> Non
 
     weights   how many weights all rows together decode
     Threads: at most torch.get_num_threads(), this one among them.
+
+    Returns and raises only when every share has ended: a share writes through bare pointers into
+    tensors that the caller may free as soon as it has control again, after Ctrl-C too.
     """
     shares = min(torch.get_num_threads(), weights // SMALLEST_SHARE_WEIGHTS, rows)
     if shares <= 1:
@@ -27,10 +30,24 @@ def over_rows(run: Callable[[int, int], object], rows: int, weights: int) -> Non
         return
     edges = [rows * share // shares for share in range(shares + 1)]
     pool = _pool(torch.get_num_threads() - 1)
-    others = [pool.submit(run, edges[share], edges[share + 1]) for share in range(1, shares)]
-    run(edges[0], edges[1])
+    others: list[Future[object]] = []
+    try:
+        for share in range(1, shares):
+            others.append(pool.submit(run, edges[share], edges[share + 1]))
+        run(edges[0], edges[1])
+    finally:
+        _wait_for(others)
     for other in others:
         other.result()
+
+
+def _wait_for(shares: list[Future[object]]) -> None:
+    """Until all have ended; what interrupts the waiting leaves only then."""
+    try:
+        wait(shares)
+    finally:
+        if not all(share.done() for share in shares):
+            _wait_for(shares)
 
 
 @lru_cache(maxsize=1)

@@ -5,20 +5,11 @@ import torch
 from torch import Tensor
 
 from kernels.blocks import BlockTensor
-from kernels.errors import KernelInputError, NativeLibraryMissing
+from kernels.errors import KernelInputError
 from kernels.expert_ffn import add_weighted, cases, expert_ffn, expert_rows, gated
 from kernels.expert_ffn.cases import Case
 from kernels.formats import BY_NAME
 from kernels.linear import IMPLEMENTATIONS
-from kernels.native.library import library
-
-
-def is_built() -> bool:
-    try:
-        library()
-    except NativeLibraryMissing:
-        return False
-    return True
 
 
 def blocks_of(values: np.ndarray, name: str = "F32") -> BlockTensor:
@@ -59,8 +50,6 @@ def exact(case: Case, weights: list[np.ndarray]) -> np.ndarray:
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("case", cases.SMALL, ids=str)
 def test_expert_ffn_agrees_with_float64(case: Case, implementation: str) -> None:
-    if implementation == "native" and not is_built():
-        pytest.skip("the native library is not built")
     weights = matrices(case)
     blocks = map(blocks_of, weights)
     found = expert_ffn(*reordered(case, *blocks), case.first, implementation=implementation)

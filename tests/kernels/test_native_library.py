@@ -9,7 +9,7 @@ import pytest
 import kernels.native
 from kernels.errors import NativeLibraryMissing
 from kernels.formats import BY_NAME, FORMATS
-from kernels.native.library import FILE_NAME, find, library, load
+from kernels.native.library import ABI_VERSION, FILE_NAME, find, library, load
 
 
 def test_every_format_has_the_size_of_the_table():
@@ -60,15 +60,44 @@ def test_a_file_that_is_no_library_names_the_build(tmp_path):
         load(tmp_path / FILE_NAME)
 
 
+VERSION = f'extern "C" int hybrid_abi_version() {{ return {ABI_VERSION}; }}'
+FUNCTIONS = """
+extern "C" int hybrid_set_codebook(int, const void*, unsigned long) { return 0; }
+extern "C" void hybrid_dequantize() {}
+extern "C" void hybrid_linear() {}
+"""
+
+
+def sizes(weights, nbytes):
+    """Code of the two functions that tell block sizes, each given as ggml id -> number."""
+    return "".join(
+        f'extern "C" int hybrid_block_{name}(int format) {{ switch (format) {{'
+        + "".join(f"case {ggml_id}: return {number};" for ggml_id, number in table.items())
+        + "} return 0; }"
+        for name, table in (("weights", weights), ("bytes", nbytes))
+    )
+
+
+WEIGHTS = {known.ggml_id: known.block_weights for known in FORMATS}
+BYTES = {known.ggml_id: known.block_bytes for known in FORMATS}
+
+
 @pytest.mark.parametrize(
-    ("code", "version"),
+    ("code", "fault"),
     [
-        ('extern "C" int hybrid_abi_version() { return 999; }', "interface 999"),
-        ('extern "C" int something_else() { return 1; }', "interface None"),
+        ('extern "C" int hybrid_abi_version() { return 999; }', "has interface 999"),
+        ('extern "C" int something_else() { return 1; }', "has interface None"),
+        (VERSION, "lacks hybrid_block_weights"),
+        (VERSION + sizes(WEIGHTS, BYTES), "lacks hybrid_set_codebook"),
+        (
+            VERSION + FUNCTIONS + sizes(WEIGHTS, BYTES | {12: 143}),
+            "Q4_K blocks of 256 weights in 143 bytes, this program needs 256 in 144",
+        ),
+        (VERSION + FUNCTIONS + sizes(WEIGHTS, BYTES), "take the IQ2_XXS codebook of 2048 bytes"),
     ],
-    ids=["another version", "another library"],
+    ids=["version", "another library", "no functions", "a function less", "sizes", "codebook"],
 )
-def test_a_library_of_another_interface_is_refused(tmp_path, code, version):
+def test_a_library_built_from_other_sources_is_refused(tmp_path, code, fault):
     compiler = shutil.which("c++")
     if compiler is None:
         pytest.skip("no C++ compiler")
@@ -77,7 +106,7 @@ def test_a_library_of_another_interface_is_refused(tmp_path, code, version):
     subprocess.run(
         [compiler, "-shared", "-fPIC", "-o", path, tmp_path / "other.cpp"], check=True, timeout=60
     )
-    with pytest.raises(NativeLibraryMissing, match=version):
+    with pytest.raises(NativeLibraryMissing, match=rf"{fault}.*cmake -S"):
         load(path)
 
 

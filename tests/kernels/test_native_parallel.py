@@ -1,6 +1,7 @@
 import os
 import signal
 import threading
+import time
 
 import pytest
 import torch
@@ -53,6 +54,50 @@ def test_an_error_of_any_share_reaches_the_caller(four_threads):
 
     with pytest.raises(ValueError, match="share"):
         over_rows(run, 4, 100 * SMALLEST_SHARE_WEIGHTS)
+
+
+@pytest.mark.parametrize("raising", [0, 1], ids=["this thread's", "another's"])
+def test_an_error_leaves_only_when_the_slow_shares_have_ended(four_threads, raising):
+    started, ended = threading.Event(), []
+
+    def run(begin, end):
+        if begin == raising:
+            started.wait(10)
+            raise ValueError("share")
+        started.set()
+        time.sleep(0.2)
+        ended.append(begin)
+
+    with pytest.raises(ValueError, match="share"):
+        over_rows(run, 4, 100 * SMALLEST_SHARE_WEIGHTS)
+    assert sorted(ended) == sorted({0, 1, 2, 3} - {raising})
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers on this system")
+def test_interrupts_of_the_waiting_leave_only_when_the_slow_share_has_ended(four_threads):
+    interrupts, ended = [], []
+
+    def interrupt(*_):
+        interrupts.append(bool(ended))
+        if len(interrupts) == 2:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        raise KeyboardInterrupt
+
+    def run(begin, end):
+        if begin == 3:
+            time.sleep(0.6)
+            ended.append(begin)
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1, 0.2)
+        with pytest.raises(KeyboardInterrupt):
+            over_rows(run, 4, 100 * SMALLEST_SHARE_WEIGHTS)
+        assert interrupts == [False, False]
+        assert ended == [3]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
