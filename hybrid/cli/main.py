@@ -42,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     returns  0; 1 when something failed, 2 when the command line is wrong, 130 after Ctrl-C
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    # CUDA counts the fastest GPU first unless told; plans and rules count as NVML does.
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     prepare_streams()
     try:
         code = _run(words)

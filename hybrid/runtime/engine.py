@@ -29,6 +29,10 @@ from hybrid.runtime.stats import Meter, RunStats, StepStats
 from hybrid.tokenizer.tokenizer import Tokenizer
 from placement.plan import PlacementPlan
 
+# Passes that torch computes on one thread: others gain nothing there (demo model: 164 against 163
+# tok/s), and their spinning costs a busy machine nine tenths of its speed (docs/log.md).
+SMALL_TOKENS, SMALL_ROWS = 8, 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Token:
@@ -64,6 +68,7 @@ class Engine:
         prepared: Prepared,
         memories: dict[str, DeviceMemory],
         meter: Meter,
+        threads: int,
     ) -> None:
         self.plan: PlacementPlan = prepared.plan
         self.prepared = prepared
@@ -74,6 +79,7 @@ class Engine:
         self._model = model
         self._caches = caches
         self._meter = meter
+        self._threads = threads
         self._cached_ids: list[int] = []
         self._pending: list[int] = []  # the last generated token, which no pass has read yet
         self._turn = 0
@@ -220,6 +226,8 @@ class Engine:
         self._meter.reset()
         started = perf_counter()
         step = Step(start=len(self._cached_ids), tokens=len(ids))
+        small = step.tokens < SMALL_TOKENS and step.end <= SMALL_ROWS
+        torch.set_num_threads(1 if small else self._threads)
         with self._meter.on(self.plan.layers[-1]):
             hidden = self._model.hidden(torch.tensor(ids), step, self._caches)
             logits = self._model.logits(hidden[len(ids) - rows :]).cpu()

@@ -4,8 +4,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import torch
-
 from hybrid.errors import MachineError
 from hybrid.models.registry import builder
 from hybrid.runtime.arena import NumaPolicy
@@ -26,6 +24,7 @@ from hybrid.runtime.stats import Meter
 from hybrid.tokenizer.tokenizer import Tokenizer
 from kernels.errors import NativeLibraryMissing
 from kernels.native.library import library
+from kernels.native.parallel import use_threads
 from placement.errors import DoesNotFit
 from placement.machine import CPU, DeviceKind
 from placement.units import format_bytes
@@ -58,7 +57,8 @@ def load_prepared(
     started = perf_counter()
     _need_native_kernels()
     prepared.file.require_data()
-    torch.set_num_threads(options.threads or prepared.machine.physical_cores)
+    threads = options.threads or prepared.machine.physical_cores
+    use_threads(threads)
     plan, shape, file = prepared.plan, prepared.inventory.shape, prepared.file
     kinds = {device.name: device.kind for device in prepared.machine.devices}
     memories = open_memories(plan.devices, kinds, NumaPolicy(options.numa))
@@ -83,6 +83,7 @@ def load_prepared(
         prepared=prepared,
         memories=memories,
         meter=meter,
+        threads=threads,
     )
     engine.stats.load_s = perf_counter() - started
     return engine

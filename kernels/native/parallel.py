@@ -15,21 +15,35 @@ import torch
 SMALLEST_SHARE_WEIGHTS = 1 << 19
 
 
+class _Threads:
+    count = 0  # 0: as many as torch has
+
+
+def use_threads(count: int) -> None:
+    """How many threads native calls may use from now on, the calling one among them.
+
+    Apart from torch's number, which a caller may lower for small work: torch's waiting threads
+    spin, and take the cores that these need when the machine is busy.
+    """
+    _Threads.count = count
+
+
 def over_rows(run: Callable[[int, int], object], rows: int, weights: int) -> None:
     """run(begin, end) over 0 .. rows in as many equal shares as threads pay.
 
     weights   how many weights all rows together decode
-    Threads: at most torch.get_num_threads(), this one among them.
+    Threads: at most as many as `use_threads` said, else torch.get_num_threads().
 
     Returns and raises only when every share has ended: a share writes through bare pointers into
     tensors that the caller may free as soon as it has control again, after Ctrl-C too.
     """
-    shares = min(torch.get_num_threads(), weights // SMALLEST_SHARE_WEIGHTS, rows)
+    threads = _Threads.count or torch.get_num_threads()
+    shares = min(threads, weights // SMALLEST_SHARE_WEIGHTS, rows)
     if shares <= 1:
         run(0, rows)
         return
     edges = [rows * share // shares for share in range(shares + 1)]
-    pool = _pool(torch.get_num_threads() - 1)
+    pool = _pool(threads - 1)
     others: list[Future[object]] = []
     try:
         for share in range(1, shares):

@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from kernels.native.parallel import SMALLEST_SHARE_WEIGHTS, over_rows
+from kernels.native.parallel import SMALLEST_SHARE_WEIGHTS, over_rows, use_threads
 
 
 @pytest.fixture
@@ -109,3 +109,17 @@ def test_a_forked_child_gets_threads_of_its_own(four_threads):
         signal.alarm(20)  # ends a child that waits for threads it does not have
         os._exit(0 if len(shares_of(4, 100 * SMALLEST_SHARE_WEIGHTS)) == 4 else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_native_calls_use_the_threads_they_are_given():
+    seen = set()
+
+    def run(begin: int, end: int) -> None:
+        seen.add((begin, end))
+
+    use_threads(3)
+    try:
+        over_rows(run, 300, 1 << 24)
+    finally:
+        use_threads(0)
+    assert seen == {(0, 100), (100, 200), (200, 300)}
