@@ -2,6 +2,6 @@
 
 import sys
 
-from hybrid.cli.main import main
+from hybrid.cli.entry import main
 
 sys.exit(main())

@@ -170,3 +170,21 @@ def _sentence(placed: dict[str, list[str]]) -> str:
         if group in placed:
             joined.setdefault(" and ".join(placed[group]), []).append(group)
     return "; ".join(f"{', '.join(names)} -> {target}" for target, names in joined.items())
+
+
+def tensor_report(plan: PlacementPlan) -> str:
+    """Every assignment in file order: tensor or experts of it, device, bytes, reason."""
+    rows = [
+        (
+            a.tensor if a.experts is None else f"{a.tensor}#{a.experts[0]}-{a.experts[1]}",
+            a.device,
+            format_bytes(a.nbytes),
+            a.reason,
+        )
+        for a in plan.assignments
+    ]
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
+    return "".join(
+        f"{name:{widths[0]}}  {device:{widths[1]}}  {nbytes:>{widths[2]}}  {reason}\n"
+        for name, device, nbytes, reason in rows
+    )

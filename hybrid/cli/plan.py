@@ -9,7 +9,7 @@ from hybrid.cli.parser import add_model, need_model
 from hybrid.cli.placement_flags import add_placement_flags, load_options
 from hybrid.runtime.prepare import prepare
 from placement.plan_json import to_json
-from placement.report import text_report
+from placement.report import tensor_report, text_report
 
 PIPE_COLUMNS = 100
 
@@ -17,6 +17,7 @@ PIPE_COLUMNS = 100
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument("--json", action="store_true", help="the whole plan as JSON on stdout")
+    parser.add_argument("--tensors", action="store_true", help="every tensor: where to and why")
     parser.add_argument("--save", metavar="FILE", help="write the plan for --plan FILE")
     add_placement_flags(parser)
 
@@ -33,6 +34,8 @@ def run(args: argparse.Namespace) -> int:
         print_json(as_dict)
     else:
         print(text_report(prepared.plan, prepared.inventory, width=_columns()), end="", flush=True)
+        if args.tensors:
+            print("\n" + tensor_report(prepared.plan), end="", flush=True)
     return 0
 
 

@@ -88,7 +88,10 @@ class HostMemory(DeviceMemory):
         except OSError as error:
             raise MachineError(
                 f"no {format_bytes(nbytes)} of RAM for {self.place.name}: {error.strerror}",
-                remedy="close other programs, or --mmap to leave the weights in the file",
+                remedy=[
+                    "close other programs, or a smaller context: -c",
+                    "--mmap leaves the weights in the file",
+                ],
             ) from error
 
     def _cut(self, nbytes: int) -> Tensor:

@@ -121,14 +121,17 @@ def all_rules(options: LoadOptions, stock: ModelInventory, machine: Machine) -> 
 
 
 def workload(options: LoadOptions, stock: ModelInventory) -> Workload:
-    """Context, micro-batch and cache format; context 0 means the trained one."""
+    """Context, micro-batch and cache format; context 0 means the trained one. A micro-batch larger
+    than the context would only reserve scratch that no prompt can use.
+    """
     trained = stock.shape.trained_context_tokens
     context = options.context
     if context is None:
         context = min(trained, DEFAULT_CONTEXT_TOKENS)
+    context = context or trained
     return Workload(
-        context_tokens=context or trained,
-        ubatch_tokens=options.ubatch,
+        context_tokens=context,
+        ubatch_tokens=min(options.ubatch, context),
         cache_format=options.cache_format,
         attention_work_bytes=options.attention_work_bytes,
     )

@@ -202,3 +202,13 @@ def test_the_prompt_is_repeated_when_asked(flags, start, command):
     assert command("run", "demo", "-p", "Once upon", "-n", "2", *GREEDY, *flags).out == (
         start + plain.out
     )
+
+
+def test_a_plan_tells_of_every_tensor_where_it_goes_and_why(command):
+    text = command("plan", "demo", *TWO_GPUS, "-ot", "exps#0-3=CPU,^output=CPU", "--tensors").out
+    listed = {line.split()[0]: line for line in text.split("\n\n")[-1].splitlines()}
+    assert len(listed) > 100
+    assert "rule 2" in listed["output.weight"]
+    assert "CPU" in listed["blk.1.ffn_up_exps.weight#0-3"]
+    assert "rule 1" in listed["blk.1.ffn_up_exps.weight#0-3"]
+    assert "attention of layer 2" in listed["blk.2.attn_output.weight"]
