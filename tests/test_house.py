@@ -81,11 +81,32 @@ def test_the_changelog_and_the_package_tell_the_version_of_pyproject() -> None:
 
 
 def test_a_wheel_with_the_packages_alone_is_as_it_should_be(tmp_path: Path) -> None:
-    assert problems(_wheel(tmp_path, "hybrid_moe-0.1.0-py3-none-linux.whl"), tmp_path) == []
+    (tmp_path / "kernels").mkdir()
+    (tmp_path / "kernels" / "blocks.py").touch()
+    more = ("kernels/blocks.py", "hybrid/data/README.md", "hybrid_moe-0.1.0.dist-info/RECORD")
+    wheel = _wheel(tmp_path, "hybrid_moe-0.1.0-py3-none-linux.whl", *more)
+    assert problems(wheel, tmp_path) == []
 
 
-@pytest.mark.parametrize("stranger", ["tools/check_wheel.py", "tests/conftest.py", "README.md"])
+@pytest.mark.parametrize(
+    "stranger",
+    [
+        "tools/check_wheel.py",
+        "tests/conftest.py",
+        "README.md",
+        "kernels/native/library.cpp",
+        "kernels/native/library.h",
+        "kernels/native/CMakeLists.txt",
+        "kernels/native/libother.so",
+        "kernels/tests/test_blocks.py",
+        "kernels/removed_since.py",
+        "hybrid/data/another.gguf",
+        "hybrid/__pycache__/errors.cpython-312.pyc",
+    ],
+)
 def test_a_wheel_with_anything_else_is_refused(tmp_path: Path, stranger: str) -> None:
+    (tmp_path / "kernels" / "tests").mkdir(parents=True)
+    (tmp_path / "kernels" / "tests" / "test_blocks.py").touch()
     wheel = _wheel(tmp_path, "hybrid_moe-0.1.0-py3-none-linux.whl", stranger)
     assert problems(wheel, tmp_path) == [f"{stranger} does not belong into the wheel"]
 

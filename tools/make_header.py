@@ -8,6 +8,7 @@ Names and shapes are those of the published files in llama.cpp's layout; formats
 """
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import gguf
 import numpy as np
 from gguf import GGMLQuantizationType
 
+from kernels.formats import BY_NAME
 from tools.make_model import (
     ALWAYS_F32,
     Draw,
@@ -145,12 +147,14 @@ def type_of(
     return wanted
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("preset", choices=PRESETS)
     parser.add_argument("path", type=Path)
-    parser.add_argument("--type", default="Q4_K", help="format of the matrices (default Q4_K)")
-    given = parser.parse_args()
+    parser.add_argument(
+        "--type", default="Q4_K", choices=BY_NAME, help="format of the matrices (default Q4_K)"
+    )
+    given = parser.parse_args(arguments)
     path = make_header(given.path, given.preset, given.type)
     print(f"{path}  {path.stat().st_size / 1024:.0f} KiB")
 

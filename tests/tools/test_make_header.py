@@ -6,7 +6,8 @@ import hybrid
 from hybrid.gguf import GgufFile
 from hybrid.runtime.options import LoadOptions
 from hybrid.runtime.prepare import prepare
-from tools.make_header import PRESETS, make_header
+from kernels.formats import BY_NAME
+from tools.make_header import PRESETS, main, make_header
 
 GIB = 1 << 30
 
@@ -36,3 +37,18 @@ def test_deepseek_r1_has_its_published_tensors_and_plans_on_sixteen_gpus(tmp_pat
     plan = prepare(path, options).plan
     assert perf_counter() - started < 2.0
     assert len(set(plan.layers)) == 16
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_every_format_that_is_read_can_be_asked_for(name, tmp_path):
+    main(["deepseek-v2-lite", str(tmp_path / "header.gguf"), "--type", name])
+    with GgufFile.open(tmp_path / "header.gguf") as file:
+        assert file.tensors["blk.1.ffn_gate_exps.weight"].format.name == name
+
+
+@pytest.mark.parametrize("name", ["FOO", "I32", "q4_k"])
+def test_another_format_is_a_usage_error_that_lists_the_formats(name, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["deepseek-v2-lite", str(tmp_path / "header.gguf"), "--type", name])
+    assert "IQ4_NL" in capsys.readouterr().err
+    assert not (tmp_path / "header.gguf").exists()
