@@ -5,7 +5,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from hybrid.cli.loading import load_engine, say_context_full
-from hybrid.cli.output import print_json, say
+from hybrid.cli.output import note, print_json, say
 from hybrid.cli.parser import add_model, need_model
 from hybrid.cli.placement_flags import add_placement_flags
 from hybrid.cli.prompts import add_sampling_flags, max_tokens, read_prompt, sampling
@@ -48,6 +48,8 @@ def run(args: argparse.Namespace) -> int:
     def before(prepared: Prepared, tokenizer: Tokenizer | None) -> None:
         ids = encode(prepared, tokenizer, prompt, parse_special=True)
         prompt_ids.extend(checked(prepared, ids, max_tokens(args) or 0))
+        if isinstance(prompt, str) and tokenizer and ids[:2] == [tokenizer.bos_id] * 2:
+            note("the prompt begins with two begin-of-text tokens: leave out the one in the text")
 
     engine = load_engine(args, before)
     if isinstance(prompt, str) and _shows_prompt(args):

@@ -113,13 +113,7 @@ class LoadOptions:
 
         Raises UsageError for an unknown name, with the nearest one, or a value of the wrong kind.
         """
-        known = [field.name for field in fields(cls)]
-        if unknown := [name for name in given if name not in known]:
-            near = difflib.get_close_matches(unknown[0], known, n=1, cutoff=0.6)
-            raise UsageError(
-                f"unknown option {unknown[0]!r}",
-                remedy=[*(f"did you mean {name}?" for name in near), f"one of {', '.join(known)}"],
-            )
+        _known("option", given, cls)
         if "rules" in given:
             given["rules"] = _as_tuple(given["rules"] or ())
         if given.get("devices") is not None:
@@ -175,6 +169,12 @@ class SamplingOptions:
                 raise UsageError(f"{name} is {_shown(value)}", remedy="a number")
         self._check_ranges()
 
+    @classmethod
+    def from_keywords(cls, **given: Any) -> "SamplingOptions":
+        """The options of `engine.generate(prompt, **given)`; UsageError for unknown names."""
+        _known("sampling option", given, cls)
+        return cls(**given)
+
     def _check_ranges(self) -> None:
         for name, value, good in (
             ("temperature", self.temperature, 0 <= self.temperature < math.inf),
@@ -187,6 +187,17 @@ class SamplingOptions:
                     f"{name} {value} is out of range",
                     remedy="temperature >= 0, top-k >= 0, 0 < top-p <= 1, 0 <= min-p <= 1",
                 )
+
+
+def _known(what: str, given: Mapping[str, Any], cls: type[Any]) -> None:
+    """Refuse names that are no field of `cls`, with the nearest one."""
+    known = [field.name for field in fields(cls)]
+    if unknown := [name for name in given if name not in known]:
+        near = difflib.get_close_matches(unknown[0], known, n=1, cutoff=0.6)
+        raise UsageError(
+            f"unknown {what} {unknown[0]!r}",
+            remedy=[*(f"did you mean {name}?" for name in near), f"one of {', '.join(known)}"],
+        )
 
 
 def _as_tuple(value: Any) -> tuple[Any, ...]:

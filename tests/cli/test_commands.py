@@ -83,6 +83,13 @@ def test_special_tokens_in_a_prompt_are_those_tokens(command, tmp_path):
         assert len(ids) <= 5
 
 
+def test_a_second_begin_of_text_token_is_noted(command):
+    bos = "<\uff5cbegin\u2581of\u2581sentence\uff5c>"
+    line = ("-c", "64", "-n", "1")
+    assert "two begin-of-text" in command("run", "demo", "-p", f"{bos}Hi", *line).err
+    assert "begin-of-text" not in command("run", "demo", "-p", "Hi", *line).err
+
+
 def test_a_text_that_the_context_ends_is_said_to_be_cut(command):
     line = ("run", "demo", "--prompt-ids", "0,54,1183", "-c", "8", "--temp", "0", "--ignore-eos")
     for flags in ((), ("--json",)):

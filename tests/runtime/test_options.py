@@ -112,6 +112,14 @@ def test_sampling_takes_numbers_in_range_only(field, words):
     assert words in str(error.value)
 
 
+def test_an_unknown_sampling_option_is_named_with_the_nearest():
+    assert SamplingOptions.from_keywords(top_k=3) == SamplingOptions(top_k=3)
+    with pytest.raises(UsageError) as error:
+        SamplingOptions.from_keywords(temprature=1)
+    assert "unknown sampling option 'temprature'" in str(error.value)
+    assert "did you mean temperature?" in str(error.value)
+
+
 def test_the_greatest_seed_is_good():
     assert SamplingOptions(seed=(1 << 63) - 1).seed == (1 << 63) - 1
 
