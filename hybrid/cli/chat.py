@@ -9,12 +9,14 @@ import importlib
 import sys
 from typing import TYPE_CHECKING
 
-from hybrid.cli.loading import load_engine, say_when_nearly_full
+from hybrid.cli.loading import load_engine, say_context_full, say_when_nearly_full
 from hybrid.cli.output import error_block, note, say
 from hybrid.cli.parser import add_model
 from hybrid.cli.placement_flags import add_placement_flags
 from hybrid.cli.prompts import add_sampling_flags, max_tokens, sampling
-from hybrid.errors import ContextError, TokenizerError
+from hybrid.errors import ContextError
+from hybrid.runtime.prepare import Prepared
+from hybrid.runtime.prompt import checked, need_tokenizer
 from hybrid.tokenizer.chat import ChatTemplate
 from hybrid.tokenizer.tokenizer import Tokenizer
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from hybrid.runtime.engine import Engine
 
 HELP = "/clear forgets the conversation, /exit or Ctrl-D leaves, Ctrl-C ends an answer"
+FULL = "/clear forgets the conversation, -c N reserves more"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,13 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    engine = load_engine(args)
-    if engine.tokenizer is None:
-        raise TokenizerError(
-            f"{engine.prepared.file.path.name} carries no vocabulary",
-            remedy="hybrid run --prompt-ids 1,2,3 works on token ids",
-        )
-    chat = Conversation(engine, engine.tokenizer, args)
+    def before(prepared: Prepared, tokenizer: Tokenizer | None) -> None:
+        Conversation(prepared, tokenizer, args).check()
+
+    engine = load_engine(args, before)
+    chat = Conversation(engine.prepared, engine.tokenizer, args)
     interactive = sys.stdin.isatty()
     if interactive:
         with contextlib.suppress(ImportError):  # line editing and history, where Python has them
@@ -48,53 +49,73 @@ def run(args: argparse.Namespace) -> int:
         if line.strip() == "/clear":
             chat.clear()
         elif line.strip():
-            chat.turn(line, interactive)
+            chat.turn(engine, line, interactive)
     return 0
 
 
 class Conversation:
     """The messages so far, and how answers are drawn."""
 
-    def __init__(self, engine: "Engine", tokenizer: Tokenizer, args: argparse.Namespace) -> None:
-        self._engine = engine
-        self._tokenizer = tokenizer
+    def __init__(
+        self, prepared: Prepared, tokenizer: Tokenizer | None, args: argparse.Namespace
+    ) -> None:
+        remedy = "hybrid run --prompt-ids 1,2,3 works on token ids"
+        self._tokenizer = need_tokenizer(prepared, tokenizer, remedy)
+        self._template = ChatTemplate.from_gguf(prepared.file, self._tokenizer)
+        self._prepared = prepared
         self._args = args
-        self._template = ChatTemplate.from_gguf(engine.prepared.file, tokenizer)
         self.clear()
+
+    def check(self) -> None:
+        """Find what would spoil every turn: sampling, template, a system prompt without end.
+
+        Raises UsageError, TokenizerError or ContextError.
+        """
+        sampling(self._args)
+        shortest = self._ids([*self._messages, {"role": "user", "content": "a"}])
+        checked(self._prepared, shortest, max_tokens(self._args) or 0)
 
     def clear(self) -> None:
         system = self._args.system_prompt
         self._messages = [{"role": "system", "content": str(system)}] if system else []
 
-    def turn(self, text: str, interactive: bool) -> None:
-        """Say `text`, print the answer. A turn that does not fit is taken back, never cut.
+    def turn(self, engine: "Engine", text: str, interactive: bool) -> None:
+        """Say `text`, print the answer. A turn that does not fit is taken back; an answer that the
+        context's end cuts is kept, and said to be cut.
 
-        Raises ContextError for such a turn when nobody is there to react.
+        Raises ContextError for a turn that does not fit when nobody is there to react.
         """
         self._messages.append({"role": "user", "content": text})
-        prompt = self._template.render(self._messages)
-        ids = self._tokenizer.encode(prompt, add_special=False, parse_special=True)
         try:
-            self._messages.append({"role": "assistant", "content": self._answer(ids)})
+            answer = self._answer(engine, self._ids(self._messages))
+            self._messages.append({"role": "assistant", "content": answer})
         except ContextError as error:
             self._messages.pop()
             if not interactive:
                 raise
             error_block(error)
 
-    def _answer(self, ids: list[int]) -> str:
-        engine, args, texts = self._engine, self._args, list[str]()
+    def _ids(self, messages: list[dict[str, str]]) -> list[int]:
+        prompt = self._template.render(messages)
+        return self._tokenizer.encode(prompt, add_special=False, parse_special=True)
+
+    def _answer(self, engine: "Engine", ids: list[int]) -> str:
+        args, texts, finish = self._args, list[str](), None
         tokens = engine.generate(
-            ids, max_tokens=max_tokens(args), ignore_stop=args.ignore_eos, **sampling(args)
+            ids, max_tokens=max_tokens(args), ignore_stop=args.ignore_eos, sampling=sampling(args)
         )
         try:
             for token in tokens:
                 texts.append(token.text)
+                finish = token.finish
                 print(token.text, end="", flush=True)
         except KeyboardInterrupt:
             note("answer ended")
         print(flush=True)
-        say_when_nearly_full(len(ids) + len(texts), engine.context_tokens)
+        if finish == "context":
+            say_context_full(engine.context_tokens, FULL)
+        else:
+            say_when_nearly_full(len(ids) + len(texts), engine.context_tokens, FULL)
         return "".join(texts)
 
 

@@ -61,10 +61,12 @@ def short_plan(plan: PlacementPlan) -> str:
     return "\n".join(lines)
 
 
-def say_when_nearly_full(used_tokens: int, context_tokens: int) -> None:
+def say_context_full(context_tokens: int, remedy: str) -> None:
+    """One line for a text that ended because no token more fits."""
+    note(f"the text ends here: all {context_tokens} tokens of context are used; {remedy}")
+
+
+def say_when_nearly_full(used_tokens: int, context_tokens: int, remedy: str) -> None:
     """One line when less than an eighth of the context is left."""
     if used_tokens > context_tokens - context_tokens // 8:
-        note(
-            f"{used_tokens} of {context_tokens} tokens of context are used; /clear forgets the "
-            "conversation, -c N reserves more"
-        )
+        note(f"{used_tokens} of {context_tokens} tokens of context are used; {remedy}")

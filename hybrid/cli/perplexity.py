@@ -10,8 +10,11 @@ from hybrid.cli.parser import add_model, need_model, whole
 from hybrid.cli.placement_flags import add_placement_flags
 from hybrid.cli.progress import progress_bar
 from hybrid.cli.prompts import read_text
-from hybrid.errors import TokenizerError, UsageError
+from hybrid.errors import UsageError
 from hybrid.runtime.perplexity import Score, score_windows, text_windows
+from hybrid.runtime.prepare import Prepared
+from hybrid.runtime.prompt import need_tokenizer
+from hybrid.tokenizer.tokenizer import Tokenizer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,13 +32,14 @@ def run(args: argparse.Namespace) -> int:
     if args.file is None and sys.stdin.isatty():
         raise UsageError("no text is given", remedy=["-f FILE", "-f - for stdin"])
     text = read_text(args.file or "-")
-    engine = load_engine(args)
-    if engine.tokenizer is None:
-        raise TokenizerError(
-            f"{engine.prepared.file.path.name} carries no vocabulary",
-            remedy="perplexity of a text needs a file with one",
-        )
-    windows = text_windows(engine.tokenizer, text, engine.context_tokens)[: args.limit_windows]
+    windows: list[list[int]] = []
+
+    def before(prepared: Prepared, tokenizer: Tokenizer | None) -> None:
+        known = need_tokenizer(prepared, tokenizer, "perplexity of a text needs a file with one")
+        size = prepared.plan.workload.context_tokens
+        windows.extend(text_windows(known, text, size)[: args.limit_windows])
+
+    engine = load_engine(args, before)
     started, score = perf_counter(), Score()
     with progress_bar("perplexity", "windows") as bar:
         bar(0, len(windows))

@@ -1,10 +1,12 @@
 """Where things go and how much of them: the flags of llama.cpp and ik_llama.cpp -> LoadOptions."""
 
 import argparse
+from typing import Any
 
 from hybrid.cli.foreign_flags import add_foreign_flags
 from hybrid.cli.parser import whole
-from hybrid.runtime.options import CONVENTIONS, KERNELS, NUMA_POLICIES, CpuMoe, LoadOptions
+from hybrid.runtime.options import KERNELS, MAX_THREADS, NUMA_POLICIES, CpuMoe, LoadOptions
+from hybrid.tokenizer.pretokenizers import CONVENTIONS
 from placement.budgets import parse_budgets, parse_simulate
 from placement.machine import CPU
 from placement.units import parse_bytes
@@ -46,26 +48,33 @@ def load_options(args: argparse.Namespace) -> tuple[LoadOptions, tuple[str, ...]
     given = [flag for name, flag in IN_A_PLAN.items() if getattr(args, name) is not None]
     if args.plan and given:
         notes.append(f"--plan {args.plan} decides; without effect: {', '.join(given)}")
-    usual = LoadOptions()
     asked = LoadOptions(
-        rules=tuple(args.rules or ()),
-        context=args.ctx_size,
-        ubatch=args.ubatch_size or usual.ubatch,
-        cache_format=args.cache_type_k or usual.cache_format,
-        attention_work_bytes=args.amb * MIB if args.amb else usual.attention_work_bytes,
         kernels=args.kernels,
         conventions=args.conventions,
         simulate=parse_simulate(args.simulate) if args.simulate is not None else None,
         devices=tuple(args.device.split(",")) if args.device is not None else None,
         visible=args.visible,
-        budgets=_budgets(args),
-        gpu_layers=args.gpu_layers if args.gpu_layers != AUTO_LAYERS else None,
         plan=args.plan,
         numa=FOREIGN_NUMA.get(args.numa, args.numa),
         mmap=args.mmap,
         threads=args.threads,
+        **({} if args.plan else _for_a_new_plan(args)),
     )
     return asked, tuple(notes)
+
+
+def _for_a_new_plan(args: argparse.Namespace) -> dict[str, Any]:
+    """Fields of LoadOptions that a plan file would hold."""
+    usual = LoadOptions()
+    return {
+        "rules": tuple(args.rules or ()),
+        "context": args.ctx_size,
+        "ubatch": args.ubatch_size or usual.ubatch,
+        "cache_format": args.cache_type_k or usual.cache_format,
+        "attention_work_bytes": args.amb * MIB if args.amb else usual.attention_work_bytes,
+        "budgets": _budgets(args),
+        "gpu_layers": args.gpu_layers if args.gpu_layers != AUTO_LAYERS else None,
+    }
 
 
 def _add_rules(group: argparse._ArgumentGroup) -> None:
@@ -139,7 +148,11 @@ def _add_sizes(group: argparse._ArgumentGroup) -> None:
 
 def _add_machine(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "-t", "--threads", type=whole(1, 4096), metavar="N", help="CPU threads (physical cores)"
+        "-t",
+        "--threads",
+        type=whole(1, MAX_THREADS),
+        metavar="N",
+        help="CPU threads (physical cores)",
     )
     group.add_argument("--numa", choices=(*NUMA_POLICIES, *FOREIGN_NUMA), default=NUMA_POLICIES[0])
     group.add_argument(

@@ -5,10 +5,11 @@ import re
 import secrets
 import sys
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from hybrid.cli.parser import real, whole
 from hybrid.errors import UsageError
+from hybrid.runtime.options import MAX_SEED, SamplingOptions
 
 LIMIT_BYTES = 256 << 20  # more than any context holds; /dev/zero ends here too
 _ESCAPE = re.compile(r"\\(x[0-9A-Fa-f]{2}|.)", re.DOTALL)
@@ -24,7 +25,7 @@ def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "-s",
         "--seed",
-        type=whole(-1, (1 << 63) - 1),
+        type=whole(-1, MAX_SEED),
         default=-1,
         metavar="N",
         help="the same seed gives the same text; -1: a fresh one",
@@ -41,15 +42,18 @@ def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def sampling(args: argparse.Namespace) -> dict[str, Any]:
-    """Fields of `SamplingOptions`; a fresh seed is drawn here so that it can be told."""
-    return {
-        "temperature": args.temp,
-        "top_k": args.top_k,
-        "top_p": args.top_p,
-        "min_p": args.min_p,
-        "seed": secrets.randbits(32) if args.seed < 0 else args.seed,
-    }
+def sampling(args: argparse.Namespace) -> SamplingOptions:
+    """How tokens are drawn; a fresh seed is drawn here so that it can be told.
+
+    Raises UsageError for a value out of range.
+    """
+    return SamplingOptions(
+        temperature=args.temp,
+        top_k=args.top_k,
+        top_p=args.top_p,
+        min_p=args.min_p,
+        seed=secrets.randbits(32) if args.seed < 0 else args.seed,
+    )
 
 
 def max_tokens(args: argparse.Namespace) -> int | None:

@@ -4,8 +4,8 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from hybrid.cli.loading import load_engine
-from hybrid.cli.output import print_json, say
+from hybrid.cli.loading import load_engine, say_context_full
+from hybrid.cli.output import note, print_json, say
 from hybrid.cli.parser import add_model, need_model
 from hybrid.cli.placement_flags import add_placement_flags
 from hybrid.cli.prompts import add_sampling_flags, max_tokens, read_prompt, sampling
@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
-    parser.add_argument("-p", "--prompt", metavar="TEXT", help="taken literally unless -e")
+    parser.add_argument(
+        "-p",
+        "--prompt",
+        metavar="TEXT",
+        help=r"special tokens written in it are those tokens; \n and the like only with -e",
+    )
     parser.add_argument("-f", "--file", metavar="FILE", help="prompt from a file, - for stdin")
     parser.add_argument("--prompt-ids", metavar="1,2,3", help="prompt as token ids")
     parser.add_argument("-e", "--escape", action="store_true", help=r"read \n, \t, \xHH in -p")
@@ -37,17 +42,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     need_model(args)
     prompt = read_prompt(args)
-
-    def check(prepared: Prepared, tokenizer: Tokenizer | None) -> None:
-        checked(prepared, encode(prepared, tokenizer, prompt), max_tokens(args) or 0)
-
-    engine = load_engine(args, check)
-    prompt_ids = engine.encode(prompt)
     drawn = sampling(args)
+    prompt_ids: list[int] = []
+
+    def before(prepared: Prepared, tokenizer: Tokenizer | None) -> None:
+        ids = encode(prepared, tokenizer, prompt, parse_special=True)
+        prompt_ids.extend(checked(prepared, ids, max_tokens(args) or 0))
+        if isinstance(prompt, str) and tokenizer and ids[:2] == [tokenizer.bos_id] * 2:
+            note("the prompt begins with two begin-of-text tokens: leave out the one in the text")
+
+    engine = load_engine(args, before)
     if isinstance(prompt, str) and _shows_prompt(args):
         print(prompt, end="", flush=True)
     tokens = engine.generate(
-        prompt_ids, max_tokens=max_tokens(args), ignore_stop=args.ignore_eos, **drawn
+        prompt_ids, max_tokens=max_tokens(args), ignore_stop=args.ignore_eos, sampling=drawn
     )
     ids: list[int] = []
     texts: list[str] = []
@@ -59,10 +67,12 @@ def run(args: argparse.Namespace) -> int:
             print(shown, end="", flush=True)
     if args.json:
         answer = {"prompt_tokens": prompt_ids, "token_ids": ids, "text": "".join(texts)}
-        print_json({**answer, **_summary(engine), "seed": drawn["seed"]})
+        print_json({**answer, **_summary(engine), "seed": drawn.seed})
     else:
         print(flush=True)
         say(timing_line(engine.stats))
+    if engine.finish_reason == "context":
+        say_context_full(engine.context_tokens, "-c N reserves more")
     return 0
 
 

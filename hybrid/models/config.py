@@ -15,10 +15,10 @@ from hybrid.errors import UnsupportedModel, UsageError
 from hybrid.models.expert_config import ExpertConfig, read_experts
 from hybrid.models.keys import ANOTHER_FILE, Keys, ModelFile
 from hybrid.models.rope_config import RopeConfig, read_rope
+from hybrid.tokenizer.pretokenizers import CONVENTIONS
 from placement.inventory import ModelShape
 
 ARCHITECTURES = ("deepseek2",)
-CONVENTIONS = ("trained", "llama.cpp")
 
 
 class KeyValueForm(str, Enum):

@@ -11,6 +11,7 @@ rest, so a chat does not read its history again.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
@@ -132,7 +133,7 @@ class Engine:
         max_tokens: int | None = None,
         ignore_stop: bool = False,
         sampling: SamplingOptions | None = None,
-        **sampling_fields: float | int | None,
+        **sampling_fields: Any,
     ) -> Iterator[Token]:
         """Continue a prompt token by token.
 
@@ -149,7 +150,7 @@ class Engine:
                 f"sampling and {', '.join(sampling_fields)} are given at once",
                 remedy="one of them: sampling=SamplingOptions(...), or its fields",
             )
-        options = sampling or SamplingOptions(**sampling_fields)  # type: ignore[arg-type]
+        options = sampling or SamplingOptions.from_keywords(**sampling_fields)
         if max_tokens is not None and max_tokens < 0:
             raise UsageError(
                 f"max_tokens is {max_tokens}", remedy="0 or more, or None for no limit"

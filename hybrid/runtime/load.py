@@ -41,7 +41,7 @@ def load(path: str | Path, *, progress: Progress | None = None, **options: Any) 
     Raises HybridError subclasses, before the first byte of weights is read when something does not
     fit.
     """
-    wanted = LoadOptions(**{**options, "rules": tuple(options.get("rules", ()))})
+    wanted = LoadOptions.from_keywords(**options)
     prepared = prepare(path, wanted)
     tokenizer = open_tokenizer(prepared, wanted.conventions)
     return load_prepared(prepared, tokenizer, wanted, progress)

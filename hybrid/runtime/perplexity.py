@@ -53,11 +53,13 @@ def text_windows(tokenizer: Tokenizer, text: str, size: int) -> list[list[int]]:
     if size < 2:
         raise UsageError(
             f"a window of {size} tokens has room for the begin-of-text token only",
-            remedy="-c 512, or any number above 1",
+            remedy="a context of 512, or any number above 1: -c 512",
         )
     ids = tokenizer.encode(text, add_special=False, parse_special=False)
     if not ids:
-        raise UsageError("the text is empty", remedy="-f FILE with some text in it")
+        raise UsageError(
+            "the text is empty", remedy="give a text with at least one letter: -f FILE"
+        )
     step = size - 1
     return [[tokenizer.bos_id, *ids[at : at + step]] for at in range(0, len(ids), step)]
 

@@ -28,18 +28,28 @@ def open_tokenizer(prepared: Prepared, conventions: str) -> Tokenizer | None:
     return tokenizer
 
 
+def need_tokenizer(prepared: Prepared, tokenizer: Tokenizer | None, remedy: str) -> Tokenizer:
+    """The tokenizer. Raises TokenizerError, with what to do instead, for a file without one."""
+    if tokenizer is None:
+        raise TokenizerError(f"{prepared.file.path.name} carries no vocabulary", remedy=remedy)
+    return tokenizer
+
+
 def encode(
-    prepared: Prepared, tokenizer: Tokenizer | None, prompt: str | Sequence[int]
+    prepared: Prepared,
+    tokenizer: Tokenizer | None,
+    prompt: str | Sequence[int],
+    *,
+    parse_special: bool = False,
 ) -> list[int]:
-    """Token ids of a prompt; text gets the file's begin-of-text token, ids stay as they are."""
+    """Token ids of a prompt; text gets the file's begin-of-text token, ids stay as they are.
+
+    parse_special   take the texts of control tokens in it as those tokens
+    """
     if not isinstance(prompt, str):
         return list(prompt)
-    if tokenizer is None:
-        raise TokenizerError(
-            f"{prepared.file.path.name} carries no vocabulary",
-            remedy="give the prompt as token ids: --prompt-ids 1,2,3",
-        )
-    return tokenizer.encode(prompt)
+    remedy = "give the prompt as token ids: --prompt-ids 1,2,3"
+    return need_tokenizer(prepared, tokenizer, remedy).encode(prompt, parse_special=parse_special)
 
 
 def checked(prepared: Prepared, ids: Sequence[int], new_tokens: int = 0) -> list[int]:

@@ -88,5 +88,7 @@ BREAKS: dict[str, Callable[[bytes], bytes]] = {
         data, b"blk.2.attn_q_b.weight", b"blk.2.attn_q_x.weight"
     ),
     "wrong shape": _turned,
+    "template": lambda data: _renamed(data, b"{%- endfor -%}", b"{%- endfir -%}"),
+    "template that fails": lambda data: _renamed(data, b"{{ bos_token }}", b"{{ 1 // 0    }}"),
     "unsupported format": lambda data: _of_format(data, 139),
 }

@@ -46,6 +46,15 @@ def test_a_nearly_full_context_is_said_and_a_full_one_is_an_error(command):
     assert "exceed the context" in outcome.err
 
 
+def test_an_answer_that_the_context_ends_is_kept_and_said_to_be_cut(command):
+    line = ("chat", "demo", "--temp", "0", "--ignore-eos", "-c", "16")
+    outcome = command(*line, stdin="Hello\n")
+    assert outcome.code == 0
+    assert outcome.out.strip()
+    assert outcome.err.count("tokens of context are used") == 1
+    assert "the text ends here: all 16 tokens of context are used; /clear" in outcome.err
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True

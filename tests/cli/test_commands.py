@@ -74,6 +74,29 @@ def test_a_prompt_may_come_as_ids_as_text_and_from_a_file(command, tmp_path):
         assert other["prompt_tokens"] == by_text["prompt_tokens"]
 
 
+def test_special_tokens_in_a_prompt_are_those_tokens(command, tmp_path):
+    text = "<\uff5cUser\uff5c>Hi<\uff5cAssistant\uff5c>"
+    (tmp_path / "p.txt").write_text(text, encoding="utf-8")
+    for flags in (("-p", text), ("-f", str(tmp_path / "p.txt"))):
+        ids = json.loads(command("run", "demo", *flags, "-n", "1", "--json").out)["prompt_tokens"]
+        assert (ids[1], ids[-1]) == (3, 4)
+        assert len(ids) <= 5
+
+
+def test_a_second_begin_of_text_token_is_noted(command):
+    bos = "<\uff5cbegin\u2581of\u2581sentence\uff5c>"
+    line = ("-c", "64", "-n", "1")
+    assert "two begin-of-text" in command("run", "demo", "-p", f"{bos}Hi", *line).err
+    assert "begin-of-text" not in command("run", "demo", "-p", "Hi", *line).err
+
+
+def test_a_text_that_the_context_ends_is_said_to_be_cut(command):
+    line = ("run", "demo", "--prompt-ids", "0,54,1183", "-c", "8", "--temp", "0", "--ignore-eos")
+    for flags in ((), ("--json",)):
+        assert "all 8 tokens of context are used; -c N" in command(*line, *flags).err
+    assert "are used" not in command(*line, "-n", "5").err
+
+
 def test_a_file_without_vocabulary_runs_on_ids_and_prints_ids(command, tmp_path):
     path = str(make_model(tmp_path / "bare.gguf", vocabulary=False))
     outcome = command("run", path, "--prompt-ids", "1,2,3", "-n", "4", *GREEDY)
@@ -125,10 +148,6 @@ def test_plan_reports_on_stdout_and_notes_what_is_not_in_the_report(command):
 def test_device_none_leaves_simulated_gpus_out(command):
     shown = json.loads(command("plan", "demo", "--json", *TWO_GPUS, "--device", "none").out)
     assert [use["name"] for use in shown["devices"]] == ["CPU"]
-
-
-def test_the_map_gives_room_beyond_the_memory_there_is(command):
-    assert command("plan", "demo", "--mmap").code == 0
 
 
 def test_inspect_sums_up_the_file(command, demo_bytes):

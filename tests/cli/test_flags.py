@@ -9,7 +9,7 @@ from hybrid.cli.foreign_flags import FLAGS
 from hybrid.cli.parser import Parser
 from hybrid.cli.placement_flags import ALL_LAYERS, load_options
 from hybrid.cli.prompts import read_prompt, sampling
-from hybrid.runtime.options import CpuMoe, LoadOptions
+from hybrid.runtime.options import CpuMoe, LoadOptions, SamplingOptions
 
 GUIDE_LINE = (
     "-m demo -ngl 99 -mla 3 -fa -fmoe -amb 512 -rtr -ot exps=CPU -c 8192 -ub 4096 -p hi -n 8"
@@ -82,10 +82,11 @@ def test_budgets_devices_and_simulated_gpus_are_read():
 
 def test_the_other_flags_reach_their_options():
     options = options_of(
-        "-ctk q8_0 --mmap --numa local -t 3 --conventions llama.cpp --kernels exact --plan p.json"
+        "-ctk q8_0 --mmap --numa local -t 3 --conventions llama.cpp --kernels exact"
     )
     assert (options.cache_format, options.mmap, options.numa) == ("q8_0", True, "local")
-    assert (options.threads, options.conventions, options.plan) == (3, "llama.cpp", "p.json")
+    assert (options.threads, options.conventions) == (3, "llama.cpp")
+    assert options_of("--plan p.json").plan == "p.json"
     assert options_of("--mmap --no-mmap").mmap is False
 
 
@@ -121,7 +122,8 @@ def test_a_foreign_flags_note_goes_to_stderr(command):
 
 
 def test_flags_beside_a_plan_file_are_said_to_be_without_effect():
-    notes = load_options(parsed("demo --plan p.json -c 64 -ot a=CPU"))[1]
+    options, notes = load_options(parsed("demo --plan p.json -c 64 -ot a=CPU"))
+    assert options == LoadOptions(plan="p.json")
     assert notes == ("--plan p.json decides; without effect: -ot, -cmoe and -ncmoe, -c",)
 
 
@@ -145,12 +147,11 @@ def test_sampling_flags_and_aliases_of_n():
     for flag in ("-n", "--predict", "--n-predict"):
         assert parsed(f"demo {flag} 7").predict == 7
     drawn = sampling(parsed("demo --temp 0.5 --top-k 3 --top-p 0.9 --min-p 0 -s 11"))
-    expected = {"temperature": 0.5, "top_k": 3, "top_p": 0.9, "min_p": 0.0, "seed": 11}
-    assert drawn == expected
+    assert drawn == SamplingOptions(temperature=0.5, top_k=3, top_p=0.9, min_p=0.0, seed=11)
 
 
 def test_seed_minus_one_draws_a_fresh_one():
-    seeds = {sampling(parsed("demo -s -1"))["seed"] for _ in range(8)}
+    seeds = {sampling(parsed("demo -s -1")).seed for _ in range(8)}
     assert len(seeds) > 1
     assert min(seeds) >= 0
 

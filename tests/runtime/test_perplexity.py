@@ -4,9 +4,10 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 import hybrid
-from hybrid.errors import UsageError
+from hybrid.errors import UnsupportedModel, UsageError
 from hybrid.gguf.reader import GgufFile
 from hybrid.runtime.perplexity import Score, score_windows, text_windows
 from hybrid.runtime.prepare import model_path
@@ -75,6 +76,25 @@ def test_the_score_is_that_of_the_whole_logits(engine):
     expected = (np.log(np.exp(logits[:-1]).sum(-1)) - chosen).sum()
     assert score.tokens == len(window) - 1
     assert math.isclose(score.negative_log_likelihood, expected, rel_tol=1e-6)
+
+
+class Overflowing:
+    """An engine whose logits are finite in the first window only."""
+
+    def __init__(self):
+        self.windows = 0
+
+    def passes(self, window):
+        self.windows += 1
+        yield torch.full((len(window), 8), 0.0 if self.windows == 1 else math.nan)
+
+
+def test_logits_that_are_not_finite_end_the_count_where_they_appear():
+    scores = score_windows(Overflowing(), [[0, 1, 2], [0, 3]])
+    assert next(scores) == Score(2, pytest.approx(2 * math.log(8)))
+    with pytest.raises(UnsupportedModel) as error:
+        next(scores)
+    assert "not finite numbers\n  after 2 tokens" in str(error.value)
 
 
 def test_perplexity_is_the_exponential_of_the_mean():

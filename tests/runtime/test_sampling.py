@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from hybrid.errors import UsageError
+from hybrid.errors import UnsupportedModel, UsageError
 from hybrid.runtime.sampling import Sampler, SamplingOptions
 
 LOGITS = torch.log(torch.tensor([0.05, 0.5, 0.15, 0.3]))
@@ -57,3 +57,26 @@ def test_values_out_of_range_are_refused_with_the_ranges(field):
     with pytest.raises(UsageError) as error:
         SamplingOptions(**field)
     assert "top-p <= 1" in str(error.value)
+
+
+@pytest.mark.parametrize("temperature", [1e-40, 1e-60, 5e-324])
+def test_the_smallest_temperatures_take_the_best_token(temperature):
+    high = LOGITS + 1e4
+    for logits in (LOGITS, high):
+        sampler = Sampler(SamplingOptions(temperature=temperature, seed=1))
+        assert {sampler.sample(logits) for _ in range(8)} == {1}
+
+
+@pytest.mark.parametrize("temperature", [0, 0.8])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_logits_that_are_not_finite_are_refused(temperature, bad):
+    logits = LOGITS.clone()
+    logits[2] = bad
+    with pytest.raises(UnsupportedModel, match="not finite"):
+        Sampler(SamplingOptions(temperature=temperature)).sample(logits)
+
+
+def test_a_fresh_seed_can_be_given_again():
+    for _ in range(8):
+        seed = Sampler(SamplingOptions()).seed
+        assert Sampler(SamplingOptions(seed=seed)).seed == seed
