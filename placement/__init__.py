@@ -3,5 +3,6 @@
 Must not know: tensor data, torch, `hybrid`, `kernels`. Standard library; psutil, numa and pynvml
 inside probe.py only.
 Start reading at `planner.plan()`.
-Called by `hybrid.cli` (plan, run, doctor) and `hybrid.runtime.loader`.
+Called by `hybrid.runtime.prepare` (planner, probe) and `hybrid.cli` (doctor, reports); a plan is
+obeyed by `hybrid.runtime.load`.
 """

@@ -2,5 +2,5 @@
 
 Must not know: plans, devices, files' bytes.
 Start reading at `deepseek.py`; what it is built from is in `parts.py`.
-Called by `hybrid.runtime.loader` through `registry.py`.
+Called by `hybrid.runtime.load` through `registry.py`; `hybrid.runtime.prepare` reads `config.py`.
 """

@@ -1,7 +1,8 @@
 """Finds, checks and loads the compiled library; its functions take ints: `data_ptr()`, sizes.
 
-A converted array argument costs 3 us a call, an int 0.1 us. ctypes gives the interpreter lock back
-during a call, so Python threads may share a call's rows (`parallel.py`).
+A call of one int costs 0.33 us, converting one array alone 2.8 us (ADR 2 has the commands). ctypes
+gives the interpreter lock back during a call, so Python threads may share a call's rows
+(`parallel.py`).
 """
 
 import ctypes
