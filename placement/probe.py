@@ -87,8 +87,10 @@ def _read_memory(sysfs: Path, proc: Path) -> _Memory:
         Finding("RAM available", format_bytes(free), source),
     ]
     for limit, used, path in _memory_limits(sysfs, proc):
+        # an outer group that is nearly full leaves less than an inner one's smaller limit says
+        free = min(free, max(limit - used, 0))
         if limit < total:
-            total, free = limit, max(min(free, limit - used), 0)
+            total = limit
             findings.append(Finding("RAM limit of the cgroup", format_bytes(limit), str(path)))
     return _Memory(total, free, tuple(findings))
 

@@ -17,7 +17,8 @@ from hybrid.runtime.options import CpuMoe, LoadOptions
 from placement.errors import PlanError
 from placement.inventory import ModelInventory
 from placement.machine import Machine, canonical_name, device_advice
-from placement.plan import PlacementPlan, check_plan
+from placement.plan import PlacementPlan
+from placement.plan_check import check_plan
 from placement.plan_json import from_json
 from placement.planner import plan as make_plan
 from placement.probe import probe_machine

@@ -81,6 +81,20 @@ def test_memory_limit_of_cgroup_version_2_bounds_the_ram(sysfs: Path, proc: Path
     assert "256.0 MiB from" in finding(machine, "RAM limit of the cgroup")
 
 
+def test_a_full_outer_cgroup_leaves_nothing_free(sysfs: Path, proc: Path) -> None:
+    write(
+        sysfs,
+        {
+            "fs/cgroup/job/a/memory.max": f"{64 * MIB}\n",
+            "fs/cgroup/job/a/memory.current": f"{8 * MIB}\n",
+            "fs/cgroup/job/memory.max": f"{256 * MIB}\n",
+            "fs/cgroup/job/memory.current": f"{250 * MIB}\n",
+        },
+    )
+    host = probe_machine(simulate={"CUDA0": MIB}, sysfs=sysfs, proc=proc).host
+    assert (host.total_bytes, host.free_bytes) == (64 * MIB, 6 * MIB)
+
+
 def test_memory_limit_of_cgroup_version_1_bounds_the_ram(sysfs: Path, proc: Path) -> None:
     write(proc, {"self/cgroup": "4:memory:/box\n"})
     write(
