@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from placement.errors import PlacementError
 from placement.machine import CPU, Device, DeviceKind, Machine, canonical_name, device_advice
-from placement.units import format_bytes, parse_bytes
+from placement.units import flag_bytes, format_bytes, parse_bytes
 
 # A CUDA context, cuBLAS workspace and the display take part of what NVML calls free.
 GPU_MARGIN_BYTES = 512 << 20
@@ -68,13 +68,13 @@ def _budget(device: Device, asked: int | None) -> int:
             f"the budget of {device.name} is larger than the device",
             f"asked {format_bytes(asked)}, it has {format_bytes(device.total_bytes)}"
             f" of which {format_bytes(device.free_bytes)} are free",
-            remedy=f"{_flag(device)} {device.name}={_whole_mib(device.free_bytes)}",
+            remedy=_all_that_is_free(device),
         )
     if asked < 0 and device.free_bytes + asked < 0:
         raise PlacementError(
             f"the budget of {device.name} leaves less than nothing",
             f"{format_bytes(asked)} from {format_bytes(device.free_bytes)} free",
-            remedy=f"--vram {device.name}={_whole_mib(device.free_bytes)}, or leave it out",
+            remedy=[_all_that_is_free(device), "leave it out"],
         )
     return asked if asked >= 0 else device.free_bytes + asked
 
@@ -99,9 +99,6 @@ def _device_bytes(text: str, flag: str, example: str) -> dict[str, int]:
     return sizes
 
 
-def _flag(device: Device) -> str:
-    return "--simulate" if device.kind is DeviceKind.SIMULATED_GPU else "--vram"
-
-
-def _whole_mib(nbytes: int) -> str:
-    return f"{nbytes >> 20}MiB"
+def _all_that_is_free(device: Device) -> str:
+    free = flag_bytes(device.free_bytes)
+    return f"--vram {device.name}={free}" if device.is_gpu else f"--ram {free}"

@@ -9,12 +9,11 @@ from placement.claims import Claim, claimed_bytes, claims_of
 from placement.homes import Homes, choose_homes, sits_with_head
 from placement.inventory import Role, TensorInfo
 from placement.machine import CPU, UNLOADED
+from placement.needs import device_needs
 from placement.plan import Assignment, DeviceUse, PlacementPlan
 from placement.request import Request
 from placement.rules import OWN_GPU, Rule
-from placement.workload import Hosted, cache_bytes, compute_bytes
 
-LAYER_WORK = (Role.ATTENTION, Role.DENSE_FFN, Role.SHARED_EXPERT, Role.ROUTER)
 ROLE_NOUNS = {
     Role.NORM: "norm",
     Role.ATTENTION: "attention",
@@ -97,33 +96,11 @@ def _by_rule(tensor: TensorInfo, rule: Rule, index: int, homes: Homes) -> tuple[
 def _device_uses(
     request: Request, homes: Homes, assignments: tuple[Assignment, ...]
 ) -> tuple[DeviceUse, ...]:
-    tensors = {tensor.name: tensor for tensor in request.inventory.tensors}
-    held: dict[str, list[TensorInfo]] = {name: [] for name in request.machine.device_names}
-    weights = dict.fromkeys(held, 0)
-    for part in assignments:
-        if part.device != UNLOADED:
-            held[part.device].append(tensors[part.tensor])
-            weights[part.device] += part.nbytes
-    shape, workload = request.inventory.shape, request.workload
-    uses = []
-    for name, here in held.items():
-        layers = homes.layers.count(name)
-        hosted = _hosted(here, layers, homes.tied_head)
-        cache = cache_bytes(shape, workload, layers)
-        compute = compute_bytes(shape, workload, hosted)
-        uses.append(DeviceUse(name, request.budgets[name], weights[name], cache, compute, 0))
-    return tuple(uses)
-
-
-def _hosted(here: list[TensorInfo], layers: int, tied: bool) -> Hosted:
-    roles = {tensor.role for tensor in here}
-    is_head = Role.HEAD in roles or (tied and Role.EMBEDDING in roles)
-    decoded = [t for t in here if t.role is not Role.EMBEDDING or tied]
-    return Hosted(
-        # a tensor away from its block's home is computed where it is, with the block's scratch
-        layers=max(layers, int(any(role in roles for role in LAYER_WORK))),
-        routed_experts=Role.ROUTED_EXPERT in roles,
-        head=is_head,
-        embedding=Role.EMBEDDING in roles,
-        matrix_values=max((tensor.matrix_values for tensor in decoded), default=0),
+    names = request.machine.device_names
+    needs = device_needs(request.inventory, request.workload, homes.layers, assignments, names)
+    return tuple(
+        DeviceUse(
+            name, request.budgets[name], need.weights_bytes, need.cache_bytes, need.compute_bytes, 0
+        )
+        for name, need in needs.items()
     )

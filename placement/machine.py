@@ -38,7 +38,10 @@ class DeviceKind(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One place that holds bytes. Names follow llama.cpp: CPU, CUDA0, CUDA1."""
+    """One place that holds bytes. Names follow llama.cpp: CPU, CUDA0, CUDA1.
+
+    uuid   of a real GPU, NVML's "GPU-...": the same card in every library, whatever its number
+    """
 
     name: str
     kind: DeviceKind
@@ -49,6 +52,7 @@ class Device:
     read_gb_s: float | None = None
     compute_capability: str | None = None
     driver: str | None = None
+    uuid: str | None = None
 
     @property
     def is_gpu(self) -> bool:

@@ -48,7 +48,7 @@ def _rule_notes(inventory: ModelInventory, rules: tuple[Rule, ...]) -> list[str]
             notes.append(
                 f"rule {index + 1} ({rule.source}) matches no tensor{_near(rule, inventory)}"
             )
-        elif effect.is_shadowed:
+        elif effect.is_shadowed and not rule.is_fallback:
             notes.append(
                 f"rule {index + 1} ({rule.source}) has no effect: earlier rules took all"
                 f" {effect.matched_tensors} tensors it matches; put it before them"
@@ -60,6 +60,8 @@ def _near(rule: Rule, inventory: ModelInventory) -> str:
     """A hint for a dead rule: why it matches nothing, or the nearest tensor name."""
     if not rule.pattern:
         return "; this model has no routed experts there"
+    if "#" in rule.pattern:
+        return "; a range of experts is written #0-63, at the pattern's end"
     unloaded = [tensor for tensor in inventory.tensors if not tensor.role.is_loaded]
     if any(rule.matches(tensor) for tensor in unloaded):
         return " that is loaded"

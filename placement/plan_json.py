@@ -8,8 +8,9 @@ from typing import Any
 from placement.errors import PlanError, ReportedError
 from placement.inventory import Role
 from placement.machine import UNLOADED
+from placement.patterns import check_pattern
 from placement.plan import PLAN_VERSION, Assignment, DeviceUse, PlacementPlan
-from placement.rules import Rule, check_pattern
+from placement.rules import Rule
 from placement.workload import Workload, check_workload
 
 MAX_COUNT = 1 << 62

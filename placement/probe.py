@@ -11,16 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
-from placement.errors import ProbeError
-from placement.machine import CPU, Device, DeviceKind, Finding, Link, Machine, NumaNode
+from placement.machine import CPU, Device, DeviceKind, Finding, Machine, NumaNode
+from placement.nvml import Gpus, nvml_gpus
 from placement.sysfiles import (
     cgroup_folders,
     cpu_name,
     meminfo,
     number_list,
-    pci_numa_node,
     read_int,
     read_text,
 )
@@ -31,13 +29,6 @@ from placement.units import format_bytes
 class _Memory:
     total_bytes: int
     free_bytes: int
-    findings: tuple[Finding, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Gpus:
-    devices: tuple[Device, ...]
-    links: tuple[Link, ...]
     findings: tuple[Finding, ...]
 
 
@@ -58,7 +49,7 @@ def probe_machine(
     cpus = usable_cpus(sysfs, proc)
     cores = physical_cores(sysfs, cpus.cpus)
     nodes = numa_nodes(sysfs)
-    gpus = _simulated(simulate) if simulate else _nvml_gpus(visible, sysfs)
+    gpus = _simulated(simulate) if simulate else nvml_gpus(_import("pynvml"), visible, sysfs)
     host = Device(CPU, DeviceKind.CPU, memory.total_bytes, memory.free_bytes, cpu_name(proc))
     node_text = ", ".join(f"node{n.index}: {len(n.cpus)} CPUs" for n in nodes) or "none listed"
     findings = (
@@ -87,8 +78,10 @@ def _read_memory(sysfs: Path, proc: Path) -> _Memory:
         Finding("RAM available", format_bytes(free), source),
     ]
     for limit, used, path in _memory_limits(sysfs, proc):
+        # an outer group that is nearly full leaves less than an inner one's smaller limit says
+        free = min(free, max(limit - used, 0))
         if limit < total:
-            total, free = limit, max(min(free, limit - used), 0)
+            total = limit
             findings.append(Finding("RAM limit of the cgroup", format_bytes(limit), str(path)))
     return _Memory(total, free, tuple(findings))
 
@@ -153,7 +146,7 @@ def physical_cores(sysfs: Path, cpus: frozenset[int]) -> int:
 
 
 def numa_nodes(sysfs: Path) -> tuple[NumaNode, ...]:
-    """NUMA nodes that have memory or CPUs; empty where /sys lists none."""
+    """All NUMA nodes, also such without CPUs or without memory; empty where /sys lists none."""
     nodes = []
     for folder in sorted((sysfs / "devices/system/node").glob("node[0-9]*")):
         if not folder.name[4:].isdecimal():
@@ -172,7 +165,7 @@ def _numa_library() -> Finding:
     return Finding("NUMA library", "usable", "import numa")
 
 
-def _simulated(sizes: Mapping[str, int]) -> _Gpus:
+def _simulated(sizes: Mapping[str, int]) -> Gpus:
     devices = tuple(
         Device(name, DeviceKind.SIMULATED_GPU, nbytes, nbytes, "reference kernels on the CPU")
         for name, nbytes in sizes.items()
@@ -181,100 +174,7 @@ def _simulated(sizes: Mapping[str, int]) -> _Gpus:
         Finding(f"{gpu.name} (simulated)", format_bytes(gpu.total_bytes), "--simulate")
         for gpu in devices
     )
-    return _Gpus(devices, (), findings)
-
-
-def _nvml_gpus(visible: str | None, sysfs: Path) -> _Gpus:
-    nvml: Any = _import("pynvml")
-    if nvml is None:
-        return _Gpus((), (), (Finding("GPUs", "none: nvidia-ml-py is missing", "import pynvml"),))
-    try:
-        nvml.nvmlInit()
-    except nvml.NVMLError as error:
-        return _Gpus((), (), (Finding("GPUs", f"no NVIDIA driver ({error})", "NVML"),))
-    try:
-        return _read_gpus(nvml, visible, sysfs)
-    except nvml.NVMLError as error:
-        return _Gpus((), (), (Finding("GPUs", f"the driver failed: {error}", "NVML"),))
-    finally:
-        nvml.nvmlShutdown()
-
-
-def _read_gpus(nvml: Any, visible: str | None, sysfs: Path) -> _Gpus:
-    driver = _text(nvml.nvmlSystemGetDriverVersion())
-    handles = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
-    uuids = [_text(nvml.nvmlDeviceGetUUID(handle)) for handle in handles]
-    chosen = _visible_indices(visible, uuids)
-    devices, links = [], []
-    for number, index in enumerate(chosen):
-        handle, name = handles[index], f"CUDA{number}"
-        memory = nvml.nvmlDeviceGetMemoryInfo(handle)
-        major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
-        devices.append(
-            Device(
-                name,
-                DeviceKind.GPU,
-                int(memory.total),
-                int(memory.free),
-                _text(nvml.nvmlDeviceGetName(handle)),
-                pci_numa_node(_text(nvml.nvmlDeviceGetPciInfo(handle).busId), sysfs),
-                compute_capability=f"{major}.{minor}",
-                driver=driver,
-            )
-        )
-        links.append(_link(nvml, handle, name))
-    listed = ", ".join(f"{gpu.name}={gpu.description}" for gpu in devices) or "none"
-    order = "NVML counts by PCI bus; CUDA does so too with CUDA_DEVICE_ORDER=PCI_BUS_ID"
-    if visible is not None:
-        order += f"; CUDA_VISIBLE_DEVICES={visible} applied to that order"
-    findings = (
-        Finding("NVIDIA driver", driver, "NVML"),
-        Finding("GPUs", listed, "NVML"),
-        Finding("GPU order", order, "NVML"),
-    )
-    return _Gpus(tuple(devices), tuple(links), findings)
-
-
-def _visible_indices(visible: str | None, uuids: list[str]) -> list[int]:
-    """NVML indices of CUDA0, CUDA1, ... As CUDA does it: the list ends at the first entry that is
-    no GPU.
-    """
-    if visible is None:
-        return list(range(len(uuids)))
-    chosen: list[int] = []
-    for entry in (entry.strip() for entry in visible.split(",")):
-        matches = [i for i, uuid in enumerate(uuids) if entry and uuid.startswith(entry)]
-        if entry.isdecimal() and int(entry) < len(uuids):
-            matches = [int(entry)]
-        elif entry.isdecimal() and not chosen:
-            raise ProbeError(
-                f"CUDA_VISIBLE_DEVICES names GPU {entry}, there are {len(uuids)}",
-                remedy=f"use 0 to {len(uuids) - 1}, or unset it" if uuids else "unset it",
-            )
-        if len(matches) != 1 or matches[0] in chosen:
-            break
-        chosen += matches
-    return chosen
-
-
-def _link(nvml: Any, handle: Any, name: str) -> Link:
-    queries = (
-        nvml.nvmlDeviceGetCurrPcieLinkGeneration,
-        nvml.nvmlDeviceGetCurrPcieLinkWidth,
-        nvml.nvmlDeviceGetMaxPcieLinkGeneration,
-        nvml.nvmlDeviceGetMaxPcieLinkWidth,
-    )
-    values: list[int | None] = []
-    for query in queries:
-        try:
-            values.append(int(query(handle)))
-        except nvml.NVMLError:  # not supported on SXM boards and in some virtual machines
-            values.append(None)
-    return Link(name, *values)
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else value
+    return Gpus(devices, (), findings)
 
 
 def _import(name: str) -> ModuleType | None:

@@ -1,38 +1,28 @@
 """User rules: "PATTERN=DEVICE" texts, first match wins, regex search semantics, expert ranges.
 
-The grammar is a strict superset of llama.cpp's -ot: what is legal there means the same here. Added,
-where llama.cpp has an error: a comma inside the pattern ("{1,3}"), "=" inside the pattern
-("(?=...)"), ranges of experts ("exps#0-63=CUDA0"), and the device GPU.
+The grammar is a superset of llama.cpp's -ot: what is legal there means the same here, but for a
+pattern that ends in "#N" or "#N-M", which is a range of experts ("exps#0-63=CUDA0"); no tensor's
+name holds a "#". Added, where llama.cpp has an error: a comma inside the pattern ("{1,3}"), "="
+inside the pattern ("(?=...)"), and the device GPU.
 
     texts  -- split on commas -->  "PATTERN#RANGE=DEVICE"  -- split at the last "=" -->  Rule
 """
 
 import re
-import time
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from placement.errors import RuleError
 from placement.inventory import Role, TensorInfo
 from placement.machine import CPU, canonical_name, device_advice
+from placement.patterns import SlowSearch, check_pattern, found
 
 OWN_GPU = "GPU"  # a rule's device: the GPU on which the tensor's own layer lives
-MAX_PATTERN_LENGTH = 1000
-SLOW_SEARCH_S = 0.2
 
-_RANGE = re.compile(r"([0-9]{1,6})(?:-([0-9]{1,6}))?", re.ASCII)
-_POSIX_CLASS = re.compile(r"\[[.:=]\w+[.:=]\]")
-_POSIX_MEANING = {
-    "[:digit:]": "0-9",
-    "[:alpha:]": "A-Za-z",
-    "[:alnum:]": "0-9A-Za-z",
-    "[:lower:]": "a-z",
-    "[:upper:]": "A-Z",
-    "[:space:]": r"\s",
-    "[:xdigit:]": "0-9A-Fa-f",
-}
+N_CPU_MOE = "--n-cpu-moe "
+MAX_RANGE_DIGITS = 6
+
+_RANGE = re.compile(r"([0-9]+)(?:-([0-9]+))?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +55,19 @@ class Rule:
             tensor.layer is None or not self.layers[0] <= tensor.layer <= self.layers[1]
         ):
             return False
-        return _found(self, tensor.name)
+        try:
+            return found(self.pattern, tensor.name)
+        except SlowSearch:
+            raise RuleError(
+                f"the rule {_short(self.source)!r} takes too long to search in"
+                f" {_short(tensor.name)!r}",
+                remedy="take out the repetition of a repeated group, as in (a+)+",
+            ) from None
+
+    @property
+    def is_fallback(self) -> bool:
+        """The second half of --n-cpu-moe: a GPU for experts that no rule of the user takes."""
+        return self.source.startswith(N_CPU_MOE) and self.device == OWN_GPU
 
 
 def parse_rules(
@@ -91,8 +93,8 @@ def cpu_moe_rule() -> Rule:
 
 
 def n_cpu_moe_rules(n: int, layers: int, has_gpu: bool) -> tuple[Rule, ...]:
-    """--n-cpu-moe n: routed experts of the first n blocks (dense ones counted) on the CPU, of the
-    others on their layer's GPU.
+    """--n-cpu-moe n: routed experts of the first n blocks (dense ones counted) on the CPU; a
+    fallback for the others, their layer's GPU, whose place is behind all rules (`fallbacks_last`).
 
     Raises RuleError for a negative n. Source of the meaning: llama.cpp, common/arg.cpp.
     """
@@ -101,41 +103,18 @@ def n_cpu_moe_rules(n: int, layers: int, has_gpu: bool) -> tuple[Rule, ...]:
             f"--n-cpu-moe {n} is negative",
             remedy=f"--n-cpu-moe takes 0 to {layers}, the number of blocks of this model",
         )
-    source, role = f"--n-cpu-moe {n}", Role.ROUTED_EXPERT
+    source, role = f"{N_CPU_MOE}{n}", Role.ROUTED_EXPERT
     rules = [Rule("", CPU, source, role=role, layers=(0, min(n, layers) - 1))] if n else []
     if has_gpu and n < layers:
         rules.append(Rule("", OWN_GPU, source, role=role, layers=(n, layers - 1)))
     return tuple(rules)
 
 
-def check_pattern(pattern: str, subject: str) -> None:
-    """Raises RuleError, beginning with `subject`, when the pattern cannot be searched."""
-    if len(pattern) > MAX_PATTERN_LENGTH:
-        raise RuleError(
-            f"{subject} is too long: {len(pattern)} characters, at most {MAX_PATTERN_LENGTH}",
-            remedy="split it into several rules; the first match wins",
-        )
-    posix = _POSIX_CLASS.search(pattern)
-    if posix:
-        meaning = _POSIX_MEANING.get(posix[0])
-        raise RuleError(
-            f"{subject}: the class {posix[0]} at position {posix.start()} is not known here",
-            remedy=f"write {meaning} in its place" if meaning else "write the characters out",
-        )
-    try:
-        _compiled(pattern)
-    except re.error as error:
-        where = "" if error.pos is None else f" at position {error.pos}"
-        raise RuleError(
-            f"{subject} is not a regular expression: {error.msg}{where}",
-            *(_pointer(pattern, error.pos)),
-            remedy=r"put a backslash before a bracket or star that is meant literally: \( \* \+",
-        ) from None
-    except (OverflowError, RecursionError) as error:
-        raise RuleError(
-            f"{subject} cannot be compiled: {error}",
-            remedy="use smaller repetition counts and fewer nested groups",
-        ) from None
+def fallbacks_last(rules: Iterable[Rule]) -> tuple[Rule, ...]:
+    """The rules in their order, but for fallbacks: in llama.cpp --n-cpu-moe n says nothing of the
+    other blocks' experts, so that every rule, also a later one, comes before it.
+    """
+    return tuple(sorted(rules, key=lambda rule: rule.is_fallback))
 
 
 def _split(text: str, device_names: Sequence[str]) -> Iterator[str]:
@@ -164,8 +143,9 @@ def _parse_one(text: str, device_names: Sequence[str], number: int) -> Rule:
         raise _unknown_device(text.rpartition("=")[2].strip(), device_names, subject)
     pattern, device = cut
     body, hash_sign, tail = pattern.rpartition("#")
-    experts = _expert_range(tail, subject) if hash_sign else None
-    pattern = body.strip() if hash_sign else pattern
+    experts = None
+    if hash_sign and (limits := _RANGE.fullmatch(tail.strip())):
+        pattern, experts = body.strip(), _expert_range(limits, subject)
     if not pattern:
         raise RuleError(
             f"{subject} has an empty pattern", remedy=f"'.*={device}' matches all; {example}"
@@ -201,14 +181,13 @@ def _unknown_device(name: str, device_names: Sequence[str], subject: str) -> Rul
     )
 
 
-def _expert_range(text: str, subject: str) -> tuple[int, int]:
-    found = _RANGE.fullmatch(text.strip())
-    if found is None:
+def _expert_range(limits: re.Match[str], subject: str) -> tuple[int, int]:
+    if any(len(text or "") > MAX_RANGE_DIGITS for text in limits.groups()):
         raise RuleError(
-            f"{subject}: {_short(text)!r} is not a range of experts",
+            f"{subject}: {_short(limits[0])!r} is not a range of experts",
             remedy="count from 0, both ends included: 'exps#0-63=CUDA0', or 'exps#5=CUDA0'",
         )
-    first, last = int(found[1]), int(found[2] or found[1])
+    first, last = int(limits[1]), int(limits[2] or limits[1])
     if last < first:
         raise RuleError(
             f"{subject}: the range ends at expert {last}, before it begins at {first}",
@@ -220,44 +199,6 @@ def _expert_range(text: str, subject: str) -> tuple[int, int]:
 def _inside_bracket(text: str) -> bool:
     bare = re.sub(r"\\.", "", text)
     return any(bare.count(a) > bare.count(b) for a, b in ("()", "[]", "{}"))
-
-
-@lru_cache(maxsize=1024)
-def _compiled(pattern: str) -> re.Pattern[str]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # "possible nested set" is no news to the user
-        return re.compile(pattern)
-
-
-@lru_cache(maxsize=1024)
-def _may_explode(pattern: str) -> bool:
-    """A repeated group, or many repetitions: the only ways to exponential or high polynomial time
-    on short names.
-    """
-    return bool(re.search(r"\)[*+{]", pattern)) or len(re.findall(r"[*+}]", pattern)) > 4
-
-
-def _found(rule: Rule, name: str) -> bool:
-    """Search; a pattern that may explode is tried on growing prefixes first, so that it is caught
-    while still quick.
-    """
-    regex = _compiled(rule.pattern)
-    if _may_explode(rule.pattern):
-        for end in range(6, len(name), 2):
-            start_s = time.perf_counter()
-            regex.search(name[:end])
-            if time.perf_counter() - start_s > SLOW_SEARCH_S:
-                raise RuleError(
-                    f"the rule {_short(rule.source)!r} takes too long to search in {name!r}",
-                    remedy="take out the repetition of a repeated group, as in (a+)+",
-                )
-    return regex.search(name) is not None
-
-
-def _pointer(pattern: str, position: int | None) -> tuple[str, ...]:
-    if position is None or len(pattern) > 90:
-        return ()
-    return (pattern, " " * position + "^")
 
 
 def _short(text: str) -> str:

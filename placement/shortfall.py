@@ -6,7 +6,7 @@ One change at a time, the smallest of its kind: context, micro-batch, cache form
 change is enough, context, micro-batch and cache format together; then the bytes short.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 
@@ -16,8 +16,8 @@ from placement.inventory import Role
 from placement.machine import CPU, Device, DeviceKind
 from placement.plan import DeviceUse, PlacementPlan
 from placement.request import Request
-from placement.rules import OWN_GPU, Rule, n_cpu_moe_rules
-from placement.units import format_bytes
+from placement.rules import N_CPU_MOE, Rule, fallbacks_last, n_cpu_moe_rules
+from placement.units import flag_bytes, format_bytes
 from placement.workload import Workload
 
 CONTEXT_STEP = 256
@@ -79,9 +79,10 @@ def _fewer_on_gpus(request: Request) -> Iterator[str]:
         fewer = _first_fit(most, lambda step: replace(request, gpu_layers=max(most - step, 0)))
         if fewer:
             yield f"-ngl {most - fewer} in place of -ngl {request.gpu_layers}"
-    old = [rule for rule in request.rules if rule.source.startswith("--n-cpu-moe")]
-    bound = [rule.layers[0] for rule in old if rule.device == OWN_GPU and rule.layers]
-    if bound:
+    old = [rule for rule in request.rules if rule.source.startswith(N_CPU_MOE)]
+    bound = [rule.layers[0] for rule in old if rule.is_fallback and rule.layers]
+    # --n-cpu-moe 0 leaves no rule whose place another number could take
+    if bound and not all(rule.is_fallback for rule in old):
         more = _first_fit(layers - bound[0], lambda step: _with_n_cpu_moe(request, bound[0] + step))
         if more:
             yield f"--n-cpu-moe {bound[0] + more} in place of {bound[0]}"
@@ -91,18 +92,18 @@ def _with_n_cpu_moe(request: Request, n: int) -> Request:
     rules: list[Rule] = []
     new: tuple[Rule, ...] = n_cpu_moe_rules(n, request.inventory.shape.layers, has_gpu=True)
     for rule in request.rules:
-        if not rule.source.startswith("--n-cpu-moe"):
+        if not rule.source.startswith(N_CPU_MOE):
             rules.append(rule)
         else:
             rules.extend(new)
             new = ()
-    return replace(request, rules=tuple(rules))
+    return replace(request, rules=fallbacks_last(rules))
 
 
 def _without_a_rule(request: Request, attempt: PlacementPlan) -> Iterator[str]:
     over = {use.name for use in overfull(attempt)}
     for index, rule in enumerate(request.rules):
-        if rule.source.startswith("--n-cpu-moe"):
+        if rule.source.startswith(N_CPU_MOE):
             continue  # another number is the better advice
         there = [p for p in attempt.assignments if p.rule == index and p.device in over]
         rules = request.rules[:index] + request.rules[index + 1 :]
@@ -114,16 +115,36 @@ def _without_a_rule(request: Request, attempt: PlacementPlan) -> Iterator[str]:
 
 def _larger_budget(request: Request, attempt: PlacementPlan) -> Iterator[str]:
     budgets = dict(request.budgets)
-    devices = [_device(request, use) for use in overfull(attempt)]
-    for device, use in zip(devices, overfull(attempt), strict=True):
-        budgets[device.name] = -(-use.total_bytes // MIB) * MIB
-    if not _fits(replace(request, budgets=budgets)):
+    for use in overfull(attempt):
+        budgets[use.name] = -(-use.total_bytes // MIB) * MIB
+    raised = [_device(request, use) for use in overfull(attempt)]
+    beyond = [d for d in raised if budgets[d.name] > d.free_bytes]
+    if any(d.kind is not DeviceKind.SIMULATED_GPU for d in beyond):
         return
-    if all(device.kind is DeviceKind.SIMULATED_GPU for device in devices):
-        gpus = request.machine.gpus
-        yield "--simulate " + ",".join(f"{g.name}={budgets[g.name] // MIB}MiB" for g in gpus)
-    elif all(budgets[device.name] <= device.free_bytes for device in devices):
-        yield "--vram " + ",".join(f"{d.name}={budgets[d.name] // MIB}MiB" for d in devices)
+    if _fits(replace(request, budgets=budgets)):
+        yield " ".join(_budget_flags(request, budgets, raised, beyond))
+
+
+def _budget_flags(
+    request: Request, budgets: Mapping[str, int], raised: list[Device], beyond: list[Device]
+) -> Iterator[str]:
+    """Flags that give the raised devices these budgets, on any command line with this request.
+
+    beyond   simulated GPUs that are smaller than their new budget
+    """
+    if beyond:
+        sizes = {gpu.name: gpu.total_bytes for gpu in request.machine.gpus}
+        sizes |= {gpu.name: budgets[gpu.name] for gpu in beyond}
+        yield "--simulate " + _listed(sizes)
+    # a simulated GPU's budget is its size unless --vram made it smaller
+    kept = [d for d in raised if d not in beyond or request.budgets[d.name] < d.total_bytes]
+    if on_gpus := {d.name: budgets[d.name] for d in kept if d.is_gpu}:
+        yield "--vram " + _listed(on_gpus)
+    yield from (f"--ram {flag_bytes(budgets[d.name])}" for d in kept if not d.is_gpu)
+
+
+def _listed(sizes: Mapping[str, int]) -> str:
+    return ",".join(f"{name}={flag_bytes(nbytes)}" for name, nbytes in sizes.items())
 
 
 def _experts_to_gpu(request: Request, attempt: PlacementPlan) -> Iterator[str]:
@@ -165,11 +186,17 @@ def _all_at_once(request: Request) -> Iterator[str]:
 
 def _bytes_short(request: Request, use: DeviceUse) -> str:
     short = format_bytes(use.total_bytes - use.budget_bytes)
-    if use.name == CPU:
+    device = _device(request, use)
+    if use.name == CPU and use.budget_bytes >= device.free_bytes:
         return f"a file quantised smaller, or {short} more free RAM"
-    kind = _device(request, use).kind
-    flag = "--simulate" if kind is DeviceKind.SIMULATED_GPU else "--vram"
-    return f"{short} more on {use.name} ({flag}), or rules that put less there"
+    return f"{short} more on {use.name} ({_flag(device, use)}), or rules that put less there"
+
+
+def _flag(device: Device, use: DeviceUse) -> str:
+    if not device.is_gpu:
+        return "--ram"
+    whole = device.kind is DeviceKind.SIMULATED_GPU and use.budget_bytes >= device.total_bytes
+    return "--simulate" if whole else "--vram"
 
 
 def _largest_context(request: Request, workload: Workload) -> int:

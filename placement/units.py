@@ -56,5 +56,13 @@ def format_bytes(nbytes: int) -> str:
     return f"{sign}{size / 1024:.1f} PiB"
 
 
+def flag_bytes(nbytes: int) -> str:
+    """Exactly these bytes as a flag takes them: "64MiB", "1500KiB", "1000"."""
+    for unit, size in (("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if nbytes % size == 0:
+            return f"{nbytes // size}{unit}"
+    return str(nbytes)
+
+
 def _short(text: str) -> str:
     return text if len(text) <= 60 else text[:57] + "..."

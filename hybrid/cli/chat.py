@@ -109,9 +109,10 @@ class Conversation:
                 texts.append(token.text)
                 finish = token.finish
                 print(token.text, end="", flush=True)
+            print(flush=True)
         except KeyboardInterrupt:
+            print(flush=True)
             note("answer ended")
-        print(flush=True)
         if finish == "context":
             say_context_full(engine.context_tokens, FULL)
         else:

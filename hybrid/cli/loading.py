@@ -3,7 +3,9 @@ progress bar.
 """
 
 import argparse
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from hybrid.cli.output import note, notes, say
@@ -38,10 +40,30 @@ def load_engine(
     if before is not None:
         before(prepared, tokenizer)
     # torch takes 1.5 s to import: mistakes in flags, file or plan are told before it.
-    from hybrid.runtime.load import load_prepared  # noqa: PLC0415
+    with interrupts_held():
+        from hybrid.runtime.load import load_prepared  # noqa: PLC0415
 
     with progress_bar("loading", "bytes") as bar:
-        return load_prepared(prepared, tokenizer, options, bar)
+        engine = load_prepared(prepared, tokenizer, options, bar)
+    notes(engine.notes)
+    return engine
+
+
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Ctrl-C inside counts at the end: torch's import loses it, or aborts the process."""
+    came = []
+    try:
+        before = signal.signal(signal.SIGINT, lambda *_: came.append(True))
+    except ValueError:  # only the main thread has a say about signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        raise KeyboardInterrupt
 
 
 def short_plan(plan: PlacementPlan) -> str:

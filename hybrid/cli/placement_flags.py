@@ -5,6 +5,7 @@ from typing import Any
 
 from hybrid.cli.foreign_flags import add_foreign_flags
 from hybrid.cli.parser import whole
+from hybrid.errors import UsageError
 from hybrid.runtime.options import KERNELS, MAX_THREADS, NUMA_POLICIES, CpuMoe, LoadOptions
 from hybrid.tokenizer.pretokenizers import CONVENTIONS
 from placement.budgets import parse_budgets, parse_simulate
@@ -102,7 +103,8 @@ def _add_rules(group: argparse._ArgumentGroup) -> None:
         action="append",
         type=_cpu_moe,
         metavar="N",
-        help="routed experts of the first N blocks in RAM, the others on GPUs",
+        help="routed experts of the first N blocks in RAM; those of the others that no rule takes, "
+        "also none that follows, on their block's GPU",
     )
     group.add_argument(
         "-ngl",
@@ -180,7 +182,14 @@ def _gpu_layers(text: str) -> int:
 
 
 def _budgets(args: argparse.Namespace) -> dict[str, int] | None:
-    budgets = parse_budgets(",".join(args.vram)) if args.vram else {}
+    budgets: dict[str, int] = {}
+    for text in args.vram or ():  # a later flag may correct an earlier one
+        budgets |= parse_budgets(text)
     if args.ram is not None:
+        if CPU in budgets:
+            raise UsageError(
+                f"--ram {args.ram} and --vram {CPU}=... are two budgets for the same memory",
+                remedy=f"keep --ram and drop {CPU}=... from --vram",
+            )
         budgets[CPU] = parse_bytes(args.ram, "--ram")
     return budgets or None

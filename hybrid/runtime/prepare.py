@@ -17,11 +17,12 @@ from hybrid.runtime.options import CpuMoe, LoadOptions
 from placement.errors import PlanError
 from placement.inventory import ModelInventory
 from placement.machine import Machine, canonical_name, device_advice
-from placement.plan import PlacementPlan, check_plan
+from placement.plan import PlacementPlan
+from placement.plan_check import check_plan
 from placement.plan_json import from_json
 from placement.planner import plan as make_plan
 from placement.probe import probe_machine
-from placement.rules import Rule, cpu_moe_rule, n_cpu_moe_rules, parse_rules
+from placement.rules import Rule, cpu_moe_rule, fallbacks_last, n_cpu_moe_rules, parse_rules
 from placement.workload import Workload
 
 DEMO = "demo"
@@ -83,7 +84,7 @@ def read_plan(path: str | Path) -> PlacementPlan:
     """A plan that `hybrid plan --save` wrote. Raises PlanError for any other file."""
     try:
         return from_json(json.loads(Path(path).read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise PlanError(
             f"{path} cannot be read as a plan",
             str(error),
@@ -106,7 +107,7 @@ def chosen_devices(machine: Machine, names: tuple[str, ...] | None) -> Machine:
 
 
 def all_rules(options: LoadOptions, stock: ModelInventory, machine: Machine) -> tuple[Rule, ...]:
-    """Rules in command-line order, the MoE switches among them."""
+    """Rules in command-line order, the MoE switches among them; --n-cpu-moe's fallback last."""
     rules: list[Rule] = []
     for rule in options.rules:
         if isinstance(rule, CpuMoe) and rule.layers is None:
@@ -117,7 +118,7 @@ def all_rules(options: LoadOptions, stock: ModelInventory, machine: Machine) -> 
             rules.append(rule)
         else:
             rules += parse_rules([rule], machine.device_names, first_number=len(rules) + 1)
-    return tuple(rules)
+    return fallbacks_last(rules)
 
 
 def workload(options: LoadOptions, stock: ModelInventory) -> Workload:

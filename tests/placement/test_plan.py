@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from placement.errors import PlanError
-from placement.plan import PlacementPlan, check_plan
+from placement.plan import PlacementPlan
+from placement.plan_check import check_plan
 from placement.plan_json import from_json, to_json
 from placement.planner import plan
 from placement.rules import n_cpu_moe_rules, parse_rules
@@ -122,6 +123,12 @@ def changed(**changes: object) -> PlacementPlan:
     return replace(PLAN, assignments=(first, *PLAN.assignments[1:]))
 
 
+def used(index: int, **changes: int) -> PlacementPlan:
+    devices = list(PLAN.devices)
+    devices[index] = replace(devices[index], **changes)
+    return replace(PLAN, devices=tuple(devices))
+
+
 def test_the_plan_of_this_file_and_machine_passes() -> None:
     check_plan(PLAN, INVENTORY, WHERE)
 
@@ -139,6 +146,14 @@ def test_the_plan_of_this_file_and_machine_passes() -> None:
         (replace(PLAN, assignments=PLAN.assignments * 2), "another file"),
         (replace(PLAN, layers=("CPU",)), "another file"),
         (replace(PLAN, devices=PLAN.devices[:1]), "no entry"),
+        (replace(PLAN, devices=PLAN.devices[1:]), "no entry"),
+        (replace(PLAN, layers=("none", *PLAN.layers[1:])), "layer 0 no device"),
+        (replace(PLAN, devices=(*PLAN.devices, PLAN.devices[0])), "lists CPU twice"),
+        (used(1, cache_bytes=0), "cache bytes on CUDA0 are too few"),
+        (used(1, compute_bytes=0), "compute bytes on CUDA0 are too few"),
+        (used(1, budget_bytes=5), "exceed its own budget"),
+        (replace(PLAN, workload=replace(PLAN.workload, ubatch_tokens=1 << 31)), "compute bytes"),
+        (replace(PLAN, workload=replace(PLAN.workload, context_tokens=512)), "cache bytes"),
     ],
 )
 def test_a_plan_that_does_not_match_is_refused(plan: PlacementPlan, words: str) -> None:

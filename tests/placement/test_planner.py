@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from placement.errors import DoesNotFit, PlacementError, RuleError
 from placement.inventory import ModelInventory, Role
 from placement.machine import UNLOADED, DeviceKind, Machine
-from placement.plan import PlacementPlan, check_plan
+from placement.plan import PlacementPlan
+from placement.plan_check import check_plan
 from placement.planner import plan
 from placement.rules import Rule, cpu_moe_rule, n_cpu_moe_rules, parse_rules
 from placement.workload import Workload

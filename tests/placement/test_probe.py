@@ -81,6 +81,20 @@ def test_memory_limit_of_cgroup_version_2_bounds_the_ram(sysfs: Path, proc: Path
     assert "256.0 MiB from" in finding(machine, "RAM limit of the cgroup")
 
 
+def test_a_full_outer_cgroup_leaves_nothing_free(sysfs: Path, proc: Path) -> None:
+    write(
+        sysfs,
+        {
+            "fs/cgroup/job/a/memory.max": f"{64 * MIB}\n",
+            "fs/cgroup/job/a/memory.current": f"{8 * MIB}\n",
+            "fs/cgroup/job/memory.max": f"{256 * MIB}\n",
+            "fs/cgroup/job/memory.current": f"{250 * MIB}\n",
+        },
+    )
+    host = probe_machine(simulate={"CUDA0": MIB}, sysfs=sysfs, proc=proc).host
+    assert (host.total_bytes, host.free_bytes) == (64 * MIB, 6 * MIB)
+
+
 def test_memory_limit_of_cgroup_version_1_bounds_the_ram(sysfs: Path, proc: Path) -> None:
     write(proc, {"self/cgroup": "4:memory:/box\n"})
     write(
@@ -158,6 +172,7 @@ def test_gpus_are_read_through_nvml(
     gpu, link = machine.gpus[1], machine.links[1]
     assert (gpu.name, gpu.description, gpu.free_bytes) == ("CUDA1", "Card 1", 23 * GIB)
     assert (gpu.compute_capability, gpu.driver, gpu.numa_node) == ("9.0", "580.1", 1)
+    assert gpu.uuid == "GPU-b123"
     assert (link.pcie_generation, link.pcie_width) == (4, 8)
     assert (link.max_generation, link.max_width) == (5, None)
 
@@ -188,6 +203,65 @@ def test_missing_driver_is_a_finding(
 ) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", fake_nvml(1, driver=False))
     assert "no NVIDIA driver" in finding(probe_machine(sysfs=sysfs, proc=proc), "GPUs")
+
+
+def failing_on(*broken: int, function: str = "nvmlDeviceGetMemoryInfo") -> ModuleType:
+    module = fake_nvml(3)
+    whole = getattr(module, function)
+
+    def partly(handle: int) -> object:
+        if handle in broken:
+            raise NVMLError("GPU is lost")
+        return whole(handle)
+
+    setattr(module, function, partly)
+    return module
+
+
+@pytest.mark.parametrize("function", ["nvmlDeviceGetMemoryInfo", "nvmlDeviceGetHandleByIndex"])
+def test_a_gpu_that_fails_is_left_out_and_named(
+    function: str, sysfs: Path, proc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", failing_on(1, function=function))
+    machine = probe_machine(sysfs=sysfs, proc=proc)
+    assert [(gpu.name, gpu.uuid) for gpu in machine.gpus] == [
+        ("CUDA0", "GPU-a123"),
+        ("CUDA2", "GPU-c123"),
+    ]
+    assert "GPU is lost" in finding(machine, "CUDA1")
+
+
+def test_gpus_that_are_not_visible_are_not_asked(
+    sysfs: Path, proc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = failing_on(0, 1, function="nvmlDeviceGetHandleByIndex")
+    monkeypatch.setitem(sys.modules, "pynvml", module)
+    for visible in ("2", "GPU-c"):
+        machine = probe_machine(visible=visible, sysfs=sysfs, proc=proc)
+        assert [(gpu.name, gpu.uuid) for gpu in machine.gpus] == [("CUDA0", "GPU-c123")]
+        assert not any("failed" in found.value for found in machine.findings)
+
+
+def test_a_part_of_a_gpu_is_left_out_with_the_reason(
+    sysfs: Path, proc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", fake_nvml(3))
+    machine = probe_machine(visible="0,MIG-abc,1", sysfs=sysfs, proc=proc)
+    assert [gpu.uuid for gpu in machine.gpus] == ["GPU-a123"]
+    assert "not read" in finding(machine, "MIG-abc")
+
+
+def test_a_shutdown_that_fails_loses_nothing(
+    sysfs: Path, proc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = fake_nvml(1)
+
+    def shutdown() -> None:
+        raise NVMLError("uninitialized")
+
+    module.nvmlShutdown = shutdown  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "pynvml", module)
+    assert len(probe_machine(sysfs=sysfs, proc=proc).gpus) == 1
 
 
 def test_this_computer_has_memory_and_cores() -> None:

@@ -1,3 +1,4 @@
+import re
 import time
 
 import pytest
@@ -6,7 +7,14 @@ from hypothesis import strategies as st
 
 from placement.errors import RuleError
 from placement.inventory import Role
-from placement.rules import OWN_GPU, Rule, cpu_moe_rule, n_cpu_moe_rules, parse_rules
+from placement.rules import (
+    OWN_GPU,
+    Rule,
+    cpu_moe_rule,
+    fallbacks_last,
+    n_cpu_moe_rules,
+    parse_rules,
+)
 from tests.placement.models import tensor
 
 NAMES = ("CPU", "CUDA0", "CUDA1")
@@ -75,9 +83,9 @@ def test_expert_ranges_are_inclusive() -> None:
         ("#3=CPU", ["empty pattern"]),
         ("exps=CUDA_Host", ["CUDA_Host", "=CPU"]),
         ("ex(ps=CPU", ["rule 1", "ex(ps", "position 2", "unterminated"]),
-        ("[[:digit:]]=CPU", ["[:digit:]", "position 1", "0-9"]),
+        ("[[:digits:]]=CPU", ["[:digits:]", "position 1", "digit"]),
         ("exps#9-3=CPU", ["expert 3", "begins at 9", "#3-9"]),
-        ("exps#x=CPU", ["'x' is not a range"]),
+        ("exps#0-12345678=CPU", ["'0-12345678' is not a range"]),
         ("a{99999999999999999999}=CPU", ["rule 1"]),
         ("x" * 1001 + "=CPU", ["too long", "1001"]),
     ],
@@ -141,13 +149,56 @@ def test_any_text_is_rules_or_a_rule_error(text: str) -> None:
     assert all(rule.device in (*NAMES, OWN_GPU) and rule.pattern for rule in rules)
 
 
-@given(
-    st.lists(
-        st.tuples(st.from_regex(r"[a-z.\\]{0,3}[a-z]{1,5}", fullmatch=True), st.sampled_from(NAMES))
-    )
+# What std::regex, which llama.cpp searches with, reads alike; names on which they may differ.
+ATOMS = st.sampled_from(
+    ["exps", "blk", "ffn_", r"\.", ".", "#", "[0-9]", "[[:digit:]]", "[^[:alpha:]_]", "[#]", r"\d"]
 )
+PATTERNS = st.builds("{}{}{}{}".format, ATOMS, st.sampled_from(["", "+", "*", "|"]), ATOMS, ATOMS)
+SPELLED_OUT = {"[[:digit:]]": "[0-9]", "[^[:alpha:]_]": "[^A-Za-z_]"}
+
+
+@given(st.lists(st.tuples(PATTERNS, st.sampled_from(NAMES)), min_size=1, max_size=4))
 def test_what_llama_cpp_accepts_means_the_same(pairs: list[tuple[str, str]]) -> None:
-    pairs = [(p, d) for p, d in pairs if "\\" not in p]
-    text = ",".join(f"{pattern}={device}" for pattern, device in pairs)
-    if pairs:
-        assert [(rule.pattern, rule.device) for rule in parse_rules([text], NAMES)] == pairs
+    rules = parse_rules([",".join(f"{pattern}={device}" for pattern, device in pairs)], NAMES)
+    assert [(rule.pattern, rule.device, rule.experts) for rule in rules] == [
+        (pattern, device, None) for pattern, device in pairs
+    ]
+    for rule, (pattern, _) in zip(rules, pairs, strict=True):
+        for posix, plain in SPELLED_OUT.items():
+            pattern = pattern.replace(posix, plain)
+        for weights in (expert_tensor(1), expert_tensor(23, "odd#name")):
+            assert rule.matches(weights) == bool(re.search(pattern, weights.name))
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "matches"),
+    [
+        (r"blk\.[[:digit:]]\.=CPU", "blk.3.x", True),
+        (r"ffn\.[[:digit:]]=CPU", "ffn.:", False),
+        (r"[^[:alnum:]._]=CPU", "blk.3.ffn_up", False),
+        (r"x[][:digit:]]y=CPU", "x]y", True),
+        (r"[[=x=]]y[[.z.]]=CPU", "xyz", True),
+        (r"[:digit:]k=CPU", "tk", True),
+        (r"\[[:digit:]k=CPU", "[tk", True),
+        ("exps|#=CPU", "blk.1.ffn_up_exps", True),
+        ("[#]x=CPU", "#x", True),
+        ("exps#a-b=CPU", "exps#a-b", True),
+    ],
+)
+def test_posix_classes_and_number_signs_mean_what_llama_cpp_means(
+    text: str, name: str, matches: bool
+) -> None:
+    assert one(text).experts is None
+    assert one(text).matches(tensor(name, (4,), Role.NORM)) is matches
+
+
+def test_a_long_name_is_searched_with_the_same_care() -> None:
+    long = tensor("a" * 1500, (4,), Role.NORM)
+    with pytest.raises(RuleError, match="too long to search"):
+        one("a*a*a*X=CPU").matches(long)
+
+
+def test_the_gpu_half_of_n_cpu_moe_stands_behind_all_rules() -> None:
+    rules = fallbacks_last([*n_cpu_moe_rules(2, 6, has_gpu=True), one("exps=CPU"), one("a=GPU")])
+    assert [rule.is_fallback for rule in rules] == [False, False, False, True]
+    assert [rule.source for rule in rules[1:3]] == ["exps=CPU", "a=GPU"]

@@ -1,0 +1,64 @@
+"""Bytes that an assignment of tensors and blocks asks of each device: what a draft counts, and what
+a plan from a file is held against.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from placement.inventory import ModelInventory, Role, TensorInfo
+from placement.machine import UNLOADED
+from placement.plan import Assignment
+from placement.workload import Hosted, Workload, cache_bytes, compute_bytes
+
+LAYER_WORK = (Role.ATTENTION, Role.DENSE_FFN, Role.SHARED_EXPERT, Role.ROUTER)
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Bytes of one device, by category."""
+
+    weights_bytes: int
+    cache_bytes: int
+    compute_bytes: int
+
+
+def device_needs(
+    inventory: ModelInventory,
+    workload: Workload,
+    layers: Sequence[str],
+    assignments: Iterable[Assignment],
+    names: Iterable[str],
+) -> dict[str, Need]:
+    """The need of each device in `names`, which hold every tensor that is loaded.
+
+    layers   home of each block
+    """
+    tensors = {tensor.name: tensor for tensor in inventory.tensors}
+    held: dict[str, list[TensorInfo]] = {name: [] for name in names}
+    weights = dict.fromkeys(held, 0)
+    for part in assignments:
+        if part.device != UNLOADED:
+            held[part.device].append(tensors[part.tensor])
+            weights[part.device] += part.nbytes
+    needs = {}
+    for name, here in held.items():
+        at_home = layers.count(name)
+        hosted = _hosted(here, at_home, inventory.has_tied_head)
+        cache = cache_bytes(inventory.shape, workload, at_home)
+        compute = compute_bytes(inventory.shape, workload, hosted)
+        needs[name] = Need(weights[name], cache, compute)
+    return needs
+
+
+def _hosted(here: list[TensorInfo], layers: int, tied: bool) -> Hosted:
+    roles = {tensor.role for tensor in here}
+    is_head = Role.HEAD in roles or (tied and Role.EMBEDDING in roles)
+    decoded = [t for t in here if t.role is not Role.EMBEDDING or tied]
+    return Hosted(
+        # a tensor away from its block's home is computed where it is, with the block's scratch
+        layers=max(layers, int(any(role in roles for role in LAYER_WORK))),
+        routed_experts=Role.ROUTED_EXPERT in roles,
+        head=is_head,
+        embedding=Role.EMBEDDING in roles,
+        matrix_values=max((tensor.matrix_values for tensor in decoded), default=0),
+    )

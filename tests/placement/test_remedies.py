@@ -1,0 +1,84 @@
+"""Remedies as a user takes them: pasted behind the command line that failed, they make it pass."""
+
+import json
+import re
+import shlex
+
+import pytest
+
+from hybrid.cli.main import main
+
+TWO_BLOCKS = ("plan", "demo", "--json", "--simulate", "CUDA0=128MiB", "-ncmoe", "2")
+
+
+@pytest.fixture(autouse=True)
+def _no_visible_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+def flags(remedy: str) -> list[str]:
+    """The words of a remedy that are typed: without "in place of ..." and remarks in brackets."""
+    return shlex.split(re.split(r" in place of | \(|, or | together| first$", remedy)[0])
+
+
+def error_of(words: list[str], capsys: pytest.CaptureFixture[str]) -> list[str]:
+    assert main(words) != 0, words
+    return re.findall(r"^  (?:try|or ) +(.*)$", capsys.readouterr().err, re.M)
+
+
+@pytest.mark.parametrize(
+    ("words", "flag"),
+    [
+        ("--ram 10MiB --device none", "--ram"),
+        ("--ram=-9999GiB --device none", "--ram"),
+        ("--simulate CUDA0=64MiB --vram CUDA0=1MiB -ngl 99", "--vram"),
+        ("--simulate CUDA0=64MiB --vram CUDA0=-99MiB", "--vram"),
+        ("--simulate CUDA0=64MiB --vram CUDA0=99MiB", "--vram"),
+        ("--simulate CUDA0=32MiB -ngl 99", "--simulate"),
+        ("--simulate CUDA0=32MiB,CUDA1=33000KiB -ngl 99", "--simulate"),
+        ("--simulate CUDA0=32MiB --vram CUDA0=1MiB -ngl 99", "--simulate"),
+        ("--simulate CUDA0=66MiB -ncmoe 1 -ngl 99", "--n-cpu-moe"),
+        ("--simulate CUDA0=4MiB -ot exps=CUDA0", "--simulate"),
+        ("--simulate CUDA0=96MiB --ram 2MiB", "--ram"),
+    ],
+)
+def test_every_remedy_that_is_a_flag_passes_when_pasted(
+    words: str, flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["plan", "demo", *words.split()]
+    remedies = [r for r in error_of(command, capsys) if r.startswith("-")]
+    assert any(remedy.startswith(flag) for remedy in remedies), remedies
+    for remedy in remedies:
+        assert main([*command, *flags(remedy)]) == 0, remedy
+
+
+def test_two_budgets_of_the_ram_are_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert error_of(["plan", "demo", "--ram", "1GiB", "--vram", "CPU=2GiB"], capsys)
+
+
+def test_rules_behind_ncmoe_hold_as_in_llama_cpp(capsys: pytest.CaptureFixture[str]) -> None:
+    words = [*TWO_BLOCKS, "-ot", "exps=CPU"]
+    assert main(words) == 0
+    parts = json.loads(capsys.readouterr().out)["assignments"]
+    assert {part["device"] for part in parts if "_exps" in part["tensor"]} <= {"CPU", "none"}
+
+
+def test_experts_behind_ncmoe_that_no_rule_takes_are_on_the_gpu(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = [*TWO_BLOCKS, "-ot", "up_exps=CPU"]
+    assert main(words) == 0
+    document = json.loads(capsys.readouterr().out)
+    where = {part["tensor"]: part["device"] for part in document["assignments"]}
+    assert where["blk.1.ffn_gate_exps.weight"] == "CPU"
+    assert where["blk.3.ffn_gate_exps.weight"] == "CUDA0"
+    assert where["blk.3.ffn_up_exps.weight"] == "CPU"
+    assert not any("no effect" in note for note in document["notes"])
+
+
+def test_a_plan_file_nested_without_end_is_no_plan(
+    tmp_path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    assert main(["plan", "demo", "--plan", str(tmp_path / "deep.json")]) == 1
+    assert "cannot be read as a plan" in capsys.readouterr().err
