@@ -60,8 +60,7 @@ def load_prepared(
     threads = options.threads or prepared.machine.physical_cores
     use_threads(threads)
     plan, shape, file = prepared.plan, prepared.inventory.shape, prepared.file
-    kinds = {device.name: device.kind for device in prepared.machine.devices}
-    memories = open_memories(plan.devices, kinds, NumaPolicy(options.numa))
+    memories = open_memories(plan.devices, prepared.machine, NumaPolicy(options.numa))
     _check_ram(prepared, options)
     reserve_memory(plan, memories, shape, mapped=options.mmap)
     caches = make_caches(plan, memories, shape)

@@ -15,7 +15,7 @@ from hybrid.errors import MachineError
 from hybrid.runtime.arena import HostArena, NumaPolicy, aligned
 from hybrid.runtime.crossing import Place
 from placement.errors import DoesNotFit
-from placement.machine import CPU, DeviceKind
+from placement.machine import CPU, Device, DeviceKind, Machine
 from placement.plan import DeviceUse
 from placement.units import format_bytes
 
@@ -130,34 +130,39 @@ class GpuMemory(DeviceMemory):
 
 
 def open_memories(
-    devices: tuple[DeviceUse, ...], kinds: dict[str, DeviceKind], policy: NumaPolicy
+    devices: tuple[DeviceUse, ...], machine: Machine, policy: NumaPolicy
 ) -> dict[str, DeviceMemory]:
     """An unopened memory for every device of the plan."""
     memories: dict[str, DeviceMemory] = {}
     for use in devices:
-        kind = kinds[use.name]
-        if kind is DeviceKind.GPU:
-            place = Place(use.name, cuda_device(use.name))
+        device = machine.device(use.name)
+        assert device is not None, "check_plan has looked for every device"
+        if device.kind is DeviceKind.GPU:
+            place = Place(use.name, cuda_device(device))
             memories[use.name] = GpuMemory(place, use.budget_bytes)
         else:
             place = Place(use.name, torch.device("cpu"))
-            simulated = kind is DeviceKind.SIMULATED_GPU
-            memory = SimulatedMemory if simulated else HostMemory
+            memory = SimulatedMemory if device.is_gpu else HostMemory
             memories[use.name] = memory(place, use.budget_bytes, policy=policy)
     assert CPU in memories, "every plan names the host"
     return memories
 
 
-def cuda_device(name: str) -> torch.device:
-    """ "CUDA1" -> cuda:1, when this torch can reach it."""
-    index = int(name.removeprefix("CUDA"))
-    if not torch.cuda.is_available() or index >= torch.cuda.device_count():
-        raise MachineError(
-            f"torch {torch.__version__} cannot reach {name}",
-            f"torch sees {torch.cuda.device_count()} CUDA devices",
-            remedy=[
-                "install a torch build for this driver's CUDA version",
-                "--device none to run on the CPU alone",
-            ],
-        )
-    return torch.device("cuda", index)
+def cuda_device(device: Device) -> torch.device:
+    """The torch device of the very card that was probed: libraries do not count cards alike."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    for index in range(count):
+        found = getattr(torch.cuda.get_device_properties(index), "uuid", None)
+        if found is not None and device.uuid == f"GPU-{found}":
+            return torch.device("cuda", index)
+    index = int(device.name.removeprefix("CUDA"))
+    if device.uuid is None and index < count:
+        return torch.device("cuda", index)
+    raise MachineError(
+        f"torch {torch.__version__} cannot reach {device.name}",
+        f"torch sees {count} CUDA devices, none of them {device.uuid or device.description}",
+        remedy=[
+            "install a torch build for this driver's CUDA version",
+            "--device none to run on the CPU alone",
+        ],
+    )

@@ -59,7 +59,8 @@ def test_the_first_of_a_rule_and_a_switch_wins_in_the_plan(command):
 
     assert homes("-ot", "exps=CUDA0", "-cmoe") == {"CUDA0"}
     assert homes("-cmoe", "-ot", "exps=CUDA0") == {"CPU"}
-    assert homes("-ncmoe", "2", "-ot", "exps=CPU") == {"CUDA0"}
+    assert homes("-ncmoe", "2") == {"CUDA0"}
+    assert homes("-ncmoe", "2", "-ot", "exps=CPU") == {"CPU"}
 
 
 @pytest.mark.parametrize(
