@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from placement.errors import PlacementError
+from placement.errors import RequestError
 from placement.machine import CPU, Device, DeviceKind, Machine, canonical_name, device_advice
 from placement.units import flag_bytes, format_bytes, parse_bytes
 
@@ -13,7 +13,7 @@ GPU_MARGIN_BYTES = 512 << 20
 def parse_budgets(text: str) -> dict[str, int]:
     """--vram "CUDA0=22GiB,CUDA1=-1GiB" -> bytes per device; negative: that much less than free.
 
-    Raises PlacementError naming the entry.
+    Raises RequestError naming the entry.
     """
     return _device_bytes(text, "--vram", "CUDA0=22GiB,CUDA1=-1GiB")
 
@@ -21,19 +21,19 @@ def parse_budgets(text: str) -> dict[str, int]:
 def parse_simulate(text: str) -> dict[str, int]:
     """--simulate "CUDA0=64MiB,CUDA1=48MiB" -> bytes per simulated GPU, without gaps.
 
-    Raises PlacementError naming the entry.
+    Raises RequestError naming the entry.
     """
     example = "CUDA0=64MiB,CUDA1=48MiB"
     sizes = _device_bytes(text, "--simulate", example)
     for name, nbytes in sizes.items():
         if nbytes <= 0:
-            raise PlacementError(
+            raise RequestError(
                 f"--simulate {name}={nbytes}: a simulated GPU needs more than 0 bytes",
                 remedy=f"--simulate {example}",
             )
     expected = {f"CUDA{i}" for i in range(len(sizes))}
     if set(sizes) != expected:
-        raise PlacementError(
+        raise RequestError(
             f"--simulate names {', '.join(sizes)}; GPUs are CUDA0, CUDA1, ... without gaps",
             remedy=f"--simulate {example}",
         )
@@ -45,13 +45,13 @@ def device_budgets(machine: Machine, asked: Mapping[str, int] | None) -> dict[st
 
     asked     bytes per device name; negative: free bytes minus that; devices left out: free bytes
               minus a margin
-    Raises PlacementError for a device that is not there, more bytes than a GPU has, or less than
+    Raises RequestError for a device that is not there, more bytes than a GPU has, or less than
     nothing.
     """
     wanted = {canonical_name(name): nbytes for name, nbytes in (asked or {}).items()}
     for name in wanted:
         if machine.device(name) is None:
-            raise PlacementError(
+            raise RequestError(
                 f"a budget for {name}, which is not here",
                 remedy=device_advice(name, machine.device_names),
             )
@@ -64,14 +64,14 @@ def _budget(device: Device, asked: int | None) -> int:
         return max(device.free_bytes - margin, 0)
     # --ram beyond what is there plans for another machine, or for a guest whose RAM grows with use.
     if asked > device.total_bytes and device.kind is not DeviceKind.CPU:
-        raise PlacementError(
+        raise RequestError(
             f"the budget of {device.name} is larger than the device",
             f"asked {format_bytes(asked)}, it has {format_bytes(device.total_bytes)}"
             f" of which {format_bytes(device.free_bytes)} are free",
             remedy=_all_that_is_free(device),
         )
     if asked < 0 and device.free_bytes + asked < 0:
-        raise PlacementError(
+        raise RequestError(
             f"the budget of {device.name} leaves less than nothing",
             f"{format_bytes(asked)} from {format_bytes(device.free_bytes)} free",
             remedy=[_all_that_is_free(device), "leave it out"],
@@ -85,16 +85,16 @@ def _device_bytes(text: str, flag: str, example: str) -> dict[str, int]:
         name, equals, size = piece.rpartition("=")
         name = canonical_name(name)
         if not equals or not name:
-            raise PlacementError(
+            raise RequestError(
                 f"{flag}: {piece[:60]!r} is not DEVICE=BYTES", remedy=f"{flag} {example}"
             )
         if not (name == CPU or (name.startswith("CUDA") and name[4:].isdecimal())):
-            raise PlacementError(
+            raise RequestError(
                 f"{flag}: unknown device {name[:60]!r}",
                 remedy=f"devices are CPU, CUDA0, CUDA1, ...: {flag} {example}",
             )
         if name in sizes:
-            raise PlacementError(f"{flag} names {name} twice", remedy=f"{flag} {example}")
+            raise RequestError(f"{flag} names {name} twice", remedy=f"{flag} {example}")
         sizes[name] = parse_bytes(size, f"{flag} {name}")
     return sizes
 

@@ -2,6 +2,7 @@
 
     ReportedError            cause, numbers, remedies; `hybrid.HybridError` is this very class
       PlacementError
+        RequestError         a size, budget or count that cannot be read or obeyed
         RuleError            a -ot / --override-tensor text that cannot be obeyed
         ProbeError           the machine could not be read as asked
         DoesNotFit           bytes needed against bytes there
@@ -42,6 +43,12 @@ class ReportedError(Exception):
 
 class PlacementError(ReportedError):
     """Anything this package cannot do with what it was given."""
+
+
+class RequestError(PlacementError):
+    """A size, budget or count in the request that cannot be read or obeyed."""
+
+    exit_code = 2
 
 
 class RuleError(PlacementError):

@@ -27,6 +27,8 @@ def device_advice(text: str, names: Sequence[str]) -> str:
     """The good names, the nearest one first, for an error about a device that is not there."""
     near = difflib.get_close_matches(canonical_name(text), names, n=1, cutoff=0.6)
     listed = f"this machine has {', '.join(names)}"
+    if len(names) == 1 and canonical_name(text).startswith("CUDA"):
+        return f"{listed} and no GPU; --simulate CUDA0=24GiB plays one, =CPU needs none"
     return f"did you mean {near[0]}? {listed}" if near else listed
 
 

@@ -51,7 +51,8 @@ def _rule_notes(inventory: ModelInventory, rules: tuple[Rule, ...]) -> list[str]
         elif effect.is_shadowed and not rule.is_fallback:
             notes.append(
                 f"rule {index + 1} ({rule.source}) has no effect: earlier rules took all"
-                f" {effect.matched_tensors} tensors it matches; put it before them"
+                f" {effect.matched_tensors} tensors it matches;"
+                " put it first if it is to win, leave it if it is the catch-all"
             )
     return notes
 

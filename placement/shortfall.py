@@ -188,7 +188,11 @@ def _bytes_short(request: Request, use: DeviceUse) -> str:
     short = format_bytes(use.total_bytes - use.budget_bytes)
     device = _device(request, use)
     if use.name == CPU and use.budget_bytes >= device.free_bytes:
-        return f"a file quantised smaller, or {short} more free RAM"
+        needed = f"{-(-use.total_bytes >> 30) + 1}GiB"
+        return (
+            f"a file quantised smaller, or {short} more free RAM;"
+            f" --ram {needed} plans for a machine that has it, --mmap runs from the file"
+        )
     return f"{short} more on {use.name} ({_flag(device, use)}), or rules that put less there"
 
 

@@ -7,7 +7,7 @@ powers of 1000.
 import re
 from decimal import Decimal
 
-from placement.errors import PlacementError
+from placement.errors import RequestError
 
 MAX_BYTES = 1 << 60  # nothing that is called a machine here holds more
 ACCEPTED_FORMS = "bytes are written as 67108864, 64MiB, 22G, 1.5GiB or 24GB (GB is 10^9)"
@@ -27,15 +27,15 @@ def parse_bytes(text: str, what: str = "a byte count") -> int:
 
     what      named in the error: "the budget of CUDA0"
     returns   bytes, |n| <= MAX_BYTES
-    Raises PlacementError with the accepted forms.
+    Raises RequestError with the accepted forms.
     """
     found = _NUMBER.fullmatch(text.strip())
     unit_bytes = _UNIT_BYTES.get(found[3].lower()) if found else None
     if found is None or unit_bytes is None:
-        raise PlacementError(f"cannot read {what}: {_short(text)!r}", remedy=ACCEPTED_FORMS)
+        raise RequestError(f"cannot read {what}: {_short(text)!r}", remedy=ACCEPTED_FORMS)
     nbytes = int(Decimal(found[2]) * unit_bytes)
     if nbytes > MAX_BYTES:
-        raise PlacementError(
+        raise RequestError(
             f"{what} is too large: {_short(text)!r}",
             f"at most {format_bytes(MAX_BYTES)} can be asked for",
             remedy=ACCEPTED_FORMS,

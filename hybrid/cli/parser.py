@@ -43,10 +43,10 @@ class Parser(argparse.ArgumentParser):
         return args
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(
-            message.removeprefix("argument "),
-            remedy=[f"{self.prog} --help", "write FLAG=VALUE for a value that begins with -"],
-        )
+        remedy = [f"{self.prog} --help"]
+        if "expected" in message:
+            remedy.append("write FLAG=VALUE for a value that begins with -")
+        raise UsageError(message.removeprefix("argument "), remedy=remedy)
 
     def _get_option_tuples(self, option_string: str) -> list[Any]:
         # argparse would read -muge as -m uge: a one-letter flag glued to its value.
