@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.conformance import as_text, main, rows
+from tools.conformance.__main__ import as_text, main, rows
 
 
 def test_every_row_of_the_kit_passes(shared: Path) -> None:

@@ -53,35 +53,13 @@ class Metadata(Mapping[str, Value]):
         return len(self._values)
 
     def get_int(self, key: str, default: Default = REQUIRED) -> int | Default:
-        """Any integer type of the file; a bool is not one. Raises GgufError as all of these do."""
+        """Any integer type of the file; a bool is not one. Raises GgufError, as `get_str` does."""
         value: int | Default = self._typed(key, default, "an integer", _is_int)
         return value
 
-    def get_float(self, key: str, default: Default = REQUIRED) -> float | Default:
-        """A float of either width, or an integer."""
-        value = self._typed(key, default, "a number", _is_number)
-        return float(value) if _is_int(value) else value
-
     def get_str(self, key: str, default: Default = REQUIRED) -> str | Default:
-        value: str | Default = self._typed(key, default, "a text", _is_a(str))
+        value: str | Default = self._typed(key, default, "a text", _is_text)
         return value
-
-    def get_bool(self, key: str, default: Default = REQUIRED) -> bool | Default:
-        value: bool | Default = self._typed(key, default, "a bool", _is_a(bool))
-        return value
-
-    def get_list(
-        self, key: str, default: Default = REQUIRED, *, element: type | None = None
-    ) -> list[Any] | Default:
-        """An array, of `element` (int, float, str, bool) if given. Integers pass as floats."""
-        found: list[Any] | Default = self._typed(key, default, "an array", _is_a(list))
-        if element is None or not isinstance(found, list) or key not in self._values:
-            return found
-        wanted = (int, float) if element is float else (element,)
-        for index, value in enumerate(found):
-            if type(value) not in wanted:
-                raise self._wrong_type(f"{key}[{index}]", value, element.__name__)
-        return found
 
     def _typed(self, key: str, default: Any, wanted: str, accepts: Callable[[Any], bool]) -> Any:
         if key not in self._values:
@@ -169,16 +147,12 @@ def _unknown_type(cursor: Cursor, kind: int, field: str) -> GgufError:
     )
 
 
-def _is_a(kind: type) -> Callable[[object], bool]:
-    return lambda value: isinstance(value, kind)
-
-
 def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_number(value: object) -> bool:
-    return _is_int(value) or isinstance(value, float)
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 def _described(value: Value) -> str:

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any
 
 from hybrid.errors import GgufError
 from hybrid.gguf.faults import quoted
@@ -31,7 +30,7 @@ class GgufFile:
     paths      all parts, in order
     version    2 or 3
     alignment  bytes; tensors of the first part start at multiples of it
-    metadata   the first part's keys; see Metadata for `get_int` and the like, which exist here too
+    metadata   the first part's keys; its `get_int` and `get_str` exist here too
     tensors    by name, in file order, parts in order
     """
 
@@ -86,19 +85,8 @@ class GgufFile:
     def get_int(self, key: str, default: Default = REQUIRED) -> int | Default:
         return self.metadata.get_int(key, default)
 
-    def get_float(self, key: str, default: Default = REQUIRED) -> float | Default:
-        return self.metadata.get_float(key, default)
-
     def get_str(self, key: str, default: Default = REQUIRED) -> str | Default:
         return self.metadata.get_str(key, default)
-
-    def get_bool(self, key: str, default: Default = REQUIRED) -> bool | Default:
-        return self.metadata.get_bool(key, default)
-
-    def get_list(
-        self, key: str, default: Default = REQUIRED, *, element: type | None = None
-    ) -> list[Any] | Default:
-        return self.metadata.get_list(key, default, element=element)
 
     def read_into(
         self, tensor: GgufTensor, buffer: memoryview, offset: int = 0, nbytes: int | None = None

@@ -1,25 +1,24 @@
 """Every stored result of llama.cpp, and where the trained patterns part from it."""
 
+import json
 import unicodedata
 from pathlib import Path
 
 import pytest
 
-from tools import conformance_vocab
-
-VOCABULARIES = Path(__file__).parents[2] / ".." / "shared" / "conformance" / "vocab"
+from tools.conformance import vocab
 
 
 @pytest.fixture
-def folder() -> Path:
-    if not VOCABULARIES.is_dir():
-        pytest.skip("../shared is not here")
-    return VOCABULARIES
+def kit(shared: Path) -> Path:
+    if not (shared / "conformance" / "vocab").is_dir():
+        pytest.skip("../shared/conformance is not here")
+    return shared / "conformance"
 
 
-def test_every_stored_case_is_equal_under_the_conventions_of_llama_cpp(folder: Path) -> None:
-    rows = conformance_vocab.check(folder)
-    assert [row.first_different for row in rows if row.equal != row.cases] == []
+def test_every_stored_case_is_equal_under_the_conventions_of_llama_cpp(kit: Path) -> None:
+    rows = list(vocab.check(kit))
+    assert [row.failed for row in rows if not row.passed] == []
     assert len(rows) == 16
     assert sum(row.cases for row in rows) == 12 * 603 + 4 * 544
 
@@ -32,10 +31,14 @@ def has_mark(text: str) -> bool:
     return any(unicodedata.category(c).startswith("M") for c in text)
 
 
-def test_the_trained_patterns_differ_only_where_llama_cpp_deviates(folder: Path) -> None:
-    rows = conformance_vocab.check(folder, "trained")
-    different = {row.name: row.differing for row in rows if row.differing}
-    assert {name: len(texts) for name, texts in different.items()} == {
+def test_the_trained_patterns_differ_only_where_llama_cpp_deviates(kit: Path) -> None:
+    goldens = json.loads((kit / "vocab" / "goldens.json").read_text(encoding="utf-8"))
+    different = {
+        name: {case.text for case in cases if not case.passed}
+        for name in goldens["ids"]
+        for cases in [vocab.cases(kit / "vocab", goldens, name, "trained")]
+    }
+    assert {name: len(texts) for name, texts in different.items() if texts} == {
         "deepseek-llm": 1,
         "deepseek-coder": 1,
         "file:deepseek-llm": 1,
@@ -47,19 +50,16 @@ def test_the_trained_patterns_differ_only_where_llama_cpp_deviates(folder: Path)
         assert all(deviates(text) for text in texts), name
 
 
-def test_the_check_sees_a_wrong_id(folder: Path, tmp_path: Path) -> None:
-    for file in folder.glob("wild3k-gpt-2.gguf"):
-        (tmp_path / file.name).symlink_to(file.resolve())
-    (tmp_path / "goldens.json").write_text(
-        '{"strings": ["a", "b"], "ids": {"gpt-2": [[0, 1], [0, 1]]},'
+def test_the_check_sees_a_wrong_id(kit: Path, tmp_path: Path) -> None:
+    (tmp_path / "vocab").mkdir()
+    name = "wild3k-gpt-2.gguf"
+    (tmp_path / "vocab" / name).symlink_to((kit / "vocab" / name).resolve())
+    (tmp_path / "vocab" / "goldens.json").write_text(
+        '{"strings": ["a", "b"], "ids": {"gpt-2": [[0, 1], [0, 1]], "missing": [[], []]},'
         ' "decoded_hex": {}, "ids_nospecial": {}}'
     )
-    (row,) = conformance_vocab.check(tmp_path)
-    assert (row.cases, row.equal, row.differing) == (2, 0, ("a", "b"))
-    assert "'a': expected [0, 1], got [0, " in row.first_different
-    assert conformance_vocab.main([str(tmp_path)]) == 1
-
-
-def test_the_command_without_a_folder_is_a_usage_error(tmp_path: Path) -> None:
-    assert conformance_vocab.main([str(tmp_path)]) == 2
-    assert conformance_vocab.main([]) == 2
+    wrong, missing = vocab.check(tmp_path)
+    assert (wrong.cases, wrong.passed, missing.passed) == (2, False, False)
+    assert "2 differ, the first 'a': expected [0, 1], got [" in wrong.failed[0]
+    assert "wild3k-missing.gguf" in missing.failed[0]
+    assert [row.name for row in vocab.check(tmp_path, "gpt")] == ["vocabulary gpt-2"]

@@ -16,7 +16,7 @@ import numpy as np
 
 import hybrid
 from hybrid.runtime.engine import Engine
-from tools.conformance_rows import Limits, Row, compare_logits
+from tools.conformance.rows import Limits, Row, compare_logits
 from tools.write_f32 import write_f32
 
 LIMITS = {

@@ -16,11 +16,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import hybrid
-from tools import conformance_demo, conformance_models, conformance_quants, conformance_vocab
-from tools.conformance_rows import Row
+from tools.conformance import demo, models, quants, vocab
+from tools.conformance.rows import Row
 
-DEFAULT_KIT = Path(__file__).resolve().parents[1].parent / "shared" / "conformance"
+DEFAULT_KIT = Path(__file__).resolve().parents[2].parent / "shared" / "conformance"
 HEADINGS = ("name", "cases", "max abs", "NMSE", "KL", "top-1", "verdict")
 COLUMNS = "{:42} {:>7} {:>9} {:>9} {:>9} {:>7}  {}"
 
@@ -28,34 +27,13 @@ COLUMNS = "{:42} {:>7} {:>9} {:>9} {:>9} {:>7}  {}"
 def rows(kit: Path, only: str = "") -> Iterator[Row]:
     """Every row, cheapest first, as it is computed."""
     if (kit / "quants").is_dir():
-        yield from conformance_quants.check(kit, only)
+        yield from quants.check(kit, only)
     if (kit / "vocab").is_dir():
-        yield from vocabulary_rows(kit, only)
-    yield from conformance_models.check(kit, only)
-    models = kit.parent / "models"
-    if (models / "goldens.npz").is_file():
-        yield from conformance_demo.check(models, only)
-
-
-def vocabulary_rows(kit: Path, only: str) -> Iterator[Row]:
-    """A row per vocabulary; cases are strings."""
-    if only and not any(only in f"vocabulary {name}" for name in vocabulary_names(kit)):
-        return
-    try:
-        found = conformance_vocab.check(kit / "vocab")
-    except hybrid.HybridError as error:
-        yield Row("vocabulary", 1, failed=(error.cause,))
-        return
-    for row in found:
-        name = f"vocabulary {row.name}"
-        if only in name:
-            differing = row.cases - row.equal
-            yield Row(name, row.cases, failed=(f"{differing} differ",) if differing else ())
-
-
-def vocabulary_names(kit: Path) -> Sequence[str]:
-    goldens = json.loads((kit / "vocab" / "goldens.json").read_text(encoding="utf-8"))
-    return list(goldens["ids"])
+        yield from vocab.check(kit, only)
+    yield from models.check(kit, only)
+    trained = kit.parent / "models"
+    if (trained / "goldens.npz").is_file():
+        yield from demo.check(trained, only)
 
 
 def as_text(row: Row) -> str:

@@ -9,7 +9,7 @@ import torch
 from kernels.blocks import BlockTensor
 from kernels.dequantize import IMPLEMENTATIONS, dequantize
 from kernels.formats import BY_NAME
-from tools.conformance_rows import Row
+from tools.conformance.rows import Row
 
 
 def check(kit: Path, only: str = "") -> Iterator[Row]:

@@ -1,6 +1,7 @@
 """The kit's tiny models through the real runtime, against a float64 reference and llama.cpp.
 
 Every file runs twice: as llama.cpp computes, and as the model was trained, which differ for few.
+A split model does so opened by its first part; opened by another, it runs as llama.cpp computes.
 The prompt goes in as one batch, the rest token by token, so that both paths of attention are
 compared.
 """
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import hybrid
-from tools.conformance_rows import Limits, Row, compare_logits
+from tools.conformance.rows import Limits, Row, compare_logits
 
 EXACT = Limits(1e-4, 1e-10, 1e-9, gap=1e-3)
 HALF = Limits(0.15, 3e-5, 6e-5, gap=0.1)
@@ -38,13 +39,13 @@ def check(kit: Path, only: str = "") -> Iterator[Row]:
 
 
 def check_model(path: Path, golden: Path) -> Iterator[Row]:
-    """Both conventions of one file; an error of ours is a failed row, not the end."""
+    """The conventions of one file; an error of ours is a failed row, not the end."""
     if not golden.is_file():
         yield Row(path.stem, 0, failed=(f"no goldens {golden.name}",))
         return
     with np.load(golden) as arrays:
         stored = dict(arrays)
-    for conventions in ("llama.cpp", "trained"):
+    for conventions in conventions_of(path.stem):
         name = f"{path.stem} {conventions}"
         try:
             got = run(path, stored, conventions)
@@ -68,6 +69,11 @@ def run(path: Path, stored: Arrays, conventions: str) -> NDArray[np.float32]:
     rows = [engine.logits(ids[:prompt])]
     rows += [engine.extend([token]) for token in ids[prompt:]]
     return np.concatenate(rows)
+
+
+def conventions_of(stem: str) -> tuple[str, ...]:
+    """Both; of a split file's further parts, which open the same model, one."""
+    return ("llama.cpp", "trained") if stem == first_part(stem) else ("llama.cpp",)
 
 
 def first_part(stem: str) -> str:

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from tools.conformance_demo import compare_steps
-from tools.conformance_models import EXACT, first_part
-from tools.conformance_rows import Limits, Row, compare_logits
+from tools.conformance.demo import compare_steps
+from tools.conformance.models import EXACT, conventions_of, first_part
+from tools.conformance.rows import Limits, Row, compare_logits
 
 REFERENCE = np.random.default_rng(3).normal(size=(5, 16)) * 2
 
@@ -49,3 +49,8 @@ def test_greedy_comparison_ends_at_an_unclear_step_and_fails_at_a_clear_one() ->
 def test_parts_of_a_split_file_share_the_first_ones_goldens() -> None:
     assert first_part("v3-Q8_0-00003-of-00004") == "v3-Q8_0-00001-of-00004"
     assert first_part("v3-Q8_0") == "v3-Q8_0"
+
+
+def test_further_parts_of_a_split_file_run_once() -> None:
+    assert len(conventions_of("v3-Q8_0-00001-of-00004")) == len(conventions_of("v3-Q8_0")) == 2
+    assert len(conventions_of("v3-Q8_0-00003-of-00004")) == 1
