@@ -44,9 +44,13 @@ def claims_of(tensor: TensorInfo, rules: Sequence[Rule]) -> tuple[Claim, ...]:
     Raises RuleError for an expert range that the tensor does not have.
     """
     count = max(tensor.experts, 1)
-    matching = [index for index, rule in enumerate(rules) if rule.matches(tensor)]
-    for index in matching:
-        _check_range(tensor, rules[index], index)
+    matching = []
+    for index, rule in enumerate(rules):
+        if rule.matches(tensor):
+            _check_range(tensor, rule, index)
+            matching.append(index)
+            if rule.experts is None:
+                break  # nothing is left for later rules, whatever they ask
     if not any(rules[index].experts for index in matching):
         return (Claim(0, count - 1, matching[0] if matching else None),)
     owner: list[int | None] = [None] * count
@@ -56,6 +60,11 @@ def claims_of(tensor: TensorInfo, rules: Sequence[Rule]) -> tuple[Claim, ...]:
     starts = [i for i in range(count) if i == 0 or owner[i] != owner[i - 1]]
     ends = [*(start - 1 for start in starts[1:]), count - 1]
     return tuple(Claim(first, last, owner[first]) for first, last in zip(starts, ends, strict=True))
+
+
+def loaded_claims(inventory: ModelInventory, rules: Sequence[Rule]) -> dict[str, tuple[Claim, ...]]:
+    """The claims of every tensor that is loaded, by name."""
+    return {t.name: claims_of(t, rules) for t in inventory.tensors if t.role.is_loaded}
 
 
 def claimed_bytes(tensor: TensorInfo, claim: Claim) -> int:

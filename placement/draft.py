@@ -5,7 +5,7 @@
 `planner.plan()` checks a draft; `shortfall.py` makes more to find the smallest change that fits.
 """
 
-from placement.claims import Claim, claimed_bytes, claims_of
+from placement.claims import Claim, claimed_bytes, loaded_claims
 from placement.homes import Homes, choose_homes, sits_with_head
 from placement.inventory import Role, TensorInfo
 from placement.machine import CPU, UNLOADED
@@ -29,11 +29,7 @@ def draft(request: Request) -> PlacementPlan:
     Raises RuleError for a rule that cannot be obeyed.
     """
     inventory = request.inventory
-    claims = {
-        tensor.name: claims_of(tensor, request.rules)
-        for tensor in inventory.tensors
-        if tensor.role.is_loaded
-    }
+    claims = loaded_claims(inventory, request.rules)
     homes = choose_homes(request, claims)
     assignments = tuple(
         assignment

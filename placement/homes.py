@@ -82,6 +82,12 @@ def choose_homes(request: Request, claims: Claims) -> Homes:
     return _named(request, demand, homes, _head_home(demand, homes, with_head), why)
 
 
+def least_of_a_gpu(request: Request, claims: Claims) -> tuple[int, int]:
+    """(scratch, scratch with the smallest block): bytes without which a GPU can hold no block."""
+    scratch = _compute(request, claims, with_head=False)
+    return scratch, scratch + min(_demand(request, claims).layers, default=0)
+
+
 def _named(
     request: Request, demand: Demand, homes: Mapping[int, str], head: str | None, why: str
 ) -> Homes:

@@ -7,8 +7,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import replace
 
-from placement.claims import rule_effects
+from placement.claims import loaded_claims, rule_effects
+from placement.homes import least_of_a_gpu
 from placement.inventory import ModelInventory
+from placement.machine import CPU
 from placement.plan import Assignment, PlacementPlan
 from placement.request import Request
 from placement.rules import Rule
@@ -18,6 +20,7 @@ from placement.units import format_bytes
 def plan_notes(request: Request, plan: PlacementPlan) -> PlacementPlan:
     """The same plan with its notes filled in."""
     notes = [*_rule_notes(request.inventory, request.rules), *_split_notes(plan.assignments)]
+    notes += _empty_gpu_notes(request, plan)
     if not request.machine.gpus:
         ignored = "" if request.gpu_layers is None else f"; -ngl {request.gpu_layers} has no effect"
         notes.append(f"no GPU: everything on the CPU{ignored}")
@@ -28,6 +31,27 @@ def plan_notes(request: Request, plan: PlacementPlan) -> PlacementPlan:
             f" {format_bytes(host.free_bytes)} are free here now"
         )
     return replace(plan, notes=tuple(notes))
+
+
+def _empty_gpu_notes(request: Request, plan: PlacementPlan) -> list[str]:
+    """Why a GPU holds nothing, where its size is the reason."""
+    empty = [use for use in plan.devices if not use.total_bytes and use.name != CPU]
+    if not empty:
+        return []
+    claims = loaded_claims(request.inventory, request.rules)
+    scratch, with_block = least_of_a_gpu(request, claims)
+    notes = []
+    for use in empty:
+        subject, needed = "one block's scratch needs", scratch
+        if scratch <= use.budget_bytes:
+            subject, needed = "the smallest block with its scratch needs", with_block
+        if needed > use.budget_bytes:
+            budget = format_bytes(use.budget_bytes)
+            notes.append(
+                f"{use.name} holds nothing: {subject} {format_bytes(needed)} of its {budget};"
+                " smaller -ub and -amb need less"
+            )
+    return notes
 
 
 def number_ranges(numbers: Iterable[int]) -> str:

@@ -20,6 +20,10 @@ GROUPS = {
     "embed+head": (Role.EMBEDDING, Role.HEAD),
 }
 GROUP_OF = {role: group for group, roles in GROUPS.items() for role in roles}
+# in the lines of layers, parts of a group that are named only where they part from the rest of it
+PARTS = {Role.NORM: "norms", Role.ROUTER: "router"}
+WHOLE_OF = {"norms": "attention", "router": "shared"}
+LINE_ORDER = ("attention", "norms", "dense", "shared", "router", "routed")
 UNITS = {"GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10}
 MARGIN = 10  # columns of the left headings
 
@@ -151,7 +155,8 @@ def _layer_lines(plan: PlacementPlan, inventory: ModelInventory) -> list[str]:
             experts = number_ranges(range(part.experts[0], part.experts[1] + 1))
             kind = "expert" if part.experts[0] == part.experts[1] else "experts"
             target = f"{part.device} ({kind} {experts})"
-        targets = by_layer.setdefault(tensor.layer, {}).setdefault(GROUP_OF[tensor.role], [])
+        group = PARTS.get(tensor.role, GROUP_OF[tensor.role])
+        targets = by_layer.setdefault(tensor.layer, {}).setdefault(group, [])
         if target not in targets:
             targets.append(target)
     alike: dict[str, list[int]] = {}
@@ -166,8 +171,8 @@ def _layer_lines(plan: PlacementPlan, inventory: ModelInventory) -> list[str]:
 def _sentence(placed: dict[str, list[str]]) -> str:
     """E.g. "attention, dense -> CUDA0; routed -> CPU": groups with the same targets joined."""
     joined: dict[str, list[str]] = {}
-    for group in GROUPS:
-        if group in placed:
+    for group in LINE_ORDER:
+        if group in placed and placed[group] != placed.get(WHOLE_OF.get(group, "")):
             joined.setdefault(" and ".join(placed[group]), []).append(group)
     return "; ".join(f"{', '.join(names)} -> {target}" for target, names in joined.items())
 

@@ -108,8 +108,9 @@ def _attention_values(shape: ModelShape, workload: Workload) -> int:
     queries = tokens * heads * (2 * shape.key_length + shape.value_length)
     # absorbed form: queries and results in the latent space
     latent = tokens * heads * (shape.cache_row_length + shape.latent_length)
-    # the cache decoded to float32 once for all heads
-    rows = workload.context_tokens * shape.cache_row_length
+    # the cache decoded to float32 once for all heads, and its latent part copied by matrix products
+    # that take no rows with gaps
+    rows = workload.context_tokens * (shape.cache_row_length + shape.latent_length)
     return queries + latent + rows + _attention_work_values(shape, workload)
 
 

@@ -129,6 +129,11 @@ def test_range_that_a_tensor_lacks_names_the_tensor(rule: str, words: str) -> No
         planned(tiny(), machine(GIB), rule)
 
 
+def test_range_of_a_rule_that_gets_nothing_is_not_looked_at() -> None:
+    made = planned(tiny(), machine(GIB), "exps=CPU", "exps#0-99=CUDA0")
+    assert any("rule 2 (exps#0-99=CUDA0) has no effect" in note for note in made.notes)
+
+
 def test_rules_override_any_role() -> None:
     made = planned(tiny(), machine(GIB, GIB), "token_embd=CUDA1,output.weight=CPU,2.attn_q=CPU")
     assert device_of(made, "token_embd.weight") == "CUDA1"
@@ -164,6 +169,15 @@ def test_notes_name_layers_whose_gate_and_up_are_apart() -> None:
     made = planned(tiny(), machine(GIB), "gate_exps=CUDA0")
     assert any("ffn_exps" in note and "layers 1-3" in note for note in made.notes)
     assert not planned(tiny(), machine(GIB), "exps=CUDA0").notes
+
+
+def test_a_gpu_too_small_for_a_block_is_noted() -> None:
+    made = planned(tiny(), machine(GIB, 300 << 10))
+    assert made.devices[2].total_bytes == 0
+    (note,) = made.notes
+    assert note.startswith("CUDA1 holds nothing: one block's scratch needs ")
+    assert " of its 300.0 KiB" in note
+    assert not planned(tiny(), machine(GIB, GIB)).notes
 
 
 def test_ngl_without_a_gpu_is_noted() -> None:

@@ -31,7 +31,7 @@ def error_of(words: list[str], capsys: pytest.CaptureFixture[str]) -> list[str]:
     [
         ("--ram 10MiB --device none", "--ram"),
         ("--ram=-9999GiB --device none", "--ram"),
-        ("--simulate CUDA0=64MiB --vram CUDA0=1MiB -ngl 99", "--vram"),
+        ("--simulate CUDA0=96MiB --vram CUDA0=1MiB -ngl 99", "--vram"),
         ("--simulate CUDA0=64MiB --vram CUDA0=-99MiB", "--vram"),
         ("--simulate CUDA0=64MiB --vram CUDA0=99MiB", "--vram"),
         ("--simulate CUDA0=32MiB -ngl 99", "--simulate"),

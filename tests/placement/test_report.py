@@ -48,6 +48,17 @@ def test_report_reads_as_the_golden_text(case) -> None:
     assert case() == (GOLDEN / f"{case.__name__}.txt").read_text(encoding="utf-8")
 
 
+def test_norms_and_router_are_named_where_they_part_from_the_rest() -> None:
+    where = machine(GIB)
+    rules = parse_rules(["ffn_norm=CPU", r"blk\.3\.ffn_gate_inp=CPU"], where.device_names)
+    text = text_report(plan(tiny(), where, rules, Workload(256, 16)), tiny())
+    assert "blk.0  attention, dense -> CUDA0; norms -> CUDA0 and CPU" in text
+    assert "blk.1-2  attention, shared -> CUDA0; norms -> CUDA0 and CPU; routed -> CPU" in text
+    assert (
+        "blk.3  attention, shared -> CUDA0; norms -> CUDA0 and CPU; router, routed -> CPU" in text
+    )
+
+
 def test_narrow_report_wraps_all_but_the_table() -> None:
     text = text_report(plan(tiny(), machine(), (), Workload(256, 16)), tiny(), width=60)
     table = text.split("\n\n")[2]
