@@ -16,11 +16,12 @@ SMALLEST_SHARE_WEIGHTS = 1 << 19
 
 
 class _Threads:
-    count = 0  # 0: as many as torch has
+    count = 0
 
 
 def use_threads(count: int) -> None:
-    """How many threads native calls may use from now on, the calling one among them.
+    """How many threads native calls of this process may use from now on, the calling one among
+    them; 0: as many as torch has.
 
     Apart from torch's number, which a caller may lower for small work: torch's waiting threads
     spin, and take the cores that these need when the machine is busy.

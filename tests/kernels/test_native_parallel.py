@@ -11,10 +11,9 @@ from kernels.native.parallel import SMALLEST_SHARE_WEIGHTS, over_rows, use_threa
 
 @pytest.fixture
 def four_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(4)
+    use_threads(4)
     yield
-    torch.set_num_threads(before)
+    use_threads(0)
 
 
 def shares_of(rows, weights):
@@ -111,15 +110,10 @@ def test_a_forked_child_gets_threads_of_its_own(four_threads):
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-def test_native_calls_use_the_threads_they_are_given():
-    seen = set()
-
-    def run(begin: int, end: int) -> None:
-        seen.add((begin, end))
-
+def test_native_calls_use_the_threads_they_are_given_and_else_as_many_as_torch():
     use_threads(3)
     try:
-        over_rows(run, 300, 1 << 24)
+        assert shares_of(300, 1 << 24) == [(0, 100), (100, 200), (200, 300)]
     finally:
         use_threads(0)
-    assert seen == {(0, 100), (100, 200), (200, 300)}
+    assert len(shares_of(300, 1 << 24)) == min(32, torch.get_num_threads())
