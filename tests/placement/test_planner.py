@@ -216,7 +216,8 @@ def test_shortfall_of_ram_offers_a_gpu_with_room() -> None:
     (remedy,) = (text for text in error.remedies if "_exps=CUDA0" in text)
     where = machine(80 * GIB, ram=320 * GIB)
     rules = (*parse_rules([remedy.split("'")[1]], where.device_names), cpu_moe_rule())
-    plan(deepseek_v3(), where, rules, BIG_LOAD)
+    repaired = plan(deepseek_v3(), where, rules, BIG_LOAD)
+    assert any(a.device == "CUDA0" and "_exps" in a.tensor for a in repaired.assignments)
 
 
 def test_shortfall_that_nothing_repairs_says_the_bytes() -> None:
