@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from kernels.blocks import BlockTensor
-from kernels.native.library import library
+from kernels.native.library import BEST_TIER, library
 from kernels.native.parallel import over_rows
 
 
@@ -22,6 +22,7 @@ def dequantize_into(weight: BlockTensor, out: Tensor) -> None:
 
     def share(begin: int, end: int) -> None:
         decode(
+            BEST_TIER,
             format_id,
             source,
             group_stride,

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from kernels.blocks import BlockTensor
 from kernels.dequantize import dequantize
-from kernels.native.library import library
+from kernels.native.library import BEST_TIER, library
 from kernels.native.parallel import over_rows
 
 # From here on torch's blocked product repays writing decoded weights out.
@@ -45,6 +45,7 @@ def linear_by_rows(x: Tensor, weight: BlockTensor) -> Tensor:
 
     def share(begin: int, end: int) -> None:
         multiply(
+            BEST_TIER,
             format_id,
             source,
             stride,

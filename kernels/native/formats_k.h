@@ -1,12 +1,27 @@
 // Formats of 256 weights per block without a codebook: K-quants, IQ4_XS and the ternary ones.
 //
 // decode() forms each value by the float operations of ggml in their order, so that results agree
-// bit for bit.
+// bit for bit. For vector code a block is four quarters of 64 numbers and 16 scales:
+//     weight = factor * scale * (number - kOffset) - minimum_factor * minimum
 #pragma once
 
 #include "formats_small.h"
 
-namespace hybrid {
+namespace hybrid::HYBRID_TIER {
+
+// Eight bytes as a number, byte 0 lowest; arithmetic on all of them at once.
+inline std::uint64_t eight_bytes(const void* bytes) {
+    std::uint64_t word;
+    std::memcpy(&word, bytes, 8);
+    return word;
+}
+
+constexpr std::uint64_t kEach = 0x0101010101010101;  // times a byte: that byte eight times
+
+// Bytes of 0 .. 63, each less 32.
+inline std::uint64_t less_32(std::uint64_t bytes) {
+    return ((bytes | 0x80 * kEach) - 32 * kEach) ^ 0x80 * kEach;
+}
 
 struct Q2_K {
     static constexpr int kId = 10, kWeights = 256;
@@ -25,6 +40,21 @@ struct Q2_K {
                 out[16 * k + j] = s * static_cast<float>(byte[j] >> shift & 3) - m;
             }
         }
+    }
+
+    static constexpr int kOffset = 0;
+    float factor() const { return half_number(d); }
+    float minimum_factor() const { return half_number(dmin); }
+    Scales scale_numbers() const {
+        return scales_of(eight_bytes(scales) & 15 * kEach, eight_bytes(scales + 8) & 15 * kEach);
+    }
+    Scales minimum_numbers() const {
+        return scales_of(eight_bytes(scales) >> 4 & 15 * kEach,
+                         eight_bytes(scales + 8) >> 4 & 15 * kEach);
+    }
+    Bytes numbers(int quarter) const {
+        const int shift = 4 * (quarter % 2);
+        return fields(pairs + 32 * (quarter / 2), shift, shift + 2, 3);
     }
 };
 
@@ -50,11 +80,50 @@ struct Q3_K {
             }
         }
     }
+
+    static constexpr int kOffset = 4;
+    float factor() const { return half_number(d); }
+    Scales scale_numbers() const {
+        const std::uint64_t low = eight_bytes(scales);
+        uint32_t top;
+        std::memcpy(&top, scales + 8, 4);
+        const std::uint64_t tops = top | static_cast<std::uint64_t>(top >> 2) << 32;
+        return scales_of(less_32((low & 15 * kEach) | (tops & 3 * kEach) << 4),
+                         less_32((low >> 4 & 15 * kEach) | (tops >> 4 & 3 * kEach) << 4));
+    }
+    Bytes numbers(int quarter) const {
+        const int shift = 4 * (quarter % 2);
+        const Bytes fours = shifted_left(fields(high, 2 * quarter, 2 * quarter + 1, 1), 2);
+        return bit_or(fields(pairs + 32 * (quarter / 2), shift, shift + 2, 3), fours);
+    }
 };
 
 // The eight six-bit scales and minima of Q4_K and Q5_K, packed in twelve bytes.
 struct SixBitScales {
     uint8_t bytes[12];
+
+    // All eight, a byte each.
+    std::uint64_t scales() const {
+        const Words3 w = words();
+        return (w.first & 0x3F3F3F3F) |
+               static_cast<std::uint64_t>((w.last & 0x0F0F0F0F) | (w.first >> 2 & 0x30303030))
+                   << 32;
+    }
+    std::uint64_t minimums() const {
+        const Words3 w = words();
+        return (w.middle & 0x3F3F3F3F) |
+               static_cast<std::uint64_t>((w.last >> 4 & 0x0F0F0F0F) | (w.middle >> 2 & 0x30303030))
+                   << 32;
+    }
+
+    struct Words3 {
+        uint32_t first, middle, last;
+    };
+    Words3 words() const {
+        Words3 w;
+        std::memcpy(&w, bytes, 12);
+        return w;
+    }
 
     int scale(int k) const {
         return k < 4 ? bytes[k] & 63 : (bytes[k + 4] & 15) | (bytes[k - 4] >> 6) << 4;
@@ -82,6 +151,13 @@ struct Q4_K {
             }
         }
     }
+
+    static constexpr int kOffset = 0;
+    float factor() const { return half_number(d); }
+    float minimum_factor() const { return half_number(dmin); }
+    Scales scale_numbers() const { return scales_in_turn(scales.scales(), scales.scales()); }
+    Scales minimum_numbers() const { return scales_in_turn(scales.minimums(), scales.minimums()); }
+    Bytes numbers(int quarter) const { return fields(nibbles + 32 * quarter, 0, 4, 15); }
 };
 
 struct Q5_K {
@@ -103,6 +179,16 @@ struct Q5_K {
                 out[32 * k + j] = s * static_cast<float>(number) - m;
             }
         }
+    }
+
+    static constexpr int kOffset = 0;
+    float factor() const { return half_number(d); }
+    float minimum_factor() const { return half_number(dmin); }
+    Scales scale_numbers() const { return scales_in_turn(scales.scales(), scales.scales()); }
+    Scales minimum_numbers() const { return scales_in_turn(scales.minimums(), scales.minimums()); }
+    Bytes numbers(int quarter) const {
+        const Bytes fifth = shifted_left(fields(high, 2 * quarter, 2 * quarter + 1, 1), 4);
+        return bit_or(fields(nibbles + 32 * quarter, 0, 4, 15), fifth);
     }
 };
 
@@ -127,6 +213,15 @@ struct Q6_K {
             }
         }
     }
+
+    static constexpr int kOffset = 32;
+    float factor() const { return half_number(d); }
+    Scales scale_numbers() const { return scales_of_bytes(scales); }
+    Bytes numbers(int quarter) const {
+        const int shift = 4 * (quarter % 2);
+        const Bytes top = fields(high + 32 * (quarter / 2), shift, shift + 2, 3);
+        return bit_or(field(low + 64 * (quarter / 2), shift, 15), shifted_left(top, 4));
+    }
 };
 
 struct IQ4_XS {
@@ -144,6 +239,23 @@ struct IQ4_XS {
             const float s = scale * static_cast<float>((low | top << 4) - 32);
             decode_lookup(nibbles[k], kNonlinear, s, out + 32 * k);
         }
+    }
+
+    static constexpr int kOffset = 0;
+    float factor() const { return half_number(d); }
+    Scales scale_numbers() const {
+        uint32_t low;
+        std::memcpy(&low, scales_low, 4);
+        std::uint64_t bytes = 0;
+        for (int k = 0; k < 8; ++k) {
+            const std::uint64_t six = (low >> 4 * k & 15) | (scales_high.value() >> 2 * k & 3) << 4;
+            bytes |= six << 8 * k;
+        }
+        return scales_in_turn(less_32(bytes), less_32(bytes));
+    }
+    Signed numbers(int quarter) const {
+        return signed_lookup(kNonlinear,
+                             nibbles_of_two(nibbles[2 * quarter], nibbles[2 * quarter + 1]));
     }
 };
 
@@ -174,6 +286,24 @@ struct TQ1_0 {
         out = digits(fives + 32, 16, 5, scale, out);
         digits(fours, 4, 4, scale, out);
     }
+
+    static constexpr int kOffset = 1;
+    float factor() const { return half_number(d); }
+    Scales scale_numbers() const { return scales_of_ones(); }
+    Bytes numbers(int quarter) const {
+        uint8_t number[64];
+        for (int i = 0; i < 64; ++i) number[i] = digit(64 * quarter + i);
+        return load_bytes(number);
+    }
+    uint8_t digit(int weight) const {
+        constexpr int kPower[5] = {1, 3, 9, 27, 81};
+        const int rest = weight - 160;
+        const int byte = weight < 160 ? fives[weight % 32]
+                         : rest < 80  ? fives[32 + rest % 16]
+                                      : fours[(rest - 80) % 4];
+        const int round = weight < 160 ? weight / 32 : rest < 80 ? rest / 16 : (rest - 80) / 4;
+        return static_cast<uint8_t>((byte * kPower[round] & 255) * 3 >> 8);
+    }
 };
 
 struct TQ2_0 {
@@ -191,6 +321,14 @@ struct TQ2_0 {
             }
         }
     }
+
+    static constexpr int kOffset = 1;
+    float factor() const { return half_number(d); }
+    Scales scale_numbers() const { return scales_of_ones(); }
+    Bytes numbers(int quarter) const {
+        const int shift = 4 * (quarter % 2);
+        return fields(pairs + 32 * (quarter / 2), shift, shift + 2, 3);
+    }
 };
 
 static_assert(sizeof(Q2_K) == 84, "GGUF Q2_K is 84 bytes per 256 weights");
@@ -202,4 +340,4 @@ static_assert(sizeof(IQ4_XS) == 136, "GGUF IQ4_XS is 136 bytes per 256 weights")
 static_assert(sizeof(TQ1_0) == 54, "GGUF TQ1_0 is 54 bytes per 256 weights");
 static_assert(sizeof(TQ2_0) == 66, "GGUF TQ2_0 is 66 bytes per 256 weights");
 
-}  // namespace hybrid
+}  // namespace hybrid::HYBRID_TIER

@@ -2,11 +2,14 @@
 //
 // decode() forms each value by the float operations of ggml in their order, so that results agree
 // bit for bit. Nibbles: byte j holds weight j low and weight j + 16 high.
+//
+// Formats of 32 weights also tell vector code what they hold, two or eight blocks at a time:
+//     weight = scale * (number - kOffset) + minimum
 #pragma once
 
-#include "scalar.h"
+#include "lanes.h"
 
-namespace hybrid {
+namespace hybrid::HYBRID_TIER {
 
 struct F32 {
     static constexpr int kId = 0, kWeights = 1;
@@ -40,6 +43,10 @@ struct Q4_0 {
         for (int j = 0; j < 16; ++j)
             out[j + 16] = scale * static_cast<float>((nibbles[j] >> 4) - 8);
     }
+
+    static constexpr int kOffset = 8;
+    static Bytes numbers(const Q4_0* two) { return nibbles_of_two(two[0].nibbles, two[1].nibbles); }
+    static Floats8 scales(const Q4_0* eight) { return eight_halves(&eight->d, sizeof(Q4_0)); }
 };
 
 struct Q4_1 {
@@ -53,6 +60,11 @@ struct Q4_1 {
         for (int j = 0; j < 16; ++j)
             out[j + 16] = scale * static_cast<float>(nibbles[j] >> 4) + minimum;
     }
+
+    static constexpr int kOffset = 0;
+    static Bytes numbers(const Q4_1* two) { return nibbles_of_two(two[0].nibbles, two[1].nibbles); }
+    static Floats8 scales(const Q4_1* eight) { return eight_halves(&eight->d, sizeof(Q4_1)); }
+    static Floats8 minimums(const Q4_1* eight) { return eight_halves(&eight->m, sizeof(Q4_1)); }
 };
 
 // The 32 five-bit numbers of Q5_0 and Q5_1: nibbles, and bit j of `high` as the fifth bit of weight
@@ -68,6 +80,13 @@ inline void five_bits(const uint8_t* nibbles, const uint8_t* high, uint8_t* __re
     }
 }
 
+inline std::uint64_t pair_of_words(const uint8_t* first, const uint8_t* last) {
+    uint32_t low, high;
+    std::memcpy(&low, first, 4);
+    std::memcpy(&high, last, 4);
+    return low | static_cast<std::uint64_t>(high) << 32;
+}
+
 struct Q5_0 {
     static constexpr int kId = 6, kWeights = 32;
     Half d;
@@ -80,6 +99,13 @@ struct Q5_0 {
         five_bits(nibbles, high, numbers);
         for (int j = 0; j < 32; ++j) out[j] = scale * static_cast<float>(numbers[j] - 16);
     }
+
+    static constexpr int kOffset = 16;
+    static Bytes numbers(const Q5_0* two) {
+        return bit_or(nibbles_of_two(two[0].nibbles, two[1].nibbles),
+                      where_set(pair_of_words(two[0].high, two[1].high), 16));
+    }
+    static Floats8 scales(const Q5_0* eight) { return eight_halves(&eight->d, sizeof(Q5_0)); }
 };
 
 struct Q5_1 {
@@ -94,23 +120,40 @@ struct Q5_1 {
         five_bits(nibbles, high, numbers);
         for (int j = 0; j < 32; ++j) out[j] = scale * static_cast<float>(numbers[j]) + minimum;
     }
+
+    static constexpr int kOffset = 0;
+    static Bytes numbers(const Q5_1* two) {
+        return bit_or(nibbles_of_two(two[0].nibbles, two[1].nibbles),
+                      where_set(pair_of_words(two[0].high, two[1].high), 16));
+    }
+    static Floats8 scales(const Q5_1* eight) { return eight_halves(&eight->d, sizeof(Q5_1)); }
+    static Floats8 minimums(const Q5_1* eight) { return eight_halves(&eight->m, sizeof(Q5_1)); }
 };
 
 struct Q8_0 {
     static constexpr int kId = 8, kWeights = 32;
     Half d;
-    int8_t numbers[32];
+    int8_t signed_bytes[32];
 
     void decode(float* __restrict out) const {
         const float scale = d.number();
-        for (int j = 0; j < 32; ++j) out[j] = scale * static_cast<float>(numbers[j]);
+        for (int j = 0; j < 32; ++j) out[j] = scale * static_cast<float>(signed_bytes[j]);
     }
+
+    static constexpr int kOffset = kWideOffset;
+    static auto numbers(const Q8_0* two) {
+        return wide(join(two[0].signed_bytes, two[1].signed_bytes));
+    }
+    static Floats8 scales(const Q8_0* eight) { return eight_halves(&eight->d, sizeof(Q8_0)); }
 };
 
 inline constexpr int8_t kNonlinear[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
                                           1,    13,   25,  38,  53,  69,  89,  113};
 // Doubled e2m1 values; the block's scale is halved for it.
 inline constexpr int8_t kE2m1[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+
+inline constexpr int8_t kE2m1Plus12[16] = {12, 13, 14, 15, 16, 18, 20, 24,
+                                           12, 11, 10, 9,  8,  6,  4,  0};
 
 // 32 nibbles looked up in a table of 16 numbers, times scale.
 inline void decode_lookup(const uint8_t* nibbles, const int8_t* table, float scale,
@@ -131,6 +174,12 @@ struct IQ4_NL {
     void decode(float* __restrict out) const {
         decode_lookup(nibbles, kNonlinear, d.number(), out);
     }
+
+    static constexpr int kOffset = kWideOffset;
+    static auto numbers(const IQ4_NL* two) {
+        return wide_lookup(kNonlinear, nibbles_of_two(two[0].nibbles, two[1].nibbles));
+    }
+    static Floats8 scales(const IQ4_NL* eight) { return eight_halves(&eight->d, sizeof(IQ4_NL)); }
 };
 
 struct MXFP4 {
@@ -139,9 +188,20 @@ struct MXFP4 {
     uint8_t nibbles[16];
 
     // 2^(exponent - 128); the two smallest are subnormal floats
-    void decode(float* __restrict out) const {
-        const uint32_t bits = exponent < 2 ? 0x00200000u << exponent : (exponent - 1u) << 23;
-        decode_lookup(nibbles, kE2m1, float_of_bits(bits), out);
+    float scale() const {
+        return float_of_bits(exponent < 2 ? 0x00200000u << exponent : (exponent - 1u) << 23);
+    }
+
+    void decode(float* __restrict out) const { decode_lookup(nibbles, kE2m1, scale(), out); }
+
+    static constexpr int kOffset = 12;
+    static Bytes numbers(const MXFP4* two) {
+        return lookup(kE2m1Plus12, nibbles_of_two(two[0].nibbles, two[1].nibbles));
+    }
+    static Floats8 scales(const MXFP4* eight) {
+        float scale[8];
+        for (int i = 0; i < 8; ++i) scale[i] = eight[i].scale();
+        return load8(scale);
     }
 };
 
@@ -154,4 +214,4 @@ static_assert(sizeof(Q8_0) == 34, "GGUF Q8_0 is 34 bytes per 32 weights");
 static_assert(sizeof(IQ4_NL) == 18, "GGUF IQ4_NL is 18 bytes per 32 weights");
 static_assert(sizeof(MXFP4) == 17, "GGUF MXFP4 is 17 bytes per 32 weights");
 
-}  // namespace hybrid
+}  // namespace hybrid::HYBRID_TIER

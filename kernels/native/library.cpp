@@ -2,7 +2,8 @@
 
 #include <cstring>
 
-#include "formats.h"
+#include "codebooks.h"
+#include "tier.h"
 
 namespace hybrid {
 
@@ -12,6 +13,7 @@ std::int8_t iq2_s_codebook[1024][8];
 std::int8_t iq3_xxs_codebook[256][4];
 std::int8_t iq3_s_codebook[512][4];
 std::int8_t iq1_codebook[2048][8];
+std::int8_t iq1_eighths[2048][8];
 
 namespace {
 
@@ -22,42 +24,56 @@ std::int32_t fill(Codebook& codebook, const std::int8_t* values, std::size_t byt
     return 1;
 }
 
+bool fill_eighths() {
+    for (int entry = 0; entry < 2048; ++entry) {
+        for (int j = 0; j < 8; ++j) {
+            iq1_eighths[entry][j] = static_cast<std::int8_t>(8 * iq1_codebook[entry][j] + 8);
+        }
+    }
+    return true;
+}
+
 }  // namespace
 }  // namespace hybrid
 
 std::int32_t hybrid_abi_version() {
-    return 2;
+    return 3;
+}
+
+std::int32_t hybrid_has_tier(std::int32_t tier) {
+    return hybrid::functions_of(tier) != nullptr;
+}
+
+std::int32_t hybrid_best_tier() {
+    return static_cast<std::int32_t>(hybrid::functions_of(hybrid::kBestTier)->tier);
 }
 
 std::int32_t hybrid_block_weights(std::int32_t format) {
-    std::int32_t weights = 0;
-    hybrid::with_format(format, [&](auto chosen) { weights = decltype(chosen)::Type::kWeights; });
-    return weights;
+    const auto* found = hybrid::format_of(hybrid::scalar_functions, format);
+    return found ? found->weights : 0;
 }
 
 std::int32_t hybrid_block_bytes(std::int32_t format) {
-    std::int32_t bytes = 0;
-    hybrid::with_format(format,
-                        [&](auto chosen) { bytes = sizeof(typename decltype(chosen)::Type); });
-    return bytes;
+    const auto* found = hybrid::format_of(hybrid::scalar_functions, format);
+    return found ? found->bytes : 0;
 }
 
 std::int32_t hybrid_set_codebook(std::int32_t format, const std::int8_t* values,
                                  std::size_t bytes) {
     switch (format) {
-        case hybrid::IQ2_XXS::kId:
+        case hybrid::kIq2Xxs:
             return hybrid::fill(hybrid::iq2_xxs_codebook, values, bytes);
-        case hybrid::IQ2_XS::kId:
+        case hybrid::kIq2Xs:
             return hybrid::fill(hybrid::iq2_xs_codebook, values, bytes);
-        case hybrid::IQ2_S::kId:
+        case hybrid::kIq2S:
             return hybrid::fill(hybrid::iq2_s_codebook, values, bytes);
-        case hybrid::IQ3_XXS::kId:
+        case hybrid::kIq3Xxs:
             return hybrid::fill(hybrid::iq3_xxs_codebook, values, bytes);
-        case hybrid::IQ3_S::kId:
+        case hybrid::kIq3S:
             return hybrid::fill(hybrid::iq3_s_codebook, values, bytes);
-        case hybrid::IQ1_S::kId:
-        case hybrid::IQ1_M::kId:
-            return hybrid::fill(hybrid::iq1_codebook, values, bytes);
+        case hybrid::kIq1S:
+        case hybrid::kIq1M:
+            return hybrid::fill(hybrid::iq1_codebook, values, bytes) && hybrid::fill_eighths();
         default:
             return 0;
     }

@@ -14,6 +14,11 @@
 // Raised whenever a signature below changes; library.py refuses another number.
 HYBRID_EXPORT std::int32_t hybrid_abi_version();
 
+// Tiers of vector code by number: 0 scalar, 1 AVX2, 2 AVX-512, 3 AVX-512 BF16, 4 AMX. Functions
+// that take a tier also take -1, the best one here; a tier that is not here must not be asked for.
+HYBRID_EXPORT std::int32_t hybrid_has_tier(std::int32_t tier);
+HYBRID_EXPORT std::int32_t hybrid_best_tier();
+
 // Weights and bytes of one block; 0 for a format this library does not know.
 HYBRID_EXPORT std::int32_t hybrid_block_weights(std::int32_t format);
 HYBRID_EXPORT std::int32_t hybrid_block_bytes(std::int32_t format);
@@ -27,7 +32,7 @@ HYBRID_EXPORT std::int32_t hybrid_set_codebook(std::int32_t format, const std::i
 // Every weight of rows row_begin .. row_end - 1 as float32; other rows of out stay.
 //   blocks   groups (heads, experts) of group_rows rows; groups and rows lie their strides apart
 //   out      [rows][columns], rows counted through all groups
-HYBRID_EXPORT void hybrid_dequantize(std::int32_t format, const void* blocks,
+HYBRID_EXPORT void hybrid_dequantize(std::int32_t tier, std::int32_t format, const void* blocks,
                                      std::size_t group_stride_bytes, std::size_t group_rows,
                                      std::size_t row_stride_bytes, std::size_t row_begin,
                                      std::size_t row_end, std::size_t columns, float* out);
@@ -38,7 +43,7 @@ HYBRID_EXPORT void hybrid_dequantize(std::int32_t format, const void* blocks,
 //   x        [tokens][columns], rows x_stride floats apart
 //   y        [tokens][rows], rows y_stride floats apart
 // A row is summed by one call in one order: the result does not depend on how rows are shared out.
-HYBRID_EXPORT void hybrid_linear(std::int32_t format, const void* blocks,
+HYBRID_EXPORT void hybrid_linear(std::int32_t tier, std::int32_t format, const void* blocks,
                                  std::size_t row_stride_bytes, std::size_t row_begin,
                                  std::size_t row_end, std::size_t columns, const float* x,
                                  std::size_t x_stride, std::size_t tokens, float* y,

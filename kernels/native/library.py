@@ -17,7 +17,8 @@ from kernels.errors import NativeLibraryMissing
 from kernels.formats import BY_NAME, FORMATS
 
 FILE_NAME = "libhybrid_kernels.so"
-ABI_VERSION = 2  # hybrid_abi_version() of the library.h that this file was written for
+BEST_TIER = -1  # kBestTier of tier.h
+ABI_VERSION = 3  # hybrid_abi_version() of the library.h that this file was written for
 BUILD = (
     "build it with: cmake -S kernels/native -B build/native && cmake --build build/native"
     " (a source tree), or: pip install --force-reinstall --no-deps . (an installation)"
@@ -25,16 +26,18 @@ BUILD = (
 
 _POINTER, _SIZE, _ID = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int32
 _SIGNATURES = {
+    "hybrid_has_tier": (_ID, [_ID]),
+    "hybrid_best_tier": (_ID, []),
     "hybrid_block_weights": (_ID, [_ID]),
     "hybrid_block_bytes": (_ID, [_ID]),
     "hybrid_set_codebook": (_ID, [_ID, _POINTER, _SIZE]),
     "hybrid_dequantize": (
         None,
-        [_ID, _POINTER, _SIZE, _SIZE, _SIZE, _SIZE, _SIZE, _SIZE, _POINTER],
+        [_ID, _ID, _POINTER, _SIZE, _SIZE, _SIZE, _SIZE, _SIZE, _SIZE, _POINTER],
     ),
     "hybrid_linear": (
         None,
-        [_ID, _POINTER, _SIZE, _SIZE, _SIZE, _SIZE, _POINTER, _SIZE, _SIZE, _POINTER, _SIZE],
+        [_ID, _ID, _POINTER, _SIZE, _SIZE, _SIZE, _SIZE, _POINTER, _SIZE, _SIZE, _POINTER, _SIZE],
     ),
 }
 

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <cstring>
 
-namespace hybrid {
+namespace hybrid::HYBRID_TIER {
 
 using std::int32_t;
 using std::int8_t;
@@ -75,4 +75,4 @@ struct BitTable {
 
 inline constexpr BitTable kBits;
 
-}  // namespace hybrid
+}  // namespace hybrid::HYBRID_TIER

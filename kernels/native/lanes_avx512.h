@@ -1,0 +1,240 @@
+// AVX-512 F, BW, DQ, VL, VNNI: 64 bytes are one register.
+#pragma once
+
+#include <immintrin.h>
+
+namespace hybrid::HYBRID_TIER {
+
+using Bytes = __m512i;
+using Words = __m512i;
+using Sums = __m512i;
+using Lanes = __m512;
+using Floats8 = __m256;
+using Scales = __m256i;
+
+struct Signed {
+    Bytes magnitude;
+    __mmask64 negative;
+};
+
+constexpr int kLanes = 16;
+
+// Numbers beyond -64 .. 63 are taken as unsigned ones this much larger.
+constexpr int kWideOffset = 128;
+
+inline Bytes load_bytes(const void* bytes) {
+    return _mm512_loadu_si512(bytes);
+}
+
+inline void store_bytes(Bytes bytes, void* out) {
+    _mm512_storeu_si512(out, bytes);
+}
+
+inline Bytes all_bytes(int value) {
+    return _mm512_set1_epi8(static_cast<char>(value));
+}
+
+inline Bytes join(const void* first_32, const void* last_32) {
+    const __m256i first = _mm256_loadu_si256(static_cast<const __m256i*>(first_32));
+    const __m256i last = _mm256_loadu_si256(static_cast<const __m256i*>(last_32));
+    return _mm512_inserti64x4(_mm512_castsi256_si512(first), last, 1);
+}
+
+// Bits `shift` .. of 32 bytes, then bits `next` .. of the same bytes, each `mask`ed.
+inline Bytes fields(const void* bytes_32, int shift, int next, int mask) {
+    const __m256i bytes = _mm256_loadu_si256(static_cast<const __m256i*>(bytes_32));
+    const __m512i twice = _mm512_inserti64x4(_mm512_castsi256_si512(bytes), bytes, 1);
+    const __m512i shifts = _mm512_set_epi64(next, next, next, next, shift, shift, shift, shift);
+    return _mm512_and_si512(_mm512_srlv_epi64(twice, shifts), all_bytes(mask));
+}
+
+// The nibbles of 16 bytes, low ones first, then those of 16 others.
+inline Bytes nibbles_of_two(const void* first_16, const void* last_16) {
+    const __m128i first = _mm_loadu_si128(static_cast<const __m128i*>(first_16));
+    const __m128i last = _mm_loadu_si128(static_cast<const __m128i*>(last_16));
+    const __m512i both =
+        _mm512_castsi256_si512(_mm256_inserti128_si256(_mm256_castsi128_si256(first), last, 1));
+    const __m512i twice = _mm512_permutexvar_epi64(_mm512_set_epi64(3, 2, 3, 2, 1, 0, 1, 0), both);
+    const __m512i shifts = _mm512_set_epi64(4, 4, 0, 0, 4, 4, 0, 0);
+    return _mm512_and_si512(_mm512_srlv_epi64(twice, shifts), all_bytes(15));
+}
+
+// `value` in the lanes whose bit is set, else 0.
+inline Bytes where_set(std::uint64_t bits, int value) {
+    return _mm512_maskz_set1_epi8(bits, static_cast<char>(value));
+}
+
+inline Bytes bit_or(Bytes a, Bytes b) {
+    return _mm512_or_si512(a, b);
+}
+
+inline Bytes plus(Bytes a, Bytes b) {
+    return _mm512_add_epi8(a, b);
+}
+
+inline Bytes shifted_left(Bytes bytes, int count) {
+    return _mm512_slli_epi64(bytes, count);
+}
+
+// Bits `shift` .. of 64 bytes, masked.
+inline Bytes field(const void* bytes_64, int shift, int mask) {
+    return _mm512_and_si512(_mm512_srli_epi64(load_bytes(bytes_64), shift), all_bytes(mask));
+}
+
+inline __m512i table_of(const std::int8_t* table_16) {
+    return _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table_16)));
+}
+
+inline Bytes lookup(const std::int8_t* table_16, Bytes nibbles) {
+    return _mm512_shuffle_epi8(table_of(table_16), nibbles);
+}
+
+// Numbers of a table of 16 that needs all of int8, by nibbles.
+inline Bytes wide_lookup(const std::int8_t* table_16, Bytes nibbles) {
+    const __m512i table = _mm512_xor_si512(table_of(table_16), all_bytes(0x80));
+    return _mm512_shuffle_epi8(table, nibbles);
+}
+
+inline Bytes wide(Bytes numbers) {
+    return _mm512_xor_si512(numbers, all_bytes(0x80));
+}
+
+inline Signed signed_of(Bytes numbers) {
+    return {_mm512_abs_epi8(numbers), _mm512_movepi8_mask(numbers)};
+}
+
+inline Signed signed_lookup(const std::int8_t* table_16, Bytes nibbles) {
+    return signed_of(_mm512_shuffle_epi8(table_of(table_16), nibbles));
+}
+
+// Eight entries of eight bytes.
+inline Bytes entries(const std::int8_t (*book)[8], const std::uint32_t (&index)[8]) {
+    long long entry[8];
+    for (int i = 0; i < 8; ++i) std::memcpy(entry + i, book[index[i]], 8);
+    return _mm512_set_epi64(entry[7], entry[6], entry[5], entry[4], entry[3], entry[2], entry[1],
+                            entry[0]);
+}
+
+// Sixteen entries of four bytes.
+inline Bytes entries(const std::int8_t (*book)[4], const std::uint32_t (&index)[16]) {
+    std::uint64_t two[8];
+    for (int i = 0; i < 8; ++i) {
+        std::uint32_t low, high;
+        std::memcpy(&low, book[index[2 * i]], 4);
+        std::memcpy(&high, book[index[2 * i + 1]], 4);
+        two[i] = low | static_cast<std::uint64_t>(high) << 32;
+    }
+    return _mm512_set_epi64(static_cast<long long>(two[7]), static_cast<long long>(two[6]),
+                            static_cast<long long>(two[5]), static_cast<long long>(two[4]),
+                            static_cast<long long>(two[3]), static_cast<long long>(two[2]),
+                            static_cast<long long>(two[1]), static_cast<long long>(two[0]));
+}
+
+// Magnitudes and one sign bit for each.
+inline Signed with_signs(Bytes magnitude, std::uint64_t negative) {
+    return {magnitude, negative};
+}
+
+inline Bytes flip(Bytes x, __mmask64 negative) {
+    return _mm512_mask_sub_epi8(x, negative, _mm512_setzero_si512(), x);
+}
+
+// Sums of two neighbouring products; numbers up to 128 cannot overflow.
+inline Words products(Bytes numbers, Bytes x) {
+    return _mm512_maddubs_epi16(numbers, x);
+}
+
+inline Words products(const Signed& numbers, Bytes x) {
+    return _mm512_maddubs_epi16(numbers.magnitude, flip(x, numbers.negative));
+}
+
+// One scale for each lane of the products of quarter 0 .. 3.
+inline Words scale_words(Scales scales, int quarter) {
+    const __m512i first =
+        _mm512_set_epi64(0x0003000300030003, 0x0003000300030003, 0x0002000200020002,
+                         0x0002000200020002, 0x0001000100010001, 0x0001000100010001, 0, 0);
+    const __m512i index =
+        _mm512_add_epi16(first, _mm512_set1_epi16(static_cast<short>(4 * quarter)));
+    return _mm512_permutexvar_epi16(index, _mm512_castsi256_si512(scales));
+}
+
+inline Sums no_sums() {
+    return _mm512_setzero_si512();
+}
+
+inline Sums add_scaled(Sums sums, Words products, Words scales) {
+    return _mm512_dpwssd_epi32(sums, products, scales);
+}
+
+// Products of two blocks that are scaled by floats; no saturation: numbers up to 255.
+inline Sums block_products(Bytes numbers, Bytes x) {
+    return _mm512_dpbusd_epi32(_mm512_setzero_si512(), numbers, x);
+}
+
+inline Sums block_products(const Signed& numbers, Bytes x) {
+    return block_products(numbers.magnitude, flip(x, numbers.negative));
+}
+
+inline Lanes no_lanes() {
+    return _mm512_setzero_ps();
+}
+
+inline Lanes all_lanes(float value) {
+    return _mm512_set1_ps(value);
+}
+
+inline Lanes load(const float* values) {
+    return _mm512_loadu_ps(values);
+}
+
+inline void store(Lanes lanes, float* out) {
+    _mm512_storeu_ps(out, lanes);
+}
+
+inline Lanes fma(Lanes a, Lanes b, Lanes c) {
+    return _mm512_fmadd_ps(a, b, c);
+}
+
+inline Lanes add(Lanes a, Lanes b) {
+    return _mm512_add_ps(a, b);
+}
+
+inline Lanes multiply(Lanes a, Lanes b) {
+    return _mm512_mul_ps(a, b);
+}
+
+inline Lanes larger(Lanes a, Lanes b) {
+    return _mm512_max_ps(a, b);
+}
+
+inline float total(Lanes lanes) {
+    return _mm512_reduce_add_ps(lanes);
+}
+
+inline float largest(Lanes lanes) {
+    return _mm512_reduce_max_ps(lanes);
+}
+
+// What row sums are gathered in: float lanes beside Sums.
+using RowSums = __m512;
+
+inline RowSums no_row_sums() {
+    return _mm512_setzero_ps();
+}
+
+inline RowSums add_times(RowSums row, Sums sums, float factor) {
+    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums), _mm512_set1_ps(factor), row);
+}
+
+// The sums of two blocks, the first eight lanes and the last, by factors 2 pair and 2 pair + 1.
+inline RowSums add_times_pair(RowSums row, Sums sums, Floats8 factors, int pair) {
+    const __m512i index = _mm512_set_epi64(0x0000000100000001, 0x0000000100000001,
+                                           0x0000000100000001, 0x0000000100000001, 0, 0, 0, 0);
+    const __m512i chosen = _mm512_add_epi32(index, _mm512_set1_epi32(2 * pair));
+    const __m512 spread = _mm512_permutexvar_ps(chosen, _mm512_castps256_ps512(factors));
+    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums), spread, row);
+}
+
+}  // namespace hybrid::HYBRID_TIER
+
+#include "lanes_f16c.h"

@@ -1,0 +1,356 @@
+// Any processor: 64 bytes are an array, floats come four at a time. The meaning of the others.
+#pragma once
+
+#include "scalar.h"
+
+namespace hybrid::HYBRID_TIER {
+
+struct Bytes {
+    std::uint8_t byte[64];
+};
+
+struct Signed {
+    std::int8_t number[64];
+};
+
+struct Words {
+    std::int16_t word[32];
+};
+
+struct Sums {
+    std::int32_t sum[32];
+};
+
+struct Scales {
+    std::int16_t scale[16];
+};
+
+struct Floats8 {
+    float value[8];
+};
+
+struct RowSums {
+    float value[8];
+};
+
+typedef float Lanes __attribute__((vector_size(16)));  // four floats, GCC and Clang
+
+constexpr int kLanes = 4;
+constexpr int kWideOffset = 0;
+
+inline Bytes load_bytes(const void* bytes) {
+    Bytes out;
+    std::memcpy(&out, bytes, 64);
+    return out;
+}
+
+inline void store_bytes(Bytes bytes, void* out) {
+    std::memcpy(out, &bytes, 64);
+}
+
+inline Bytes join(const void* first_32, const void* last_32) {
+    Bytes out;
+    std::memcpy(out.byte, first_32, 32);
+    std::memcpy(out.byte + 32, last_32, 32);
+    return out;
+}
+
+// Bits `shift` .. of 32 bytes, then bits `next` .. of the same bytes, each `mask`ed.
+inline Bytes fields(const void* bytes_32, int shift, int next, int mask) {
+    const auto* bytes = static_cast<const std::uint8_t*>(bytes_32);
+    Bytes out;
+    for (int i = 0; i < 32; ++i) out.byte[i] = static_cast<std::uint8_t>(bytes[i] >> shift & mask);
+    for (int i = 0; i < 32; ++i)
+        out.byte[i + 32] = static_cast<std::uint8_t>(bytes[i] >> next & mask);
+    return out;
+}
+
+// Bits `shift` .. of 64 bytes, masked.
+inline Bytes field(const void* bytes_64, int shift, int mask) {
+    const auto* bytes = static_cast<const std::uint8_t*>(bytes_64);
+    Bytes out;
+    for (int i = 0; i < 64; ++i) out.byte[i] = static_cast<std::uint8_t>(bytes[i] >> shift & mask);
+    return out;
+}
+
+// The nibbles of 16 bytes, low ones first, then those of 16 others.
+inline Bytes nibbles_of_two(const void* first_16, const void* last_16) {
+    Bytes out;
+    for (int half = 0; half < 2; ++half) {
+        const auto* bytes = static_cast<const std::uint8_t*>(half ? last_16 : first_16);
+        for (int i = 0; i < 16; ++i) out.byte[32 * half + i] = bytes[i] & 15;
+        for (int i = 0; i < 16; ++i) out.byte[32 * half + 16 + i] = bytes[i] >> 4;
+    }
+    return out;
+}
+
+// `value` in the lanes whose bit is set, else 0.
+inline Bytes where_set(std::uint64_t bits, int value) {
+    Bytes out;
+    for (int i = 0; i < 64; ++i) out.byte[i] = static_cast<std::uint8_t>(bits >> i & 1 ? value : 0);
+    return out;
+}
+
+inline Bytes bit_or(Bytes a, Bytes b) {
+    for (int i = 0; i < 64; ++i) a.byte[i] |= b.byte[i];
+    return a;
+}
+
+inline Bytes plus(Bytes a, Bytes b) {
+    for (int i = 0; i < 64; ++i) a.byte[i] = static_cast<std::uint8_t>(a.byte[i] + b.byte[i]);
+    return a;
+}
+
+inline Bytes shifted_left(Bytes a, int count) {
+    for (int i = 0; i < 64; ++i) a.byte[i] = static_cast<std::uint8_t>(a.byte[i] << count);
+    return a;
+}
+
+inline Bytes lookup(const std::int8_t* table_16, Bytes nibbles) {
+    for (int i = 0; i < 64; ++i)
+        nibbles.byte[i] = static_cast<std::uint8_t>(table_16[nibbles.byte[i]]);
+    return nibbles;
+}
+
+inline Signed wide(Bytes numbers) {
+    Signed out;
+    std::memcpy(&out, &numbers, 64);
+    return out;
+}
+
+// Numbers of a table of 16 that needs all of int8, by nibbles.
+inline Signed wide_lookup(const std::int8_t* table_16, Bytes nibbles) {
+    return wide(lookup(table_16, nibbles));
+}
+
+inline Signed signed_lookup(const std::int8_t* table_16, Bytes nibbles) {
+    return wide(lookup(table_16, nibbles));
+}
+
+// Eight entries of eight bytes.
+inline Bytes entries(const std::int8_t (*book)[8], const std::uint32_t (&index)[8]) {
+    Bytes out;
+    for (int i = 0; i < 8; ++i) std::memcpy(out.byte + 8 * i, book[index[i]], 8);
+    return out;
+}
+
+// Sixteen entries of four bytes.
+inline Bytes entries(const std::int8_t (*book)[4], const std::uint32_t (&index)[16]) {
+    Bytes out;
+    for (int i = 0; i < 16; ++i) std::memcpy(out.byte + 4 * i, book[index[i]], 4);
+    return out;
+}
+
+// Magnitudes and one sign bit for each.
+inline Signed with_signs(Bytes magnitude, std::uint64_t negative) {
+    Signed out;
+    for (int i = 0; i < 64; ++i) {
+        const int number = magnitude.byte[i];
+        out.number[i] = static_cast<std::int8_t>(negative >> i & 1 ? -number : number);
+    }
+    return out;
+}
+
+inline Words products(const Bytes& numbers, const Bytes& x) {
+    Words out;
+    for (int i = 0; i < 32; ++i) {
+        const int first = numbers.byte[2 * i] * static_cast<std::int8_t>(x.byte[2 * i]);
+        const int last = numbers.byte[2 * i + 1] * static_cast<std::int8_t>(x.byte[2 * i + 1]);
+        out.word[i] = static_cast<std::int16_t>(first + last);
+    }
+    return out;
+}
+
+inline Words products(const Signed& numbers, const Bytes& x) {
+    Words out;
+    for (int i = 0; i < 32; ++i) {
+        const int first = numbers.number[2 * i] * static_cast<std::int8_t>(x.byte[2 * i]);
+        const int last = numbers.number[2 * i + 1] * static_cast<std::int8_t>(x.byte[2 * i + 1]);
+        out.word[i] = static_cast<std::int16_t>(first + last);
+    }
+    return out;
+}
+
+template <class Numbers>
+inline Words block_products(const Numbers& numbers, const Bytes& x) {
+    return products(numbers, x);
+}
+
+// One scale for each lane of the products of quarter 0 .. 3.
+inline Words scale_words(const Scales& scales, int quarter) {
+    Words out;
+    for (int i = 0; i < 32; ++i) out.word[i] = scales.scale[4 * quarter + i / 8];
+    return out;
+}
+
+inline Sums no_sums() {
+    return {};
+}
+
+inline Sums add_scaled(Sums sums, const Words& products, const Words& scales) {
+    for (int i = 0; i < 32; ++i) sums.sum[i] += products.word[i] * scales.word[i];
+    return sums;
+}
+
+inline float half_number(const Half& half) {
+    return half.number();
+}
+
+// The halves at the same place in eight blocks, `stride` bytes apart.
+inline Floats8 eight_halves(const void* first, std::size_t stride) {
+    Floats8 out;
+    for (int i = 0; i < 8; ++i) {
+        Half half;
+        std::memcpy(&half, static_cast<const std::uint8_t*>(first) + stride * i, 2);
+        out.value[i] = half.number();
+    }
+    return out;
+}
+
+// Sixteen signed bytes in memory, widened.
+inline Scales scales_of_bytes(const void* bytes_16) {
+    Scales out;
+    for (int i = 0; i < 16; ++i) out.scale[i] = static_cast<const std::int8_t*>(bytes_16)[i];
+    return out;
+}
+
+// Bytes of `first`, then of `last`.
+inline Scales scales_of(std::uint64_t first, std::uint64_t last) {
+    Scales out;
+    for (int i = 0; i < 8; ++i) out.scale[i] = static_cast<std::int8_t>(first >> 8 * i);
+    for (int i = 0; i < 8; ++i) out.scale[i + 8] = static_cast<std::int8_t>(last >> 8 * i);
+    return out;
+}
+
+// Byte 0 of `even`, byte 0 of `odd`, byte 1 of `even` and so on.
+inline Scales scales_in_turn(std::uint64_t even, std::uint64_t odd) {
+    Scales out;
+    for (int i = 0; i < 8; ++i) out.scale[2 * i] = static_cast<std::int8_t>(even >> 8 * i);
+    for (int i = 0; i < 8; ++i) out.scale[2 * i + 1] = static_cast<std::int8_t>(odd >> 8 * i);
+    return out;
+}
+
+inline Scales scales_of_ones() {
+    return scales_of(0x0101010101010101, 0x0101010101010101);
+}
+
+inline Floats8 load8(const float* values) {
+    Floats8 out;
+    std::memcpy(&out, values, 32);
+    return out;
+}
+
+inline Floats8 all8(float value) {
+    return {{value, value, value, value, value, value, value, value}};
+}
+
+inline Floats8 multiply8(Floats8 a, const Floats8& b) {
+    for (int i = 0; i < 8; ++i) a.value[i] *= b.value[i];
+    return a;
+}
+
+inline Floats8 add8(Floats8 a, const Floats8& b) {
+    for (int i = 0; i < 8; ++i) a.value[i] += b.value[i];
+    return a;
+}
+
+inline Floats8 fma8(const Floats8& a, const Floats8& b, Floats8 c) {
+    for (int i = 0; i < 8; ++i) c.value[i] += a.value[i] * b.value[i];
+    return c;
+}
+
+inline void store8(const Floats8& values, float* out) {
+    std::memcpy(out, &values, 32);
+}
+
+inline float total8(const Floats8& values) {
+    const float* v = values.value;
+    return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
+}
+
+// factor * sum of scale * sum of 16 activations, eight partial sums added to `row`.
+inline Floats8 add_scaled_sums(Floats8 row, const Scales& scales, const std::int16_t* sums_16,
+                               float factor) {
+    for (int i = 0; i < 8; ++i) {
+        const int sum =
+            scales.scale[2 * i] * sums_16[2 * i] + scales.scale[2 * i + 1] * sums_16[2 * i + 1];
+        row.value[i] += factor * static_cast<float>(sum);
+    }
+    return row;
+}
+
+inline RowSums no_row_sums() {
+    return {};
+}
+
+inline RowSums add_times(RowSums row, const Sums& sums, float factor) {
+    for (int i = 0; i < 8; ++i) {
+        const int four = sums.sum[i] + sums.sum[i + 8] + sums.sum[i + 16] + sums.sum[i + 24];
+        row.value[i] += factor * static_cast<float>(four);
+    }
+    return row;
+}
+
+// The products of two blocks, by factors 2 pair and 2 pair + 1.
+inline RowSums add_times_pair(RowSums row, const Words& products, const Floats8& factors,
+                              int pair) {
+    for (int half = 0; half < 2; ++half) {
+        const float factor = factors.value[2 * pair + half];
+        for (int i = 0; i < 8; ++i) {
+            const std::int16_t* word = products.word + 16 * half + 2 * i;
+            row.value[i] += factor * static_cast<float>(word[0] + word[1]);
+        }
+    }
+    return row;
+}
+
+inline float total(const RowSums& row) {
+    return total8(load8(row.value));
+}
+
+inline Lanes no_lanes() {
+    return Lanes{};
+}
+
+inline Lanes all_lanes(float value) {
+    return Lanes{value, value, value, value};
+}
+
+inline Lanes load(const float* values) {
+    Lanes lanes;
+    std::memcpy(&lanes, values, sizeof lanes);
+    return lanes;
+}
+
+inline void store(Lanes lanes, float* out) {
+    std::memcpy(out, &lanes, sizeof lanes);
+}
+
+inline Lanes fma(Lanes a, Lanes b, Lanes c) {
+    return a * b + c;
+}
+
+inline Lanes add(Lanes a, Lanes b) {
+    return a + b;
+}
+
+inline Lanes multiply(Lanes a, Lanes b) {
+    return a * b;
+}
+
+inline Lanes larger(Lanes a, Lanes b) {
+    for (int i = 0; i < kLanes; ++i) a[i] = a[i] > b[i] ? a[i] : b[i];
+    return a;
+}
+
+inline float total(Lanes lanes) {
+    return (lanes[0] + lanes[1]) + (lanes[2] + lanes[3]);
+}
+
+inline float largest(Lanes lanes) {
+    float most = lanes[0];
+    for (int i = 1; i < kLanes; ++i) most = lanes[i] > most ? lanes[i] : most;
+    return most;
+}
+
+}  // namespace hybrid::HYBRID_TIER

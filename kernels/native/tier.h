@@ -1,0 +1,69 @@
+// The tiers of vector code and what each of them offers: one table of functions a tier.
+//
+// Everything outside tiers/ is compiled for the oldest processor and reaches vector code through a
+// table, found once by CPUID and what the operating system saves.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "activations.h"
+
+namespace hybrid {
+
+enum class Tier : std::int32_t { scalar = 0, avx2 = 1, avx512 = 2, avx512_bf16 = 3, amx = 4 };
+constexpr int kTiers = 5;
+
+// Rows of one weight matrix in blocks.
+struct Rows {
+    const std::uint8_t* first;  // of row 0
+    std::size_t stride_bytes;
+    std::size_t columns;
+};
+
+// y[t][r] = row r times activations t, for rows begin .. end - 1 and `tokens` tokens.
+struct Outputs {
+    float* first;        // y[0][0]
+    std::size_t stride;  // floats from one token's outputs to the next one's
+};
+
+// One format's functions in one tier.
+struct FormatFunctions {
+    std::int32_t format, weights, bytes;
+    Rounding rounding;
+
+    // Whole blocks of one row; bit-exact with ggml's decoders in every tier.
+    void (*decode)(const std::uint8_t* row, std::size_t columns, float* out);
+
+    // Rows times float32 activations, x_stride floats apart.
+    void (*dot_exact)(const Rows& rows, std::size_t begin, std::size_t end, const float* x,
+                      std::size_t x_stride, int tokens, const Outputs& y);
+
+    // Rows times rounded activations, runs_of(columns) runs a token; null where `rounding` is none.
+    void (*dot_rounded)(const Rows& rows, std::size_t begin, std::size_t end, const void* runs,
+                        int tokens, const Outputs& y);
+};
+
+struct Functions {
+    Tier tier;
+    const FormatFunctions* formats;
+    std::int32_t format_count;
+
+    // One row of `columns` floats as runs_of(columns) runs, padded with zeros.
+    void (*round_32)(const float* x, std::size_t columns, RunOf32s* out);
+    void (*round_256)(const float* x, std::size_t columns, RunOf256* out);
+};
+
+extern const Functions scalar_functions, avx2_functions, avx512_functions, avx512_bf16_functions,
+    amx_functions;
+
+constexpr int kBestTier = -1;
+
+// Of a number of `Tier`, or of kBestTier; null for a tier that this processor, its operating system
+// or this build does not have.
+const Functions* functions_of(int tier);
+
+// Of a table's formats, the one with this ggml id; null when there is none.
+const FormatFunctions* format_of(const Functions& functions, std::int32_t format);
+
+}  // namespace hybrid
