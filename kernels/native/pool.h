@@ -1,0 +1,81 @@
+// The worker pool: one per process, pinned threads that spin on one line. Nothing here names an op.
+//
+// A job runs on the calling thread (worker 0) and on the first workers of the pool; run_job returns
+// when all have ended. Starting one costs a store that every worker watches: no lock, no
+// allocation, no system call. Which CPUs: pool_border.h, hybrid_pool_start.
+//
+//     struct Context { Tail gate_up, down; ... };
+//     void ffn(Worker& worker, void* context) {
+//         auto& job = *static_cast<Context*>(context);
+//         share(worker, job.gate_up, 132, 1, [&](int begin, int end) { ... });
+//         worker.barrier();   // what any worker wrote before it, every worker reads after it
+//         share(worker, job.down, 64, 1, [&](int begin, int end) { ... });
+//     }
+//     int error = run_job(threads, ffn, &context);
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+namespace hybrid {
+
+class Crew;  // the threads of one start, in pool.cpp
+
+// Leaves a job whose other worker failed. A job may let it pass; it must not swallow it.
+struct Aborted {};
+
+// What a job sees of the thread it runs on. Valid during the job only.
+struct Worker {
+    int index;       // 0 .. count - 1; 0 is the calling thread
+    int count;       // workers of this job
+    int node;        // 0 .. nodes - 1, the NUMA node of its CPU in dense numbering
+    int node_index;  // its number among this job's workers of that node
+    int node_count;  // how many those are
+    std::byte* scratch;  // 64-byte aligned, its own, touched first by itself; kept between jobs
+    std::size_t scratch_bytes;
+
+    // Until every worker of the job has come. Throws Aborted when another one failed.
+    void barrier();
+
+    Crew* crew = nullptr;
+};
+
+// May throw: the job then ends for all workers and run_job returns an error.
+using Job = void (*)(Worker&, void* context);
+
+// Runs the job on workers 0 .. threads - 1 and returns when all have ended: 0, or an error number
+// (pool_border.h). 0 threads: all the pool has. Calls from several threads take turns; a call from
+// within a job is a mistake and returns kPoolNested.
+//
+// After kPoolStalled a worker may still be at work on the context: the pool refuses every later
+// job, and what the context points to must outlive the process.
+int run_job(int threads, Job job, void* context);
+
+// The units of one phase not yet handed out; zero before the job.
+struct Tail {
+    alignas(64) std::atomic<int> next{0};
+};
+
+// Runs run(begin, end) over this worker's part of 0 .. units - 1: an equal contiguous range of the
+// first 7/8, the same in every job, then pieces of `grain` units of the rest while there are any.
+// Every unit is run once by one worker.
+template <class Run>
+void share(const Worker& worker, Tail& tail, int units, int grain, const Run& run) {
+    const int shared = worker.count == 1 ? 0 : units / 8;
+    const std::int64_t fixed = units - shared;
+    const int begin = static_cast<int>(fixed * worker.index / worker.count);
+    const int end = static_cast<int>(fixed * (worker.index + 1) / worker.count);
+    if (begin < end) run(begin, end);
+    for (;;) {
+        const int next = static_cast<int>(fixed) + tail.next.load(std::memory_order_relaxed);
+        if (next >= units) return;
+        const int first =
+            static_cast<int>(fixed) + tail.next.fetch_add(grain, std::memory_order_relaxed);
+        if (first >= units) return;
+        run(first, std::min(first + grain, units));
+    }
+}
+
+}  // namespace hybrid
