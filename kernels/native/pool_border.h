@@ -8,13 +8,13 @@
 
 enum HybridPoolError : std::int32_t {
     kPoolOk = 0,
-    kPoolThrew = 1,      // the worker's share of the job threw; the next job may run
-    kPoolEnded = 2,      // the worker's thread ended within a job; every later job returns this
-    kPoolStalled = 3,    // the worker did not answer in time; every later job returns this
-    kPoolTooFew = 4,     // the pool has fewer workers than the job asks for
-    kPoolNested = 5,     // called from within a job
-    kPoolNoThread = 6,   // the system gave no thread to the worker
-    kPoolNoMemory = 7,   // the system gave no scratch to the worker
+    kPoolThrew = 1,     // the worker's share of the job threw; the next job may run
+    kPoolEnded = 2,     // the worker's thread ended within a job; every later job returns this
+    kPoolStalled = 3,   // the worker did not answer in time; every later job returns this
+    kPoolTooFew = 4,    // the pool has fewer workers than the job asks for
+    kPoolNested = 5,    // called from within a job
+    kPoolNoThread = 6,  // the system gave no thread to the worker
+    kPoolNoMemory = 7,  // the system gave no scratch to the worker
     kPoolBadArgument = 8,
 };
 
