@@ -42,9 +42,9 @@ void over_parts(const Worker& worker, Tail* tails, int parts, const Units& units
 
 }  // namespace
 
-FeedForward::FeedForward(const Functions& tier, Memory& own, Memory& shared, const float* x,
+FeedForward::FeedForward(const Arithmetic& arithmetic, Memory& own, Memory& shared, const float* x,
                          std::size_t width, int tokens, int most_entries)
-    : tier_(tier), own_(own), shared_(shared), x_(x), width_(width), tokens_(tokens) {
+    : arithmetic_(arithmetic), own_(own), shared_(shared), x_(x), width_(width), tokens_(tokens) {
     entries_ = own.take<Entry>(static_cast<std::size_t>(most_entries));
 }
 
@@ -104,46 +104,49 @@ void FeedForward::run(Worker& worker, Tail* tails, float* out) {
 
 // One token's inputs are each worker's own; x is one for all entries then.
 void FeedForward::reserve_inputs() {
-    Forms all;
-    for (int e = 0; e < count_; ++e) all.add(tier_, entries_[e].gate), all.add(tier_, entries_[e].up);
     Memory& memory = tokens_ == 1 ? own_ : shared_;
-    Inputs common;
+    Inputs common({x_, width_, width_, nullptr, 1});
+    for (int e = 0; e < count_ && tokens_ == 1; ++e) {
+        common.reserve(memory, arithmetic_, entries_[e].gate);
+        common.reserve(memory, arithmetic_, entries_[e].up);
+    }
     for (int e = 0; e < count_; ++e) {
         Entry& entry = entries_[e];
         const auto rows = static_cast<std::size_t>(entry.gate.rows);
         entry.hidden_values = shared_.take<float>(rows * static_cast<std::size_t>(entry.tokens));
-        entry.x = {x_, width_, entry.token, width_, entry.tokens};
+        entry.x = common;
         if (tokens_ > 1) {
-            Forms forms;
-            forms.add(tier_, entry.gate), forms.add(tier_, entry.up);
-            entry.x.reserve(memory, forms);
-        } else if (e == 0) {
-            entry.x.reserve(memory, all);
-            common = entry.x;
-        } else {
-            entry.x = common;
+            entry.x = Inputs({x_, width_, width_, entry.token, entry.tokens});
+            entry.x.reserve(memory, arithmetic_, entry.gate);
+            entry.x.reserve(memory, arithmetic_, entry.up);
         }
-        Forms forms;
-        forms.add(tier_, entry.down);
-        entry.hidden = {entry.hidden_values, rows, nullptr, rows, entry.tokens};
-        entry.hidden.reserve(memory, forms);
+        entry.hidden = Inputs({entry.hidden_values, rows, rows, nullptr, entry.tokens});
+        entry.hidden.reserve(memory, arithmetic_, entry.down);
     }
     if (parts_ > 1) {
         part_outputs_ = shared_.take<float>(static_cast<std::size_t>(parts_ * tokens_) * width_);
     }
 }
 
+// The pieces of all entries, shared out; one token's are each worker's own.
 void FeedForward::fill_inputs(Worker& worker, Tail& tail, bool hidden) {
+    const auto inputs = [&](int e) -> const Inputs& {
+        return hidden ? entries_[e].hidden : entries_[e].x;
+    };
     if (tokens_ == 1) {
         const int filled = hidden || !count_ ? count_ : 1;
-        for (int e = 0; e < filled; ++e) {
-            (hidden ? entries_[e].hidden : entries_[e].x).fill(tier_, 0, entries_[e].tokens);
-        }
+        for (int e = 0; e < filled; ++e) inputs(e).fill(arithmetic_.tier, 0, 1);
         return;
     }
-    share(worker, tail, count_, 1, [&](int begin, int end) {
-        for (int e = begin; e < end; ++e) {
-            (hidden ? entries_[e].hidden : entries_[e].x).fill(tier_, 0, entries_[e].tokens);
+    int all = 0;
+    for (int e = 0; e < count_; ++e) all += inputs(e).pieces();
+    share(worker, tail, all, 1, [&](int begin, int end) {
+        int first = 0;
+        for (int e = 0; e < count_; ++e) {
+            const int pieces = inputs(e).pieces();
+            const int from = begin < first ? 0 : begin - first, to = least(end - first, pieces);
+            if (from < to) inputs(e).fill(arithmetic_.tier, from, to);
+            first += pieces;
         }
     });
     worker.barrier();
@@ -173,11 +176,11 @@ void FeedForward::widen_units(int part, int begin, int end) {
             const auto tokens = static_cast<std::size_t>(entry.tokens);
             auto* gate = scratch.take<float>(tokens * kWidenRows);
             auto* up = scratch.take<float>(tokens * kWidenRows);
-            multiply(tier_, entry.gate, row, last, entry.x, {gate - row, kWidenRows});
-            multiply(tier_, entry.up, row, last, entry.x, {up - row, kWidenRows});
+            entry.x.multiply(arithmetic_, entry.gate, row, last, scratch, {gate - row, kWidenRows});
+            entry.x.multiply(arithmetic_, entry.up, row, last, scratch, {up - row, kWidenRows});
             for (std::size_t t = 0; t < tokens; ++t) {
                 float* hidden = entry.hidden_values + t * static_cast<std::size_t>(rows) + row;
-                tier_.floats.silu_times(gate + t * kWidenRows, up + t * kWidenRows, last - row, hidden);
+                arithmetic_.tier.floats.silu_times(gate + t * kWidenRows, up + t * kWidenRows, last - row, hidden);
             }
         }
         first += units;
@@ -207,7 +210,7 @@ void FeedForward::narrow_rows(int part, int begin, int end, float* out) {
         if (entry.part != part) continue;
         Memory scratch = own_;
         auto* y = scratch.take<float>(static_cast<std::size_t>(entry.tokens) * kNarrowRows);
-        multiply(tier_, entry.down, begin, end, entry.hidden, {y - begin, kNarrowRows});
+        entry.hidden.multiply(arithmetic_, entry.down, begin, end, scratch, {y - begin, kNarrowRows});
         for (int t = 0; t < entry.tokens; ++t) {
             const float share = entry.share ? entry.share[t] : 1.0f;
             const int token = entry.token ? entry.token[t] : t;

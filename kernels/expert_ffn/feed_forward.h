@@ -51,7 +51,7 @@ public:
     // own, shared   memory of this worker, and of all: each worker has a cursor of its own, and
     //               moves it as the others move theirs
     // x             [tokens][width]
-    FeedForward(const Functions& tier, Memory& own, Memory& shared, const float* x,
+    FeedForward(const Arithmetic& arithmetic, Memory& own, Memory& shared, const float* x,
                 std::size_t width, int tokens, int most_entries);
 
     // Those of `experts` that tokens chose.
@@ -74,7 +74,7 @@ private:
     void narrow_rows(int part, int begin, int end, float* out);
     void add_parts(const Worker& worker, Tail& tail, float* out) const;
 
-    const Functions& tier_;
+    const Arithmetic& arithmetic_;
     Memory& own_;
     Memory& shared_;
     const float* x_;

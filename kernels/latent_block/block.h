@@ -3,6 +3,7 @@
 #pragma once
 
 #include "../expert_ffn/feed_forward.h"
+#include "../router/router.h"
 
 namespace hybrid {
 
@@ -12,16 +13,11 @@ struct HeadMatrices {
     std::int64_t head_bytes;
 };
 
-struct RouterRules {
-    std::int32_t experts, used, sigmoid, groups, groups_used, group_top2, normalise;
-    float scale;
-};
-
 // Everything of a block that no token changes.
 struct LatentBlock {
     std::int32_t width, heads, nope, rope, value, latent, query_latent;
     std::int32_t key_transposed;  // 1: key is [heads][latent][nope] (attn_k_b), 0: [heads][nope][latent]
-    std::int32_t absorb_up_to;    // tokens of a pass up to which attention is absorbed
+    std::int32_t absorb_up_to;  // tokens of a pass up to which attention is absorbed
     float epsilon, score_scale;
     const float* attention_norm;  // [width]
     const float* query_norm;      // [query_latent], null without a query latent
@@ -36,24 +32,21 @@ struct LatentBlock {
     Experts experts;
 };
 
-// Cache rows of one layer: latent, then rotated key.
-struct CacheRows {
-    void* first;
-    std::int64_t row_bytes;
-    std::int32_t format;  // ggml id: F32, F16, BF16 or Q8_0
-    std::int32_t unused;
-};
-
 // One pass over a block.
 struct BlockPass {
     float* hidden;  // [tokens][width], in and out
-    CacheRows cache;
+    CacheRows cache;      // rows 0 .. start - 1 are there, start .. start + tokens - 1 are written
     const float* cosine;  // [tokens][rope / 2]
     const float* sine;
     std::int32_t tokens, start;
-    std::int32_t tier, threads;
+    std::int32_t tier, precision, threads, unused;
     void* workspace;
     std::int64_t workspace_bytes;
+};
+
+// Bytes that a pass needs at most: of the workspace that workers share, and of each worker's own.
+struct BlockNeeds {
+    std::int64_t shared_bytes, own_bytes;
 };
 
 }  // namespace hybrid

@@ -10,22 +10,39 @@
 namespace hybrid {
 namespace {
 
-constexpr int kUnitRows = 32;  // rows of a matrix in a unit of work
-constexpr int kTails = 16 + FeedForward::kTails;
-constexpr int kSplitRows = 256;  // cache rows below which a context is not split further
+constexpr int kUnitRows = 32;         // rows of a matrix in a unit of work
+constexpr int kTails = 16;            // phases of a block before the feed-forward
+constexpr int kSplitRows = 256;       // cache rows below which a context is not split further
+constexpr int kExpandedRows = 16384;  // beyond, keys and values of one head would fill the memory
 
 struct BlockJob {
     const LatentBlock& block;
     const BlockPass& pass;
-    const Functions& tier;
+    Arithmetic arithmetic;
     Tail tails[kTails];
-    std::size_t shared_used = 0;
+    Tail feed_forward_tails[FeedForward::kTails];
 };
 
-struct Rest {
-    const Matrix* matrix;
-    float* out;
+// How absorbed attention is cut: runs of cache rows times groups of heads.
+struct Splits {
+    int rows, groups;
+    int heads;            // of a group; the last one may have fewer
+    std::size_t queries;  // of a group
+    std::size_t value_row;
+
+    std::size_t unit_values() const { return queries * (value_row + 2); }
+    std::size_t partial_values() const {
+        return static_cast<std::size_t>(rows * groups) * unit_values();
+    }
+    PartialAttention partial(float* all, int unit) const {
+        float* first = all + static_cast<std::size_t>(unit) * unit_values();
+        return {first + queries * value_row, first + queries * (value_row + 1), first, value_row};
+    }
 };
+
+int least(int a, int b) {
+    return a < b ? a : b;
+}
 
 class Phases {
 public:
@@ -34,7 +51,8 @@ public:
           job_(job),
           b_(job.block),
           pass_(job.pass),
-          tier_(job.tier),
+          arithmetic_(job.arithmetic),
+          tier_(job.arithmetic.tier),
           own_(worker.scratch, worker.scratch_bytes),
           shared_(pass_.workspace, static_cast<std::size_t>(pass_.workspace_bytes)),
           tokens_(static_cast<std::size_t>(pass_.tokens)) {}
@@ -51,83 +69,84 @@ private:
     Memory& near() { return alone() ? own_ : shared_; }
     std::size_t head_key() const { return static_cast<std::size_t>(b_.nope + b_.rope); }
     std::size_t cache_width() const { return static_cast<std::size_t>(b_.latent + b_.rope); }
-    const float* cosine(std::size_t t) const { return pass_.cosine + t * (b_.rope / 2); }
-    const float* sine(std::size_t t) const { return pass_.sine + t * (b_.rope / 2); }
+    int seen() const { return pass_.start + pass_.tokens; }
+    const float* cosine(int t) const { return pass_.cosine + t * (b_.rope / 2); }
+    const float* sine(int t) const { return pass_.sine + t * (b_.rope / 2); }
 
-    // run(begin, end) over all tokens: by this worker for itself, or by all together.
+    // run(begin, end) over units that this worker does all of for itself when there is one token,
+    // and its part of otherwise; what they make can be read when this returns.
     template <class Run>
-    void each_token(const Run& run) {
-        if (alone()) return run(0, 1);
-        share(worker_, tail(), pass_.tokens, 1, run);
+    void each(int units, const Run& run) {
+        if (alone()) return run(0, units);
+        share(worker_, tail(), units, 1, run);
         worker_.barrier();
     }
 
-    // Normalised rows of x, rounded for `matrices`; ready when this returns.
-    Inputs normalised(const float* x, std::size_t width, const float* weight, const Forms& forms) {
-        auto* rows = near().take<float>(tokens_ * width);
-        Inputs inputs{rows, width, nullptr, width, pass_.tokens};
-        inputs.reserve(near(), forms);
-        each_token([&](int begin, int end) {
-            for (int t = begin; t < end; ++t) {
+    // Fills inputs made of normalised rows of x.
+    void normalise(const float* x, const float* weight, const Inputs& inputs) {
+        auto* rows = const_cast<float*>(inputs.x().first);
+        const std::size_t width = inputs.x().columns;
+        each(inputs.pieces(), [&](int begin, int end) {
+            for (int t = begin * kTokenTile; t < least(end * kTokenTile, pass_.tokens); ++t) {
                 const std::size_t at = static_cast<std::size_t>(t) * width;
                 tier_.floats.rms_norm(x + at, weight, width, b_.epsilon, rows + at);
             }
             inputs.fill(tier_, begin, end);
         });
-        return inputs;
+    }
+
+    Inputs fresh_inputs(std::size_t width) {
+        return Inputs({near().take<float>(tokens_ * width), width, width, nullptr, pass_.tokens});
     }
 
     // All rows of one or two matrices, shared out; the caller puts the barrier.
     void multiply_all(const Inputs& inputs, const Matrix& first, float* first_out,
-                      const Matrix& second, float* second_out) {
-        const int units = (first.rows + kUnitRows - 1) / kUnitRows;
-        const int more = second.present() ? (second.rows + kUnitRows - 1) / kUnitRows : 0;
+                      const Matrix& second = {}, float* second_out = nullptr) {
+        const int units = units_of(first.rows), more = second.present() ? units_of(second.rows) : 0;
         share(worker_, tail(), units + more, 1, [&](int begin, int end) {
-            rows_of_units(inputs, first, first_out, begin, end < units ? end : units);
-            if (more) {
-                rows_of_units(inputs, second, second_out, begin < units ? 0 : begin - units,
-                              end - units);
-            }
+            rows_of_units(inputs, first, first_out, begin, least(end, units));
+            rows_of_units(inputs, second, second_out, begin < units ? 0 : begin - units,
+                          end - units);
         });
     }
+
+    static int units_of(int rows) { return (rows + kUnitRows - 1) / kUnitRows; }
 
     void rows_of_units(const Inputs& inputs, const Matrix& matrix, float* out, int begin,
                        int end) {
         if (begin >= end) return;
-        const int last = end * kUnitRows < matrix.rows ? end * kUnitRows : matrix.rows;
-        multiply(tier_, matrix, begin * kUnitRows, last, inputs,
-                 {out, static_cast<std::size_t>(matrix.rows)});
+        inputs.multiply(arithmetic_, matrix, begin * kUnitRows,
+                        least(end * kUnitRows, matrix.rows), own_,
+                        {out, static_cast<std::size_t>(matrix.rows)});
     }
 
     // [tokens][heads * value]
     const float* attend() {
         float* kv = shared_.take<float>(tokens_ * cache_width());
-        const float* queries = project_queries(kv);
+        float* queries = project_queries(kv);
         write_cache(kv);
-        return pass_.tokens <= b_.absorb_up_to ? absorbed(queries) : expanded(queries);
+        const bool few = pass_.tokens <= b_.absorb_up_to || seen() > kExpandedRows;
+        return few ? absorbed(queries) : expanded(queries);
     }
 
     float* project_queries(float* kv) {
-        const auto query_rows = static_cast<std::size_t>(b_.query.rows);
-        auto* queries = shared_.take<float>(tokens_ * query_rows);
-        Forms forms;
-        forms.add(tier_, b_.compress);
-        if (!b_.query_latent) {
-            forms.add(tier_, b_.query);
-            const Inputs x = normalised(pass_.hidden, b_.width, b_.attention_norm, forms);
-            multiply_all(x, b_.query, queries, b_.compress, kv);
-            worker_.barrier();
-            return queries;
+        auto* queries = shared_.take<float>(tokens_ * static_cast<std::size_t>(b_.query.rows));
+        const Matrix& first = b_.query_latent ? b_.query_down : b_.query;
+        float* out = queries;
+        if (b_.query_latent) {
+            out = shared_.take<float>(tokens_ * static_cast<std::size_t>(b_.query_latent));
         }
-        forms.add(tier_, b_.query_down);
-        auto* low = shared_.take<float>(tokens_ * static_cast<std::size_t>(b_.query_latent));
-        const Inputs x = normalised(pass_.hidden, b_.width, b_.attention_norm, forms);
-        multiply_all(x, b_.query_down, low, b_.compress, kv);
+        Inputs x = fresh_inputs(static_cast<std::size_t>(b_.width));
+        x.reserve(near(), arithmetic_, first);
+        x.reserve(near(), arithmetic_, b_.compress);
+        normalise(pass_.hidden, b_.attention_norm, x);
+        multiply_all(x, first, out, b_.compress, kv);
         worker_.barrier();
-        Forms up;
-        up.add(tier_, b_.query);
-        const Inputs from = normalised(low, b_.query_latent, b_.query_norm, up);
-        multiply_all(from, b_.query, queries, Matrix{}, nullptr);
+        if (!b_.query_latent) return queries;
+        Inputs low = fresh_inputs(static_cast<std::size_t>(b_.query_latent));
+        low.reserve(near(), arithmetic_, b_.query);
+        normalise(out, b_.query_norm, low);
+        multiply_all(low, b_.query, queries);
         worker_.barrier();
         return queries;
     }
@@ -135,17 +154,24 @@ private:
     // The caller's next barrier makes the rows seen by all.
     void write_cache(float* kv) {
         share(worker_, tail(), pass_.tokens, 1, [&](int begin, int end) {
-            for (auto t = static_cast<std::size_t>(begin); t < static_cast<std::size_t>(end); ++t) {
-                float* row = kv + t * cache_width();
-                tier_.floats.rms_norm(row, b_.latent_norm, b_.latent, b_.epsilon, row);
-                tier_.floats.rotate(row + b_.latent, 1, b_.rope, b_.rope, cosine(t), sine(t));
-                tier_.floats.write_cache_row(
-                    pass_.cache.format, row, cache_width(),
-                    static_cast<std::byte*>(pass_.cache.first) +
-                        (static_cast<std::size_t>(pass_.start) + t) *
-                            static_cast<std::size_t>(pass_.cache.row_bytes));
+            for (int t = begin; t < end; ++t) {
+                float* row = kv + static_cast<std::size_t>(t) * cache_width();
+                tier_.floats.rms_norm(row, b_.latent_norm, static_cast<std::size_t>(b_.latent),
+                                      b_.epsilon, row);
+                rotate(row + b_.latent, t);
+                tier_.floats.write_cache_row(pass_.cache.format, row, cache_width(),
+                                             cache_row(pass_.start + t));
             }
         });
+    }
+
+    void rotate(float* values, int t) const {
+        tier_.floats.rotate(values, 1, 0, static_cast<std::size_t>(b_.rope), cosine(t), sine(t));
+    }
+
+    void* cache_row(int position) const {
+        return const_cast<std::uint8_t*>(pass_.cache.first) +
+               static_cast<std::size_t>(position) * pass_.cache.stride_bytes;
     }
 
     Matrix head_of(const HeadMatrices& heads, int head) const {
@@ -155,82 +181,343 @@ private:
     }
 
     // Queries move into the latent's space, attend there, and come back.
-    const float* absorbed(const float* queries);
-    const float* expanded(const float* queries);
+    const float* absorbed(const float* queries) {
+        const auto heads = static_cast<std::size_t>(b_.heads);
+        auto* moved = shared_.take<float>(tokens_ * heads * cache_width());
+        share(worker_, tail(), b_.heads, 1, [&](int begin, int end) {
+            for (int head = begin; head < end; ++head) move_into_latent(queries, head, moved);
+        });
+        worker_.barrier();
+        const Splits splits = choose_splits();
+        auto* partials = shared_.take<float>(splits.partial_values());
+        share(worker_, tail(), splits.rows * splits.groups, 1, [&](int begin, int end) {
+            for (int unit = begin; unit < end; ++unit) attend_split(moved, splits, unit, partials);
+        });
+        worker_.barrier();
+        auto* out = shared_.take<float>(tokens_ * heads * static_cast<std::size_t>(b_.value));
+        share(worker_, tail(), b_.heads, 1, [&](int begin, int end) {
+            for (int head = begin; head < end; ++head) values_of(partials, splits, head, out);
+        });
+        worker_.barrier();
+        return out;
+    }
+
+    // [tokens][heads][latent + rope]: W_k^T of the part without position, the other part rotated.
+    void move_into_latent(const float* queries, int head, float* moved) const {
+        Memory own = own_;
+        const std::size_t stride = static_cast<std::size_t>(b_.heads) * head_key();
+        const std::size_t moved_stride = static_cast<std::size_t>(b_.heads) * cache_width();
+        const float* first = queries + static_cast<std::size_t>(head) * head_key();
+        float* out = moved + static_cast<std::size_t>(head) * cache_width();
+        const Matrix key = head_of(b_.key, head);
+        for (int t = 0; t < pass_.tokens; ++t) {
+            const auto at = static_cast<std::size_t>(t);
+            float* rope = out + at * moved_stride + b_.latent;
+            std::memcpy(rope, first + at * stride + b_.nope,
+                        static_cast<std::size_t>(b_.rope) * sizeof(float));
+            rotate(rope, t);
+        }
+        if (b_.key_transposed) {
+            Inputs x({first, stride, static_cast<std::size_t>(b_.nope), nullptr, pass_.tokens});
+            x.reserve(own, arithmetic_, key);
+            x.fill(tier_, 0, x.pieces());
+            x.multiply(arithmetic_, key, 0, b_.latent, own, {out, moved_stride});
+            return;
+        }
+        multiply_transposed(key, {first, stride, 0, nullptr, pass_.tokens}, own, {out, moved_stride});
+    }
+
+    // y[t] = sum of x[t][row] * row: for files that hold the key's matrix the other way round.
+    void multiply_transposed(const Matrix& matrix, const Tokens& x, Memory own,
+                             const Outputs& y) const {
+        const auto columns = static_cast<std::size_t>(matrix.columns);
+        auto* row = own.take<float>(columns);
+        const auto& format = arithmetic_.of(matrix);
+        for (int t = 0; t < x.count; ++t) {
+            std::memset(y.first + static_cast<std::size_t>(t) * y.stride, 0,
+                        columns * sizeof(float));
+        }
+        for (int r = 0; r < matrix.rows; ++r) {
+            format.decode(static_cast<const std::uint8_t*>(matrix.blocks) + r * matrix.row_bytes,
+                          columns, row);
+            for (int t = 0; t < x.count; ++t) {
+                const auto at = static_cast<std::size_t>(t);
+                tier_.floats.add_scaled(y.first + at * y.stride, row,
+                                        x.first[at * x.stride + static_cast<std::size_t>(r)],
+                                        columns);
+            }
+        }
+    }
+
+    Splits choose_splits() const {
+        Splits made{};
+        made.rows = least((seen() + kSplitRows - 1) / kSplitRows, worker_.count);
+        const int wanted = (worker_.count + made.rows - 1) / made.rows;
+        made.heads = (b_.heads + wanted - 1) / wanted;
+        made.groups = (b_.heads + made.heads - 1) / made.heads;
+        made.queries = tokens_ * static_cast<std::size_t>(made.heads);
+        made.value_row = whole(static_cast<std::size_t>(b_.latent), kValueRow);
+        return made;
+    }
+
+    void attend_split(const float* moved, const Splits& splits, int unit, float* partials) const {
+        Memory own = own_;
+        const int head = unit % splits.groups * splits.heads, part = unit / splits.groups;
+        const auto begin = static_cast<std::size_t>(seen()) * static_cast<std::size_t>(part) /
+                           static_cast<std::size_t>(splits.rows);
+        const auto end = static_cast<std::size_t>(seen()) * static_cast<std::size_t>(part + 1) /
+                         static_cast<std::size_t>(splits.rows);
+        const AbsorbedQueries queries{moved + static_cast<std::size_t>(head) * cache_width(),
+                                      static_cast<std::size_t>(b_.heads) * cache_width(),
+                                      cache_width(),
+                                      tokens_,
+                                      static_cast<std::size_t>(least(splits.heads, b_.heads - head)),
+                                      static_cast<std::size_t>(pass_.start) + 1,
+                                      b_.score_scale};
+        tier_.floats.absorbed_attention(pass_.cache, begin, end, queries,
+                                        splits.partial(partials, unit),
+                                        own.take<float>(absorbed_scratch(cache_width())));
+    }
+
+    // out [tokens][heads][value] of one head: its parts joined, then W_v.
+    void values_of(float* partials, const Splits& splits, int head, float* out) const {
+        Memory own = own_;
+        const auto latent = static_cast<std::size_t>(b_.latent);
+        const int group = head / splits.heads, first = group * splits.heads;
+        const auto heads = static_cast<std::size_t>(least(splits.heads, b_.heads - first));
+        auto* parts = own.take<PartialAttention>(static_cast<std::size_t>(splits.rows));
+        for (int part = 0; part < splits.rows; ++part) {
+            parts[part] = splits.partial(partials, part * splits.groups + group);
+        }
+        auto* joined = own.take<float>(tokens_ * splits.value_row);
+        for (std::size_t t = 0; t < tokens_; ++t) {
+            const std::size_t query = t * heads + static_cast<std::size_t>(head - first);
+            tier_.floats.join_attention(parts, static_cast<std::size_t>(splits.rows), query, latent,
+                                        joined + t * splits.value_row);
+        }
+        const Matrix up = head_of(b_.value_up, head);
+        Inputs x({joined, splits.value_row, latent, nullptr, pass_.tokens});
+        x.reserve(own, arithmetic_, up);
+        x.fill(tier_, 0, x.pieces());
+        x.multiply(arithmetic_, up, 0, b_.value, own,
+                   {out + static_cast<std::size_t>(head * b_.value),
+                    static_cast<std::size_t>(b_.heads * b_.value)});
+    }
+
+    // Keys and values of all cached rows are unfolded a head at a time.
+    const float* expanded(float* queries) {
+        const auto rows = static_cast<std::size_t>(seen());
+        worker_.barrier();  // the cache's new rows
+        auto* cached = shared_.take<float>(rows * cache_width());
+        Inputs latents({cached, cache_width(), static_cast<std::size_t>(b_.latent), nullptr, seen()});
+        latents.reserve(shared_, arithmetic_, b_.value_up.first);
+        latents.reserve(shared_, arithmetic_, key_rows(nullptr));
+        share(worker_, tail(), latents.pieces(), 1, [&](int begin, int end) {
+            const auto first = static_cast<std::size_t>(begin * kTokenTile);
+            const auto last = static_cast<std::size_t>(least(end * kTokenTile, seen()));
+            tier_.floats.read_cache_rows(pass_.cache, first, last, cached + first * cache_width(),
+                                         cache_width());
+            latents.fill(tier_, begin, end);
+        });
+        worker_.barrier();
+        auto* out = shared_.take<float>(tokens_ * static_cast<std::size_t>(b_.heads * b_.value));
+        share(worker_, tail(), b_.heads, 1, [&](int begin, int end) {
+            for (int head = begin; head < end; ++head) attend_head(queries, latents, head, out);
+        });
+        worker_.barrier();
+        return out;
+    }
+
+    // One head's key matrix as [nope][latent]: as it stands, or float32 values in `turned`.
+    Matrix key_rows(const void* turned) const {
+        if (!b_.key_transposed) return b_.key.first;
+        const auto row_bytes = static_cast<std::int64_t>(b_.latent * sizeof(float));
+        return {turned ? turned : this, row_bytes, kF32, b_.nope, b_.latent, 0};
+    }
+
+    Matrix turned_key(int head, Memory& own) const {
+        if (!b_.key_transposed) return head_of(b_.key, head);
+        const auto nope = static_cast<std::size_t>(b_.nope);
+        const auto latent = static_cast<std::size_t>(b_.latent);
+        auto* turned = own.take<float>(nope * latent);
+        auto* row = own.take<float>(nope);
+        const Matrix key = head_of(b_.key, head);
+        for (std::size_t l = 0; l < latent; ++l) {
+            arithmetic_.of(key).decode(static_cast<const std::uint8_t*>(key.blocks) +
+                                           static_cast<std::int64_t>(l) * key.row_bytes,
+                                       nope, row);
+            for (std::size_t n = 0; n < nope; ++n) turned[n * latent + l] = row[n];
+        }
+        return key_rows(turned);
+    }
+
+    void attend_head(float* queries, const Inputs& latents, int head, float* out) const {
+        Memory own = own_;
+        const auto nope = static_cast<std::size_t>(b_.nope);
+        const auto value = static_cast<std::size_t>(b_.value);
+        const auto rows = static_cast<std::size_t>(seen());
+        const std::size_t stride = static_cast<std::size_t>(b_.heads) * head_key();
+        auto* keys = own.take<float>(rows * nope);
+        auto* values = own.take<float>(rows * value);
+        latents.multiply(arithmetic_, turned_key(head, own), 0, b_.nope, own, {keys, nope});
+        latents.multiply(arithmetic_, head_of(b_.value_up, head), 0, b_.value, own, {values, value});
+        for (int t = 0; t < pass_.tokens; ++t) {
+            rotate(queries + static_cast<std::size_t>(t) * stride +
+                       static_cast<std::size_t>(head) * head_key() + nope,
+                   t);
+        }
+        const ExpandedAttention attention{queries,
+                                          stride,
+                                          head_key(),
+                                          keys,
+                                          nope,
+                                          0,
+                                          latents.x().first + b_.latent,
+                                          cache_width(),
+                                          values,
+                                          value,
+                                          0,
+                                          out,
+                                          static_cast<std::size_t>(b_.heads) * value,
+                                          value,
+                                          nope,
+                                          static_cast<std::size_t>(b_.rope),
+                                          value,
+                                          static_cast<std::size_t>(pass_.start),
+                                          b_.score_scale};
+        float* scratch = own.take<float>(expanded_scratch(head_key(), value, tokens_));
+        tier_.floats.expanded_attention(attention, static_cast<std::size_t>(head), 0, tokens_,
+                                        scratch);
+    }
 
     void project(const float* heads_out) {
         const auto columns = static_cast<std::size_t>(b_.output.columns);
-        Inputs inputs{heads_out, columns, nullptr, columns, pass_.tokens};
-        Forms forms;
-        forms.add(tier_, b_.output);
-        inputs.reserve(near(), forms);
-        each_token([&](int begin, int end) { inputs.fill(tier_, begin, end); });
-        const int units = (b_.width + kUnitRows - 1) / kUnitRows;
-        share(worker_, tail(), units, 1, [&](int begin, int end) {
+        Inputs inputs({heads_out, columns, columns, nullptr, pass_.tokens});
+        inputs.reserve(near(), arithmetic_, b_.output);
+        each(inputs.pieces(), [&](int begin, int end) { inputs.fill(tier_, begin, end); });
+        share(worker_, tail(), units_of(b_.width), 1, [&](int begin, int end) {
             for (int unit = begin; unit < end; ++unit) add_output_rows(inputs, unit * kUnitRows);
         });
         worker_.barrier();
     }
 
     void add_output_rows(const Inputs& inputs, int row) {
-        const int last = row + kUnitRows < b_.width ? row + kUnitRows : b_.width;
-        Memory scratch = own_;
-        auto* y = scratch.take<float>(tokens_ * kUnitRows);
-        multiply(tier_, b_.output, row, last, inputs, {y - row, kUnitRows});
+        const int last = least(row + kUnitRows, b_.width);
+        Memory own = own_;
+        auto* y = own.take<float>(tokens_ * kUnitRows);
+        inputs.multiply(arithmetic_, b_.output, row, last, own, {y - row, kUnitRows});
         for (std::size_t t = 0; t < tokens_; ++t) {
             float* h = pass_.hidden + t * static_cast<std::size_t>(b_.width);
-            for (int r = row; r < last; ++r) h[r] += y[t * kUnitRows + (r - row)];
+            for (int r = row; r < last; ++r) h[r] += y[t * kUnitRows + static_cast<std::size_t>(r - row)];
         }
     }
 
     void feed_forward() {
         const auto width = static_cast<std::size_t>(b_.width);
-        Forms none;
-        none.plain = true;
-        const Inputs x =
-            normalised(pass_.hidden, width, b_.feed_forward_norm, none);
-        Tail* tails = job_.tails + 16;
-        const int most = b_.router.present()
-                             ? (b_.rules.used * pass_.tokens < b_.experts.count
-                                    ? b_.rules.used * pass_.tokens
-                                    : b_.experts.count) *
-                                       b_.experts.parts +
-                                   1
-                             : 1;
+        Inputs x = fresh_inputs(width);
+        x.reserve(near(), arithmetic_, b_.router);
+        normalise(pass_.hidden, b_.feed_forward_norm, x);
         if (!b_.router.present()) {
-            FeedForward dense(tier_, own_, shared_, x.x, width, pass_.tokens, most);
+            FeedForward dense(arithmetic_, own_, shared_, x.x().first, width, pass_.tokens, 1);
             dense.add(b_.gate, b_.up, b_.down);
-            return dense.run(worker_, tails, pass_.hidden);
+            return dense.run(worker_, job_.feed_forward_tails, pass_.hidden);
         }
         const auto experts = static_cast<std::size_t>(b_.rules.experts);
-        const auto pairs = tokens_ * static_cast<std::size_t>(b_.rules.used);
+        const auto used = static_cast<std::size_t>(b_.rules.used);
         auto* logits = shared_.take<float>(tokens_ * experts);
-        auto* chosen = near().take<std::int64_t>(pairs);
-        auto* weight = near().take<float>(pairs);
-        multiply_all(x, b_.router, logits, Matrix{}, nullptr);
+        auto* chosen = near().take<std::int64_t>(tokens_ * used);
+        auto* weight = near().take<float>(tokens_ * used);
+        multiply_all(x, b_.router, logits);
         worker_.barrier();
-        each_token([&](int begin, int end) {
+        each(pass_.tokens, [&](int begin, int end) {
             for (auto t = static_cast<std::size_t>(begin); t < static_cast<std::size_t>(end); ++t) {
-                const std::size_t at = t * static_cast<std::size_t>(b_.rules.used);
-                choose_experts(b_.rules, logits + t * experts, b_.router_bias, chosen + at,
-                               weight + at);
+                choose_experts(b_.rules, logits + t * experts, b_.router_bias, chosen + t * used,
+                               weight + t * used);
             }
         });
-        FeedForward mixture(tier_, own_, shared_, x.x, width, pass_.tokens, most);
+        FeedForward mixture(arithmetic_, own_, shared_, x.x().first, width, pass_.tokens,
+                            most_entries(b_.experts, pass_.tokens) + 1);
         mixture.add(b_.experts, chosen, weight);
         if (b_.gate.present()) mixture.add(b_.gate, b_.up, b_.down);
-        mixture.run(worker_, tails, pass_.hidden);
+        mixture.run(worker_, job_.feed_forward_tails, pass_.hidden);
     }
 
     Worker& worker_;
     BlockJob& job_;
     const LatentBlock& b_;
     const BlockPass& pass_;
+    const Arithmetic& arithmetic_;
     const Functions& tier_;
     Memory own_, shared_;
     std::size_t tokens_;
     int next_tail_ = 0;
 };
+
+void run_block(Worker& worker, void* context) {
+    Phases(worker, *static_cast<BlockJob*>(context)).run();
+}
+
+// Bounds of what inputs of some tokens take in all forms that these matrices ask for.
+std::size_t inputs_bytes(const Arithmetic& arithmetic, std::initializer_list<Matrix> matrices,
+                         int tokens, int lists) {
+    std::size_t bytes = 0;
+    for (const Matrix& matrix : matrices) {
+        if (!matrix.present()) continue;
+        const FormatFunctions& format = arithmetic.of(matrix);
+        const auto columns = static_cast<std::size_t>(matrix.columns);
+        const int padded = tokens + lists * (kTokenTile - 1);  // each list ends in a tile of its own
+        const std::size_t packed =
+            product_of(format, arithmetic.precision).packed_bytes(columns, padded);
+        const std::size_t rows = (runs_of(columns) * sizeof(RunOf32s) + columns * sizeof(float)) *
+                                 static_cast<std::size_t>(tokens);
+        bytes += (packed > rows ? packed : rows) + 64 * static_cast<std::size_t>(lists);
+    }
+    return bytes;
+}
+
+// A pass of `tokens` tokens that sees `seen` rows.
+BlockNeeds needs_of(const LatentBlock& b, const Arithmetic& arithmetic, int tokens, int seen,
+                    int workers) {
+    const auto count = static_cast<std::size_t>(tokens), rows = static_cast<std::size_t>(seen);
+    const auto heads = static_cast<std::size_t>(b.heads), width = static_cast<std::size_t>(b.width);
+    const auto cached = static_cast<std::size_t>(b.latent + b.rope);
+    const auto latent = whole(static_cast<std::size_t>(b.latent), kValueRow);
+    const int lists = b.router.present() ? most_entries(b.experts, tokens) + 1 : 1;
+    const auto pairs = b.router.present() ? tokens * b.experts.used * b.experts.parts : 0;
+    std::size_t shared = 0;
+    const auto floats = [&](std::size_t values) { shared += values * sizeof(float) + 64; };
+    floats(count * cached);
+    floats(count * static_cast<std::size_t>(b.query.rows + 2 * b.query_latent));
+    floats(3 * count * width);
+    floats(count * heads * static_cast<std::size_t>(b.value));
+    shared += inputs_bytes(arithmetic, {b.query_down, b.query, b.compress, b.output, b.router},
+                           tokens, 1);
+    // absorbed: moved queries and partial results; expanded: the cache's rows and their form
+    const std::size_t splits = static_cast<std::size_t>(workers) + heads;
+    const std::size_t absorbed = count * heads * cached + (count * heads * 2 + splits) * 0 +
+                                 static_cast<std::size_t>(workers + 1) * count * heads * (latent + 2);
+    const bool unfolds = tokens > b.absorb_up_to && seen <= kExpandedRows;
+    if (unfolds) {
+        floats(rows * cached);
+        Matrix turned = b.key.first;
+        if (b.key_transposed) turned = {&b, 0, kF32, b.nope, b.latent, 0};
+        shared += inputs_bytes(arithmetic, {b.value_up.first, turned}, seen, 1);
+    } else {
+        floats(absorbed);
+    }
+    const Matrix& gate = b.router.present() ? b.experts.part[0].gate : b.gate;
+    if (b.router.present()) {
+        const auto& part = b.experts.part[0];
+        floats(count * static_cast<std::size_t>(b.rules.experts + 3 * b.rules.used));
+        shared += inputs_bytes(arithmetic, {part.gate, part.up, part.down}, pairs, lists);
+        floats(static_cast<std::size_t>(pairs) * static_cast<std::size_t>(gate.rows));
+        if (b.experts.parts > 1) floats(static_cast<std::size_t>(b.experts.parts) * count * width);
+    }
+    shared += inputs_bytes(arithmetic, {b.gate, b.up, b.down}, tokens, 1);
+    floats(count * static_cast<std::size_t>(b.gate.rows));
+    shared += 64 * 3 * static_cast<std::size_t>(lists);
+    return {static_cast<std::int64_t>(shared), 0};
+}
 
 }  // namespace
 }  // namespace hybrid
