@@ -1,12 +1,14 @@
 #include <cstring>
 
-#include "../expert_ffn/feed_forward.h"
+#include "feed_forward.h"
+
+#include "product_job.h"
 
 namespace hybrid {
 namespace {
 
-constexpr int kWidenRows = 32;   // rows of gate and of up in a unit: 36 KiB each of Q4_K and 2048
-constexpr int kNarrowRows = 32;  // rows of down in a unit, through all entries
+constexpr int kWidenRows = FeedForward::kUnitRows;  // 36 KiB each of gate and up, Q4_K of 2048
+constexpr int kNarrowRows = FeedForward::kUnitRows;
 
 int units_of(int rows, int unit) {
     return (rows + unit - 1) / unit;
@@ -38,6 +40,28 @@ void over_parts(const Worker& worker, Tail* tails, int parts, const Units& units
             run(part, unit, unit + 1);
         }
     }
+}
+
+// Of `pairs` tokens in `lists` entries of one shape.
+FeedForward::Needs entry_needs(const Arithmetic& arithmetic, const Matrix& gate, const Matrix& up,
+                               const Matrix& down, int pairs, int lists, int tokens) {
+    if (!gate.present()) return {};
+    FeedForward::Needs needs;
+    const auto count = static_cast<std::size_t>(pairs), rows = static_cast<std::size_t>(gate.rows);
+    const std::size_t inputs = inputs_bytes(arithmetic, gate, pairs, lists) +
+                               inputs_bytes(arithmetic, up, pairs, lists) +
+                               inputs_bytes(arithmetic, down, pairs, lists);
+    (tokens == 1 ? needs.own : needs.shared) += inputs;
+    needs.shared += count * rows * sizeof(float) + 64 * static_cast<std::size_t>(lists);
+    needs.own += static_cast<std::size_t>(lists) * (sizeof(Entry) + 64) +
+                 2 * (static_cast<std::size_t>(tokens * FeedForward::kUnitRows) * sizeof(float) + 64);
+    std::size_t scratch = 0;
+    for (const Matrix* matrix : {&gate, &up, &down}) {
+        const std::size_t here = scratch_bytes(arithmetic, *matrix);
+        scratch = here > scratch ? here : scratch;
+    }
+    needs.own += scratch;
+    return needs;
 }
 
 }  // namespace
@@ -88,6 +112,30 @@ void FeedForward::add(const Experts& experts, const std::int64_t* chosen, const 
 
 void FeedForward::add(const Matrix& gate, const Matrix& up, const Matrix& down) {
     entries_[count_++] = {gate, up, down, 0, tokens_, nullptr, nullptr, {}, {}, nullptr};
+}
+
+FeedForward::Needs FeedForward::needs(const Arithmetic& arithmetic, const Experts& experts,
+                                      int tokens) {
+    Needs all;
+    const int lists = most_entries(experts, tokens) / experts.parts, pairs = tokens * experts.used;
+    const auto width = static_cast<std::size_t>(experts.part[0].gate.columns);
+    for (int part = 0; part < experts.parts; ++part) {
+        const ExpertPart& p = experts.part[part];
+        const Needs one = entry_needs(arithmetic, p.gate, p.up, p.down, pairs, lists, tokens);
+        all.shared += one.shared;
+        all.own += one.own;
+    }
+    if (experts.parts > 1) {
+        all.shared += static_cast<std::size_t>(experts.parts * tokens) * width * sizeof(float) + 64;
+    }
+    all.own += static_cast<std::size_t>(pairs) * 8 + static_cast<std::size_t>(experts.count) * 4 +
+               256;
+    return all;
+}
+
+FeedForward::Needs FeedForward::needs(const Arithmetic& arithmetic, const Matrix& gate,
+                                      const Matrix& up, const Matrix& down, int tokens) {
+    return entry_needs(arithmetic, gate, up, down, tokens, 1, tokens);
 }
 
 void FeedForward::run(Worker& worker, Tail* tails, float* out) {

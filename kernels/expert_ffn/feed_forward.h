@@ -34,6 +34,12 @@ struct Experts {
     ExpertPart part[kMaxParts];
 };
 
+// Entries that routed experts can make for some tokens.
+inline int most_entries(const Experts& experts, int tokens) {
+    const int pairs = tokens * experts.used;
+    return (pairs < experts.count ? pairs : experts.count) * experts.parts;
+}
+
 // One feed-forward's part and the tokens that go through it.
 struct Entry {
     Matrix gate, up, down;
@@ -62,6 +68,15 @@ public:
     void add(const Matrix& gate, const Matrix& up, const Matrix& down);
 
     // Adds the sum to out [tokens][width]. Called by all workers; `tails` are kTails fresh ones.
+    // Bounds of what routed experts need for some tokens, and one that every token goes through.
+    struct Needs {
+        std::size_t shared = 0, own = 0;
+    };
+    static Needs needs(const Arithmetic& arithmetic, const Experts& experts, int tokens);
+    static Needs needs(const Arithmetic& arithmetic, const Matrix& gate, const Matrix& up,
+                       const Matrix& down, int tokens);
+
+    static constexpr int kUnitRows = 32;  // of gate and up, or of down, in a unit of work
     static constexpr int kTails = 3 + 2 * kMaxParts;
     void run(Worker& worker, Tail* tails, float* out);
 

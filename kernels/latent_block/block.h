@@ -4,6 +4,7 @@
 
 #include "../expert_ffn/feed_forward.h"
 #include "../router/router.h"
+#include "library.h"
 
 namespace hybrid {
 
@@ -50,3 +51,14 @@ struct BlockNeeds {
 };
 
 }  // namespace hybrid
+
+// One pass over a block, by `threads` workers of the pool; hidden and the cache are written.
+//   returns  0, or an error number of the pool
+HYBRID_EXPORT std::int32_t hybrid_latent_block(const hybrid::LatentBlock* block,
+                                               const hybrid::BlockPass* pass);
+
+// What a pass of `tokens` tokens that sees `seen` rows needs at most.
+HYBRID_EXPORT void hybrid_latent_block_needs(const hybrid::LatentBlock* block, std::int32_t tier,
+                                             std::int32_t precision, std::int32_t tokens,
+                                             std::int32_t seen, std::int32_t threads,
+                                             hybrid::BlockNeeds* needs);

@@ -4,8 +4,11 @@
 // One token: what is small (norms, rounding, the router's choice) every worker does for itself in
 // its own memory, because a barrier costs more. Several tokens: it is shared out by token.
 
+#include <cstring>
+#include <initializer_list>
+
 #include "block.h"
-#include "library.h"
+#include "product_job.h"
 
 namespace hybrid {
 namespace {
@@ -457,67 +460,106 @@ void run_block(Worker& worker, void* context) {
     Phases(worker, *static_cast<BlockJob*>(context)).run();
 }
 
-// Bounds of what inputs of some tokens take in all forms that these matrices ask for.
 std::size_t inputs_bytes(const Arithmetic& arithmetic, std::initializer_list<Matrix> matrices,
-                         int tokens, int lists) {
+                         int tokens) {
     std::size_t bytes = 0;
-    for (const Matrix& matrix : matrices) {
-        if (!matrix.present()) continue;
-        const FormatFunctions& format = arithmetic.of(matrix);
-        const auto columns = static_cast<std::size_t>(matrix.columns);
-        const int padded = tokens + lists * (kTokenTile - 1);  // each list ends in a tile of its own
-        const std::size_t packed =
-            product_of(format, arithmetic.precision).packed_bytes(columns, padded);
-        const std::size_t rows = (runs_of(columns) * sizeof(RunOf32s) + columns * sizeof(float)) *
-                                 static_cast<std::size_t>(tokens);
-        bytes += (packed > rows ? packed : rows) + 64 * static_cast<std::size_t>(lists);
-    }
+    for (const Matrix& matrix : matrices) bytes += inputs_bytes(arithmetic, matrix, tokens, 1);
     return bytes;
 }
 
-// A pass of `tokens` tokens that sees `seen` rows.
-BlockNeeds needs_of(const LatentBlock& b, const Arithmetic& arithmetic, int tokens, int seen,
-                    int workers) {
+FeedForward::Needs feed_forward_needs(const LatentBlock& b, const Arithmetic& arithmetic,
+                                      int tokens) {
+    FeedForward::Needs needs = FeedForward::needs(arithmetic, b.gate, b.up, b.down, tokens);
+    if (!b.router.present()) return needs;
+    const FeedForward::Needs routed = FeedForward::needs(arithmetic, b.experts, tokens);
+    const std::size_t choice = static_cast<std::size_t>(tokens) *
+                               (static_cast<std::size_t>(b.rules.experts) * 4 +
+                                static_cast<std::size_t>(b.rules.used) * 12);
+    return {needs.shared + routed.shared + choice + 256, needs.own + routed.own + choice + 256};
+}
+
+// Of one worker: a single token's own inputs, and the widest scratch of a phase.
+std::size_t own_bytes(const LatentBlock& b, const Arithmetic& arithmetic, int tokens, int seen,
+                      int workers) {
+    const auto count = static_cast<std::size_t>(tokens), width = static_cast<std::size_t>(b.width);
+    std::size_t bytes = 4096;
+    const auto floats = [&](std::size_t values) { bytes += values * sizeof(float) + 64; };
+    std::size_t scratch = 0;
+    for (const Matrix* matrix : {&b.query_down, &b.query, &b.compress, &b.output, &b.router,
+                                 &b.key.first, &b.value_up.first}) {
+        const std::size_t here = scratch_bytes(arithmetic, *matrix);
+        scratch = here > scratch ? here : scratch;
+    }
+    bytes += scratch + inputs_bytes(arithmetic, {b.key.first, b.value_up.first}, tokens);
+    floats(count * FeedForward::kUnitRows);
+    floats(count * (static_cast<std::size_t>(b.latent) + kValueRow));
+    floats(absorbed_scratch(static_cast<std::size_t>(b.latent + b.rope)));
+    if (tokens == 1) {
+        floats(2 * width + static_cast<std::size_t>(b.query_latent));
+        bytes += inputs_bytes(arithmetic,
+                              {b.query_down, b.query, b.compress, b.output, b.router}, 1);
+    }
+    if (tokens > b.absorb_up_to && seen <= kExpandedRows) {
+        const auto nope = static_cast<std::size_t>(b.nope);
+        const auto value = static_cast<std::size_t>(b.value);
+        const auto latent = static_cast<std::size_t>(b.latent);
+        floats(static_cast<std::size_t>(seen) * (nope + value) + 32);
+        floats(nope * (latent + 1) + 32);
+        floats(expanded_scratch(nope + static_cast<std::size_t>(b.rope), value, count));
+        bytes += format_of(arithmetic.tier, kF32)->product_exact.scratch_bytes(latent);
+    }
+    return bytes + static_cast<std::size_t>(workers) * sizeof(PartialAttention) +
+           feed_forward_needs(b, arithmetic, tokens).own;
+}
+
+// What a pass of `tokens` tokens that sees `seen` rows takes of the shared memory, each piece.
+std::size_t shared_bytes(const LatentBlock& b, const Arithmetic& arithmetic, int tokens, int seen,
+                         int workers) {
     const auto count = static_cast<std::size_t>(tokens), rows = static_cast<std::size_t>(seen);
     const auto heads = static_cast<std::size_t>(b.heads), width = static_cast<std::size_t>(b.width);
     const auto cached = static_cast<std::size_t>(b.latent + b.rope);
-    const auto latent = whole(static_cast<std::size_t>(b.latent), kValueRow);
-    const int lists = b.router.present() ? most_entries(b.experts, tokens) + 1 : 1;
-    const auto pairs = b.router.present() ? tokens * b.experts.used * b.experts.parts : 0;
-    std::size_t shared = 0;
-    const auto floats = [&](std::size_t values) { shared += values * sizeof(float) + 64; };
+    const auto value_row = whole(static_cast<std::size_t>(b.latent), kValueRow);
+    std::size_t bytes = 0;
+    const auto floats = [&](std::size_t values) { bytes += values * sizeof(float) + 64; };
     floats(count * cached);
-    floats(count * static_cast<std::size_t>(b.query.rows + 2 * b.query_latent));
-    floats(3 * count * width);
+    floats(count * static_cast<std::size_t>(b.query.rows + 2 * b.query_latent) + 32);
+    floats(2 * count * width + 16);
     floats(count * heads * static_cast<std::size_t>(b.value));
-    shared += inputs_bytes(arithmetic, {b.query_down, b.query, b.compress, b.output, b.router},
-                           tokens, 1);
-    // absorbed: moved queries and partial results; expanded: the cache's rows and their form
-    const std::size_t splits = static_cast<std::size_t>(workers) + heads;
-    const std::size_t absorbed = count * heads * cached + (count * heads * 2 + splits) * 0 +
-                                 static_cast<std::size_t>(workers + 1) * count * heads * (latent + 2);
-    const bool unfolds = tokens > b.absorb_up_to && seen <= kExpandedRows;
-    if (unfolds) {
+    bytes += inputs_bytes(arithmetic, {b.query_down, b.query, b.compress, b.output, b.router},
+                          tokens);
+    if (tokens > b.absorb_up_to && seen <= kExpandedRows) {
+        const auto row_bytes = static_cast<std::int64_t>(b.latent) * 4;
+        const Matrix turned{&b, row_bytes, kF32, b.nope, b.latent, 0};
         floats(rows * cached);
-        Matrix turned = b.key.first;
-        if (b.key_transposed) turned = {&b, 0, kF32, b.nope, b.latent, 0};
-        shared += inputs_bytes(arithmetic, {b.value_up.first, turned}, seen, 1);
+        bytes += inputs_bytes(arithmetic,
+                              {b.value_up.first, b.key_transposed ? turned : b.key.first}, seen);
     } else {
-        floats(absorbed);
+        floats(count * heads * cached);
+        const std::size_t most_heads = heads + static_cast<std::size_t>(workers);
+        floats(static_cast<std::size_t>(workers + 1) * count * most_heads * (value_row + 2));
     }
-    const Matrix& gate = b.router.present() ? b.experts.part[0].gate : b.gate;
-    if (b.router.present()) {
-        const auto& part = b.experts.part[0];
-        floats(count * static_cast<std::size_t>(b.rules.experts + 3 * b.rules.used));
-        shared += inputs_bytes(arithmetic, {part.gate, part.up, part.down}, pairs, lists);
-        floats(static_cast<std::size_t>(pairs) * static_cast<std::size_t>(gate.rows));
-        if (b.experts.parts > 1) floats(static_cast<std::size_t>(b.experts.parts) * count * width);
-    }
-    shared += inputs_bytes(arithmetic, {b.gate, b.up, b.down}, tokens, 1);
-    floats(count * static_cast<std::size_t>(b.gate.rows));
-    shared += 64 * 3 * static_cast<std::size_t>(lists);
-    return {static_cast<std::int64_t>(shared), 0};
+    return bytes + feed_forward_needs(b, arithmetic, tokens).shared;
 }
 
 }  // namespace
 }  // namespace hybrid
+
+std::int32_t hybrid_latent_block(const hybrid::LatentBlock* block, const hybrid::BlockPass* pass) {
+    hybrid::BlockJob job{*block,
+                         *pass,
+                         hybrid::arithmetic_of(pass->tier, pass->precision),
+                         {},
+                         {}};
+    return hybrid::run_job(pass->threads, hybrid::run_block, &job);
+}
+
+void hybrid_latent_block_needs(const hybrid::LatentBlock* block, std::int32_t tier,
+                               std::int32_t precision, std::int32_t tokens, std::int32_t seen,
+                               std::int32_t threads, hybrid::BlockNeeds* needs) {
+    const auto arithmetic = hybrid::arithmetic_of(tier, precision);
+    const int workers = threads > 0 ? threads : hybrid::pool_workers();
+    *needs = {static_cast<std::int64_t>(
+                  hybrid::shared_bytes(*block, arithmetic, tokens, seen, workers)),
+              static_cast<std::int64_t>(
+                  hybrid::own_bytes(*block, arithmetic, tokens, seen, workers))};
+}

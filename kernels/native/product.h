@@ -29,6 +29,10 @@ inline Rows rows_of(const Matrix& matrix) {
             static_cast<std::size_t>(matrix.row_bytes), static_cast<std::size_t>(matrix.columns)};
 }
 
+inline std::size_t whole_lines(std::size_t bytes) {
+    return (bytes + 63) / 64 * 64;
+}
+
 // Takes pieces of one stretch of memory, each on a cache line. Copies are cursors of their own.
 class Memory {
 public:
@@ -37,7 +41,7 @@ public:
     template <class T>
     T* take(std::size_t count) {
         const std::size_t begin = used_;
-        used_ += (count * sizeof(T) + 63) / 64 * 64;
+        used_ += whole_lines(count * sizeof(T));
         if (used_ > end_) throw std::length_error("a job's memory is too small");
         return reinterpret_cast<T*>(first_ + begin);
     }

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import torch
 
 from kernels.blocks import BlockTensor
+from kernels.router.rules import Gating, GroupScore
+from kernels.router.rules import RouterRules as Rules
 
 MAX_PARTS = 8  # kMaxParts
 
@@ -91,9 +93,10 @@ class LatentBlock(ctypes.Structure):
 class CacheRows(ctypes.Structure):
     _fields_ = [
         ("first", _Pointer),
-        ("row_bytes", _Int64),
+        ("stride_bytes", _Int64),
         ("format", _Int32),
-        ("unused", _Int32),
+        ("latent", _Int64),
+        ("rope", _Int64),
     ]
 
 
@@ -106,10 +109,16 @@ class BlockPass(ctypes.Structure):
         ("tokens", _Int32),
         ("start", _Int32),
         ("tier", _Int32),
+        ("precision", _Int32),
         ("threads", _Int32),
+        ("unused", _Int32),
         ("workspace", _Pointer),
         ("workspace_bytes", _Int64),
     ]
+
+
+class BlockNeeds(ctypes.Structure):
+    _fields_ = [("shared_bytes", _Int64), ("own_bytes", _Int64)]
 
 
 def matrix(weight: BlockTensor | None) -> Matrix:
@@ -142,6 +151,19 @@ def experts(
         strides = (weight.blocks.stride(0) for weight in (gate, up, down))
         made.part[number] = ExpertPart(matrix(gate[0]), matrix(up[0]), matrix(down[0]), *strides)
     return made
+
+
+def router_rules(rules: Rules) -> RouterRules:
+    return RouterRules(
+        rules.experts,
+        rules.used,
+        int(rules.gating is Gating.SIGMOID),
+        rules.groups,
+        rules.groups_used,
+        int(rules.group_score is GroupScore.TOP2_SUM),
+        int(rules.normalise),
+        rules.scale,
+    )
 
 
 def address(tensor: torch.Tensor | None) -> int | None:
