@@ -50,7 +50,7 @@ HYBRID_EXPORT std::int32_t hybrid_pool_read(const void* buffer, std::size_t byte
                                             std::int32_t threads, double* seconds);
 
 // A job of one barrier and nothing else, in which one worker fails: shows that failures end in
-// errors.
+// errors. For one caller at a time.
 //   fault    0 none, 1 throws before the barrier, 2 throws after it, 3 ends its thread (not the
 //            caller's), 4 sleeps for `seconds` before the barrier
 HYBRID_EXPORT std::int32_t hybrid_pool_try_fault(std::int32_t fault, std::int32_t worker,

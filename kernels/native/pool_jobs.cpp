@@ -1,6 +1,7 @@
 // The pool's own jobs: the speed of reading RAM, and failures on purpose.
 #include <pthread.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstring>
 #include <stdexcept>
@@ -111,20 +112,19 @@ void read_part(Worker& worker, void* context) {
 
 enum class Fault : std::int32_t { kNone, kThrowBefore, kThrowAfter, kEnd, kStall };
 
+// Not on the caller's stack: a stalled worker reads it when the caller has gone on.
 struct Trial {
-    Fault fault;
-    int worker;
-    double seconds;
-};
+    std::atomic<Fault> fault{Fault::kNone};
+    std::atomic<int> worker{0};
+    std::atomic<double> seconds{0};
+} trial;
 
-void fail_on_purpose(Worker& worker, void* context) {
-    const Trial trial =
-        *static_cast<const Trial*>(context);  // the caller may be gone after a stall
-    const Fault fault = worker.index == trial.worker ? trial.fault : Fault::kNone;
+void fail_on_purpose(Worker& worker, void*) {
+    const Fault fault = worker.index == trial.worker ? trial.fault.load() : Fault::kNone;
     if (fault == Fault::kThrowBefore) throw std::runtime_error("thrown on purpose");
     if (fault == Fault::kEnd) pthread_exit(nullptr);
     if (fault == Fault::kStall)
-        std::this_thread::sleep_for(std::chrono::duration<double>(trial.seconds));
+        std::this_thread::sleep_for(std::chrono::duration<double>(trial.seconds.load()));
     worker.barrier();
     if (fault == Fault::kThrowAfter) throw std::runtime_error("thrown on purpose");
 }
@@ -146,6 +146,8 @@ std::int32_t hybrid_pool_try_fault(std::int32_t fault, std::int32_t worker, std:
     const bool ends_caller = kind == hybrid::Fault::kEnd && worker == 0;
     if (fault < 0 || kind > hybrid::Fault::kStall || ends_caller) return kPoolBadArgument;
     if (!(seconds >= 0 && seconds <= 1e6)) return kPoolBadArgument;
-    hybrid::Trial trial{kind, worker, seconds};
-    return hybrid::run_job(threads, hybrid::fail_on_purpose, &trial);
+    hybrid::trial.fault = kind;
+    hybrid::trial.worker = worker;
+    hybrid::trial.seconds = seconds;
+    return hybrid::run_job(threads, hybrid::fail_on_purpose, nullptr);
 }
