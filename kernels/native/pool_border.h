@@ -44,6 +44,10 @@ HYBRID_EXPORT std::int32_t hybrid_pool_set_timeout(double seconds);
 //   returns  zero-terminated, valid until this thread's next call
 HYBRID_EXPORT const char* hybrid_pool_error_text();
 
+// Sets the buffer to ones, each worker the part that hybrid_pool_read gives it: memory not yet
+// touched then lies on its node.
+HYBRID_EXPORT std::int32_t hybrid_pool_fill(void* buffer, std::size_t bytes, std::int32_t threads);
+
 // Reads the buffer once with `threads` workers, each an equal contiguous part in 8 streams.
 //   seconds  out: of the reading alone
 HYBRID_EXPORT std::int32_t hybrid_pool_read(const void* buffer, std::size_t bytes,

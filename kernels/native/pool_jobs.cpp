@@ -87,6 +87,29 @@ ReadStreams widest() {
 
 #endif
 
+// What one worker of `count` reads in kStreams streams; the last also reads what is left over.
+struct Part {
+    std::size_t begin, stream_bytes, end;
+};
+
+Part part_of(std::size_t bytes, const Worker& worker) {
+    const std::size_t stream = bytes / worker.count / kStreams / kLine * kLine;
+    const std::size_t begin = stream * kStreams * worker.index;
+    const bool last = worker.index == worker.count - 1;
+    return {begin, stream, last ? bytes : begin + stream * kStreams};
+}
+
+struct Filling {
+    std::byte* buffer;
+    std::size_t bytes;
+};
+
+void fill_part(Worker& worker, void* context) {
+    const auto& filling = *static_cast<const Filling*>(context);
+    const Part part = part_of(filling.bytes, worker);
+    std::memset(filling.buffer + part.begin, 1, part.end - part.begin);
+}
+
 struct Reading {
     const std::byte* buffer;
     std::size_t bytes;
@@ -97,14 +120,12 @@ struct Reading {
 
 void read_part(Worker& worker, void* context) {
     auto& reading = *static_cast<Reading*>(context);
-    const std::size_t stream = reading.bytes / worker.count / kStreams / kLine * kLine;
-    const std::size_t part = stream * kStreams;
+    const Part part = part_of(reading.bytes, worker);
     worker.barrier();
     const Nanoseconds begin = now_ns();
-    std::uint64_t sum = reading.read(reading.buffer + part * worker.index, stream);
-    if (worker.index == worker.count - 1)  // what makes no whole lines in every stream
-        for (std::size_t at = part * worker.count; at < reading.bytes; ++at)
-            sum ^= std::to_integer<std::uint64_t>(reading.buffer[at]);
+    std::uint64_t sum = reading.read(reading.buffer + part.begin, part.stream_bytes);
+    for (std::size_t at = part.begin + part.stream_bytes * kStreams; at < part.end; ++at)
+        sum ^= std::to_integer<std::uint64_t>(reading.buffer[at]);
     reading.sum.fetch_xor(sum, std::memory_order_relaxed);
     worker.barrier();
     if (worker.index == 0) reading.lasted = now_ns() - begin;
@@ -131,6 +152,11 @@ void fail_on_purpose(Worker& worker, void*) {
 
 }  // namespace
 }  // namespace hybrid
+
+std::int32_t hybrid_pool_fill(void* buffer, std::size_t bytes, std::int32_t threads) {
+    hybrid::Filling filling{static_cast<std::byte*>(buffer), bytes};
+    return hybrid::run_job(threads, hybrid::fill_part, &filling);
+}
 
 std::int32_t hybrid_pool_read(const void* buffer, std::size_t bytes, std::int32_t threads,
                               double* seconds) {
