@@ -80,6 +80,9 @@ class Crew {
     // The thread has gone, in whatever way.
     void leave(Member& member);
 
+    // Given up with threads that did not answer.
+    Crew* given_up_before = nullptr;
+
   private:
     std::int32_t start_threads();
     bool start_thread(Member& member);
@@ -110,7 +113,8 @@ class Crew {
     Nanoseconds caller_moved_ = 0;
 };
 
-// Seconds of waiting after which a worker counts as stalled.
+// Waiting after which a worker counts as stalled.
 extern std::atomic<double> stall_seconds;
+Nanoseconds stall_limit();
 
 }  // namespace hybrid

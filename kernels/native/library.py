@@ -39,6 +39,15 @@ _SIGNATURES = {
         None,
         [_ID, _ID, _POINTER, _SIZE, _SIZE, _SIZE, _SIZE, _POINTER, _SIZE, _SIZE, _POINTER, _SIZE],
     ),
+    "hybrid_pool_start": (_ID, [_POINTER, _POINTER, _ID]),
+    "hybrid_pool_stop": (_ID, []),
+    "hybrid_pool_workers": (_ID, []),
+    "hybrid_pool_reserve": (_ID, [_SIZE]),
+    "hybrid_pool_set_timeout": (_ID, [ctypes.c_double]),
+    "hybrid_pool_error_text": (ctypes.c_char_p, []),
+    "hybrid_pool_fill": (_ID, [_POINTER, _SIZE, _ID]),
+    "hybrid_pool_read": (_ID, [_POINTER, _SIZE, _ID, _POINTER]),
+    "hybrid_pool_try_fault": (_ID, [_ID, _ID, _ID, ctypes.c_double]),
 }
 
 

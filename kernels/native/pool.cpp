@@ -39,11 +39,11 @@ class Watch {
     Nanoseconds waited_ = 0;
 };
 
+}  // namespace
+
 Nanoseconds stall_limit() {
     return static_cast<Nanoseconds>(stall_seconds.load(std::memory_order_relaxed) * 1e9);
 }
-
-}  // namespace
 
 void Worker::barrier() {
     crew->barrier(*this);
@@ -82,6 +82,9 @@ void Crew::publish(Generation generation) {
     }
 }
 
+#if defined(__GLIBCXX__)
+__attribute__((no_sanitize("null")))  // there is no object behind a __forced_unwind
+#endif
 void Crew::take_part(Member& member, Generation generation) {
     Worker& worker = member.worker;
     worker.count = threads_of(generation);

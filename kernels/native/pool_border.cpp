@@ -1,7 +1,7 @@
 #include "pool_border.h"
 
+#include <algorithm>
 #include <cstring>
-#include <exception>
 #include <new>
 #include <thread>
 
@@ -61,7 +61,10 @@ class Turns {
 };
 
 Turns turns;
-Crew* the_crew = nullptr;  // whoever has the turn reads and writes it
+
+// Whoever has the turn reads and writes these.
+Crew* the_crew = nullptr;
+Crew* given_up = nullptr;
 
 class Turn {
   public:
@@ -97,7 +100,13 @@ Crew& crew() {
 
 // A crew that still has threads is left to them: they end with the process.
 void dismiss(Nanoseconds limit) {
-    if (the_crew != nullptr && the_crew->dismiss(limit)) delete the_crew;
+    if (the_crew == nullptr) return;
+    if (the_crew->dismiss(limit)) {
+        delete the_crew;
+    } else {
+        the_crew->given_up_before = given_up;
+        given_up = the_crew;
+    }
     the_crew = nullptr;
 }
 
@@ -140,7 +149,7 @@ std::int32_t hybrid_pool_start(const std::int32_t* cpus, const std::int32_t* nod
 std::int32_t hybrid_pool_stop() {
     if (hybrid::inside_job) return kPoolNested;
     const hybrid::Turn turn;
-    hybrid::dismiss(hybrid::kStopping);
+    hybrid::dismiss(std::min(hybrid::kStopping, hybrid::stall_limit()));
     return kPoolOk;
 }
 

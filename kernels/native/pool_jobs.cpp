@@ -1,6 +1,7 @@
 // The pool's own jobs: the speed of reading RAM, and failures on purpose.
 #include <pthread.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstring>
 #include <stdexcept>
@@ -86,6 +87,29 @@ ReadStreams widest() {
 
 #endif
 
+// What one worker of `count` reads in kStreams streams; the last also reads what is left over.
+struct Part {
+    std::size_t begin, stream_bytes, end;
+};
+
+Part part_of(std::size_t bytes, const Worker& worker) {
+    const std::size_t stream = bytes / worker.count / kStreams / kLine * kLine;
+    const std::size_t begin = stream * kStreams * worker.index;
+    const bool last = worker.index == worker.count - 1;
+    return {begin, stream, last ? bytes : begin + stream * kStreams};
+}
+
+struct Filling {
+    std::byte* buffer;
+    std::size_t bytes;
+};
+
+void fill_part(Worker& worker, void* context) {
+    const auto& filling = *static_cast<const Filling*>(context);
+    const Part part = part_of(filling.bytes, worker);
+    std::memset(filling.buffer + part.begin, 1, part.end - part.begin);
+}
+
 struct Reading {
     const std::byte* buffer;
     std::size_t bytes;
@@ -96,14 +120,12 @@ struct Reading {
 
 void read_part(Worker& worker, void* context) {
     auto& reading = *static_cast<Reading*>(context);
-    const std::size_t stream = reading.bytes / worker.count / kStreams / kLine * kLine;
-    const std::size_t part = stream * kStreams;
+    const Part part = part_of(reading.bytes, worker);
     worker.barrier();
     const Nanoseconds begin = now_ns();
-    std::uint64_t sum = reading.read(reading.buffer + part * worker.index, stream);
-    if (worker.index == worker.count - 1)  // what makes no whole lines in every stream
-        for (std::size_t at = part * worker.count; at < reading.bytes; ++at)
-            sum ^= std::to_integer<std::uint64_t>(reading.buffer[at]);
+    std::uint64_t sum = reading.read(reading.buffer + part.begin, part.stream_bytes);
+    for (std::size_t at = part.begin + part.stream_bytes * kStreams; at < part.end; ++at)
+        sum ^= std::to_integer<std::uint64_t>(reading.buffer[at]);
     reading.sum.fetch_xor(sum, std::memory_order_relaxed);
     worker.barrier();
     if (worker.index == 0) reading.lasted = now_ns() - begin;
@@ -111,26 +133,30 @@ void read_part(Worker& worker, void* context) {
 
 enum class Fault : std::int32_t { kNone, kThrowBefore, kThrowAfter, kEnd, kStall };
 
+// Not on the caller's stack: a stalled worker reads it when the caller has gone on.
 struct Trial {
-    Fault fault;
-    int worker;
-    double seconds;
-};
+    std::atomic<Fault> fault{Fault::kNone};
+    std::atomic<int> worker{0};
+    std::atomic<double> seconds{0};
+} trial;
 
-void fail_on_purpose(Worker& worker, void* context) {
-    const Trial trial =
-        *static_cast<const Trial*>(context);  // the caller may be gone after a stall
-    const Fault fault = worker.index == trial.worker ? trial.fault : Fault::kNone;
+void fail_on_purpose(Worker& worker, void*) {
+    const Fault fault = worker.index == trial.worker ? trial.fault.load() : Fault::kNone;
     if (fault == Fault::kThrowBefore) throw std::runtime_error("thrown on purpose");
     if (fault == Fault::kEnd) pthread_exit(nullptr);
     if (fault == Fault::kStall)
-        std::this_thread::sleep_for(std::chrono::duration<double>(trial.seconds));
+        std::this_thread::sleep_for(std::chrono::duration<double>(trial.seconds.load()));
     worker.barrier();
     if (fault == Fault::kThrowAfter) throw std::runtime_error("thrown on purpose");
 }
 
 }  // namespace
 }  // namespace hybrid
+
+std::int32_t hybrid_pool_fill(void* buffer, std::size_t bytes, std::int32_t threads) {
+    hybrid::Filling filling{static_cast<std::byte*>(buffer), bytes};
+    return hybrid::run_job(threads, hybrid::fill_part, &filling);
+}
 
 std::int32_t hybrid_pool_read(const void* buffer, std::size_t bytes, std::int32_t threads,
                               double* seconds) {
@@ -146,6 +172,8 @@ std::int32_t hybrid_pool_try_fault(std::int32_t fault, std::int32_t worker, std:
     const bool ends_caller = kind == hybrid::Fault::kEnd && worker == 0;
     if (fault < 0 || kind > hybrid::Fault::kStall || ends_caller) return kPoolBadArgument;
     if (!(seconds >= 0 && seconds <= 1e6)) return kPoolBadArgument;
-    hybrid::Trial trial{kind, worker, seconds};
-    return hybrid::run_job(threads, hybrid::fail_on_purpose, &trial);
+    hybrid::trial.fault = kind;
+    hybrid::trial.worker = worker;
+    hybrid::trial.seconds = seconds;
+    return hybrid::run_job(threads, hybrid::fail_on_purpose, nullptr);
 }

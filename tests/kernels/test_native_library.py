@@ -65,6 +65,15 @@ FUNCTIONS = """
 extern "C" int hybrid_set_codebook(int, const void*, unsigned long) { return 0; }
 extern "C" void hybrid_dequantize() {}
 extern "C" void hybrid_linear() {}
+extern "C" void hybrid_pool_start() {}
+extern "C" void hybrid_pool_stop() {}
+extern "C" void hybrid_pool_workers() {}
+extern "C" void hybrid_pool_reserve() {}
+extern "C" void hybrid_pool_set_timeout() {}
+extern "C" void hybrid_pool_error_text() {}
+extern "C" void hybrid_pool_fill() {}
+extern "C" void hybrid_pool_read() {}
+extern "C" void hybrid_pool_try_fault() {}
 """
 
 
