@@ -155,6 +155,7 @@ def measure(
     engine.forget()
     for case in sorted(cases, key=lambda case: case.depth_tokens):
         if more := case.depth_tokens - depth_tokens:
+            engine.truncate(depth_tokens)
             engine.fill(_drawn(depth_ids, engine, more))
             depth_tokens = case.depth_tokens
         yield _measured(engine, case, repetitions, ram_read_gb_s)
