@@ -19,7 +19,10 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import torch
 
 from tools.bench.table import Cell, show
 
@@ -46,14 +49,18 @@ class Speed:
 def main(words: Sequence[str] | None = None) -> None:
     arguments = _arguments(words)
     rows: list[list[Cell]] = []
+    name = ""
     for number in range(1, arguments.rounds + 1):
         ours = our_speed(last_json(our_command(arguments), arguments.timeout), arguments.prompt)
-        peer = peer_speed(last_json(peer_command(arguments), arguments.timeout))
+        answer = last_json(peer_command(arguments), arguments.timeout)
+        peer, name = peer_speed(answer), str(answer.get("peer", "a peer"))
         rows.append(compared(number, ours, peer))
         print(f"round {number}: ours {ours}, peer {peer}", file=sys.stderr, flush=True)
     columns = list(zip(*rows, strict=True))
     middle = [statistics.median(map(float, column)) for column in columns[1:]]
-    show(f"hybrid against {arguments.peer}", COLUMNS, [*rows, ["median", *middle]])
+    torch.set_num_threads(arguments.threads)  # what the machine's line tells is theirs
+    title = f"hybrid against {name} on {Path(arguments.model).name}, prompt {arguments.prompt}"
+    show(title, COLUMNS, [*rows, ["median", *middle]])
 
 
 def our_command(arguments: argparse.Namespace) -> list[str]:

@@ -52,6 +52,8 @@ def test_both_run_in_every_round_and_the_medians_are_told(script, capsys, tmp_pa
         ["median", 100.0, 50.0, 2.0, 20.0, 20.0, 1.0],
     ]
     assert len(table) == 2 + 4
+    assert table[0].startswith("hybrid against plain on m.gguf, prompt 8: ")
+    assert "2 threads" in table[0]
     words = ["--context", "64", "m.gguf", "--threads", "2", "--prompt", "8"]
     assert (tmp_path / "words").read_text() == f"{words}\n" * 3
 
