@@ -48,3 +48,17 @@ HYBRID_EXPORT void hybrid_linear(std::int32_t tier, std::int32_t format, const v
                                  std::size_t row_end, std::size_t columns, const float* x,
                                  std::size_t x_stride, std::size_t tokens, float* y,
                                  std::size_t y_stride);
+
+// For tests and benches: dot products with rounded activations, as fused ops run them.
+//
+// hybrid_round: rows of x as `runs`, rounded as the format's dot product takes them.
+//   x        [tokens][columns], rows x_stride floats apart
+//   runs     [tokens][ceil(columns / 256)] of 320 bytes, 64-byte aligned
+// hybrid_dot_rounded: hybrid_linear with those for x. Not for plain floats.
+HYBRID_EXPORT void hybrid_round(std::int32_t tier, std::int32_t format, const float* x,
+                                std::size_t x_stride, std::size_t columns, std::size_t tokens,
+                                void* runs);
+HYBRID_EXPORT void hybrid_dot_rounded(std::int32_t tier, std::int32_t format, const void* blocks,
+                                      std::size_t row_stride_bytes, std::size_t row_begin,
+                                      std::size_t row_end, std::size_t columns, const void* runs,
+                                      std::size_t tokens, float* y, std::size_t y_stride);

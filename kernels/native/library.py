@@ -39,6 +39,11 @@ _SIGNATURES = {
         None,
         [_ID, _ID, _POINTER, _SIZE, _SIZE, _SIZE, _SIZE, _POINTER, _SIZE, _SIZE, _POINTER, _SIZE],
     ),
+    "hybrid_round": (None, [_ID, _ID, _POINTER, _SIZE, _SIZE, _SIZE, _POINTER]),
+    "hybrid_dot_rounded": (
+        None,
+        [_ID, _ID, _POINTER, _SIZE, _SIZE, _SIZE, _SIZE, _POINTER, _SIZE, _POINTER, _SIZE],
+    ),
 }
 
 
