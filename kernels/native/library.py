@@ -15,6 +15,7 @@ import kernels.native
 from kernels.codebooks import NAMES, codebook
 from kernels.errors import NativeLibraryMissing
 from kernels.formats import BY_NAME, FORMATS
+from kernels.native.signatures import SIGNATURES
 
 FILE_NAME = "libhybrid_kernels.so"
 BEST_TIER = -1  # kBestTier of tier.h
@@ -23,32 +24,6 @@ BUILD = (
     "build it with: cmake -S kernels/native -B build/native && cmake --build build/native"
     " (a source tree), or: pip install --force-reinstall --no-deps . (an installation)"
 )
-
-_POINTER, _SIZE, _ID = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int32
-_SIGNATURES = {
-    "hybrid_has_tier": (_ID, [_ID]),
-    "hybrid_best_tier": (_ID, []),
-    "hybrid_block_weights": (_ID, [_ID]),
-    "hybrid_block_bytes": (_ID, [_ID]),
-    "hybrid_set_codebook": (_ID, [_ID, _POINTER, _SIZE]),
-    "hybrid_dequantize": (
-        None,
-        [_ID, _ID, _POINTER, _SIZE, _SIZE, _SIZE, _SIZE, _SIZE, _SIZE, _POINTER],
-    ),
-    "hybrid_linear": (
-        None,
-        [_ID, _ID, _POINTER, _SIZE, _SIZE, _SIZE, _SIZE, _POINTER, _SIZE, _SIZE, _POINTER, _SIZE],
-    ),
-    "hybrid_pool_start": (_ID, [_POINTER, _POINTER, _ID]),
-    "hybrid_pool_stop": (_ID, []),
-    "hybrid_pool_workers": (_ID, []),
-    "hybrid_pool_reserve": (_ID, [_SIZE]),
-    "hybrid_pool_set_timeout": (_ID, [ctypes.c_double]),
-    "hybrid_pool_error_text": (ctypes.c_char_p, []),
-    "hybrid_pool_fill": (_ID, [_POINTER, _SIZE, _ID]),
-    "hybrid_pool_read": (_ID, [_POINTER, _SIZE, _ID, _POINTER]),
-    "hybrid_pool_try_fault": (_ID, [_ID, _ID, _ID, ctypes.c_double]),
-}
 
 
 @lru_cache
@@ -89,7 +64,7 @@ def _interface_fault(loaded: ctypes.CDLL) -> str | None:
     version = loaded.hybrid_abi_version() if hasattr(loaded, "hybrid_abi_version") else None
     if version != ABI_VERSION:
         return f"has interface {version}, this program needs {ABI_VERSION}"
-    for name, (result, arguments) in _SIGNATURES.items():
+    for name, (result, arguments) in SIGNATURES.items():
         function = getattr(loaded, name, None)
         if function is None:
             return f"lacks {name}, so it was built from other sources"

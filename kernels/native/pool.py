@@ -18,6 +18,9 @@ _THREW, _ENDED, _STALLED, _TOO_FEW, _NESTED, _NO_THREAD, _NO_MEMORY = range(1, 8
 READ_NBYTES = 1 << 30
 READ_ROUNDS = 5
 
+# Decoded and multiplied by one thread in about the time of waking another, 5 us.
+SMALL_JOB_WEIGHTS = 1 << 16
+
 
 def start(cpus: Sequence[int], nodes: Sequence[int]) -> None:
     """One worker per CPU from now on, the calling thread being the first.
@@ -43,6 +46,11 @@ def stop() -> None:
 def threads() -> int:
     """Workers there are, the calling thread among them; 1 when none was started."""
     return int(library().hybrid_pool_workers())
+
+
+def threads_for(weights: int) -> int:
+    """Workers that a small job of this many decoded weights repays; 0, all, for any other."""
+    return 1 if weights < SMALL_JOB_WEIGHTS else 0
 
 
 def reserve(nbytes: int) -> None:
