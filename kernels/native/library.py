@@ -39,6 +39,17 @@ _SIGNATURES = {
         None,
         [_ID, _ID, _POINTER, _SIZE, _SIZE, _SIZE, _SIZE, _POINTER, _SIZE, _SIZE, _POINTER, _SIZE],
     ),
+    "hybrid_product_packed_bytes": (_SIZE, [_ID, _ID, _ID, _SIZE, _SIZE]),
+    "hybrid_product_scratch_bytes": (_SIZE, [_ID, _ID, _ID, _SIZE]),
+    "hybrid_product_from_tokens": (_ID, [_ID, _ID, _ID]),
+    "hybrid_product_pack": (
+        None,
+        [_ID, _ID, _ID, _POINTER, _SIZE, _SIZE, _POINTER, _SIZE, _SIZE, _SIZE, _POINTER],
+    ),
+    "hybrid_product_multiply": (
+        None,
+        [_ID, _ID, _ID, _POINTER, *4 * [_SIZE], _POINTER, _SIZE, _POINTER, _POINTER, _SIZE],
+    ),
 }
 
 
