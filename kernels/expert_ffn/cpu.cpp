@@ -10,7 +10,7 @@ struct ExpertJob {
     const Experts& experts;
     const float* x;
     int tokens;
-    const std::int64_t* chosen;
+    const std::int32_t* chosen;
     const float* share;
     float* out;
     JobMemory memory;
@@ -40,7 +40,7 @@ std::int64_t hybrid_expert_ffn_bytes(std::int32_t tier, std::int32_t precision,
 
 std::int32_t hybrid_expert_ffn(std::int32_t tier, std::int32_t precision, std::int32_t threads,
                                const hybrid::Experts* experts, const float* x, std::int32_t tokens,
-                               const std::int64_t* chosen, const float* share, float* out,
+                               const std::int32_t* chosen, const float* share, float* out,
                                void* workspace, std::int64_t workspace_bytes) {
     const auto arithmetic = hybrid::arithmetic_of(tier, precision);
     const auto needs = hybrid::FeedForward::needs(arithmetic, *experts, tokens);

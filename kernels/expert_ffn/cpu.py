@@ -26,7 +26,7 @@ def expert_ffn(
     out = torch.zeros_like(x)
     if not x.numel():
         return out
-    x, chosen, share = x.contiguous(), chosen.contiguous(), share.contiguous()
+    x, chosen, share = x.contiguous(), chosen.to(torch.int32).contiguous(), share.contiguous()
     record = records.experts(parts, first_expert, chosen.shape[1])
     precision = records.EXACT if exact else records.ROUNDED
     pointer, tokens = ctypes.byref(record), len(x)

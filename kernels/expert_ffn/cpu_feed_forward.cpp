@@ -72,13 +72,13 @@ FeedForward::FeedForward(const Arithmetic& arithmetic, Memory& own, Memory& shar
     entries_ = own.take<Entry>(static_cast<std::size_t>(most_entries));
 }
 
-void FeedForward::add(const Experts& experts, const std::int64_t* chosen, const float* share) {
+void FeedForward::add(const Experts& experts, const std::int32_t* chosen, const float* share) {
     const int pairs = tokens_ * experts.used;
     auto* first = own_.take<int>(static_cast<std::size_t>(experts.count) + 1);
     auto* token = own_.take<int>(static_cast<std::size_t>(pairs));
     auto* weight = own_.take<float>(static_cast<std::size_t>(pairs));
     std::memset(first, 0, (static_cast<std::size_t>(experts.count) + 1) * sizeof(int));
-    const auto here = [&](int pair) { return static_cast<int>(chosen[pair]) - experts.first; };
+    const auto here = [&](int pair) { return chosen[pair] - experts.first; };
     const auto held = [&](int expert) { return expert >= 0 && expert < experts.count; };
     for (int pair = 0; pair < pairs; ++pair) {
         if (held(here(pair))) ++first[here(pair) + 1];

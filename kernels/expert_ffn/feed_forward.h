@@ -62,7 +62,7 @@ public:
 
     // Those of `experts` that tokens chose.
     //   chosen, share   [tokens][experts.used], model-wide numbers
-    void add(const Experts& experts, const std::int64_t* chosen, const float* share);
+    void add(const Experts& experts, const std::int32_t* chosen, const float* share);
 
     // One that every token goes through, unweighted.
     void add(const Matrix& gate, const Matrix& up, const Matrix& down);

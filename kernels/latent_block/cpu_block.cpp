@@ -428,7 +428,7 @@ private:
         const auto experts = static_cast<std::size_t>(b_.rules.experts);
         const auto used = static_cast<std::size_t>(b_.rules.used);
         auto* logits = shared_.take<float>(tokens_ * experts);
-        auto* chosen = near().take<std::int64_t>(tokens_ * used);
+        auto* chosen = near().take<std::int32_t>(tokens_ * used);
         auto* weight = near().take<float>(tokens_ * used);
         multiply_all(x, b_.router, logits);
         worker_.barrier();

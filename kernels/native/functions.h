@@ -2,6 +2,7 @@
 #pragma once
 
 #include "exact_dot.h"
+#include "gemm.h"
 #include "rounding.h"
 #include "row_dot.h"
 
@@ -22,6 +23,8 @@ constexpr FormatFunctions format_functions() {
         made.rounding = Rounding::of_32;
         made.dot_rounded = dot_rounded<Block, RunOf32s>;
     }
+    made.product_exact = exact_product<Block>();
+    made.product_rounded = rounded_product<Block>();
     return made;
 }
 

@@ -69,7 +69,7 @@ HYBRID_EXPORT std::int64_t hybrid_expert_ffn_bytes(std::int32_t tier, std::int32
 HYBRID_EXPORT std::int32_t hybrid_expert_ffn(std::int32_t tier, std::int32_t precision,
                                              std::int32_t threads, const hybrid::Experts* experts,
                                              const float* x, std::int32_t tokens,
-                                             const std::int64_t* chosen, const float* share,
+                                             const std::int32_t* chosen, const float* share,
                                              float* out, void* workspace,
                                              std::int64_t workspace_bytes);
 
@@ -86,3 +86,29 @@ HYBRID_EXPORT void hybrid_dot_rounded(std::int32_t tier, std::int32_t format, co
                                       std::size_t row_stride_bytes, std::size_t row_begin,
                                       std::size_t row_end, std::size_t columns, const void* runs,
                                       std::size_t tokens, float* y, std::size_t y_stride);
+
+// For tests and benches: products with many tokens, in the two steps that fused ops take. `exact`
+// is 1 for float32 activations, 0 for rounded ones.
+//
+// hybrid_product_packed_bytes, hybrid_product_scratch_bytes: sizes of `packed` and `scratch`, both
+// 64-byte aligned; hybrid_product_from_tokens: tokens from which the product repays packing.
+// hybrid_product_pack: tiles tile_begin .. tile_end - 1 of 16 tokens each.
+//   x        rows of `columns`, x_stride floats apart; token t is row index[t], or t without index
+// hybrid_product_multiply: y of hybrid_linear, tokens as they were packed.
+HYBRID_EXPORT std::size_t hybrid_product_packed_bytes(std::int32_t tier, std::int32_t format,
+                                                      std::int32_t exact, std::size_t columns,
+                                                      std::size_t tokens);
+HYBRID_EXPORT std::size_t hybrid_product_scratch_bytes(std::int32_t tier, std::int32_t format,
+                                                       std::int32_t exact, std::size_t columns);
+HYBRID_EXPORT std::int32_t hybrid_product_from_tokens(std::int32_t tier, std::int32_t format,
+                                                      std::int32_t exact);
+HYBRID_EXPORT void hybrid_product_pack(std::int32_t tier, std::int32_t format, std::int32_t exact,
+                                       const float* x, std::size_t x_stride, std::size_t columns,
+                                       const std::int32_t* index, std::size_t tokens,
+                                       std::size_t tile_begin, std::size_t tile_end, void* packed);
+HYBRID_EXPORT void hybrid_product_multiply(std::int32_t tier, std::int32_t format,
+                                           std::int32_t exact, const void* blocks,
+                                           std::size_t row_stride_bytes, std::size_t row_begin,
+                                           std::size_t row_end, std::size_t columns,
+                                           const void* packed, std::size_t tokens, void* scratch,
+                                           float* y, std::size_t y_stride);

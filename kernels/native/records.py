@@ -60,11 +60,11 @@ class RouterRules(ctypes.Structure):
     _fields_ = [
         ("experts", _Int32),
         ("used", _Int32),
-        ("sigmoid", _Int32),
         ("groups", _Int32),
         ("groups_used", _Int32),
-        ("group_top2", _Int32),
-        ("normalise", _Int32),
+        ("sigmoid", ctypes.c_bool),
+        ("best_of_group", ctypes.c_bool),
+        ("normalise", ctypes.c_bool),
         ("scale", _Float),
     ]
 
@@ -158,11 +158,11 @@ def router_rules(rules: Rules) -> RouterRules:
     return RouterRules(
         rules.experts,
         rules.used,
-        int(rules.gating is Gating.SIGMOID),
         rules.groups,
         rules.groups_used,
-        int(rules.group_score is GroupScore.TOP2_SUM),
-        int(rules.normalise),
+        rules.gating is Gating.SIGMOID,
+        rules.group_score is GroupScore.MAX,
+        rules.normalise,
         rules.scale,
     )
 

@@ -25,6 +25,17 @@ SIGNATURES = {
         None,
         [_I, _I, _P, _SIZE, _SIZE, _SIZE, _SIZE, _P, _SIZE, _P, _SIZE],
     ),
+    "hybrid_product_packed_bytes": (_SIZE, [_I, _I, _I, _SIZE, _SIZE]),
+    "hybrid_product_scratch_bytes": (_SIZE, [_I, _I, _I, _SIZE]),
+    "hybrid_product_from_tokens": (_I, [_I, _I, _I]),
+    "hybrid_product_pack": (
+        None,
+        [_I, _I, _I, _P, _SIZE, _SIZE, _P, _SIZE, _SIZE, _SIZE, _P],
+    ),
+    "hybrid_product_multiply": (
+        None,
+        [_I, _I, _I, _P, *4 * [_SIZE], _P, _SIZE, _P, _P, _SIZE],
+    ),
     "hybrid_dequantize": (_I, [_I, _I, _I, _P, _SIZE, _SIZE, _SIZE, _SIZE, _SIZE, _P]),
     "hybrid_linear_bytes": (_I64, [_I, _I, _P, _I, _I]),
     "hybrid_linear": (_I, [_I, _I, _I, _P, _P, _I64, _I, _P, _P, _I64]),
