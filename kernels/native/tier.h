@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "activations.h"
+#include "floats.h"
 
 namespace hybrid {
 
@@ -83,6 +84,8 @@ struct Functions {
     // One row of `columns` floats as runs_of(columns) runs, padded with zeros.
     void (*round_32)(const float* x, std::size_t columns, RunOf32s* out);
     void (*round_256)(const float* x, std::size_t columns, RunOf256* out);
+
+    FloatFunctions floats;
 };
 
 extern const Functions scalar_functions, avx2_functions, avx512_functions, avx512_bf16_functions,
