@@ -25,6 +25,7 @@ BUILD = (
 )
 
 _POINTER, _SIZE, _ID = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int32
+_FLOAT, _DOUBLE = ctypes.c_float, ctypes.c_double
 _SIGNATURES = {
     "hybrid_has_tier": (_ID, [_ID]),
     "hybrid_best_tier": (_ID, []),
@@ -39,6 +40,30 @@ _SIGNATURES = {
         None,
         [_ID, _ID, _POINTER, _SIZE, _SIZE, _SIZE, _SIZE, _POINTER, _SIZE, _SIZE, _POINTER, _SIZE],
     ),
+    "hybrid_rms_norm": (None, [_ID, _POINTER, _POINTER, _SIZE, _SIZE, _FLOAT, _POINTER]),
+    "hybrid_add_rms_norm": (
+        None,
+        [_ID, _POINTER, _POINTER, _POINTER, _SIZE, _SIZE, _FLOAT, _POINTER],
+    ),
+    "hybrid_silu_times": (None, [_ID, _POINTER, _POINTER, _SIZE, _POINTER]),
+    "hybrid_add_scaled": (None, [_ID, _POINTER, _POINTER, _FLOAT, _SIZE]),
+    "hybrid_rope_table": (None, [_POINTER, _SIZE, _POINTER, _SIZE, _DOUBLE, _POINTER, _POINTER]),
+    "hybrid_rotate": (None, [_ID, _POINTER, _SIZE, _SIZE, _SIZE, _POINTER, _POINTER]),
+    "hybrid_router_scratch": (_SIZE, [_ID, _ID]),
+    "hybrid_choose_experts": (
+        None,
+        [_POINTER, _POINTER, _FLOAT, _POINTER, _POINTER, _SIZE, _POINTER, _POINTER, _POINTER],
+    ),
+    "hybrid_write_cache_rows": (None, [_ID, _ID, _POINTER, _SIZE, _SIZE, _POINTER, _SIZE]),
+    "hybrid_read_cache_rows": (None, [_ID, _POINTER, _SIZE, _SIZE, _POINTER, _SIZE]),
+    "hybrid_absorbed_scratch": (_SIZE, [_SIZE]),
+    "hybrid_absorbed_attention": (
+        None,
+        [_ID, _POINTER, _SIZE, _SIZE, _POINTER, _POINTER, _POINTER],
+    ),
+    "hybrid_join_attention": (None, [_ID, _POINTER, _SIZE, _SIZE, _SIZE, _POINTER, _SIZE]),
+    "hybrid_expanded_scratch": (_SIZE, [_SIZE, _SIZE, _SIZE]),
+    "hybrid_expanded_attention": (None, [_ID, _POINTER, _SIZE, _SIZE, _SIZE, _POINTER]),
 }
 
 
