@@ -24,7 +24,8 @@ from hybrid.runtime.stats import Meter
 from hybrid.tokenizer.tokenizer import Tokenizer
 from kernels.errors import NativeLibraryMissing
 from kernels.native.library import library
-from kernels.native.parallel import use_threads
+from kernels.native import pool
+from placement.cpus import choose_cpus
 from placement.errors import DoesNotFit
 from placement.machine import CPU, DeviceKind
 from placement.units import format_bytes
@@ -57,8 +58,9 @@ def load_prepared(
     started = perf_counter()
     _need_native_kernels()
     prepared.file.require_data()
-    threads = options.threads or prepared.machine.physical_cores
-    use_threads(threads)
+    cpus = choose_cpus(options.threads)
+    pool.start(cpus.cpus, cpus.nodes)
+    threads = len(cpus.cpus)
     plan, shape, file = prepared.plan, prepared.inventory.shape, prepared.file
     memories = open_memories(plan.devices, prepared.machine, NumaPolicy(options.numa))
     _check_ram(prepared, options)

@@ -3,12 +3,22 @@
 import torch
 from torch import Tensor
 
-from kernels.attention import reference
+from kernels.attention import cpu, reference
+from kernels.choice import choose
 from kernels.errors import KernelInputError
+
+ABSORBED = {"native": cpu.absorbed_attention, "reference": reference.absorbed_attention}
+EXPANDED = {"native": cpu.expanded_attention, "reference": reference.expanded_attention}
 
 
 def absorbed_attention(
-    q_latent: Tensor, q_rope: Tensor, rows: Tensor, scale: float, start: int
+    q_latent: Tensor,
+    q_rope: Tensor,
+    rows: Tensor,
+    scale: float,
+    start: int,
+    *,
+    implementation: str | None = None,
 ) -> Tensor:
     """softmax(scale · (q_latent · c + q_rope · k)) c over cached rows (c, k) that all heads share.
 
@@ -17,21 +27,31 @@ def absorbed_attention(
     rows      [start + tokens, latent + rope] float32   cache rows, oldest first
     scale     multiplies the scores before the softmax
     start     position of the first query: query i sees rows 0 .. start + i
+    implementation   a name of ABSORBED; None: "native" on the CPU, else "reference"
     returns   [tokens, heads, latent] float32, still to be multiplied by W_UV
 
-    Holds two score matrices [heads, tokens, start + tokens] float32 at once; callers bound them by
-    cutting queries. Does not wait for the GPU. Error against float64: cases.RELATIVE_ERROR.
+    "reference" holds two score matrices [heads, tokens, start + tokens] float32 at once; callers
+    bound them by cutting queries. Does not wait for the GPU. Error against float64:
+    cases.RELATIVE_ERROR.
     Raises KernelInputError when shapes, dtypes or devices do not fit.
     Source: DeepSeek-V2 report, section 2.1.2 and appendix C.
     """
     tokens, heads, latent = _dimensions(q_latent)
     shapes = ((tokens, heads, rows.shape[-1] - latent), (start + tokens, rows.shape[-1]))
     _check((q_latent, q_rope, rows), ((tokens, heads, latent), *shapes), start)
-    return reference.absorbed_attention(q_latent, q_rope, rows, scale, start)
+    attend = choose(ABSORBED, implementation, rows.device)
+    return attend(q_latent, q_rope, rows, scale, start)
 
 
 def expanded_attention(
-    q: Tensor, k_nope: Tensor, k_rope: Tensor, v: Tensor, scale: float, start: int
+    q: Tensor,
+    k_nope: Tensor,
+    k_rope: Tensor,
+    v: Tensor,
+    scale: float,
+    start: int,
+    *,
+    implementation: str | None = None,
 ) -> Tensor:
     """softmax(scale · (q_nope · k_nope + q_rope · k_rope)) v; all heads share k_rope.
 
@@ -39,7 +59,7 @@ def expanded_attention(
     k_nope   [start + tokens, heads, nope] float32
     k_rope   [start + tokens, rope] float32
     v        [start + tokens, heads, value] float32
-    scale, start   as in `absorbed_attention`
+    scale, start, implementation   as in `absorbed_attention`
     returns  [tokens, heads, value] float32
 
     Work, error, errors raised and source as in `absorbed_attention`.
@@ -48,7 +68,8 @@ def expanded_attention(
     seen, rope = start + tokens, k_rope.shape[-1]
     shapes = ((seen, heads, key - rope), (seen, rope), (seen, heads, v.shape[-1]))
     _check((q, k_nope, k_rope, v), ((tokens, heads, key), *shapes), start)
-    return reference.expanded_attention(q, k_nope, k_rope, v, scale, start)
+    attend = choose(EXPANDED, implementation, q.device)
+    return attend(q, k_nope, k_rope, v, scale, start)
 
 
 def _dimensions(q: Tensor) -> tuple[int, int, int]:

@@ -3,16 +3,22 @@
 import torch
 from torch import Tensor
 
+from kernels.choice import choose
 from kernels.errors import KernelInputError
-from kernels.rms_norm import reference
+from kernels.rms_norm import cpu, reference
+
+IMPLEMENTATIONS = {"native": cpu.rms_norm, "reference": reference.rms_norm}
 
 
-def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+def rms_norm(
+    x: Tensor, weight: Tensor, epsilon: float, *, implementation: str | None = None
+) -> Tensor:
     """x / sqrt(mean(x²) + epsilon) * weight over the last dimension.
 
-    x        [..., width] float32
-    weight   [width] float32, on x's device
-    returns  same shape as x, float32, a new tensor
+    x                [..., width] float32
+    weight           [width] float32, on x's device
+    implementation   a name of IMPLEMENTATIONS; None: "native" on the CPU, else "reference"
+    returns          same shape as x, float32, a new tensor
 
     Sums in float32. Error against float64: cases.RELATIVE_ERROR.
     Raises KernelInputError when shapes, dtypes or devices do not fit.
@@ -24,4 +30,4 @@ def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
         raise KernelInputError(f"weight {tuple(weight.shape)} is not as wide as x {tuple(x.shape)}")
     if x.device != weight.device:
         raise KernelInputError(f"x is on {x.device}, weight on {weight.device}")
-    return reference.rms_norm(x, weight, epsilon)
+    return choose(IMPLEMENTATIONS, implementation, x.device)(x, weight, epsilon)

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kernels.choice import choose
 from kernels.errors import KernelInputError
-from kernels.rope import reference
+from kernels.rope import cpu, reference
+
+IMPLEMENTATIONS = {"native": cpu.rope, "reference": reference.rope}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +58,21 @@ def frequencies(
     )
 
 
-def rope(x: Tensor, positions: Tensor, frequency: Tensor, amplitude: float = 1.0) -> Tensor:
+def rope(
+    x: Tensor,
+    positions: Tensor,
+    frequency: Tensor,
+    amplitude: float = 1.0,
+    *,
+    implementation: str | None = None,
+) -> Tensor:
     """Rotate pairs (2i, 2i+1) of the last dimension by positions · frequency[i], times amplitude.
 
-    x          [tokens, ..., length] float32
-    positions  [tokens] int64, on x's device
-    frequency  [length / 2] float64, on any device
-    returns    same shape as x, float32, a new tensor
+    x                [tokens, ..., length] float32
+    positions        [tokens] int64, on x's device
+    frequency        [length / 2] float64, on any device
+    implementation   a name of IMPLEMENTATIONS; None: "native" on the CPU, else "reference"
+    returns          same shape as x, float32, a new tensor
 
     Angles are formed in float64: at position 10^6 a float32 angle would be wrong by 0.06 radians.
     Raises KernelInputError when shapes, dtypes or devices do not fit.
@@ -82,4 +93,4 @@ def rope(x: Tensor, positions: Tensor, frequency: Tensor, amplitude: float = 1.0
         )
     if x.device != positions.device:
         raise KernelInputError(f"x is on {x.device}, positions on {positions.device}")
-    return reference.rope(x, positions, frequency, amplitude)
+    return choose(IMPLEMENTATIONS, implementation, x.device)(x, positions, frequency, amplitude)

@@ -3,22 +3,30 @@
 import torch
 from torch import Tensor
 
+from kernels.choice import choose
 from kernels.errors import KernelInputError
-from kernels.router import reference
+from kernels.router import cpu, reference
 from kernels.router.rules import Gating, GroupScore, RouterRules
 
-__all__ = ["Gating", "GroupScore", "RouterRules", "choose_experts"]
+__all__ = ["IMPLEMENTATIONS", "Gating", "GroupScore", "RouterRules", "choose_experts"]
+
+IMPLEMENTATIONS = {"native": cpu.choose_experts, "reference": reference.choose_experts}
 
 
 def choose_experts(
-    logits: Tensor, bias: Tensor | None, rules: RouterRules
+    logits: Tensor,
+    bias: Tensor | None,
+    rules: RouterRules,
+    *,
+    implementation: str | None = None,
 ) -> tuple[Tensor, Tensor]:
     """probability = gating(logits); chosen = best `used` of probability + bias within the best
     groups; share = probability of the chosen, unbiased, normalised and scaled as `rules` say.
 
-    logits   [tokens, experts] float32
-    bias     [experts] float32 or None: takes part in the choice only
-    returns  chosen [tokens, used] int64, best first; share [tokens, used] float32
+    logits           [tokens, experts] float32
+    bias             [experts] float32 or None: takes part in the choice only
+    implementation   a name of IMPLEMENTATIONS; None: "native" on the CPU, else "reference"
+    returns          chosen [tokens, used] int64, best first; share [tokens, used] float32
 
     Equal scores go to the lower expert number, so that every device chooses alike.
     Raises KernelInputError when shapes, dtypes or devices do not fit.
@@ -36,4 +44,4 @@ def choose_experts(
         )
     if bias is not None and bias.device != logits.device:
         raise KernelInputError(f"logits are on {logits.device}, bias on {bias.device}")
-    return reference.choose_experts(logits, bias, rules)
+    return choose(IMPLEMENTATIONS, implementation, logits.device)(logits, bias, rules)
