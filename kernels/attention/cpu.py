@@ -7,12 +7,9 @@ from torch import Tensor
 
 from kernels.formats import BY_NAME
 from kernels.native.library import BEST_TIER, library
-from kernels.native.parallel import over_rows
 
 QUERIES_AT_ONCE = 256  # of one head: packing a tile of keys costs as much as eight queries
 VALUE_ROW = 16  # kValueRow of floats.h
-# A product of attention takes 1/20 of the time of decoding and multiplying a weight.
-PRODUCTS_PER_WEIGHT = 20
 
 
 class CacheRows(ctypes.Structure):
@@ -82,7 +79,7 @@ def absorbed_attention(
     def share(begin: int, end: int) -> None:
         out[:, begin:end] = _absorbed(q[:, begin:end], rows, latent, scale, start)
 
-    over_rows(share, heads, q.numel() * len(rows) // PRODUCTS_PER_WEIGHT)
+    share(0, heads)
     return out
 
 
@@ -146,7 +143,7 @@ def expanded_attention(
                 scratch.data_ptr(),
             )
 
-    over_rows(share, heads * runs, q.numel() * (start + tokens) // PRODUCTS_PER_WEIGHT)
+    share(0, heads * runs)
     return out
 
 

@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 from kernels.native.library import BEST_TIER, library
-from kernels.native.parallel import over_rows
 
 
 def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
@@ -18,5 +17,5 @@ def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
         first, last = source + begin * row_bytes, target + begin * row_bytes
         norm(BEST_TIER, first, scale, end - begin, width, epsilon, last)
 
-    over_rows(share, x.numel() // max(1, width), x.numel())
+    share(0, x.numel() // max(1, width))
     return out
