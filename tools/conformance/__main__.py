@@ -1,6 +1,6 @@
 """One command, one table: everything the conformance kit can say about this program.
 
-    python -m tools.conformance [FOLDER] [--only SUBSTRING] [--json]
+    python -m tools.conformance [FOLDER] [--only SUBSTRING] [--kernels exact|fast] [--json]
 
 FOLDER is the kit, by default `../shared/conformance` beside the repository. Its models run through
 `hybrid.load`, its vocabularies through the tokenizer, its blocks through `kernels.dequantize`; with
@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from hybrid.runtime.options import KERNELS
 from tools.conformance import demo, models, quants, vocab
 from tools.conformance.rows import Row
 
@@ -24,16 +25,16 @@ HEADINGS = ("name", "cases", "max abs", "NMSE", "KL", "top-1", "verdict")
 COLUMNS = "{:42} {:>7} {:>9} {:>9} {:>9} {:>7}  {}"
 
 
-def rows(kit: Path, only: str = "") -> Iterator[Row]:
-    """Every row, cheapest first, as it is computed."""
+def rows(kit: Path, only: str = "", kernels: str = "exact") -> Iterator[Row]:
+    """Every row, cheapest first, as it is computed; models run with `kernels`."""
     if (kit / "quants").is_dir():
         yield from quants.check(kit, only)
     if (kit / "vocab").is_dir():
         yield from vocab.check(kit, only)
-    yield from models.check(kit, only)
+    yield from models.check(kit, only, kernels)
     trained = kit.parent / "models"
     if (trained / "goldens.npz").is_file():
-        yield from demo.check(trained, only)
+        yield from demo.check(trained, only, kernels)
 
 
 def as_text(row: Row) -> str:
@@ -48,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="tools.conformance", description=__doc__.split("\n")[0])
     parser.add_argument("folder", nargs="?", type=Path, default=DEFAULT_KIT, help="the kit")
     parser.add_argument("--only", default="", metavar="SUBSTRING", help="rows whose name has it")
+    parser.add_argument("--kernels", choices=KERNELS, default="exact", help="of the models")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     options = parser.parse_args(arguments)
     if not (options.folder / "models").is_dir():
@@ -55,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     print(COLUMNS.format(*HEADINGS).rstrip())
     found = []
-    for row in rows(options.folder, options.only):
+    for row in rows(options.folder, options.only, options.kernels):
         found.append(row)
         print(as_text(row).rstrip(), flush=True)
     passed = sum(row.passed for row in found)

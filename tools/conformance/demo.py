@@ -30,7 +30,7 @@ EVERY = {"bf16": 1, "f32": 1, "q8_0": 4, "q4_k_m": 4}
 STORED_AS = {"bf16": "f32", "f32": "f32", "q8_0": "q8_0", "q4_k_m": "q4_k_m"}
 
 
-def check(models: Path, only: str = "") -> Iterator[Row]:
+def check(models: Path, only: str = "", kernels: str = "exact") -> Iterator[Row]:
     """Rows of the files whose row name contains `only`."""
     with np.load(models / "goldens.npz") as arrays:
         stored = dict(arrays)
@@ -40,7 +40,7 @@ def check(models: Path, only: str = "") -> Iterator[Row]:
         if only not in f"{name} greedy":
             continue
         try:
-            engine = load(models, form)
+            engine = load(models, form, kernels)
             got = engine.logits(stored["ids"].tolist())[:: EVERY[form]]
             yield compare_logits(name, got, stored[f"logits_{STORED_AS[form]}"], limits)
             yield check_greedy(f"{name} greedy", engine, greedy[STORED_AS[form]])
@@ -48,14 +48,16 @@ def check(models: Path, only: str = "") -> Iterator[Row]:
             yield Row(name, 1, failed=(error.cause,))
 
 
-def load(models: Path, form: str) -> Engine:
+def load(models: Path, form: str, kernels: str = "exact") -> Engine:
     """The file of that form; the f32 one exists only while it is read."""
     with TemporaryDirectory() as folder:
         path = models / f"tiny-tales-{form}.gguf"
         if form == "f32":
             path = Path(folder) / path.name
             write_f32(models / "tiny-tales-bf16.gguf", path)
-        return hybrid.load(path, context=512, cache_format="f32", devices=("none",))
+        return hybrid.load(
+            path, context=512, cache_format="f32", devices=("none",), kernels=kernels
+        )
 
 
 def check_greedy(name: str, engine: Engine, prompts: dict[str, Any]) -> Row:
