@@ -28,6 +28,7 @@ from hybrid.runtime.prompt import checked, encode
 from hybrid.runtime.sampling import Sampler, SamplingOptions
 from hybrid.runtime.stats import Meter, RunStats, StepStats
 from hybrid.tokenizer.tokenizer import Tokenizer
+from kernels.native import pool
 from placement.plan import PlacementPlan
 
 # Passes that torch computes on one thread: others gain nothing there (demo model: 164 against 163
@@ -255,6 +256,7 @@ class Engine:
     def _pass(self, ids: list[int], *, rows: int, prompt: bool) -> tuple[StepStats, Tensor]:
         """One forward pass over new tokens; logits of the last `rows` of them."""
         self._meter.reset()
+        native_before = pool.native_seconds()
         started = perf_counter()
         step = Step(start=len(self._cached_ids), tokens=len(ids))
         small = step.tokens < SMALL_TOKENS and step.end <= SMALL_ROWS
@@ -270,6 +272,7 @@ class Engine:
             seconds=perf_counter() - started,
             device_seconds=self._meter.device_seconds,
             crossing_bytes=self._meter.crossing_bytes,
+            native_s=pool.native_seconds() - native_before,
         )
         self.stats.add(stats, prompt=prompt)
         return stats, logits

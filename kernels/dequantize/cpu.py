@@ -17,17 +17,16 @@ def dequantize_into(weight: BlockTensor, out: Tensor) -> None:
     groups = blocks.flatten(0, -3) if blocks.dim() > 3 else blocks[(None,) * (3 - blocks.dim())]
     count, group_rows, _ = groups.shape
     group_stride, row_stride, _ = groups.stride()
-    pool.check(
-        library().hybrid_dequantize(
-            BEST_TIER,
-            pool.threads_for(count * group_rows * columns),
-            weight.format.ggml_id,
-            groups.data_ptr(),
-            group_stride,
-            group_rows,
-            row_stride,
-            count * group_rows,
-            columns,
-            out.data_ptr(),
-        )
+    pool.run(
+        library().hybrid_dequantize,
+        BEST_TIER,
+        pool.threads_for(count * group_rows * columns),
+        weight.format.ggml_id,
+        groups.data_ptr(),
+        group_stride,
+        group_rows,
+        row_stride,
+        count * group_rows,
+        columns,
+        out.data_ptr(),
     )

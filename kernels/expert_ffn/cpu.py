@@ -32,19 +32,18 @@ def expert_ffn(
     pointer, tokens = ctypes.byref(record), len(x)
     needed = library().hybrid_expert_ffn_bytes(BEST_TIER, precision, pointer, tokens, 0)
     workspace = torch.empty(needed, dtype=torch.uint8)
-    pool.check(
-        library().hybrid_expert_ffn(
-            BEST_TIER,
-            precision,
-            0,
-            pointer,
-            x.data_ptr(),
-            tokens,
-            chosen.data_ptr(),
-            share.data_ptr(),
-            out.data_ptr(),
-            workspace.data_ptr(),
-            needed,
-        )
+    pool.run(
+        library().hybrid_expert_ffn,
+        BEST_TIER,
+        precision,
+        0,
+        pointer,
+        x.data_ptr(),
+        tokens,
+        chosen.data_ptr(),
+        share.data_ptr(),
+        out.data_ptr(),
+        workspace.data_ptr(),
+        needed,
     )
     return out

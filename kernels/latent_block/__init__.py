@@ -195,7 +195,8 @@ class LatentBlock:
             workspace.data_ptr(),
             workspace.numel(),
         )
-        pool.check(library().hybrid_latent_block(ctypes.byref(self._record), ctypes.byref(record)))
+        run = library().hybrid_latent_block
+        pool.run(run, ctypes.byref(self._record), ctypes.byref(record))
 
 
 def _record(shape: LatentShape, weights: LatentWeights) -> records.LatentBlock:

@@ -29,18 +29,17 @@ def _product(x: Tensor, weight: BlockTensor, precision: int) -> Tensor:
     threads = pool.threads_for(rows * weight.columns)
     needed = library().hybrid_linear_bytes(BEST_TIER, precision, record, tokens, threads)
     workspace = torch.empty(needed, dtype=torch.uint8)
-    pool.check(
-        library().hybrid_linear(
-            BEST_TIER,
-            precision,
-            threads,
-            record,
-            x.data_ptr(),
-            x.stride(0),
-            tokens,
-            y.data_ptr(),
-            workspace.data_ptr(),
-            needed,
-        )
+    pool.run(
+        library().hybrid_linear,
+        BEST_TIER,
+        precision,
+        threads,
+        record,
+        x.data_ptr(),
+        x.stride(0),
+        tokens,
+        y.data_ptr(),
+        workspace.data_ptr(),
+        needed,
     )
     return y

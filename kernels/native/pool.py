@@ -6,7 +6,8 @@ several Python threads take turns. A forked child gets threads of its own with i
 
 import ctypes
 import mmap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from time import perf_counter
 
 from kernels.errors import KernelInputError, WorkerFailed
 from kernels.native.library import library
@@ -86,6 +87,23 @@ def read_gb_s(threads: int, nbytes: int = READ_NBYTES) -> float:
         finally:
             del buffer  # else the map cannot be closed
     return nbytes / best_s / 1e9
+
+
+class _Spent:
+    seconds = 0.0
+
+
+def run(function: Callable[..., int], *arguments: object) -> None:
+    """Calls a native function that returns an error number, and `check`s that."""
+    began = perf_counter()
+    code = function(*arguments)
+    _Spent.seconds += perf_counter() - began
+    check(code)
+
+
+def native_seconds() -> float:
+    """Wall time that this process has spent in functions called through `run`."""
+    return _Spent.seconds
 
 
 def check(code: int) -> None:
