@@ -84,7 +84,7 @@ struct IQ2_XXS {
         for (int k = 0; k < 8; ++k) {
             bytes |= static_cast<std::uint64_t>(runs[k].signs_and_scale.value() >> 28) << 8 * k;
         }
-        return scales_in_turn(2 * bytes + kEach, 2 * bytes + kEach);
+        return scales_of_32s(2 * bytes + kEach);
     }
     Signed numbers(int quarter) const {
         const Run &first = runs[2 * quarter], &last = runs[2 * quarter + 1];
@@ -179,7 +179,7 @@ struct IQ3_XXS {
         for (int k = 0; k < 8; ++k) {
             bytes |= static_cast<std::uint64_t>(signs_and_scale[k].value() >> 28) << 8 * k;
         }
-        return scales_in_turn(2 * bytes + kEach, 2 * bytes + kEach);
+        return scales_of_32s(2 * bytes + kEach);
     }
     Signed numbers(int quarter) const {
         uint32_t entry[16];
@@ -213,12 +213,10 @@ struct IQ3_S {
     static constexpr int kOffset = 0;
     float factor() const { return half_number(d); }
     Scales scale_numbers() const {
-        std::uint64_t bytes = 0;
-        for (int k = 0; k < 8; ++k) {
-            const std::uint64_t nibble = scales[k / 2] >> 4 * (k % 2) & 15;
-            bytes |= nibble << 8 * k;
-        }
-        return scales_in_turn(2 * bytes + kEach, 2 * bytes + kEach);
+        uint32_t nibbles;
+        std::memcpy(&nibbles, scales, 4);
+        const std::uint64_t bytes = deposit(nibbles, 15 * kEach);
+        return scales_of_32s(2 * bytes + kEach);
     }
     Signed numbers(int quarter) const {
         uint32_t entry[16];
@@ -255,7 +253,7 @@ struct IQ1_S {
         for (int k = 0; k < 8; ++k) {
             bytes |= static_cast<std::uint64_t>(words[k].value() >> 12 & 7) << 8 * k;
         }
-        return scales_in_turn(2 * bytes + kEach, 2 * bytes + kEach);
+        return scales_of_32s(2 * bytes + kEach);
     }
     Bytes numbers(int quarter) const {
         uint32_t entry[8];

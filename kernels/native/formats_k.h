@@ -45,13 +45,8 @@ struct Q2_K {
     static constexpr int kOffset = 0;
     float factor() const { return half_number(d); }
     float minimum_factor() const { return half_number(dmin); }
-    Scales scale_numbers() const {
-        return scales_of(eight_bytes(scales) & 15 * kEach, eight_bytes(scales + 8) & 15 * kEach);
-    }
-    Scales minimum_numbers() const {
-        return scales_of(eight_bytes(scales) >> 4 & 15 * kEach,
-                         eight_bytes(scales + 8) >> 4 & 15 * kEach);
-    }
+    Scales scale_numbers() const { return scales_of_nibbles(scales, 0); }
+    Scales minimum_numbers() const { return scales_of_nibbles(scales, 4); }
     Bytes numbers(int quarter) const {
         const int shift = 4 * (quarter % 2);
         return fields(pairs + 32 * (quarter / 2), shift, shift + 2, 3);
@@ -83,17 +78,10 @@ struct Q3_K {
 
     static constexpr int kOffset = 4;
     float factor() const { return half_number(d); }
-    Scales scale_numbers() const {
-        const std::uint64_t low = eight_bytes(scales);
-        uint32_t top;
-        std::memcpy(&top, scales + 8, 4);
-        const std::uint64_t tops = top | static_cast<std::uint64_t>(top >> 2) << 32;
-        return scales_of(less_32((low & 15 * kEach) | (tops & 3 * kEach) << 4),
-                         less_32((low >> 4 & 15 * kEach) | (tops >> 4 & 3 * kEach) << 4));
-    }
+    Scales scale_numbers() const { return sixteen_six_bit_scales(scales); }
     Bytes numbers(int quarter) const {
         const int shift = 4 * (quarter % 2);
-        const Bytes fours = shifted_left(fields(high, 2 * quarter, 2 * quarter + 1, 1), 2);
+        const Bytes fours = fields(high, 2 * quarter - 2, 2 * quarter - 1, 4);
         return bit_or(fields(pairs + 32 * (quarter / 2), shift, shift + 2, 3), fours);
     }
 };
@@ -101,29 +89,6 @@ struct Q3_K {
 // The eight six-bit scales and minima of Q4_K and Q5_K, packed in twelve bytes.
 struct SixBitScales {
     uint8_t bytes[12];
-
-    // All eight, a byte each.
-    std::uint64_t scales() const {
-        const Words3 w = words();
-        return (w.first & 0x3F3F3F3F) |
-               static_cast<std::uint64_t>((w.last & 0x0F0F0F0F) | (w.first >> 2 & 0x30303030))
-                   << 32;
-    }
-    std::uint64_t minimums() const {
-        const Words3 w = words();
-        return (w.middle & 0x3F3F3F3F) |
-               static_cast<std::uint64_t>((w.last >> 4 & 0x0F0F0F0F) | (w.middle >> 2 & 0x30303030))
-                   << 32;
-    }
-
-    struct Words3 {
-        uint32_t first, middle, last;
-    };
-    Words3 words() const {
-        Words3 w;
-        std::memcpy(&w, bytes, 12);
-        return w;
-    }
 
     int scale(int k) const {
         return k < 4 ? bytes[k] & 63 : (bytes[k + 4] & 15) | (bytes[k - 4] >> 6) << 4;
@@ -155,8 +120,8 @@ struct Q4_K {
     static constexpr int kOffset = 0;
     float factor() const { return half_number(d); }
     float minimum_factor() const { return half_number(dmin); }
-    Scales scale_numbers() const { return scales_in_turn(scales.scales(), scales.scales()); }
-    Scales minimum_numbers() const { return scales_in_turn(scales.minimums(), scales.minimums()); }
+    Scales scale_numbers() const { return six_bit_scales(&scales); }
+    Scales minimum_numbers() const { return six_bit_minimums(&scales); }
     Bytes numbers(int quarter) const { return fields(nibbles + 32 * quarter, 0, 4, 15); }
 };
 
@@ -184,10 +149,10 @@ struct Q5_K {
     static constexpr int kOffset = 0;
     float factor() const { return half_number(d); }
     float minimum_factor() const { return half_number(dmin); }
-    Scales scale_numbers() const { return scales_in_turn(scales.scales(), scales.scales()); }
-    Scales minimum_numbers() const { return scales_in_turn(scales.minimums(), scales.minimums()); }
+    Scales scale_numbers() const { return six_bit_scales(&scales); }
+    Scales minimum_numbers() const { return six_bit_minimums(&scales); }
     Bytes numbers(int quarter) const {
-        const Bytes fifth = shifted_left(fields(high, 2 * quarter, 2 * quarter + 1, 1), 4);
+        const Bytes fifth = fields(high, 2 * quarter - 4, 2 * quarter - 3, 16);
         return bit_or(fields(nibbles + 32 * quarter, 0, 4, 15), fifth);
     }
 };
@@ -219,8 +184,8 @@ struct Q6_K {
     Scales scale_numbers() const { return scales_of_bytes(scales); }
     Bytes numbers(int quarter) const {
         const int shift = 4 * (quarter % 2);
-        const Bytes top = fields(high + 32 * (quarter / 2), shift, shift + 2, 3);
-        return bit_or(field(low + 64 * (quarter / 2), shift, 15), shifted_left(top, 4));
+        const Bytes top = fields(high + 32 * (quarter / 2), shift - 4, shift - 2, 48);
+        return bit_or(field(low + 64 * (quarter / 2), shift, 15), top);
     }
 };
 
@@ -246,12 +211,8 @@ struct IQ4_XS {
     Scales scale_numbers() const {
         uint32_t low;
         std::memcpy(&low, scales_low, 4);
-        std::uint64_t bytes = 0;
-        for (int k = 0; k < 8; ++k) {
-            const std::uint64_t six = (low >> 4 * k & 15) | (scales_high.value() >> 2 * k & 3) << 4;
-            bytes |= six << 8 * k;
-        }
-        return scales_in_turn(less_32(bytes), less_32(bytes));
+        return scales_of_32s(
+            less_32(deposit(low, 15 * kEach) | deposit(scales_high.value(), 48 * kEach)));
     }
     Signed numbers(int quarter) const {
         return signed_lookup(kNonlinear,
