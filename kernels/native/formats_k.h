@@ -1,4 +1,4 @@
-// Formats of 256 weights per block without a codebook: K-quants, IQ4_XS and the ternary ones.
+// Formats of 256 weights per block without a codebook: K-quants and IQ4_XS.
 //
 // decode() forms each value by the float operations of ggml in their order, so that results agree
 // bit for bit. For vector code a block is four quarters of 64 numbers and 16 scales:
@@ -220,85 +220,11 @@ struct IQ4_XS {
     }
 };
 
-struct TQ1_0 {
-    static constexpr int kId = 34, kWeights = 256;
-    uint8_t fives[48];  // five base-3 digits a byte: 32 bytes give 160 weights, 16 give 80
-    uint8_t fours[4];   // four digits a byte: 16 weights
-    Half d;
-
-    // `rounds` digits of each of `count` bytes, digit by digit; a byte is a fraction of 256, so its
-    // next digit is the overflow of times three.
-    static float* digits(const uint8_t* bytes, int count, int rounds, float scale,
-                         float* __restrict out) {
-        int power = 1;
-        for (int round = 0; round < rounds; ++round, power *= 3) {
-            for (int j = 0; j < count; ++j) {
-                const int rest = bytes[j] * power & 255;
-                out[j] = scale * static_cast<float>((rest * 3 >> 8) - 1);
-            }
-            out += count;
-        }
-        return out;
-    }
-
-    void decode(float* __restrict out) const {
-        const float scale = d.number();
-        out = digits(fives, 32, 5, scale, out);
-        out = digits(fives + 32, 16, 5, scale, out);
-        digits(fours, 4, 4, scale, out);
-    }
-
-    static constexpr int kOffset = 1;
-    float factor() const { return half_number(d); }
-    Scales scale_numbers() const { return scales_of_ones(); }
-    Bytes numbers(int quarter) const {
-        uint8_t number[64];
-        for (int i = 0; i < 64; ++i) number[i] = digit(64 * quarter + i);
-        return load_bytes(number);
-    }
-    uint8_t digit(int weight) const {
-        constexpr int kPower[5] = {1, 3, 9, 27, 81};
-        const int rest = weight - 160;
-        const int byte = weight < 160 ? fives[weight % 32]
-                         : rest < 80  ? fives[32 + rest % 16]
-                                      : fours[(rest - 80) % 4];
-        const int round = weight < 160 ? weight / 32 : rest < 80 ? rest / 16 : (rest - 80) / 4;
-        return static_cast<uint8_t>((byte * kPower[round] & 255) * 3 >> 8);
-    }
-};
-
-struct TQ2_0 {
-    static constexpr int kId = 35, kWeights = 256;
-    uint8_t pairs[64];
-    Half d;
-
-    void decode(float* __restrict out) const {
-        const float scale = d.number();
-        for (int k = 0; k < 8; ++k) {
-            const uint8_t* byte = pairs + 32 * (k / 4);
-            const int shift = k % 4 * 2;
-            for (int j = 0; j < 32; ++j) {
-                out[32 * k + j] = scale * static_cast<float>((byte[j] >> shift & 3) - 1);
-            }
-        }
-    }
-
-    static constexpr int kOffset = 1;
-    float factor() const { return half_number(d); }
-    Scales scale_numbers() const { return scales_of_ones(); }
-    Bytes numbers(int quarter) const {
-        const int shift = 4 * (quarter % 2);
-        return fields(pairs + 32 * (quarter / 2), shift, shift + 2, 3);
-    }
-};
-
 static_assert(sizeof(Q2_K) == 84, "GGUF Q2_K is 84 bytes per 256 weights");
 static_assert(sizeof(Q3_K) == 110, "GGUF Q3_K is 110 bytes per 256 weights");
 static_assert(sizeof(Q4_K) == 144, "GGUF Q4_K is 144 bytes per 256 weights");
 static_assert(sizeof(Q5_K) == 176, "GGUF Q5_K is 176 bytes per 256 weights");
 static_assert(sizeof(Q6_K) == 210, "GGUF Q6_K is 210 bytes per 256 weights");
 static_assert(sizeof(IQ4_XS) == 136, "GGUF IQ4_XS is 136 bytes per 256 weights");
-static_assert(sizeof(TQ1_0) == 54, "GGUF TQ1_0 is 54 bytes per 256 weights");
-static_assert(sizeof(TQ2_0) == 66, "GGUF TQ2_0 is 66 bytes per 256 weights");
 
 }  // namespace hybrid::HYBRID_TIER

@@ -79,6 +79,28 @@ inline Bytes nibbles_of_two(const void* first_16, const void* last_16) {
     return {nibbles_of(first_16), nibbles_of(last_16)};
 }
 
+// 32 bytes again and again.
+inline Bytes repeated_32(const void* bytes) {
+    const __m256i one = _mm256_loadu_si256(static_cast<const __m256i*>(bytes));
+    return {one, one};
+}
+
+// 32 bytes, then 16 others twice.
+inline Bytes join_48(const void* bytes_48) {
+    const auto* bytes = static_cast<const __m128i*>(bytes_48);
+    return {_mm256_loadu_si256(static_cast<const __m256i*>(bytes_48)),
+            _mm256_broadcastsi128_si256(_mm_loadu_si128(bytes + 2))};
+}
+
+// 16 bytes three times, then four others four times.
+inline Bytes join_16_4(const void* bytes_16, const void* bytes_4) {
+    int four;
+    std::memcpy(&four, bytes_4, 4);
+    const __m256i twice =
+        _mm256_broadcastsi128_si256(_mm_loadu_si128(static_cast<const __m128i*>(bytes_16)));
+    return {twice, _mm256_inserti128_si256(twice, _mm_set1_epi32(four), 1)};
+}
+
 // 0xFF in the lanes whose bit is set.
 inline __m256i spread_bits(std::uint32_t bits) {
     const __m256i bytes = _mm256_shuffle_epi8(
@@ -101,6 +123,27 @@ inline Bytes bit_or(Bytes a, Bytes b) {
 
 inline Bytes plus(Bytes a, Bytes b) {
     return {_mm256_add_epi8(a.first, b.first), _mm256_add_epi8(a.last, b.last)};
+}
+
+// 3 x in the lanes whose bit is set, else x; modulo 256.
+inline Bytes times_three(Bytes x, std::uint64_t lanes) {
+    const __m256i first = spread_bits(static_cast<std::uint32_t>(lanes));
+    const __m256i last = spread_bits(static_cast<std::uint32_t>(lanes >> 32));
+    return plus(x, {_mm256_and_si256(_mm256_add_epi8(x.first, x.first), first),
+                    _mm256_and_si256(_mm256_add_epi8(x.last, x.last), last)});
+}
+
+inline __m256i third(__m256i x) {
+    const __m256i one =
+        _mm256_min_epu8(_mm256_subs_epu8(x, _mm256_set1_epi8(85)), _mm256_set1_epi8(1));
+    const __m256i other = _mm256_min_epu8(
+        _mm256_subs_epu8(x, _mm256_set1_epi8(static_cast<char>(170))), _mm256_set1_epi8(1));
+    return _mm256_add_epi8(one, other);
+}
+
+// 3 x / 256, rounded down: 0 below 86, 2 from 171 on.
+inline Bytes thirds(Bytes x) {
+    return {third(x.first), third(x.last)};
 }
 
 inline Bytes lookup(const std::int8_t* table_16, Bytes nibbles) {

@@ -49,6 +49,30 @@ inline Bytes repeated_32(const void* bytes) {
     return _mm512_broadcast_i64x4(_mm256_loadu_si256(static_cast<const __m256i*>(bytes)));
 }
 
+// 32 bytes, then 16 others twice.
+inline Bytes join_48(const void* bytes_48) {
+    const auto* bytes = static_cast<const __m128i*>(bytes_48);
+    return _mm512_mask_broadcast_i32x4(repeated_32(bytes), 0xFF00, _mm_loadu_si128(bytes + 2));
+}
+
+// 16 bytes three times, then four others four times.
+inline Bytes join_16_4(const void* bytes_16, const void* bytes_4) {
+    int four;
+    std::memcpy(&four, bytes_4, 4);
+    return _mm512_mask_set1_epi32(repeated_16(bytes_16), 0xF000, four);
+}
+
+// 3 x in the lanes whose bit is set, else x; modulo 256.
+inline Bytes times_three(Bytes x, std::uint64_t lanes) {
+    return _mm512_mask_add_epi8(x, lanes, x, _mm512_add_epi8(x, x));
+}
+
+// 3 x / 256, rounded down: 0 below 86, 2 from 171 on.
+inline Bytes thirds(Bytes x) {
+    const __m512i one = _mm512_maskz_set1_epi8(_mm512_cmpgt_epu8_mask(x, all_bytes(85)), 1);
+    return _mm512_mask_set1_epi8(one, _mm512_cmpgt_epu8_mask(x, all_bytes(170)), 2);
+}
+
 // Bits `shift` .. of 32 bytes, then bits `next` .. of the same bytes, each `mask`ed. A negative
 // shift goes left: rotating is both.
 inline Bytes fields(const void* bytes_32, int shift, int next, int mask) {

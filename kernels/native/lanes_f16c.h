@@ -33,6 +33,11 @@ inline std::uint64_t deposit(std::uint64_t bits, std::uint64_t places) {
     return _pdep_u64(bits, places);
 }
 
+// The bits of `bits` at the places that are set in `places`, lowest first.
+inline std::uint64_t collect(std::uint64_t bits, std::uint64_t places) {
+    return _pext_u64(bits, places);
+}
+
 // Sixteen signed bytes in memory, widened.
 inline Scales scales_of_bytes(const void* bytes_16) {
     return _mm256_cvtepi8_epi16(_mm_loadu_si128(static_cast<const __m128i*>(bytes_16)));
@@ -96,6 +101,26 @@ inline Scales sixteen_six_bit_scales(const void* bytes_12) {
         _mm_slli_epi32(_mm_srlv_epi32(_mm_set1_epi32(last), _mm_set_epi32(6, 4, 2, 0)), 4);
     const __m128i all = _mm_or_si128(low, _mm_and_si128(tops, _mm_set1_epi8(0x30)));
     return _mm256_cvtepi8_epi16(_mm_sub_epi8(all, _mm_set1_epi8(32)));
+}
+
+// The top nibbles of eight 32-bit words, kStride bytes apart: 4, or 8 with four bytes before each.
+// A nibble n is the scale 2 n + 1 of 32 weights.
+template <int kStride>
+inline Scales odd_top_nibbles(const void* first) {
+    const auto* bytes = static_cast<const std::uint8_t*>(first);
+    __m256i words;
+    if constexpr (kStride == 4) {
+        words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(bytes));
+    } else {
+        const __m256 low = _mm256_loadu_ps(reinterpret_cast<const float*>(bytes - 4));
+        const __m256 high = _mm256_loadu_ps(reinterpret_cast<const float*>(bytes + 28));
+        words = _mm256_permute4x64_epi64(
+            _mm256_castps_si256(_mm256_shuffle_ps(low, high, _MM_SHUFFLE(3, 1, 3, 1))),
+            _MM_SHUFFLE(3, 1, 2, 0));
+    }
+    const __m256i twice = _mm256_slli_epi32(_mm256_srli_epi32(words, 28), 1);
+    return _mm256_add_epi16(_mm256_or_si256(twice, _mm256_slli_epi32(twice, 16)),
+                            _mm256_set1_epi16(1));
 }
 
 inline Scales scales_of_ones() {

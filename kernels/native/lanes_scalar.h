@@ -90,6 +90,41 @@ inline Bytes nibbles_of_two(const void* first_16, const void* last_16) {
     return out;
 }
 
+// 32 bytes again and again.
+inline Bytes repeated_32(const void* bytes) {
+    return join(bytes, bytes);
+}
+
+// 32 bytes, then 16 others twice.
+inline Bytes join_48(const void* bytes_48) {
+    Bytes out;
+    std::memcpy(out.byte, bytes_48, 48);
+    std::memcpy(out.byte + 48, out.byte + 32, 16);
+    return out;
+}
+
+// 16 bytes three times, then four others four times.
+inline Bytes join_16_4(const void* bytes_16, const void* bytes_4) {
+    Bytes out;
+    for (int i = 0; i < 3; ++i) std::memcpy(out.byte + 16 * i, bytes_16, 16);
+    for (int i = 0; i < 4; ++i) std::memcpy(out.byte + 48 + 4 * i, bytes_4, 4);
+    return out;
+}
+
+// 3 x in the lanes whose bit is set, else x; modulo 256.
+inline Bytes times_three(Bytes x, std::uint64_t lanes) {
+    for (int i = 0; i < 64; ++i) {
+        x.byte[i] = static_cast<std::uint8_t>(x.byte[i] * (lanes >> i & 1 ? 3 : 1));
+    }
+    return x;
+}
+
+// 3 x / 256, rounded down.
+inline Bytes thirds(Bytes x) {
+    for (int i = 0; i < 64; ++i) x.byte[i] = static_cast<std::uint8_t>(x.byte[i] * 3 >> 8);
+    return x;
+}
+
 // `value` in the lanes whose bit is set, else 0.
 inline Bytes where_set(std::uint64_t bits, int value) {
     Bytes out;
@@ -231,6 +266,15 @@ inline std::uint64_t deposit(std::uint64_t bits, std::uint64_t places) {
     return out;
 }
 
+// The bits of `bits` at the places that are set in `places`, lowest first.
+inline std::uint64_t collect(std::uint64_t bits, std::uint64_t places) {
+    std::uint64_t out = 0;
+    for (int i = 0; places; places &= places - 1, ++i) {
+        out |= static_cast<std::uint64_t>((bits & places & -places) != 0) << i;
+    }
+    return out;
+}
+
 // Sixteen signed bytes in memory, widened.
 inline Scales scales_of_bytes(const void* bytes_16) {
     Scales out;
@@ -298,6 +342,17 @@ inline Scales sixteen_six_bit_scales(const void* bytes_12) {
         out.scale[k] = static_cast<std::int16_t>((low | top << 4) - 32);
     }
     return out;
+}
+
+// The top nibbles of eight 32-bit words, kStride bytes apart; n is the scale 2 n + 1 of 32 weights.
+template <int kStride>
+inline Scales odd_top_nibbles(const void* first) {
+    const auto* bytes = static_cast<const std::uint8_t*>(first);
+    std::uint64_t odd = 0;
+    for (int k = 0; k < 8; ++k) {
+        odd |= static_cast<std::uint64_t>(2 * (bytes[kStride * k + 3] >> 4) + 1) << 8 * k;
+    }
+    return scales_of_32s(odd);
 }
 
 inline Scales scales_of_ones() {
