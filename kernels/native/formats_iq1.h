@@ -22,22 +22,30 @@ struct IQ1_S {
         }
     }
 
-    // Numbers are eighths: eight times the entry, and the shift of one eighth.
-    static constexpr int kOffset = 9;
+    // Numbers are eighths: eight times the entry, and eight. The shift of one eighth is the same
+    // for 32 weights, so that it can stay out of them.
+    static constexpr int kOffset = 0;
     float factor() const { return half_number(d) * 0.125f; }
+    float minimum_factor() const { return factor(); }
     Scales scale_numbers() const {
-        constexpr std::uint64_t kPlaces = 0x7000700070007000;
-        const std::uint64_t threes =
-            collect(eight_bytes(words), kPlaces) | collect(eight_bytes(words + 4), kPlaces) << 12;
+        const std::uint64_t threes = words_bits(0x7000700070007000, 3);
         return scales_of_32s(2 * deposit(threes, 7 * kEach) + kEach);
     }
+    Scales minimum_numbers() const {
+        const std::uint64_t down = deposit(words_bits(0x8000800080008000, 1), kEach);
+        return products_of(scale_numbers(), scales_of_32s(2 * down + 7 * kEach));
+    }
     Bytes numbers(int quarter) const {
-        const uint32_t first = words[2 * quarter].value(), last = words[2 * quarter + 1].value();
+        const Word16* both = words + 2 * quarter;
         const uint8_t* low = index + 8 * quarter;
-        const Bytes eighths = entries_of_words(iq1_eighths, four_words(low, first & 0xFFF, 3),
-                                               four_words(low + 4, last & 0xFFF, 3));
-        return plus(eighths,
-                    where_set(joined(first & 0x8000 ? 0u : ~0u, last & 0x8000 ? 0u : ~0u), 2));
+        return entries_of_words(iq1_eighths, four_words(low, both[0].value() & 0xFFF, 3),
+                                four_words(low + 4, both[1].value() & 0xFFF, 3));
+    }
+
+    // Of all eight words the bits at `places`, which are given for four: `bits` of each.
+    std::uint64_t words_bits(std::uint64_t places, int bits) const {
+        return collect(eight_bytes(words), places) | collect(eight_bytes(words + 4), places)
+                                                         << 4 * bits;
     }
 };
 

@@ -127,6 +127,10 @@ inline Scales scales_of_ones() {
     return _mm256_set1_epi16(1);
 }
 
+inline Scales products_of(Scales a, Scales b) {
+    return _mm256_mullo_epi16(a, b);
+}
+
 inline Floats8 load8(const float* values) {
     return _mm256_loadu_ps(values);
 }

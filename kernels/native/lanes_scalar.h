@@ -359,6 +359,11 @@ inline Scales scales_of_ones() {
     return scales_of(0x0101010101010101, 0x0101010101010101);
 }
 
+inline Scales products_of(Scales a, const Scales& b) {
+    for (int i = 0; i < 16; ++i) a.scale[i] = static_cast<std::int16_t>(a.scale[i] * b.scale[i]);
+    return a;
+}
+
 inline Floats8 load8(const float* values) {
     Floats8 out;
     std::memcpy(&out, values, 32);
