@@ -1,9 +1,12 @@
 // Every block format.
 #pragma once
 
-#include "formats_iq.h"
+#include "formats_iq1.h"
+#include "formats_iq2.h"
+#include "formats_iq3.h"
 #include "formats_k.h"
 #include "formats_small.h"
+#include "formats_ternary.h"
 
 namespace hybrid::HYBRID_TIER {
 

@@ -1,4 +1,4 @@
-// Formats of 256 weights per block without a codebook: K-quants, IQ4_XS and the ternary ones.
+// Formats of 256 weights per block without a codebook: K-quants and IQ4_XS.
 //
 // decode() forms each value by the float operations of ggml in their order, so that results agree
 // bit for bit. For vector code a block is four quarters of 64 numbers and 16 scales:
@@ -45,13 +45,8 @@ struct Q2_K {
     static constexpr int kOffset = 0;
     float factor() const { return half_number(d); }
     float minimum_factor() const { return half_number(dmin); }
-    Scales scale_numbers() const {
-        return scales_of(eight_bytes(scales) & 15 * kEach, eight_bytes(scales + 8) & 15 * kEach);
-    }
-    Scales minimum_numbers() const {
-        return scales_of(eight_bytes(scales) >> 4 & 15 * kEach,
-                         eight_bytes(scales + 8) >> 4 & 15 * kEach);
-    }
+    Scales scale_numbers() const { return scales_of_nibbles(scales, 0); }
+    Scales minimum_numbers() const { return scales_of_nibbles(scales, 4); }
     Bytes numbers(int quarter) const {
         const int shift = 4 * (quarter % 2);
         return fields(pairs + 32 * (quarter / 2), shift, shift + 2, 3);
@@ -83,17 +78,10 @@ struct Q3_K {
 
     static constexpr int kOffset = 4;
     float factor() const { return half_number(d); }
-    Scales scale_numbers() const {
-        const std::uint64_t low = eight_bytes(scales);
-        uint32_t top;
-        std::memcpy(&top, scales + 8, 4);
-        const std::uint64_t tops = top | static_cast<std::uint64_t>(top >> 2) << 32;
-        return scales_of(less_32((low & 15 * kEach) | (tops & 3 * kEach) << 4),
-                         less_32((low >> 4 & 15 * kEach) | (tops >> 4 & 3 * kEach) << 4));
-    }
+    Scales scale_numbers() const { return sixteen_six_bit_scales(scales); }
     Bytes numbers(int quarter) const {
         const int shift = 4 * (quarter % 2);
-        const Bytes fours = shifted_left(fields(high, 2 * quarter, 2 * quarter + 1, 1), 2);
+        const Bytes fours = fields(high, 2 * quarter - 2, 2 * quarter - 1, 4);
         return bit_or(fields(pairs + 32 * (quarter / 2), shift, shift + 2, 3), fours);
     }
 };
@@ -101,29 +89,6 @@ struct Q3_K {
 // The eight six-bit scales and minima of Q4_K and Q5_K, packed in twelve bytes.
 struct SixBitScales {
     uint8_t bytes[12];
-
-    // All eight, a byte each.
-    std::uint64_t scales() const {
-        const Words3 w = words();
-        return (w.first & 0x3F3F3F3F) |
-               static_cast<std::uint64_t>((w.last & 0x0F0F0F0F) | (w.first >> 2 & 0x30303030))
-                   << 32;
-    }
-    std::uint64_t minimums() const {
-        const Words3 w = words();
-        return (w.middle & 0x3F3F3F3F) |
-               static_cast<std::uint64_t>((w.last >> 4 & 0x0F0F0F0F) | (w.middle >> 2 & 0x30303030))
-                   << 32;
-    }
-
-    struct Words3 {
-        uint32_t first, middle, last;
-    };
-    Words3 words() const {
-        Words3 w;
-        std::memcpy(&w, bytes, 12);
-        return w;
-    }
 
     int scale(int k) const {
         return k < 4 ? bytes[k] & 63 : (bytes[k + 4] & 15) | (bytes[k - 4] >> 6) << 4;
@@ -155,8 +120,8 @@ struct Q4_K {
     static constexpr int kOffset = 0;
     float factor() const { return half_number(d); }
     float minimum_factor() const { return half_number(dmin); }
-    Scales scale_numbers() const { return scales_in_turn(scales.scales(), scales.scales()); }
-    Scales minimum_numbers() const { return scales_in_turn(scales.minimums(), scales.minimums()); }
+    Scales scale_numbers() const { return six_bit_scales(&scales); }
+    Scales minimum_numbers() const { return six_bit_minimums(&scales); }
     Bytes numbers(int quarter) const { return fields(nibbles + 32 * quarter, 0, 4, 15); }
 };
 
@@ -184,10 +149,10 @@ struct Q5_K {
     static constexpr int kOffset = 0;
     float factor() const { return half_number(d); }
     float minimum_factor() const { return half_number(dmin); }
-    Scales scale_numbers() const { return scales_in_turn(scales.scales(), scales.scales()); }
-    Scales minimum_numbers() const { return scales_in_turn(scales.minimums(), scales.minimums()); }
+    Scales scale_numbers() const { return six_bit_scales(&scales); }
+    Scales minimum_numbers() const { return six_bit_minimums(&scales); }
     Bytes numbers(int quarter) const {
-        const Bytes fifth = shifted_left(fields(high, 2 * quarter, 2 * quarter + 1, 1), 4);
+        const Bytes fifth = fields(high, 2 * quarter - 4, 2 * quarter - 3, 16);
         return bit_or(fields(nibbles + 32 * quarter, 0, 4, 15), fifth);
     }
 };
@@ -219,8 +184,8 @@ struct Q6_K {
     Scales scale_numbers() const { return scales_of_bytes(scales); }
     Bytes numbers(int quarter) const {
         const int shift = 4 * (quarter % 2);
-        const Bytes top = fields(high + 32 * (quarter / 2), shift, shift + 2, 3);
-        return bit_or(field(low + 64 * (quarter / 2), shift, 15), shifted_left(top, 4));
+        const Bytes top = fields(high + 32 * (quarter / 2), shift - 4, shift - 2, 48);
+        return bit_or(field(low + 64 * (quarter / 2), shift, 15), top);
     }
 };
 
@@ -246,88 +211,12 @@ struct IQ4_XS {
     Scales scale_numbers() const {
         uint32_t low;
         std::memcpy(&low, scales_low, 4);
-        std::uint64_t bytes = 0;
-        for (int k = 0; k < 8; ++k) {
-            const std::uint64_t six = (low >> 4 * k & 15) | (scales_high.value() >> 2 * k & 3) << 4;
-            bytes |= six << 8 * k;
-        }
-        return scales_in_turn(less_32(bytes), less_32(bytes));
+        return scales_of_32s(
+            less_32(deposit(low, 15 * kEach) | deposit(scales_high.value(), 48 * kEach)));
     }
     Signed numbers(int quarter) const {
         return signed_lookup(kNonlinear,
                              nibbles_of_two(nibbles[2 * quarter], nibbles[2 * quarter + 1]));
-    }
-};
-
-struct TQ1_0 {
-    static constexpr int kId = 34, kWeights = 256;
-    uint8_t fives[48];  // five base-3 digits a byte: 32 bytes give 160 weights, 16 give 80
-    uint8_t fours[4];   // four digits a byte: 16 weights
-    Half d;
-
-    // `rounds` digits of each of `count` bytes, digit by digit; a byte is a fraction of 256, so its
-    // next digit is the overflow of times three.
-    static float* digits(const uint8_t* bytes, int count, int rounds, float scale,
-                         float* __restrict out) {
-        int power = 1;
-        for (int round = 0; round < rounds; ++round, power *= 3) {
-            for (int j = 0; j < count; ++j) {
-                const int rest = bytes[j] * power & 255;
-                out[j] = scale * static_cast<float>((rest * 3 >> 8) - 1);
-            }
-            out += count;
-        }
-        return out;
-    }
-
-    void decode(float* __restrict out) const {
-        const float scale = d.number();
-        out = digits(fives, 32, 5, scale, out);
-        out = digits(fives + 32, 16, 5, scale, out);
-        digits(fours, 4, 4, scale, out);
-    }
-
-    static constexpr int kOffset = 1;
-    float factor() const { return half_number(d); }
-    Scales scale_numbers() const { return scales_of_ones(); }
-    Bytes numbers(int quarter) const {
-        uint8_t number[64];
-        for (int i = 0; i < 64; ++i) number[i] = digit(64 * quarter + i);
-        return load_bytes(number);
-    }
-    uint8_t digit(int weight) const {
-        constexpr int kPower[5] = {1, 3, 9, 27, 81};
-        const int rest = weight - 160;
-        const int byte = weight < 160 ? fives[weight % 32]
-                         : rest < 80  ? fives[32 + rest % 16]
-                                      : fours[(rest - 80) % 4];
-        const int round = weight < 160 ? weight / 32 : rest < 80 ? rest / 16 : (rest - 80) / 4;
-        return static_cast<uint8_t>((byte * kPower[round] & 255) * 3 >> 8);
-    }
-};
-
-struct TQ2_0 {
-    static constexpr int kId = 35, kWeights = 256;
-    uint8_t pairs[64];
-    Half d;
-
-    void decode(float* __restrict out) const {
-        const float scale = d.number();
-        for (int k = 0; k < 8; ++k) {
-            const uint8_t* byte = pairs + 32 * (k / 4);
-            const int shift = k % 4 * 2;
-            for (int j = 0; j < 32; ++j) {
-                out[32 * k + j] = scale * static_cast<float>((byte[j] >> shift & 3) - 1);
-            }
-        }
-    }
-
-    static constexpr int kOffset = 1;
-    float factor() const { return half_number(d); }
-    Scales scale_numbers() const { return scales_of_ones(); }
-    Bytes numbers(int quarter) const {
-        const int shift = 4 * (quarter % 2);
-        return fields(pairs + 32 * (quarter / 2), shift, shift + 2, 3);
     }
 };
 
@@ -337,7 +226,5 @@ static_assert(sizeof(Q4_K) == 144, "GGUF Q4_K is 144 bytes per 256 weights");
 static_assert(sizeof(Q5_K) == 176, "GGUF Q5_K is 176 bytes per 256 weights");
 static_assert(sizeof(Q6_K) == 210, "GGUF Q6_K is 210 bytes per 256 weights");
 static_assert(sizeof(IQ4_XS) == 136, "GGUF IQ4_XS is 136 bytes per 256 weights");
-static_assert(sizeof(TQ1_0) == 54, "GGUF TQ1_0 is 54 bytes per 256 weights");
-static_assert(sizeof(TQ2_0) == 66, "GGUF TQ2_0 is 66 bytes per 256 weights");
 
 }  // namespace hybrid::HYBRID_TIER

@@ -46,7 +46,7 @@ struct Q4_0 {
 
     static constexpr int kOffset = 8;
     static Bytes numbers(const Q4_0* two) { return nibbles_of_two(two[0].nibbles, two[1].nibbles); }
-    static Floats8 scales(const Q4_0* eight) { return eight_halves(&eight->d, sizeof(Q4_0)); }
+    static Floats8 scales(const Q4_0* eight) { return eight_halves<sizeof(Q4_0)>(&eight->d); }
 };
 
 struct Q4_1 {
@@ -63,8 +63,8 @@ struct Q4_1 {
 
     static constexpr int kOffset = 0;
     static Bytes numbers(const Q4_1* two) { return nibbles_of_two(two[0].nibbles, two[1].nibbles); }
-    static Floats8 scales(const Q4_1* eight) { return eight_halves(&eight->d, sizeof(Q4_1)); }
-    static Floats8 minimums(const Q4_1* eight) { return eight_halves(&eight->m, sizeof(Q4_1)); }
+    static Floats8 scales(const Q4_1* eight) { return eight_halves<sizeof(Q4_1)>(&eight->d); }
+    static Floats8 minimums(const Q4_1* eight) { return eight_halves<sizeof(Q4_1)>(&eight->m); }
 };
 
 // The 32 five-bit numbers of Q5_0 and Q5_1: nibbles, and bit j of `high` as the fifth bit of weight
@@ -105,7 +105,7 @@ struct Q5_0 {
         return bit_or(nibbles_of_two(two[0].nibbles, two[1].nibbles),
                       where_set(pair_of_words(two[0].high, two[1].high), 16));
     }
-    static Floats8 scales(const Q5_0* eight) { return eight_halves(&eight->d, sizeof(Q5_0)); }
+    static Floats8 scales(const Q5_0* eight) { return eight_halves<sizeof(Q5_0)>(&eight->d); }
 };
 
 struct Q5_1 {
@@ -126,8 +126,8 @@ struct Q5_1 {
         return bit_or(nibbles_of_two(two[0].nibbles, two[1].nibbles),
                       where_set(pair_of_words(two[0].high, two[1].high), 16));
     }
-    static Floats8 scales(const Q5_1* eight) { return eight_halves(&eight->d, sizeof(Q5_1)); }
-    static Floats8 minimums(const Q5_1* eight) { return eight_halves(&eight->m, sizeof(Q5_1)); }
+    static Floats8 scales(const Q5_1* eight) { return eight_halves<sizeof(Q5_1)>(&eight->d); }
+    static Floats8 minimums(const Q5_1* eight) { return eight_halves<sizeof(Q5_1)>(&eight->m); }
 };
 
 struct Q8_0 {
@@ -144,7 +144,7 @@ struct Q8_0 {
     static auto numbers(const Q8_0* two) {
         return wide(join(two[0].signed_bytes, two[1].signed_bytes));
     }
-    static Floats8 scales(const Q8_0* eight) { return eight_halves(&eight->d, sizeof(Q8_0)); }
+    static Floats8 scales(const Q8_0* eight) { return eight_halves<sizeof(Q8_0)>(&eight->d); }
 };
 
 inline constexpr int8_t kNonlinear[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
@@ -179,7 +179,7 @@ struct IQ4_NL {
     static auto numbers(const IQ4_NL* two) {
         return wide_lookup(kNonlinear, nibbles_of_two(two[0].nibbles, two[1].nibbles));
     }
-    static Floats8 scales(const IQ4_NL* eight) { return eight_halves(&eight->d, sizeof(IQ4_NL)); }
+    static Floats8 scales(const IQ4_NL* eight) { return eight_halves<sizeof(IQ4_NL)>(&eight->d); }
 };
 
 struct MXFP4 {
@@ -199,9 +199,7 @@ struct MXFP4 {
         return lookup(kE2m1Plus12, nibbles_of_two(two[0].nibbles, two[1].nibbles));
     }
     static Floats8 scales(const MXFP4* eight) {
-        float scale[8];
-        for (int i = 0; i < 8; ++i) scale[i] = eight[i].scale();
-        return load8(scale);
+        return eight_powers<sizeof(MXFP4)>(&eight->exponent);
     }
 };
 

@@ -46,12 +46,17 @@ inline Bytes join(const void* first_32, const void* last_32) {
             _mm256_loadu_si256(static_cast<const __m256i*>(last_32))};
 }
 
-// Bits `shift` .. of 32 bytes, then bits `next` .. of the same bytes, each `mask`ed.
+inline __m256i shifted_right(__m256i words, int count) {
+    return count < 0 ? _mm256_slli_epi16(words, -count) : _mm256_srli_epi16(words, count);
+}
+
+// Bits `shift` .. of 32 bytes, then bits `next` .. of the same bytes, each `mask`ed. A negative
+// shift goes left.
 inline Bytes fields(const void* bytes_32, int shift, int next, int mask) {
     const __m256i bytes = _mm256_loadu_si256(static_cast<const __m256i*>(bytes_32));
     const __m256i masks = _mm256_set1_epi8(static_cast<char>(mask));
-    return {_mm256_and_si256(_mm256_srli_epi16(bytes, shift), masks),
-            _mm256_and_si256(_mm256_srli_epi16(bytes, next), masks)};
+    return {_mm256_and_si256(shifted_right(bytes, shift), masks),
+            _mm256_and_si256(shifted_right(bytes, next), masks)};
 }
 
 // Bits `shift` .. of 64 bytes, masked.
@@ -63,15 +68,37 @@ inline Bytes field(const void* bytes_64, int shift, int mask) {
 }
 
 inline __m256i nibbles_of(const void* bytes_16) {
-    const __m128i bytes = _mm_loadu_si128(static_cast<const __m128i*>(bytes_16));
-    const __m256i both =
-        _mm256_inserti128_si256(_mm256_castsi128_si256(bytes), _mm_srli_epi16(bytes, 4), 1);
-    return _mm256_and_si256(both, _mm256_set1_epi8(15));
+    const __m256i twice =
+        _mm256_broadcastsi128_si256(_mm_loadu_si128(static_cast<const __m128i*>(bytes_16)));
+    return _mm256_and_si256(_mm256_srlv_epi64(twice, _mm256_set_epi64x(4, 4, 0, 0)),
+                            _mm256_set1_epi8(15));
 }
 
 // The nibbles of 16 bytes, low ones first, then those of 16 others.
 inline Bytes nibbles_of_two(const void* first_16, const void* last_16) {
     return {nibbles_of(first_16), nibbles_of(last_16)};
+}
+
+// 32 bytes again and again.
+inline Bytes repeated_32(const void* bytes) {
+    const __m256i one = _mm256_loadu_si256(static_cast<const __m256i*>(bytes));
+    return {one, one};
+}
+
+// 32 bytes, then 16 others twice.
+inline Bytes join_48(const void* bytes_48) {
+    const auto* bytes = static_cast<const __m128i*>(bytes_48);
+    return {_mm256_loadu_si256(static_cast<const __m256i*>(bytes_48)),
+            _mm256_broadcastsi128_si256(_mm_loadu_si128(bytes + 2))};
+}
+
+// 16 bytes three times, then four others four times.
+inline Bytes join_16_4(const void* bytes_16, const void* bytes_4) {
+    int four;
+    std::memcpy(&four, bytes_4, 4);
+    const __m256i twice =
+        _mm256_broadcastsi128_si256(_mm_loadu_si128(static_cast<const __m128i*>(bytes_16)));
+    return {twice, _mm256_inserti128_si256(twice, _mm_set1_epi32(four), 1)};
 }
 
 // 0xFF in the lanes whose bit is set.
@@ -98,8 +125,25 @@ inline Bytes plus(Bytes a, Bytes b) {
     return {_mm256_add_epi8(a.first, b.first), _mm256_add_epi8(a.last, b.last)};
 }
 
-inline Bytes shifted_left(Bytes bytes, int count) {
-    return {_mm256_slli_epi16(bytes.first, count), _mm256_slli_epi16(bytes.last, count)};
+// 3 x in the lanes whose bit is set, else x; modulo 256.
+inline Bytes times_three(Bytes x, std::uint64_t lanes) {
+    const __m256i first = spread_bits(static_cast<std::uint32_t>(lanes));
+    const __m256i last = spread_bits(static_cast<std::uint32_t>(lanes >> 32));
+    return plus(x, {_mm256_and_si256(_mm256_add_epi8(x.first, x.first), first),
+                    _mm256_and_si256(_mm256_add_epi8(x.last, x.last), last)});
+}
+
+inline __m256i third(__m256i x) {
+    const __m256i one =
+        _mm256_min_epu8(_mm256_subs_epu8(x, _mm256_set1_epi8(85)), _mm256_set1_epi8(1));
+    const __m256i other = _mm256_min_epu8(
+        _mm256_subs_epu8(x, _mm256_set1_epi8(static_cast<char>(170))), _mm256_set1_epi8(1));
+    return _mm256_add_epi8(one, other);
+}
+
+// 3 x / 256, rounded down: 0 below 86, 2 from 171 on.
+inline Bytes thirds(Bytes x) {
+    return {third(x.first), third(x.last)};
 }
 
 inline Bytes lookup(const std::int8_t* table_16, Bytes nibbles) {
@@ -121,6 +165,7 @@ inline Signed wide_lookup(const std::int8_t* table_16, Bytes nibbles) {
     return signed_of(lookup(table_16, nibbles));
 }
 
+// Of a table whose first eight numbers are the negative ones.
 inline Signed signed_lookup(const std::int8_t* table_16, Bytes nibbles) {
     return signed_of(lookup(table_16, nibbles));
 }
@@ -225,16 +270,46 @@ inline RowSums add_times(RowSums row, Sums sums, float factor) {
     return _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums), _mm256_set1_ps(factor), row);
 }
 
+// Eight floats, to be taken one at a time: from memory, where a load repeats one for nothing.
+struct Factors {
+    alignas(32) float value[8];
+};
+
+inline Factors factors_of(Floats8 values) {
+    Factors factors;
+    _mm256_store_ps(factors.value, values);
+    return factors;
+}
+
+inline RowSums add_rows(RowSums a, RowSums b) {
+    return _mm256_add_ps(a, b);
+}
+
+inline RowSums with_floats(RowSums row, Floats8 values) {
+    return _mm256_add_ps(row, values);
+}
+
 // The products of two blocks, by factors 2 pair and 2 pair + 1.
-inline RowSums add_times_pair(RowSums row, Words products, Floats8 factors, int pair) {
+inline RowSums add_times_pair(RowSums row, Words products, const Factors& factors, int pair) {
     const __m256i ones = _mm256_set1_epi16(1);
     const __m256 first = _mm256_cvtepi32_ps(_mm256_madd_epi16(products.first, ones));
     const __m256 last = _mm256_cvtepi32_ps(_mm256_madd_epi16(products.last, ones));
-    const __m256i index = _mm256_set1_epi32(2 * pair);
-    const __m256 by_first = _mm256_permutevar8x32_ps(factors, index);
-    const __m256 by_last =
-        _mm256_permutevar8x32_ps(factors, _mm256_add_epi32(index, _mm256_set1_epi32(1)));
-    return _mm256_fmadd_ps(last, by_last, _mm256_fmadd_ps(first, by_first, row));
+    const float* factor = factors.value + 2 * pair;
+    return _mm256_fmadd_ps(last, _mm256_broadcast_ss(factor + 1),
+                           _mm256_fmadd_ps(first, _mm256_broadcast_ss(factor), row));
+}
+
+// The 16-bit words that begin eight blocks, kStride bytes apart. Sixteen bytes are read of each.
+template <int kStride>
+inline __m128i eight_words(const void* first) {
+    const auto* bytes = static_cast<const std::uint8_t*>(first);
+    const auto pair = [bytes](int block) {
+        const auto* at = bytes + kStride * block;
+        return _mm_unpacklo_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)),
+                                  _mm_loadu_si128(reinterpret_cast<const __m128i*>(at + kStride)));
+    };
+    return _mm_unpacklo_epi64(_mm_unpacklo_epi32(pair(0), pair(2)),
+                              _mm_unpacklo_epi32(pair(4), pair(6)));
 }
 
 }  // namespace hybrid::HYBRID_TIER

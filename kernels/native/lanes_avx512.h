@@ -40,21 +40,50 @@ inline Bytes join(const void* first_32, const void* last_32) {
     return _mm512_inserti64x4(_mm512_castsi256_si512(first), last, 1);
 }
 
-// Bits `shift` .. of 32 bytes, then bits `next` .. of the same bytes, each `mask`ed.
+// 16 or 32 bytes again and again.
+inline Bytes repeated_16(const void* bytes) {
+    return _mm512_broadcast_i32x4(_mm_loadu_si128(static_cast<const __m128i*>(bytes)));
+}
+
+inline Bytes repeated_32(const void* bytes) {
+    return _mm512_broadcast_i64x4(_mm256_loadu_si256(static_cast<const __m256i*>(bytes)));
+}
+
+// 32 bytes, then 16 others twice.
+inline Bytes join_48(const void* bytes_48) {
+    const auto* bytes = static_cast<const __m128i*>(bytes_48);
+    return _mm512_mask_broadcast_i32x4(repeated_32(bytes), 0xFF00, _mm_loadu_si128(bytes + 2));
+}
+
+// 16 bytes three times, then four others four times.
+inline Bytes join_16_4(const void* bytes_16, const void* bytes_4) {
+    int four;
+    std::memcpy(&four, bytes_4, 4);
+    return _mm512_mask_set1_epi32(repeated_16(bytes_16), 0xF000, four);
+}
+
+// 3 x in the lanes whose bit is set, else x; modulo 256.
+inline Bytes times_three(Bytes x, std::uint64_t lanes) {
+    return _mm512_mask_add_epi8(x, lanes, x, _mm512_add_epi8(x, x));
+}
+
+// 3 x / 256, rounded down: 0 below 86, 2 from 171 on.
+inline Bytes thirds(Bytes x) {
+    const __m512i one = _mm512_maskz_set1_epi8(_mm512_cmpgt_epu8_mask(x, all_bytes(85)), 1);
+    return _mm512_mask_set1_epi8(one, _mm512_cmpgt_epu8_mask(x, all_bytes(170)), 2);
+}
+
+// Bits `shift` .. of 32 bytes, then bits `next` .. of the same bytes, each `mask`ed. A negative
+// shift goes left: rotating is both.
 inline Bytes fields(const void* bytes_32, int shift, int next, int mask) {
-    const __m256i bytes = _mm256_loadu_si256(static_cast<const __m256i*>(bytes_32));
-    const __m512i twice = _mm512_inserti64x4(_mm512_castsi256_si512(bytes), bytes, 1);
     const __m512i shifts = _mm512_set_epi64(next, next, next, next, shift, shift, shift, shift);
-    return _mm512_and_si512(_mm512_srlv_epi64(twice, shifts), all_bytes(mask));
+    return _mm512_and_si512(_mm512_rorv_epi64(repeated_32(bytes_32), shifts), all_bytes(mask));
 }
 
 // The nibbles of 16 bytes, low ones first, then those of 16 others.
 inline Bytes nibbles_of_two(const void* first_16, const void* last_16) {
-    const __m128i first = _mm_loadu_si128(static_cast<const __m128i*>(first_16));
     const __m128i last = _mm_loadu_si128(static_cast<const __m128i*>(last_16));
-    const __m512i both =
-        _mm512_castsi256_si512(_mm256_inserti128_si256(_mm256_castsi128_si256(first), last, 1));
-    const __m512i twice = _mm512_permutexvar_epi64(_mm512_set_epi64(3, 2, 3, 2, 1, 0, 1, 0), both);
+    const __m512i twice = _mm512_mask_broadcast_i32x4(repeated_16(first_16), 0xFF00, last);
     const __m512i shifts = _mm512_set_epi64(4, 4, 0, 0, 4, 4, 0, 0);
     return _mm512_and_si512(_mm512_srlv_epi64(twice, shifts), all_bytes(15));
 }
@@ -70,10 +99,6 @@ inline Bytes bit_or(Bytes a, Bytes b) {
 
 inline Bytes plus(Bytes a, Bytes b) {
     return _mm512_add_epi8(a, b);
-}
-
-inline Bytes shifted_left(Bytes bytes, int count) {
-    return _mm512_slli_epi64(bytes, count);
 }
 
 // Bits `shift` .. of 64 bytes, masked.
@@ -103,8 +128,11 @@ inline Signed signed_of(Bytes numbers) {
     return {_mm512_abs_epi8(numbers), _mm512_movepi8_mask(numbers)};
 }
 
+// Of a table whose first eight numbers are the negative ones.
 inline Signed signed_lookup(const std::int8_t* table_16, Bytes nibbles) {
-    return signed_of(_mm512_shuffle_epi8(table_of(table_16), nibbles));
+    const __m512i magnitudes = _mm512_abs_epi8(table_of(table_16));
+    return {_mm512_shuffle_epi8(magnitudes, nibbles),
+            _mm512_testn_epi8_mask(nibbles, all_bytes(8))};
 }
 
 // Eight entries of eight bytes.
@@ -207,6 +235,39 @@ inline Lanes larger(Lanes a, Lanes b) {
     return _mm512_max_ps(a, b);
 }
 
+// The 16-bit words (of an odd stride: bytes) that begin eight blocks, kStride bytes apart. Whole
+// registers are read, none beyond the eighth block, and the words picked out of two of them at a
+// time.
+template <int kStride>
+inline __m128i eight_words(const void* first) {
+    const auto* bytes = static_cast<const std::uint8_t*>(first);
+    constexpr int w = kStride / 2, odd = kStride % 2;
+    if constexpr (kStride <= 20) {
+        const __m512i index = _mm512_castsi128_si512(_mm_set_epi16(
+            32 + 3 * w + odd, 32 + 2 * w + odd, 32 + w, 32, 3 * w + odd, 2 * w + odd, w, 0));
+        const __m128i words = _mm512_castsi512_si128(
+            _mm512_permutex2var_epi16(load_bytes(bytes), index, load_bytes(bytes + 4 * kStride)));
+        return odd ? _mm_srlv_epi16(words, _mm_set_epi16(8, 0, 8, 0, 8, 0, 8, 0)) : words;
+    } else if constexpr (kStride <= 24) {
+        constexpr int kLast = 5 * kStride, at = w;  // of the third register
+        const __m512i six =
+            _mm512_castsi128_si512(_mm_set_epi16(0, 0, 32 + 2 * w, 32 + w, 32, 2 * w, w, 0));
+        const __m512i all =
+            _mm512_castsi128_si512(_mm_set_epi16(32 + at + w, 32 + at, 5, 4, 3, 2, 1, 0));
+        const __m512i first_six =
+            _mm512_permutex2var_epi16(load_bytes(bytes), six, load_bytes(bytes + 3 * kStride));
+        return _mm512_castsi512_si128(
+            _mm512_permutex2var_epi16(first_six, all, load_bytes(bytes + kLast)));
+    } else {
+        const __m512i four = _mm512_castsi128_si512(_mm_set_epi16(0, 0, 0, 0, 32 + w, 32, w, 0));
+        const __m512i low =
+            _mm512_permutex2var_epi16(load_bytes(bytes), four, load_bytes(bytes + 2 * kStride));
+        const __m512i high = _mm512_permutex2var_epi16(load_bytes(bytes + 4 * kStride), four,
+                                                       load_bytes(bytes + 6 * kStride));
+        return _mm_unpacklo_epi64(_mm512_castsi512_si128(low), _mm512_castsi512_si128(high));
+    }
+}
+
 inline float total(Lanes lanes) {
     return _mm512_reduce_add_ps(lanes);
 }
@@ -226,8 +287,23 @@ inline RowSums add_times(RowSums row, Sums sums, float factor) {
     return _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums), _mm512_set1_ps(factor), row);
 }
 
+// Eight floats, to be taken two at a time.
+using Factors = Floats8;
+
+inline Factors factors_of(Floats8 values) {
+    return values;
+}
+
+inline RowSums add_rows(RowSums a, RowSums b) {
+    return _mm512_add_ps(a, b);
+}
+
+inline RowSums with_floats(RowSums row, Floats8 values) {
+    return _mm512_add_ps(row, _mm512_zextps256_ps512(values));
+}
+
 // The sums of two blocks, the first eight lanes and the last, by factors 2 pair and 2 pair + 1.
-inline RowSums add_times_pair(RowSums row, Sums sums, Floats8 factors, int pair) {
+inline RowSums add_times_pair(RowSums row, Sums sums, Factors factors, int pair) {
     const __m512i index = _mm512_set_epi64(0x0000000100000001, 0x0000000100000001,
                                            0x0000000100000001, 0x0000000100000001, 0, 0, 0, 0);
     const __m512i chosen = _mm512_add_epi32(index, _mm512_set1_epi32(2 * pair));

@@ -17,30 +17,41 @@ inline void prefetch(const void* here, std::size_t bytes) {
 }
 
 template <class Block>
-constexpr auto requires_minimum(int) -> decltype(&Block::minimum_factor, true) {
+constexpr auto has_minimum(int) -> decltype(&Block::minimum_factor, true) {
     return true;
 }
 template <class Block>
-constexpr bool requires_minimum(long) {
+constexpr bool has_minimum(long) {
     return false;
 }
 template <class Block>
-constexpr auto requires_minimums(int) -> decltype(&Block::minimums, true) {
+constexpr auto has_minimums(int) -> decltype(&Block::minimums, true) {
     return true;
 }
 template <class Block>
-constexpr bool requires_minimums(long) {
+constexpr bool has_minimums(long) {
     return false;
 }
+
+// What a row has come to for each token: products, and what offsets or minima take away.
+template <int kTokens>
+struct Partial {
+    RowSums row[kTokens];
+    Floats8 correction[kTokens];
+
+    Partial() {
+        for (int t = 0; t < kTokens; ++t) row[t] = no_row_sums(), correction[t] = all8(0);
+    }
+    void finish(float (&y)[kTokens]) const {
+        for (int t = 0; t < kTokens; ++t) y[t] = total(with_floats(row[t], correction[t]));
+    }
+};
 
 // Formats of 256 weights: integers all through a block, one float a block.
 template <class Block, int kTokens>
 void super_row_dot(const Block* block, std::size_t blocks, const RunOf256* const (&x)[kTokens],
                    float (&y)[kTokens]) {
-    constexpr bool kHasMinimum = requires_minimum<Block>(0);
-    RowSums rows[kTokens];
-    Floats8 corrections[kTokens];
-    for (int t = 0; t < kTokens; ++t) rows[t] = no_row_sums(), corrections[t] = all8(0);
+    Partial<kTokens> partial;
     for (std::size_t b = 0; b < blocks; ++b, ++block) {
         prefetch(block, sizeof(Block));
         const Scales scales = block->scale_numbers();
@@ -58,43 +69,56 @@ void super_row_dot(const Block* block, std::size_t blocks, const RunOf256* const
         }
         for (int t = 0; t < kTokens; ++t) {
             const RunOf256& run = x[t][b];
-            rows[t] = add_times(rows[t], sums[t], factor * run.scale);
-            if constexpr (kHasMinimum) {
-                corrections[t] = add_scaled_sums(corrections[t], block->minimum_numbers(), run.sum,
-                                                 -block->minimum_factor() * run.scale);
+            partial.row[t] = add_times(partial.row[t], sums[t], factor * run.scale);
+            if constexpr (has_minimum<Block>(0)) {
+                partial.correction[t] =
+                    add_scaled_sums(partial.correction[t], block->minimum_numbers(), run.sum,
+                                    -block->minimum_factor() * run.scale);
             } else if constexpr (Block::kOffset != 0) {
-                corrections[t] = add_scaled_sums(corrections[t], scales, run.sum,
-                                                 -Block::kOffset * factor * run.scale);
+                partial.correction[t] = add_scaled_sums(partial.correction[t], scales, run.sum,
+                                                        -Block::kOffset * factor * run.scale);
             }
         }
     }
-    for (int t = 0; t < kTokens; ++t) y[t] = total(rows[t]) + total8(corrections[t]);
+    partial.finish(y);
 }
 
-// Eight neighbouring blocks of a format of 32 weights against one run of each token.
+// 2 pairs neighbouring blocks of a format of 32 weights against one run of each token.
+//   scales   of those blocks, then of any others, whose activations are zeros
+//   lows     what activations of zero number weigh: minima, or scales times the offset; the same
 template <class Block, int kTokens>
-void add_eight_blocks(const Block* eight, std::size_t b, const RunOf32s* const (&x)[kTokens],
-                      RowSums (&rows)[kTokens], Floats8 (&corrections)[kTokens]) {
-    const Floats8 scales = Block::scales(eight);
-    Floats8 factors[kTokens];
-    for (int t = 0; t < kTokens; ++t) factors[t] = multiply8(scales, load8(x[t][b].scale));
+[[gnu::always_inline]] inline void add_blocks(const Block* block, int pairs, Floats8 scales,
+                                              Floats8 lows, const RunOf32s* const (&x)[kTokens],
+                                              std::size_t run, Partial<kTokens>& partial) {
+    Factors factors[kTokens];
+    RowSums rows[kTokens];  // of this run alone: no long chain of additions
+    for (int t = 0; t < kTokens; ++t) {
+        factors[t] = factors_of(multiply8(scales, load8(x[t][run].scale)));
+        rows[t] = no_row_sums();
+    }
 #pragma GCC unroll 4
-    for (int pair = 0; pair < 4; ++pair) {
-        const auto numbers = Block::numbers(eight + 2 * pair);
+    for (int pair = 0; pair < pairs; ++pair) {
+        const auto numbers = Block::numbers(block + 2 * pair);
         for (int t = 0; t < kTokens; ++t) {
-            const Bytes activations = load_bytes(x[t][b].number + 64 * pair);
+            const Bytes activations = load_bytes(x[t][run].number + 64 * pair);
             rows[t] =
                 add_times_pair(rows[t], block_products(numbers, activations), factors[t], pair);
         }
     }
-    if constexpr (requires_minimums<Block>(0)) {
-        const Floats8 minimums = Block::minimums(eight);
-        for (int t = 0; t < kTokens; ++t)
-            corrections[t] = fma8(minimums, load8(x[t][b].sum), corrections[t]);
-    } else if constexpr (Block::kOffset != 0) {
-        const Floats8 offsets = multiply8(scales, all8(-Block::kOffset));
-        for (int t = 0; t < kTokens; ++t)
-            corrections[t] = fma8(offsets, load8(x[t][b].sum), corrections[t]);
+    for (int t = 0; t < kTokens; ++t) {
+        partial.row[t] = add_rows(partial.row[t], rows[t]);
+        if constexpr (has_minimums<Block>(0) || Block::kOffset != 0) {
+            partial.correction[t] = fma8(lows, load8(x[t][run].sum), partial.correction[t]);
+        }
+    }
+}
+
+template <class Block>
+Floats8 lows_of(const Block* eight, Floats8 scales) {
+    if constexpr (has_minimums<Block>(0)) {
+        return Block::minimums(eight);
+    } else {
+        return multiply8(scales, all8(-Block::kOffset));
     }
 }
 
@@ -102,20 +126,27 @@ void add_eight_blocks(const Block* eight, std::size_t b, const RunOf32s* const (
 template <class Block, int kTokens>
 void small_row_dot(const Block* block, std::size_t blocks, const RunOf32s* const (&x)[kTokens],
                    float (&y)[kTokens]) {
-    RowSums rows[kTokens];
-    Floats8 corrections[kTokens];
-    for (int t = 0; t < kTokens; ++t) rows[t] = no_row_sums(), corrections[t] = all8(0);
+    Partial<kTokens> partial;
+    const Block* const end = block + blocks;
     std::size_t run = 0;
-    for (; blocks >= 8; blocks -= 8, block += 8, ++run) {
+    for (; end - block >= 8; block += 8, ++run) {
         prefetch(block, 8 * sizeof(Block));
-        add_eight_blocks<Block, kTokens>(block, run, x, rows, corrections);
+        const Floats8 scales = Block::scales(block);
+        add_blocks<Block, kTokens>(block, 4, scales, lows_of(block, scales), x, run, partial);
     }
-    if (blocks) {
+    const int rest = static_cast<int>(end - block);
+    if (rest % 2 == 0 && rest && run) {  // scales are read eight at a time: the row's last eight
+        const Floats8 scales = Block::scales(end - 8);
+        const Floats8 lows = lows_of(end - 8, scales);
+        add_blocks<Block, kTokens>(block, rest / 2, rotated8(scales, 8 - rest),
+                                   rotated8(lows, 8 - rest), x, run, partial);
+    } else if (rest) {
         Block padded[8] = {};
-        std::memcpy(padded, block, blocks * sizeof(Block));
-        add_eight_blocks<Block, kTokens>(padded, run, x, rows, corrections);
+        std::memcpy(padded, block, static_cast<std::size_t>(rest) * sizeof(Block));
+        const Floats8 scales = Block::scales(padded);
+        add_blocks<Block, kTokens>(padded, 4, scales, lows_of(padded, scales), x, run, partial);
     }
-    for (int t = 0; t < kTokens; ++t) y[t] = total(rows[t]) + total8(corrections[t]);
+    partial.finish(y);
 }
 
 template <class Block, class Run, int kTokens>
