@@ -5,14 +5,14 @@
 #if defined(__AVX512VNNI__)
 #include "gemm_float.h"
 #include "gemm_vnni.h"
-#if 0
-#include "gemm_bf16.h"
-#endif
-#if 0
-#include "gemm_amx.h"
-#endif
 #else
 #include "gemm_rows.h"
+#endif
+#if defined(__AVX512BF16__)
+#include "gemm_bf16.h"
+#endif
+#if defined(HYBRID_AMX)
+#include "gemm_amx.h"
 #endif
 
 namespace hybrid::HYBRID_TIER {
@@ -26,13 +26,18 @@ constexpr TokenProduct exact_product() {
 
 template <class Block>
 constexpr TokenProduct rounded_product() {
-    if constexpr (Block::kWeights == 256) {
-        return slab_product<SuperProduct<Block>>(8);
-    } else if constexpr (Block::kWeights == 32) {
-        return slab_product<SmallProduct<Block>>(8);
-    } else {
-        return exact_product<Block>();
-    }
+#if defined(HYBRID_AMX)
+    if constexpr (Block::kWeights == 256) return slab_product<SuperTiles<Block>>(8);
+    if constexpr (Block::kWeights == 32) return slab_product<SmallTiles<Block>>(8);
+    if constexpr (Block::kId == BF16::kId) return slab_product<Bf16Tiles>(8);
+#else
+    if constexpr (Block::kWeights == 256) return slab_product<SuperProduct<Block>>(8);
+    if constexpr (Block::kWeights == 32) return slab_product<SmallProduct<Block>>(8);
+#if defined(__AVX512BF16__)
+    if constexpr (Block::kId == BF16::kId) return slab_product<Bf16Product>(8);
+#endif
+#endif
+    return exact_product<Block>();
 }
 
 #else

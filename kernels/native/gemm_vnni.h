@@ -33,16 +33,19 @@ inline Bytes unsigned_bytes(const Signed& numbers) {
     return wide(flip(numbers.magnitude, numbers.negative));
 }
 
-template <class Numbers>
-constexpr bool kIsSigned = false;
-template <>
-inline constexpr bool kIsSigned<Signed> = true;
+// Whether a format's numbers() are signed ones: overloads that are asked, never called.
+struct Yes {
+    char size[2];
+};
+char signed_answer(const Bytes&);
+Yes signed_answer(const Signed&);
+template <class Block>
+const Block& any_block();
+template <class Block>
+constexpr bool kIsSigned = sizeof(signed_answer(any_block<Block>().numbers(0))) == sizeof(Yes);
 
 template <class Block>
-using NumbersOf = decltype(static_cast<const Block*>(nullptr)->numbers(0));
-
-template <class Block>
-constexpr int kBias = kIsSigned<NumbersOf<Block>> ? kWideOffset : Block::kOffset;
+constexpr int kBias = kIsSigned<Block> ? kWideOffset : Block::kOffset;
 
 // A run of 256 columns of all rows of a slab, of formats of 32 weights.
 struct alignas(64) SlabRun32s {
@@ -64,19 +67,32 @@ inline __m512i four_weights(const std::uint8_t* number) {
     return _mm512_set1_epi32(word);
 }
 
+// The intrinsic, but in place: of it GCC 12 makes two copies more for every product in a loop.
+inline void add_fours(__m512i& sums, __m512i unsigned_bytes, __m512i signed_bytes) {
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(sums) : "v"(unsigned_bytes), "v"(signed_bytes));
+}
+
 // Products of kRowsNow rows and kTiles tiles over columns 4 first .. 4 last - 1, added to `sums`.
 template <int kRowsNow, int kTiles, class Packed>
 [[gnu::always_inline]] inline void add_products(const std::uint8_t (*number)[kRun],
                                                 const Packed* const (&x)[kTiles], int first,
                                                 int last, __m512i (&sums)[kRowsNow][kTiles]) {
+#pragma GCC unroll 8
     for (int k = first; k < last; ++k) {
         __m512i b[kTiles];
         for (int t = 0; t < kTiles; ++t) b[t] = _mm512_load_si512(x[t]->number[k]);
         for (int r = 0; r < kRowsNow; ++r) {
             const __m512i a = four_weights(number[r] + 4 * k);
-            for (int t = 0; t < kTiles; ++t) sums[r][t] = _mm512_dpbusd_epi32(sums[r][t], a, b[t]);
+            for (int t = 0; t < kTiles; ++t) add_fours(sums[r][t], a, b[t]);
         }
     }
+}
+
+// The scaled sum of a group's 32 activations, for each token.
+inline __m512 scaled_sums(const Packed32s& x, int group) {
+    const __m512i sum = _mm512_dpwssd_epi32(_mm512_setzero_si512(), _mm512_set1_epi16(1),
+                                            _mm512_load_si512(x.sum[group]));
+    return _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_load_ps(x.scale[group]));
 }
 
 // Formats of 32 weights: `groups` blocks of a run.
@@ -102,9 +118,7 @@ void multiply_run(const SlabRun32s& slab, int row, int groups, const Packed32s* 
                 y[r][t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[r][t]), by, y[r][t]);
             }
             if constexpr (requires_minimums<Block>(0)) {
-                const __m512i sum = _mm512_dpwssd_epi32(
-                    _mm512_setzero_si512(), _mm512_set1_epi16(1), _mm512_load_si512(x[t]->sum[g]));
-                const __m512 scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), scale);
+                const __m512 scaled = scaled_sums(*x[t], g);
                 for (int r = 0; r < kRowsNow; ++r) {
                     y[r][t] =
                         _mm512_fmadd_ps(_mm512_set1_ps(slab.minimum[row + r][g]), scaled, y[r][t]);
@@ -168,29 +182,33 @@ void multiply_run(const SlabRun256& slab, int row, int, const Packed256* const (
     }
 }
 
-// Eight neighbouring blocks of one row.
-template <class Block>
+inline Bytes less(Bytes numbers, int offset) {
+    return _mm512_sub_epi8(numbers, all_bytes(offset));
+}
+
+// Eight neighbouring blocks of one row; their numbers less kLess.
+template <class Block, int kLess>
 void unpack_run(const Block* eight, int row, SlabRun32s& out) {
     _mm256_storeu_ps(out.scale[row], Block::scales(eight));
     if constexpr (requires_minimums<Block>(0)) {
         _mm256_storeu_ps(out.minimum[row], Block::minimums(eight));
     }
     for (int pair = 0; pair < 4; ++pair) {
-        store_bytes(Block::numbers(eight + 2 * pair), out.number[row] + 64 * pair);
+        store_bytes(less(Block::numbers(eight + 2 * pair), kLess), out.number[row] + 64 * pair);
     }
 }
 
-template <class Block>
+template <class Block, int kLess = 0>
 void unpack_row(const Block* block, std::size_t columns, int row, SlabRun32s* out) {
     std::size_t blocks = columns / 32;
     for (; blocks >= 8; blocks -= 8, block += 8, ++out) {
         prefetch(block, 8 * sizeof(Block));
-        unpack_run<Block>(block, row, *out);
+        unpack_run<Block, kLess>(block, row, *out);
     }
     if (blocks) {
         Block padded[8] = {};
         std::memcpy(padded, block, blocks * sizeof(Block));
-        unpack_run<Block>(padded, row, *out);
+        unpack_run<Block, kLess>(padded, row, *out);
     }
 }
 

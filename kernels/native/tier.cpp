@@ -15,7 +15,9 @@ namespace {
 
 // Tile data is off until a process asks for it; threads started later inherit the permission.
 bool amx_permitted() {
-#if defined(__linux__)
+#if defined(HYBRID_EMULATE_AMX)
+    return true;
+#elif defined(__linux__)
     constexpr long kRequestPermission = 0x1023, kTileData = 18;  // arch_prctl of Linux 5.16
     unsigned a, b, c, d;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
