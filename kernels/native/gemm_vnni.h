@@ -117,7 +117,7 @@ void multiply_run(const SlabRun32s& slab, int row, int groups, const Packed32s* 
                 const __m512 by = _mm512_mul_ps(scale, _mm512_set1_ps(slab.scale[row + r][g]));
                 y[r][t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[r][t]), by, y[r][t]);
             }
-            if constexpr (requires_minimums<Block>(0)) {
+            if constexpr (has_minimums<Block>(0)) {
                 const __m512 scaled = scaled_sums(*x[t], g);
                 for (int r = 0; r < kRowsNow; ++r) {
                     y[r][t] =
@@ -166,7 +166,7 @@ void multiply_run(const SlabRun256& slab, int row, int, const Packed256* const (
     }
     for (int r = 0; r < kRowsNow; ++r) {
         for (int t = 0; t < kTiles; ++t) {
-            if constexpr (requires_minimum<Block>(0)) {
+            if constexpr (has_minimum<Block>(0)) {
                 __m512i sum = _mm512_setzero_si512();
                 for (int pair = 0; pair < 8; ++pair) {
                     sum = _mm512_dpwssd_epi32(sum, _mm512_set1_epi32(slab.minimum[row + r][pair]),
@@ -190,7 +190,7 @@ inline Bytes less(Bytes numbers, int offset) {
 template <class Block, int kLess>
 void unpack_run(const Block* eight, int row, SlabRun32s& out) {
     _mm256_storeu_ps(out.scale[row], Block::scales(eight));
-    if constexpr (requires_minimums<Block>(0)) {
+    if constexpr (has_minimums<Block>(0)) {
         _mm256_storeu_ps(out.minimum[row], Block::minimums(eight));
     }
     for (int pair = 0; pair < 4; ++pair) {
@@ -226,7 +226,7 @@ void unpack_row(const Block* block, std::size_t columns, int row, SlabRun256* ou
         }
         _mm512_store_ps(out->scale[row],
                         _mm512_mul_ps(_mm512_cvtepi32_ps(scales), _mm512_set1_ps(block->factor())));
-        if constexpr (requires_minimum<Block>(0)) {
+        if constexpr (has_minimum<Block>(0)) {
             _mm256_storeu_si256(reinterpret_cast<__m256i*>(out->minimum[row]),
                                 block->minimum_numbers());
             out->minimum_factor[row] = block->minimum_factor();
