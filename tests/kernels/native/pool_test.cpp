@@ -252,12 +252,15 @@ void test_it_starts_and_stops_again_and_again() {
     start(2);  // and the process ends with workers that spin
 }
 
+// Not by looking every 0.1 s, which they do as well.
 void test_workers_wake_from_sleep() {
     start(4);
+    const double before = seconds_now();
     for (int round = 0; round < 20; ++round) {
         std::this_thread::sleep_for(std::chrono::milliseconds(15));
         run_hand_over(2 + round % 3, 3);
     }
+    CHECK(seconds_now() - before < 20 * 0.015 + 1.2);
 }
 
 void test_a_forked_child_has_workers_of_its_own() {
