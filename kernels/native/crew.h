@@ -6,8 +6,8 @@
 //                                       done (release), its own line
 //     waits for every done (acquire)
 //
-//     barrier: arrived_ += 1; the last to come sets it to 0 and moves phase_ on, on which the
-//     others wait. An odd phase_ means that a worker failed: whoever sees it throws Aborted.
+//     barrier: counts itself; the last to come sets the count to 0 and moves phase_ on, on which
+//     the others wait. An odd phase_ means that a worker failed: whoever sees it throws Aborted.
 //
 // One job at a time: run(), grow() and reserve() are called by whoever holds the pool's turn.
 #pragma once
@@ -49,7 +49,7 @@ struct alignas(64) Member {
 
     alignas(64) Worker worker{};
     int cpu = -1;
-    int job_threads = 0;  // of which worker.node_index and node_count are known
+    int job_threads = 0;  // of the job for which meet() was done last
     pthread_t thread{};
     bool has_thread = false;
     Generation seen = 0;
@@ -87,8 +87,10 @@ class Crew {
     std::int32_t start_threads();
     bool start_thread(Member& member);
     void take_part(Member& member, Generation generation);
-    void count_node_members(Member& member, int threads);
+    void meet(Member& member, int threads);
     void publish(Generation generation);
+    void clear_barrier();
+    bool is_last(const Worker& worker);
     void wait_for_others(int threads);
     Nanoseconds limit_of_waiting() const;
     void fail(HybridPoolError kind, int worker, const char* text);
@@ -102,7 +104,12 @@ class Crew {
     Job job_ = nullptr;
     void* context_ = nullptr;
 
-    alignas(64) std::atomic<int> arrived_{0};
+    static constexpr int kGroup = 4;
+    struct alignas(64) Group {
+        std::atomic<int> arrived{0};
+    };
+    Group groups_[kMostWorkers / kGroup + 1];
+    alignas(64) std::atomic<int> arrived_groups_{0};
     Awaited<std::uint32_t> phase_;
     alignas(64) std::atomic<std::int32_t> failure_{0};  // of the running job: the first one
     char failure_text_[200] = "";

@@ -48,7 +48,7 @@ HYBRID_EXPORT const char* hybrid_pool_error_text();
 // touched then lies on its node.
 HYBRID_EXPORT std::int32_t hybrid_pool_fill(void* buffer, std::size_t bytes, std::int32_t threads);
 
-// Reads the buffer once with `threads` workers, each an equal contiguous part in 8 streams.
+// Reads the buffer once with `threads` workers, each an equal contiguous part in 4 streams.
 //   seconds  out: of the reading alone
 HYBRID_EXPORT std::int32_t hybrid_pool_read(const void* buffer, std::size_t bytes,
                                             std::int32_t threads, double* seconds);

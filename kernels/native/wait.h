@@ -3,6 +3,7 @@
 
 #include <sched.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -135,13 +136,18 @@ struct alignas(64) Awaited {
     }
 };
 
+// How long this thread has been ready to run while others had the CPU, since it was started;
+// negative where the system does not tell.
+Nanoseconds waited_for_cpu();
+
 // One thread's way of waiting.
 //
 // Pausing answers within 0.1 us. After 50 us of it comes yielding, which costs 0.5 us where nobody
-// wants the CPU, and after 5 ms sleep. Where somebody does, yielding is dear: Linux 6.18 lets the
-// others have a whole slice of 3 ms first, whereas a thread that is woken runs within 50 us. So a
-// yield that took long, or a gap between two looks at the clock, means a crowded CPU: for a while,
-// waits there end in sleep after 5 us. ADR 5 has the figures.
+// wants the CPU, and after 5 ms sleep, from which some virtual machines wake in 0.2 ms. Where
+// somebody wants it, yielding is dear: Linux 6.18 lets the others have a whole slice of 3 ms first,
+// whereas a thread that is woken there runs within 50 us. So on a crowded CPU, waits end in sleep
+// after 20 us. It is crowded for a while after the thread had to wait for it; where workers share
+// one, it always is, and they wait at most 1 us for one another awake. ADR 5 has the figures.
 class Patience {
   public:
     // Until ready(value of the word), and returns that value. When pausing did not do, calls
@@ -151,20 +157,30 @@ class Patience {
     Word until(const std::atomic<Word>& word, const Ready& ready, const Slow& slow,
                const Sleep& sleep);
 
+    // Whether another worker has the same CPU.
+    void share_cpu(bool shared) {
+        crowded_until_ = shared ? INT64_MAX : 0;
+        pausing_when_crowded_ = shared ? kPausingWhenShared : kPausingWhenCrowded;
+    }
+
   private:
     template <class Word, class Ready>
     Word pause_until(const std::atomic<Word>& word, const Ready& ready);
     template <class Word>
     Nanoseconds yield(const std::atomic<Word>& word, Word seen, Nanoseconds now);
+    void explain_gap(Nanoseconds gap, Nanoseconds now);
 
     static constexpr int kPausesPerLook = 16;  // at the clock, which costs as much as a pause
     static constexpr Nanoseconds kPausing = 50'000;
-    static constexpr Nanoseconds kPausingWhenCrowded = 5'000;
+    static constexpr Nanoseconds kPausingWhenCrowded = 20'000;
+    static constexpr Nanoseconds kPausingWhenShared = 1'000;
     static constexpr Nanoseconds kYielding = 5'000'000;
-    static constexpr Nanoseconds kGap = 50'000;  // no interrupt takes that long
+    static constexpr Nanoseconds kGap = 200'000;
     static constexpr Nanoseconds kCrowded = 200'000'000;
 
     Nanoseconds crowded_until_ = 0;
+    Nanoseconds pausing_when_crowded_ = kPausingWhenCrowded;
+    Nanoseconds waited_for_cpu_ = 0;
 };
 
 template <class Word, class Ready, class Slow, class Sleep>
@@ -199,8 +215,8 @@ Word Patience::pause_until(const std::atomic<Word>& word, const Ready& ready) {
         }
         const Nanoseconds now = now_ns();
         if (begin == 0) begin = last = now;
-        if (now - last > kGap) crowded_until_ = now + kCrowded;
-        if (now - begin >= (now < crowded_until_ ? kPausingWhenCrowded : kPausing)) return seen;
+        if (now - last > kGap) explain_gap(now - last, now);
+        if (now - begin >= (now < crowded_until_ ? pausing_when_crowded_ : kPausing)) return seen;
         last = now;
     }
 }
@@ -211,10 +227,18 @@ Nanoseconds Patience::yield(const std::atomic<Word>& word, Word seen, Nanosecond
     sched_yield();
     const Nanoseconds after = now_ns();
     if (after - now > kGap)
-        crowded_until_ = after + kCrowded;
+        explain_gap(after - now, after);
     else if (has_waitpkg())
         rest(word, seen);
     return after;
+}
+
+// A virtual machine's CPU stops now and then although nobody in it wants one; sleep does not help.
+inline void Patience::explain_gap(Nanoseconds gap, Nanoseconds now) {
+    const Nanoseconds waited = waited_for_cpu();
+    const bool crowded = waited < 0 || waited - waited_for_cpu_ > gap / 2;
+    waited_for_cpu_ = waited;
+    if (crowded) crowded_until_ = std::max(crowded_until_, now + kCrowded);
 }
 
 }  // namespace hybrid
