@@ -9,7 +9,7 @@ from hybrid.cli.parser import add_model, need_model
 from hybrid.cli.placement_flags import add_placement_flags, load_options
 from hybrid.runtime.prepare import prepare
 from placement.plan_json import to_json
-from placement.report import tensor_report, text_report
+from placement.report import MARGIN, tensor_report, text_report
 
 PIPE_COLUMNS = 100
 
@@ -30,10 +30,13 @@ def run(args: argparse.Namespace) -> int:
     as_dict = to_json(prepared.plan)
     if args.save:
         save_text(args.save, as_json(as_dict) + "\n", "--save")
+    layout = prepared.layout
     if args.json:
-        print_json(as_dict)
+        sizes = {f"node{node}": nbytes for node, nbytes in (layout.node_bytes or {}).items()}
+        print_json({**as_dict, "numa": {"policy": layout.policy.value, "node_bytes": sizes}})
     else:
         print(text_report(prepared.plan, prepared.inventory, width=_columns()), end="", flush=True)
+        print(f"\n{'numa':{MARGIN}}{layout.text()}", flush=True)
         if args.tensors:
             print("\n" + tensor_report(prepared.plan), end="", flush=True)
     return 0

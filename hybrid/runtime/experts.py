@@ -1,6 +1,7 @@
 """The routed experts of a layer, as the plan placed them. `hybrid.models` calls them all alike.
 
     CpuExperts        all of a range in RAM
+    ShardedExperts    the same, a part of every matrix on each NUMA node
     GpuExperts        all of a range on one GPU
     ScatteredExperts  gate, up and down of a range on different devices (a rule said so)
     SplitExperts      several ranges, each one of the above; their results are summed
@@ -54,6 +55,25 @@ class CpuExperts(_ResidentExperts):
 
 class GpuExperts(_ResidentExperts):
     """Experts in a GPU's memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardedExperts:
+    """Experts in RAM whose feed-forward length is cut over NUMA nodes (`node_layout.py`): node n
+    has rows of gate and up and the same columns of down, and the nodes' outputs are summed.
+
+    parts   each node's matrices, all of the same experts
+    nodes   number of each part's node
+    """
+
+    parts: tuple[ExpertWeights, ...]
+    nodes: tuple[int, ...]
+
+    def __call__(self, x: Tensor, chosen: Tensor, share: Tensor) -> Tensor:
+        total = torch.zeros_like(x)
+        for w in self.parts:
+            total += expert_ffn(x, w.gate, w.up, w.down, chosen, share, w.first)
+        return total
 
 
 @dataclass(frozen=True, slots=True)

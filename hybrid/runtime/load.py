@@ -6,20 +6,14 @@ from typing import Any
 
 from hybrid.errors import MachineError
 from hybrid.models.registry import builder
-from hybrid.runtime.arena import NumaPolicy
 from hybrid.runtime.engine import Engine
-from hybrid.runtime.loader import (
-    Progress,
-    make_caches,
-    place_weights,
-    read_weights,
-    reserve_memory,
-)
+from hybrid.runtime.loader import make_caches, place_weights, reserve_memory
 from hybrid.runtime.memory import open_memories
 from hybrid.runtime.options import LoadOptions
 from hybrid.runtime.placed import PlacedParts
 from hybrid.runtime.prepare import Prepared, prepare
 from hybrid.runtime.prompt import open_tokenizer
+from hybrid.runtime.reading import Progress, read_weights
 from hybrid.runtime.stats import Meter
 from hybrid.tokenizer.tokenizer import Tokenizer
 from kernels.errors import NativeLibraryMissing
@@ -60,11 +54,12 @@ def load_prepared(
     threads = options.threads or prepared.machine.physical_cores
     use_threads(threads)
     plan, shape, file = prepared.plan, prepared.inventory.shape, prepared.file
-    memories = open_memories(plan.devices, prepared.machine, NumaPolicy(options.numa))
+    layout = prepared.layout
+    memories = open_memories(plan.devices, prepared.machine, layout)
     _check_ram(prepared, options)
-    reserve_memory(plan, memories, shape, mapped=options.mmap)
+    reserve_memory(plan, memories, shape, layout, mapped=options.mmap)
     caches = make_caches(plan, memories, shape)
-    weights, pieces = place_weights(file, plan, memories, mapped=options.mmap)
+    weights, pieces = place_weights(file, plan, memories, layout, mapped=options.mmap)
     places = {name: memory.place for name, memory in memories.items()}
     meter = Meter()
     parts = PlacedParts(
