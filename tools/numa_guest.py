@@ -91,7 +91,7 @@ def unpack(package: Path, folder: Path) -> Kernel:
 def guest_command(command: list[str]) -> str:
     """One shell line: the checkout as working folder, this interpreter first on the path."""
     path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
-    return f"cd {shlex.quote(str(ROOT))} && PATH={path} HOME=/tmp {shlex.join(command)}"
+    return f"cd {shlex.quote(str(ROOT))} && PATH={path} HOME=/tmp TERM=dumb {shlex.join(command)}"
 
 
 def make_initramfs(kernel: Kernel, command: str, folder: Path) -> Path:

@@ -80,12 +80,15 @@ class HostPages:
     def placement(self) -> PagePlacement | None:
         """Where the touched pages lie; None where the kernel does not tell."""
         read = read_placement(self.address, self.address + self.nbytes)
+        if read is not None and read.touched_bytes <= self.nbytes:
+            return read
+        # Neighbours were counted too. move_pages counts these pages alone, but none that the
+        # kernel's own balancing has taken a look at, so it comes second.
         try:
             pages = pages_by_node(self.address, self.nbytes)
         except OSError:
             return read
-        huge_page_bytes = min(read.huge_page_bytes, self.nbytes) if read else 0
-        return PagePlacement(pages, huge_page_bytes)
+        return PagePlacement(pages, min(read.huge_page_bytes, self.nbytes) if read else 0)
 
     def faults(self, found: PagePlacement) -> list[str]:
         """Where `found` differs from what was asked, one phrase each."""

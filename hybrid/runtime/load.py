@@ -13,7 +13,7 @@ from hybrid.runtime.options import LoadOptions
 from hybrid.runtime.placed import PlacedParts
 from hybrid.runtime.prepare import Prepared, prepare
 from hybrid.runtime.prompt import open_tokenizer
-from hybrid.runtime.reading import Progress, read_weights
+from hybrid.runtime.reading import MOST_READERS, Progress, ReadHow, read_weights
 from hybrid.runtime.stats import Meter
 from hybrid.tokenizer.tokenizer import Tokenizer
 from kernels.errors import NativeLibraryMissing
@@ -22,6 +22,9 @@ from kernels.native.parallel import use_threads
 from placement.errors import DoesNotFit
 from placement.machine import CPU, DeviceKind
 from placement.units import format_bytes
+
+# Of the RAM that weights leave free, what the file may take in the cache before it is dropped.
+CACHE_SHARE, CACHE_SHARE_OF_NODES = 7 / 8, 1 / 2
 
 
 def load(path: str | Path, *, progress: Progress | None = None, **options: Any) -> Engine:
@@ -69,7 +72,7 @@ def load_prepared(
     model = builder(prepared.config.architecture)(
         prepared.config, parts, attention_work_bytes=plan.workload.attention_work_bytes
     )
-    read_weights(file, pieces, progress or _no_progress)
+    read_weights(file, pieces, progress or _no_progress, _read_how(prepared, options))
     engine = Engine(
         model=model,
         caches=caches,
@@ -83,10 +86,23 @@ def load_prepared(
     return engine
 
 
-def _check_ram(prepared: Prepared, options: LoadOptions) -> None:
-    """Simulated GPUs live in RAM too, beside what the plan puts there."""
+def _ram_bytes(prepared: Prepared) -> int:
+    """Planned for RAM: simulated GPUs live there too, beside what the plan puts there."""
     real_gpus = {d.name for d in prepared.machine.devices if d.kind is DeviceKind.GPU}
-    needed = sum(use.total_bytes for use in prepared.plan.devices if use.name not in real_gpus)
+    return sum(use.total_bytes for use in prepared.plan.devices if use.name not in real_gpus)
+
+
+def _read_how(prepared: Prepared, options: LoadOptions) -> ReadHow:
+    """The file cache is kept for the next load where the file fits into RAM beside the weights."""
+    spare = prepared.machine.host.free_bytes - _ram_bytes(prepared)
+    several = len(prepared.layout.nodes) > 1  # then a full one would push weights to another
+    fits = prepared.plan.model_bytes <= spare * (CACHE_SHARE_OF_NODES if several else CACHE_SHARE)
+    readers = min(max(prepared.machine.usable_cpus, 1), MOST_READERS)
+    return ReadHow(readers, forget=not fits and not options.mmap)
+
+
+def _check_ram(prepared: Prepared, options: LoadOptions) -> None:
+    needed = _ram_bytes(prepared)
     free = prepared.machine.host.free_bytes
     told = CPU in (options.budgets or {})
     if needed > free and not told and not options.mmap:
