@@ -113,6 +113,10 @@ class HostPages:
             )
         return faults
 
+    def view(self) -> memoryview:
+        """All of it, writable."""
+        return memoryview(self._memory)[self._first : self._first + self.nbytes]
+
     def touch(self) -> None:
         """Write one value everywhere, as a first use would."""
         ctypes.memset(self.address, 1, self.nbytes)

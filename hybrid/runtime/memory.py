@@ -102,22 +102,10 @@ class HostMemory(DeviceMemory):
     @property
     def notes(self) -> tuple[str, ...]:
         """What could not be done as asked, and where pages lie among several NUMA nodes."""
-        notes = []
-        for node, arena in ((None, self.arena), *self.bound.items()):
-            if arena is None:
-                continue
-            notes += arena.notes
-            found = arena.placement()
-            if found is None or not found.pages_per_node:
-                continue
-            notes += arena.faults(found)
-            if len(self.layout.nodes) > 1 or len(found.pages_per_node) > 1:
-                whose = "" if node is None else f" of node{node}'s parts"
-                size = format_bytes(found.touched_bytes)
-                huge = format_bytes(found.huge_page_bytes)
-                notes.append(
-                    f"pages by NUMA node{whose}: {found.shares()} ({size}, {huge} in huge pages)"
-                )
+        several = len(self.layout.nodes) > 1
+        notes = [] if self.arena is None else _page_notes(self.arena, "", several)
+        for node, arena in self.bound.items():
+            notes += _page_notes(arena, f" of node{node}'s parts", several)
         return tuple(f"{self.place.name}: {note}" for note in notes)
 
     def _open(self, nbytes: int, scratch_bytes: int) -> None:
@@ -147,6 +135,18 @@ class HostMemory(DeviceMemory):
                     "--mmap leaves the weights in the file",
                 ],
             ) from error
+
+
+def _page_notes(arena: HostArena, whose: str, several: bool) -> list[str]:
+    """What came of an arena's pages; where they lie only when there were several nodes for them."""
+    found = arena.placement()
+    if found is None or not found.pages_per_node:
+        return arena.notes
+    notes = [*arena.notes, *arena.faults(found)]
+    if several:
+        size, huge = format_bytes(found.touched_bytes), format_bytes(found.huge_page_bytes)
+        notes.append(f"pages by NUMA node{whose}: {found.shares()} ({size}, {huge} in huge pages)")
+    return notes
 
 
 class SimulatedMemory(HostMemory):

@@ -94,7 +94,7 @@ def test_placement_counts_only_touched_pages():
     found = memory.placement()
     if found is None:
         pytest.skip("this kernel tells nothing of pages")
-    memory._memory[memory._first : memory._first + 4 * MIB] = bytes(4 * MIB)
+    memory.view()[: 4 * MIB] = bytes(4 * MIB)
     found = memory.placement()
     assert 4 * MIB <= found.touched_bytes <= 6 * MIB
 
