@@ -22,6 +22,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +49,9 @@ for folder in proc sys dev; do mount --bind /$folder /root/$folder; done
 mount -t tmpfs tmp /root/tmp
 echo "{begin}"
 chroot /root {shell} -c {command}
-echo "{status}$?"
+status=$?
+echo
+echo "{mark}$status"
 poweroff -f
 """
 
@@ -103,7 +106,7 @@ def make_initramfs(kernel: Kernel, command: str, folder: Path) -> Path:
         shell="/bin/sh",
         command=shlex.quote(command),
         begin=BEGIN,
-        status=STATUS,
+        mark=STATUS,
     )
     busybox = Path(shutil.which("busybox") or "busybox").resolve()
     entries = [("init", init.encode(), 0o755), ("bin/busybox", busybox.read_bytes(), 0o755)]
@@ -141,20 +144,28 @@ def machine(args: argparse.Namespace, kernel: Kernel, initramfs: Path) -> list[s
     return [*line, "-append", "console=ttyS0 quiet panic=-1 rdinit=/init"]
 
 
-def boot(line: list[str], timeout_s: int) -> int:
-    """Show what the guest writes; the command's exit status, 1 when the guest never told one."""
-    try:
-        done = subprocess.run(
-            line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=timeout_s, check=True
-        )
-    except subprocess.TimeoutExpired as error:
-        print(_shown(error.stdout or b""))
-        print(f"the guest took longer than --timeout-s {timeout_s}", file=sys.stderr)
+def boot(line: list[str], timeout_s: float) -> int:
+    """Show what the command writes as it comes; its exit status, 1 when the guest never told one."""
+    status, before, begun = None, [], False
+    with subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as guest:
+        end = threading.Timer(timeout_s, guest.kill)
+        end.start()
+        for raw in guest.stdout or ():
+            text = raw.decode(errors="replace").replace("\r", "")
+            if text.startswith(STATUS):
+                status = int(text.removeprefix(STATUS))
+            elif begun:
+                print(text, end="", flush=True)
+            else:
+                before.append(text)
+                begun = text.startswith(BEGIN)
+        end.cancel()
+    if not begun:
+        print("".join(before))
+    if status is None:
+        print(f"no exit status came out of the guest within {timeout_s} s", file=sys.stderr)
         return 1
-    text = _shown(done.stdout)
-    output, found, status = text.rpartition(STATUS)
-    print(output.partition(f"{BEGIN}\n")[2].rstrip() if found else text)
-    return int(status.split()[0]) if found else 1
+    return status
 
 
 def _add_module(name: str, folder: Path, found: dict[str, bytes]) -> None:
@@ -171,10 +182,6 @@ def _add_module(name: str, folder: Path, found: dict[str, bytes]) -> None:
 
 def _output(line: list[str | Path]) -> str:
     return subprocess.run(line, check=True, capture_output=True, text=True).stdout
-
-
-def _shown(raw: bytes) -> str:
-    return raw.decode(errors="replace").replace("\r", "")
 
 
 def _arguments() -> argparse.Namespace:

@@ -27,13 +27,17 @@ def run(args: argparse.Namespace) -> int:
     prepared = prepare(need_model(args), options)
     in_report = () if args.json else prepared.plan.notes
     notes([*heard, *(text for text in prepared.notes if text not in in_report)])
-    as_dict = to_json(prepared.plan)
+    layout = prepared.layout
+    sizes = {f"node{node}": nbytes for node, nbytes in (layout.node_bytes or {}).items()}
+    # For the reader: a plan that is obeyed later goes with the --numa given then.
+    as_dict = {
+        **to_json(prepared.plan),
+        "numa": {"policy": layout.policy.value, "node_bytes": sizes},
+    }
     if args.save:
         save_text(args.save, as_json(as_dict) + "\n", "--save")
-    layout = prepared.layout
     if args.json:
-        sizes = {f"node{node}": nbytes for node, nbytes in (layout.node_bytes or {}).items()}
-        print_json({**as_dict, "numa": {"policy": layout.policy.value, "node_bytes": sizes}})
+        print_json(as_dict)
     else:
         print(text_report(prepared.plan, prepared.inventory, width=_columns()), end="", flush=True)
         print(f"\n{'numa':{MARGIN}}{layout.text()}", flush=True)

@@ -11,10 +11,9 @@ An error is an OSError, never a line on stderr as libnuma's own functions print 
 import ctypes
 import mmap
 import platform
+from collections import Counter
 from collections.abc import Callable, Sequence
 from enum import Enum
-
-import numpy as np
 
 # include/uapi/asm-generic/unistd.h for all but x86
 _NUMBERS = {
@@ -71,24 +70,23 @@ def pages_by_node(address: int, nbytes: int) -> dict[int, int]:
     beyond ASKED_AT_MOST pages. Raises OSError.
     """
     stride = 1 if nbytes <= ASKED_AT_MOST * mmap.PAGESIZE else STRIDE_PAGES
-    pages = np.arange(address, address + nbytes, stride * mmap.PAGESIZE, dtype=np.uint64)
+    pages = range(address, address + nbytes, stride * mmap.PAGESIZE)
     ask = _call("move_pages")
-    counts: dict[int, int] = {}
+    counts: Counter[int] = Counter()
     for first in range(0, len(pages), ASKED_AT_ONCE):
-        some = np.ascontiguousarray(pages[first : first + ASKED_AT_ONCE])
-        status = np.empty(len(some), dtype=np.int32)
+        some = pages[first : first + ASKED_AT_ONCE]
+        addresses = (ctypes.c_uint64 * len(some))(*some)
+        nodes = (ctypes.c_int * len(some))()
         ask(
             ctypes.c_int(0),
             ctypes.c_ulong(len(some)),
-            ctypes.c_void_p(some.ctypes.data),
+            addresses,
             None,
-            ctypes.c_void_p(status.ctypes.data),
+            nodes,
             ctypes.c_int(0),
         )
-        found = np.unique(status[status >= 0], return_counts=True)  # below zero: no page there
-        for node, count in zip(*(values.tolist() for values in found), strict=True):
-            counts[node] = counts.get(node, 0) + count * stride
-    return counts
+        counts.update(nodes)
+    return {node: count * stride for node, count in counts.items() if node >= 0}  # else no page
 
 
 def _call(name: str) -> Callable[..., None]:
