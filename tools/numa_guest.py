@@ -145,7 +145,7 @@ def machine(args: argparse.Namespace, kernel: Kernel, initramfs: Path) -> list[s
 
 
 def boot(line: list[str], timeout_s: float) -> int:
-    """Show what the command writes as it comes; its exit status, 1 when the guest never told one."""
+    """Show what the command writes as it comes; its exit status, 1 when the guest told none."""
     status, before, begun = None, [], False
     with subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as guest:
         end = threading.Timer(timeout_s, guest.kill)
@@ -158,7 +158,7 @@ def boot(line: list[str], timeout_s: float) -> int:
                 print(text, end="", flush=True)
             else:
                 before.append(text)
-                begun = text.startswith(BEGIN)
+                begun = BEGIN in text  # the firmware has left its own marks before it
         end.cancel()
     if not begun:
         print("".join(before))

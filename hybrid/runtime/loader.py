@@ -125,7 +125,7 @@ def _node_bytes(layout: HostLayout, part: Assignment) -> list[tuple[int, int]]:
     bounds = layout.bounds(part)
     if bounds is None:
         return []
-    return list(zip(layout.nodes, part_bytes(part.nbytes, bounds), strict=True))
+    return list(zip(layout.part_nodes, part_bytes(part.nbytes, bounds), strict=True))
 
 
 def _take_parts(
@@ -137,7 +137,7 @@ def _take_parts(
 ) -> NodeParts:
     sizes = _node_bytes(layout, assignment)
     rooms = [memory.take(nbytes, "weights", node) for node, nbytes in sizes]
-    return node_parts(tensor, bounds, layout.nodes, rooms)
+    return node_parts(tensor, bounds, layout.part_nodes, rooms)
 
 
 def _first_byte(tensor: GgufTensor, assignment: Assignment) -> int:

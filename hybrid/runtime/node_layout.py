@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from hybrid.gguf.table import GgufTensor
 from hybrid.runtime.numa_calls import NumaPolicy
 from placement.inventory import ModelInventory, Role
-from placement.machine import CPU, DeviceKind, Machine, NumaNode
+from placement.machine import CPU, DeviceKind, Machine
 from placement.notes import number_ranges
 from placement.plan import Assignment, PlacementPlan
 from placement.units import format_bytes
@@ -34,12 +34,14 @@ class HostLayout:
     """What is done with host memory.
 
     nodes        with memory for this process; less than two leave nothing to decide
-    cuts         assignments that are cut over the nodes, and where
+    part_nodes   of them those with CPUs, which hold parts under `shard`
+    cuts         assignments that are cut over the part nodes, and where
     node_bytes   planned weights and caches per node; empty where the system decides
     """
 
     policy: NumaPolicy = NumaPolicy.OFF
     nodes: tuple[int, ...] = ()
+    part_nodes: tuple[int, ...] = ()
     cuts: Mapping[Piece, Bounds] | None = None
     node_bytes: Mapping[int, int] | None = None
     notes: tuple[str, ...] = ()
@@ -87,32 +89,30 @@ def host_layout(
 
     mapped   weights stay in the file's map, where no policy reaches
     """
-    policy, notes = NumaPolicy(wanted), []
-    nodes = machine.memory_nodes
-    numbers = tuple(node.index for node in nodes)
-    if len(nodes) < 2:
-        if policy is NumaPolicy.SHARD:
-            notes.append("--numa shard: this machine has one NUMA node, nothing to divide")
-            policy = NumaPolicy.INTERLEAVE
-        return HostLayout(policy, numbers, notes=tuple(notes))
+    policy = NumaPolicy(wanted)
+    nodes = tuple(node.index for node in machine.memory_nodes)
+    part_nodes = tuple(node.index for node in machine.memory_nodes if node.cpus)
     cuts: dict[Piece, Bounds] = {}
-    if policy is NumaPolicy.SHARD and mapped:
+    notes: list[str] = []
+    if policy is NumaPolicy.SHARD and len(part_nodes) < 2:
+        notes.append("--numa shard: fewer than two NUMA nodes here have CPUs and memory")
+    elif policy is NumaPolicy.SHARD and mapped:
         notes.append("--numa shard: weights in the file's map (--mmap) cannot be divided")
-        policy = NumaPolicy.INTERLEAVE
     elif policy is NumaPolicy.SHARD:
-        cuts, left = _cuts(plan, stock, tensors, len(nodes))
-        notes += _left_whole(left)
-        policy = policy if cuts else NumaPolicy.INTERLEAVE
-    node_bytes = _node_bytes(plan, machine, numbers, cuts, mapped=mapped)
-    if cuts and (short := _shortage(nodes, node_bytes)):
-        notes.append(f"--numa shard: {short}; experts are interleaved")
-        policy, cuts = NumaPolicy.INTERLEAVE, {}
-        node_bytes = _node_bytes(plan, machine, numbers, cuts, mapped=mapped)
-    if policy in (NumaPolicy.LOCAL, NumaPolicy.OFF):
-        return HostLayout(policy, numbers)
-    if short := _shortage(nodes, node_bytes):
+        cuts, whole = _cuts(plan, stock, tensors, len(part_nodes))
+        notes += _left_whole(whole)
+        bound = _bound_bytes(plan, part_nodes, cuts)
+        if short := _shortage(machine, _node_bytes(plan, machine, bound, mapped=False)):
+            notes.append(f"--numa shard: {short}; experts are interleaved")
+            cuts = {}
+    if policy is NumaPolicy.SHARD and not cuts:
+        policy = NumaPolicy.INTERLEAVE
+    if len(nodes) < 2 or policy in (NumaPolicy.LOCAL, NumaPolicy.OFF):
+        return HostLayout(policy, nodes, notes=tuple(notes))
+    node_bytes = _node_bytes(plan, machine, _bound_bytes(plan, part_nodes, cuts), mapped=mapped)
+    if short := _shortage(machine, node_bytes):
         notes.append(f"--numa {policy.value}: {short}; pages will go to other nodes")
-    return HostLayout(policy, numbers, cuts, node_bytes, tuple(notes))
+    return HostLayout(policy, nodes, part_nodes, cuts, node_bytes, tuple(notes))
 
 
 def _cuts(
@@ -152,35 +152,38 @@ def _group_bounds(matrices: Sequence[GgufTensor], count: int) -> Bounds | None:
     return cut(length, wide, count) or cut(length, step, count)
 
 
-def _node_bytes(
-    plan: PlacementPlan,
-    machine: Machine,
-    nodes: tuple[int, ...],
-    cuts: Mapping[Piece, Bounds],
-    *,
-    mapped: bool,
+def _bound_bytes(
+    plan: PlacementPlan, part_nodes: Sequence[int], cuts: Mapping[Piece, Bounds]
 ) -> dict[int, int]:
-    """Weights and caches in host memory, those of simulated GPUs too, per node."""
-    bound = dict.fromkeys(nodes, 0)
-    cut_bytes = 0
+    """Bytes of parts on each node."""
+    bound = dict.fromkeys(part_nodes, 0)
     for part in plan.assignments:
         if bounds := cuts.get((part.tensor, part.experts)):
-            for node, nbytes in zip(nodes, part_bytes(part.nbytes, bounds), strict=True):
+            for node, nbytes in zip(part_nodes, part_bytes(part.nbytes, bounds), strict=True):
                 bound[node] += nbytes
-            cut_bytes += part.nbytes
+    return bound
+
+
+def _node_bytes(
+    plan: PlacementPlan, machine: Machine, bound: Mapping[int, int], *, mapped: bool
+) -> dict[int, int]:
+    """Weights and caches in host memory, those of simulated GPUs too, per node: what is bound to
+    it, and its share of the rest.
+    """
     in_ram = {device.name for device in machine.devices if device.kind is not DeviceKind.GPU}
     uses = [use for use in plan.devices if use.name in in_ram]
-    spread = sum(use.weights_bytes + use.cache_bytes for use in uses) - cut_bytes
+    spread = sum(use.weights_bytes + use.cache_bytes for use in uses) - sum(bound.values())
     if mapped:
         spread -= sum(use.weights_bytes for use in uses if use.name == CPU)
-    return {node: nbytes + spread // len(nodes) for node, nbytes in bound.items()}
+    nodes = [node.index for node in machine.memory_nodes]
+    return {node: bound.get(node, 0) + spread // len(nodes) for node in nodes}
 
 
-def _shortage(nodes: Sequence[NumaNode], node_bytes: Mapping[int, int]) -> str | None:
-    """The first node that is too full for what is bound to it. Bound pages cannot go elsewhere:
-    the kernel would kill the process, not spread them.
+def _shortage(machine: Machine, node_bytes: Mapping[int, int]) -> str | None:
+    """The first node that is too full for its bytes. Bound pages cannot go elsewhere: the kernel
+    would kill the process, not spread them.
     """
-    for node in nodes:
+    for node in machine.memory_nodes:
         free = node.free_bytes - node.free_bytes // NODE_RESERVE
         if node_bytes[node.index] > free:
             return (

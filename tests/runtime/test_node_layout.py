@@ -69,7 +69,7 @@ def test_one_node_leaves_nothing_to_divide_and_says_so(model, monkeypatch):
     layout = layout_of(model)
     assert layout.policy is NumaPolicy.INTERLEAVE
     assert not layout.cuts
-    assert "one NUMA node" in layout.notes[0]
+    assert "fewer than two NUMA nodes" in layout.notes[0]
     assert layout_of(model, numa="interleave").notes == ()
 
 
@@ -106,6 +106,14 @@ def test_a_node_that_is_too_full_turns_shard_into_interleave(model, monkeypatch)
     assert not layout.cuts
     assert "node1 has 1.0 KiB free" in layout.notes[0]
     assert "will go to other nodes" in layout.notes[1]
+
+
+def test_a_node_without_cpus_gets_pages_but_no_parts(model, monkeypatch):
+    pretend_nodes(monkeypatch, GIB, GIB, GIB, without_cpus=(1,))
+    layout = layout_of(model)
+    assert (layout.nodes, layout.part_nodes) == ((0, 1, 2), (0, 2))
+    assert set(layout.cuts.values()) == {(0, 192, 352)}
+    assert 0 < layout.node_bytes[1] < layout.node_bytes[2] < layout.node_bytes[0]
 
 
 def test_mapped_weights_are_not_divided(model, monkeypatch):
