@@ -67,6 +67,8 @@ def test_small_pages_where_huge_ones_were_asked_for_are_told():
     assert "2.0 MiB of 200.0 MiB in huge pages" in fault
     assert "transparent_hugepage" in fault
     assert memory.faults(PagePlacement({0: MANY}, 190 * MIB)) == []
+    memory.policy, memory.nodes = NumaPolicy.OFF, (0, 1)
+    assert memory.faults(PagePlacement({0: MANY}, 0)) == []
 
 
 @linux_only
