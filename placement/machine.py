@@ -74,10 +74,17 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class NumaNode:
+    """One memory node; without CPUs or without memory it is listed all the same.
+
+    free_bytes   free now, and file pages that can be dropped
+    allowed      this process may take memory there
+    """
+
     index: int
     cpus: tuple[int, ...]
     total_bytes: int
     free_bytes: int
+    allowed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +114,11 @@ class Machine:
     @property
     def gpus(self) -> tuple[Device, ...]:
         return tuple(device for device in self.devices if device.is_gpu)
+
+    @property
+    def memory_nodes(self) -> tuple[NumaNode, ...]:
+        """Nodes with memory for this process; empty where the system lists none."""
+        return tuple(node for node in self.numa_nodes if node.allowed and node.total_bytes)
 
     def device(self, name: str) -> Device | None:
         return next((device for device in self.devices if device.name == name), None)

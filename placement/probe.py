@@ -48,10 +48,10 @@ def probe_machine(
     memory = _read_memory(sysfs, proc)
     cpus = usable_cpus(sysfs, proc)
     cores = physical_cores(sysfs, cpus.cpus)
-    nodes = numa_nodes(sysfs)
+    nodes = numa_nodes(sysfs, proc)
     gpus = _simulated(simulate) if simulate else nvml_gpus(_import("pynvml"), visible, sysfs)
     host = Device(CPU, DeviceKind.CPU, memory.total_bytes, memory.free_bytes, cpu_name(proc))
-    node_text = ", ".join(f"node{n.index}: {len(n.cpus)} CPUs" for n in nodes) or "none listed"
+    node_text = ", ".join(map(_node_text, nodes)) or "none listed"
     findings = (
         Finding("CPU", host.description, f"{proc}/cpuinfo"),
         *memory.findings,
@@ -145,22 +145,32 @@ def physical_cores(sysfs: Path, cpus: frozenset[int]) -> int:
     return max(len(siblings), 1)
 
 
-def numa_nodes(sysfs: Path) -> tuple[NumaNode, ...]:
+def numa_nodes(sysfs: Path, proc: Path = Path("/proc")) -> tuple[NumaNode, ...]:
     """All NUMA nodes, also such without CPUs or without memory; empty where /sys lists none."""
+    found = re.search(r"^Mems_allowed_list:\s*(\S+)$", read_text(proc / "self/status"), re.M)
     nodes = []
     for folder in sorted((sysfs / "devices/system/node").glob("node[0-9]*")):
         if not folder.name[4:].isdecimal():
             continue
+        index = int(folder.name[4:])
         fields = meminfo(folder / "meminfo")
         cpus = number_list(read_text(folder / "cpulist"))
-        total, free = fields.get("MemTotal", 0), fields.get("MemFree", 0)
-        nodes.append(NumaNode(int(folder.name[4:]), cpus, total, free))
+        cached = max(fields.get("FilePages", 0) - fields.get("Shmem", 0), 0)
+        free = fields.get("MemFree", 0) + cached
+        allowed = found is None or index in number_list(found[1])
+        nodes.append(NumaNode(index, cpus, fields.get("MemTotal", 0), free, allowed))
     return tuple(sorted(nodes, key=lambda node: node.index))
+
+
+def _node_text(node: NumaNode) -> str:
+    """ "node1: 16 CPUs, 62.9 GiB"."""
+    text = f"node{node.index}: {len(node.cpus)} CPUs, {format_bytes(node.total_bytes)}"
+    return text if node.allowed else f"{text} (not for this process)"
 
 
 def _numa_library() -> Finding:
     if _import("numa") is None:
-        value = "not usable: memory policy is left to the system"
+        value = "not usable: needed for memory policies on unusual processors only"
         return Finding("NUMA library", value, "import numa (py-libnuma needs libnuma.so)")
     return Finding("NUMA library", "usable", "import numa")
 

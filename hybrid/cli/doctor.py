@@ -12,6 +12,7 @@ from typing import Any
 import kernels.native
 from hybrid import __version__
 from hybrid.cli.output import print_json, table
+from hybrid.cli.policy_trials import TRIAL_BYTES, PolicyTrial, try_policies
 from placement.budgets import parse_simulate
 from placement.machine import Machine
 from placement.probe import probe_machine
@@ -43,10 +44,13 @@ def run(args: argparse.Namespace) -> int:
     simulate = parse_simulate(args.simulate) if args.simulate is not None else None
     machine = probe_machine(simulate=simulate, visible=args.visible)
     program = program_facts()
+    memory = try_policies(machine)
     if args.json:
-        print_json({"program": program, "machine": _machine_facts(machine)})
+        tried = [asdict(trial) for trial in memory]
+        facts = {"program": program, "machine": _machine_facts(machine), "memory": tried}
+        print_json(facts)
     else:
-        print(_text(program, machine), flush=True)
+        print(_text(program, machine, memory), flush=True)
     return 0
 
 
@@ -92,17 +96,20 @@ def _machine_facts(machine: Machine) -> dict[str, Any]:
     }
 
 
-def _text(program: dict[str, Any], machine: Machine) -> str:
+def _text(program: dict[str, Any], machine: Machine, memory: list[PolicyTrial]) -> str:
     facts = {key.replace("_", " "): str(program[key]) for key in program if key != "packages"}
     rows = [["device", "free", "total", "what"]]
     for device in machine.devices:
         sizes = [format_bytes(device.free_bytes), format_bytes(device.total_bytes)]
         rows.append([device.name, *sizes, device.description])
     found = [[finding.what, finding.value, f"({finding.source})"] for finding in machine.findings]
+    heads = [f"{format_bytes(TRIAL_BYTES)} by --numa", "pages", "in huge pages", ""]
+    tried = [heads, *(trial.row() for trial in memory)]
     sections = (
         [[key, value] for key, value in facts.items()],
         [[name, version] for name, version in program["packages"].items()],
         rows,
         found,
+        tried,
     )
     return "\n\n".join(table(section) for section in sections)

@@ -156,7 +156,13 @@ def _add_machine(group: argparse._ArgumentGroup) -> None:
         metavar="N",
         help="CPU threads (physical cores)",
     )
-    group.add_argument("--numa", choices=(*NUMA_POLICIES, *FOREIGN_NUMA), default=NUMA_POLICIES[0])
+    group.add_argument(
+        "--numa",
+        choices=(*NUMA_POLICIES, *FOREIGN_NUMA),
+        default=NUMA_POLICIES[0],
+        help="pages of host weights: in turn over all nodes (the default), shard: each node a part "
+        "of every expert, local: where the reader is, off: as the process was started",
+    )
     group.add_argument(
         "--mmap",
         action="store_true",

@@ -9,7 +9,7 @@ from hybrid.cli.parser import add_model, need_model
 from hybrid.cli.placement_flags import add_placement_flags, load_options
 from hybrid.runtime.prepare import prepare
 from placement.plan_json import to_json
-from placement.report import tensor_report, text_report
+from placement.report import MARGIN, tensor_report, text_report
 
 PIPE_COLUMNS = 100
 
@@ -27,13 +27,20 @@ def run(args: argparse.Namespace) -> int:
     prepared = prepare(need_model(args), options)
     in_report = () if args.json else prepared.plan.notes
     notes([*heard, *(text for text in prepared.notes if text not in in_report)])
-    as_dict = to_json(prepared.plan)
+    layout = prepared.layout
+    sizes = {f"node{node}": nbytes for node, nbytes in (layout.node_bytes or {}).items()}
+    # For the reader: a plan that is obeyed later goes with the --numa given then.
+    as_dict = {
+        **to_json(prepared.plan),
+        "numa": {"policy": layout.policy.value, "node_bytes": sizes},
+    }
     if args.save:
         save_text(args.save, as_json(as_dict) + "\n", "--save")
     if args.json:
         print_json(as_dict)
     else:
         print(text_report(prepared.plan, prepared.inventory, width=_columns()), end="", flush=True)
+        print(f"\n{'numa':{MARGIN}}{layout.text()}", flush=True)
         if args.tensors:
             print("\n" + tensor_report(prepared.plan), end="", flush=True)
     return 0

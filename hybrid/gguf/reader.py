@@ -113,6 +113,10 @@ class GgufFile:
         if done < count:
             raise self._cut(tensor, tensor.offset + offset + done)
 
+    def forget(self, tensor: GgufTensor, offset: int, nbytes: int) -> None:
+        """Let the system's file cache drop bytes of a tensor that will not be read again soon."""
+        self._sources[tensor.part].forget(tensor.offset + offset, nbytes)
+
     def data(self, tensor: GgufTensor) -> memoryview:
         """A tensor's bytes without a copy: a read-only view that outlives `close`."""
         self._require(tensor)

@@ -1,5 +1,6 @@
 """One file on disk: its size, reads at a position, a read-only memory map."""
 
+import contextlib
 import mmap
 import os
 import stat
@@ -62,6 +63,12 @@ class Source:
                 remedy="check the disk or the network share that the file is on",
             ) from None
         return done
+
+    def forget(self, position: int, nbytes: int) -> None:
+        """Let the file cache drop these bytes; nothing happens where it cannot be told."""
+        if hasattr(os, "posix_fadvise"):
+            with contextlib.suppress(OSError):
+                os.posix_fadvise(self._descriptor, position, nbytes, os.POSIX_FADV_DONTNEED)
 
     def map(self) -> memoryview:
         """The whole file, mapped at the first call; stays valid as long as a view of it lives."""

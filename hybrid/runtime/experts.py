@@ -1,6 +1,7 @@
 """The routed experts of a layer, as the plan placed them. `hybrid.models` calls them all alike.
 
     CpuExperts        all of a range in RAM
+    ShardedExperts    the same, a part of every matrix on each NUMA node
     GpuExperts        all of a range on one GPU
     ScatteredExperts  gate, up and down of a range on different devices (a rule said so)
     SplitExperts      several ranges, each one of the above; their results are summed
@@ -17,7 +18,7 @@ from torch import Tensor
 from hybrid.models.parts import Experts
 from hybrid.runtime.crossing import Crossing
 from kernels.blocks import BlockTensor
-from kernels.expert_ffn import add_weighted, expert_ffn, expert_rows, gated
+from kernels.expert_ffn import add_weighted, expert_ffn, expert_ffn_of_parts, expert_rows, gated
 from kernels.linear import linear
 
 
@@ -59,6 +60,30 @@ class CpuExperts(_ResidentExperts):
 
 class GpuExperts(_ResidentExperts):
     """Experts in a GPU's memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardedExperts:
+    """Experts in RAM whose feed-forward length is cut over NUMA nodes (`node_layout.py`): node n
+    has rows of gate and up and the same columns of down, and the nodes' outputs are summed.
+
+    parts   each node's matrices, all of the same experts
+    nodes   number of each part's node
+    """
+
+    parts: tuple[ExpertWeights, ...]
+    nodes: tuple[int, ...]
+    implementation: str | None = None
+
+    def __call__(self, x: Tensor, chosen: Tensor, share: Tensor) -> Tensor:
+        return expert_ffn_of_parts(
+            x,
+            [(w.gate, w.up, w.down) for w in self.parts],
+            chosen,
+            share,
+            self.parts[0].first,
+            implementation=self.implementation,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,21 +8,15 @@ import torch
 
 from hybrid.errors import MachineError
 from hybrid.models.registry import builder
-from hybrid.runtime.arena import NumaPolicy
 from hybrid.runtime.engine import Engine
-from hybrid.runtime.loader import (
-    Progress,
-    make_caches,
-    place_weights,
-    read_weights,
-    reserve_memory,
-)
+from hybrid.runtime.loader import make_caches, place_weights, reserve_memory
 from hybrid.runtime.memory import open_memories
 from hybrid.runtime.native_block import NativeBlocks
 from hybrid.runtime.options import LoadOptions
 from hybrid.runtime.placed import PlacedParts
 from hybrid.runtime.prepare import Prepared, prepare
 from hybrid.runtime.prompt import open_tokenizer
+from hybrid.runtime.reading import MOST_READERS, Progress, ReadHow, read_weights
 from hybrid.runtime.stats import Meter
 from hybrid.tokenizer.tokenizer import Tokenizer
 from kernels.errors import NativeLibraryMissing
@@ -32,6 +26,9 @@ from placement.cpus import choose_cpus
 from placement.errors import DoesNotFit
 from placement.machine import CPU, DeviceKind
 from placement.units import format_bytes
+
+# Of the RAM that weights leave free, what the file may take in the cache before it is dropped.
+CACHE_SHARE, CACHE_SHARE_OF_NODES = 7 / 8, 1 / 2
 
 
 def load(path: str | Path, *, progress: Progress | None = None, **options: Any) -> Engine:
@@ -65,11 +62,12 @@ def load_prepared(
     pool.start(cpus.cpus, cpus.nodes)
     threads = len(cpus.cpus)
     plan, shape, file = prepared.plan, prepared.inventory.shape, prepared.file
-    memories = open_memories(plan.devices, prepared.machine, NumaPolicy(options.numa))
+    layout = prepared.layout
+    memories = open_memories(plan.devices, prepared.machine, layout)
     _check_ram(prepared, options)
-    reserve_memory(plan, memories, shape, mapped=options.mmap)
+    reserve_memory(plan, memories, shape, layout, mapped=options.mmap)
     caches = make_caches(plan, memories, shape)
-    weights, pieces = place_weights(file, plan, memories, mapped=options.mmap)
+    weights, pieces = place_weights(file, plan, memories, layout, mapped=options.mmap)
     places = {name: memory.place for name, memory in memories.items()}
     meter = Meter()
     native = NativeBlocks(exact=options.kernels == "exact", threads=threads)
@@ -81,7 +79,7 @@ def load_prepared(
     )
     shared, own = native.needs(plan.workload.ubatch_tokens, plan.workload.context_tokens)
     native.reserve(torch.zeros(shared, dtype=torch.uint8), own)
-    read_weights(file, pieces, progress or _no_progress)
+    read_weights(file, pieces, progress or _no_progress, _read_how(prepared, options))
     native.fill_vectors()
     engine = Engine(
         model=model,
@@ -96,10 +94,23 @@ def load_prepared(
     return engine
 
 
-def _check_ram(prepared: Prepared, options: LoadOptions) -> None:
-    """Simulated GPUs live in RAM too, beside what the plan puts there."""
+def _ram_bytes(prepared: Prepared) -> int:
+    """Planned for RAM: simulated GPUs live there too, beside what the plan puts there."""
     real_gpus = {d.name for d in prepared.machine.devices if d.kind is DeviceKind.GPU}
-    needed = sum(use.total_bytes for use in prepared.plan.devices if use.name not in real_gpus)
+    return sum(use.total_bytes for use in prepared.plan.devices if use.name not in real_gpus)
+
+
+def _read_how(prepared: Prepared, options: LoadOptions) -> ReadHow:
+    """The file cache is kept for the next load where the file fits into RAM beside the weights."""
+    spare = prepared.machine.host.free_bytes - _ram_bytes(prepared)
+    several = len(prepared.layout.nodes) > 1  # then a full one would push weights to another
+    fits = prepared.plan.model_bytes <= spare * (CACHE_SHARE_OF_NODES if several else CACHE_SHARE)
+    readers = min(max(prepared.machine.usable_cpus, 1), MOST_READERS)
+    return ReadHow(readers, forget=not fits and not options.mmap)
+
+
+def _check_ram(prepared: Prepared, options: LoadOptions) -> None:
+    needed = _ram_bytes(prepared)
     free = prepared.machine.host.free_bytes
     told = CPU in (options.budgets or {})
     if needed > free and not told and not options.mmap:

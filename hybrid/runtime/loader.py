@@ -1,18 +1,15 @@
-"""From plan to weights on their devices: reserve everything, then read the file in parallel to
-where it will stay.
+"""From plan to weights on their devices: reserve everything, then say what has to be read.
 
-    reserve   every device's room for weights and cache: what does not fit fails here
-    place     `Weights`: per tensor its shards (whole, or a range of experts) with their device,
-              their bytes still empty; a model can be built of them, so what it misses fails here
-    read      16 MiB pieces by a few threads, straight into the host arena, through a staging
-              buffer to GPUs
+reserve   every device's room for weights and cache: what does not fit fails here
+place     `Weights`: per tensor its shards (whole, or a range of experts) with their device,
+          their bytes still empty; a model can be built of them, so what it misses fails here
+read      `reading.py`
 """
 
-import threading
 import warnings
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,107 +17,92 @@ from torch import Tensor
 from hybrid.gguf.reader import GgufFile, GgufTensor
 from hybrid.runtime.cache import FloatCache, QuantisedCache, make_cache
 from hybrid.runtime.memory import DeviceMemory
+from hybrid.runtime.node_layout import Bounds, HostLayout, part_bytes
+from hybrid.runtime.reading import PIECE_BYTES
+from hybrid.runtime.shards import NodeParts, Piece, node_parts, part_pieces
 from kernels.blocks import BlockTensor
 from placement.inventory import ModelShape
 from placement.machine import CPU, UNLOADED
 from placement.plan import Assignment, PlacementPlan
 from placement.workload import cache_bytes
 
-PIECE_BYTES = (
-    16 << 20
-)  # large enough to stream from any disk, small enough for a smooth progress bar
-READERS = 4
-
-Progress = Callable[[int, int], None]  # bytes done, bytes in all
+WeightT = TypeVar("WeightT", bound=BlockTensor | NodeParts)
 
 
 @dataclass(frozen=True, slots=True)
-class Shard:
-    """One tensor, or its experts first..last, on one device."""
+class Shard(Generic[WeightT]):
+    """One tensor, or its experts first..last, on one device; routed experts in RAM may be cut over
+    NUMA nodes.
+    """
 
     experts: tuple[int, int] | None
     device: str
-    weight: BlockTensor
+    weight: WeightT
 
 
-Weights = dict[str, tuple[Shard, ...]]
+AnyShard = Shard[BlockTensor | NodeParts]
+Weights = dict[str, tuple[AnyShard, ...]]
 LatentCache = FloatCache | QuantisedCache
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Bytes of the file and the part of an arena they belong in."""
-
-    tensor: GgufTensor
-    offset: int
-    target: Tensor
-
-
 def reserve_memory(
-    plan: PlacementPlan, memories: dict[str, DeviceMemory], shape: ModelShape, *, mapped: bool
+    plan: PlacementPlan,
+    memories: dict[str, DeviceMemory],
+    shape: ModelShape,
+    layout: HostLayout,
+    *,
+    mapped: bool,
 ) -> None:
     """Open every device's arena with room for its weights and its layers' cache."""
     layer_bytes = cache_bytes(shape, plan.workload, 1)
     for use in plan.devices:
-        sizes = [a.nbytes for a in plan.assignments if a.device == use.name]
+        parts = [a for a in plan.assignments if a.device == use.name]
+        whole = [a.nbytes for a in parts if use.name != CPU or layout.bounds(a) is None]
         if mapped and use.name == CPU:
-            sizes = []
-        sizes += [layer_bytes for home in plan.layers if home == use.name]
-        memories[use.name].reserve(sizes, use.compute_bytes)
+            whole = []
+        whole += [layer_bytes for home in plan.layers if home == use.name]
+        bound: dict[int, list[int]] = {}
+        for part in parts if use.name == CPU else ():
+            for node, nbytes in _node_bytes(layout, part):
+                bound.setdefault(node, []).append(nbytes)
+        memories[use.name].reserve(whole, use.compute_bytes, bound)
 
 
 def place_weights(
-    file: GgufFile, plan: PlacementPlan, memories: dict[str, DeviceMemory], *, mapped: bool
+    file: GgufFile,
+    plan: PlacementPlan,
+    memories: dict[str, DeviceMemory],
+    layout: HostLayout,
+    *,
+    mapped: bool,
 ) -> tuple[Weights, list[Piece]]:
     """Every assigned tensor in its place on its device, in the file's own blocks, not read yet.
 
     mapped   leave the CPU's tensors in the file's memory map
     returns  the weights, and what `read_weights` has to read before they mean anything
     """
-    shards: dict[str, list[Shard]] = {}
+    shards: dict[str, list[AnyShard]] = {}
     pieces: list[Piece] = []
     for assignment in plan.assignments:
         if assignment.device == UNLOADED:
             continue
         tensor = file.tensors[assignment.tensor]
+        found = shards.setdefault(tensor.name, [])
+        memory = memories[assignment.device]
+        if assignment.device == CPU and (bounds := layout.bounds(assignment)):
+            parts = _take_parts(tensor, assignment, bounds, layout, memory)
+            found.append(Shard(assignment.experts, CPU, parts))
+            first = _first_byte(tensor, assignment)
+            pieces += part_pieces(tensor, bounds, first, parts, PIECE_BYTES)
+            continue
         if mapped and assignment.device == CPU:
             target = _map_bytes(file, tensor, _first_byte(tensor, assignment), assignment.nbytes)
         else:
-            target = memories[assignment.device].take(assignment.nbytes, "weights")
+            target = memory.take(assignment.nbytes, "weights")
             pieces += _cut(tensor, _first_byte(tensor, assignment), target)
         weight = BlockTensor(_in_shape(target, tensor), tensor.format, tensor.shape[-1])
-        shard = Shard(assignment.experts, assignment.device, weight)
-        shards.setdefault(tensor.name, []).append(shard)
+        found.append(Shard(assignment.experts, assignment.device, weight))
     return {name: tuple(found) for name, found in shards.items()}, pieces
-
-
-def read_weights(file: GgufFile, pieces: list[Piece], progress: Progress) -> None:
-    """Fill what `place_weights` placed, a few pieces at a time."""
-    total = sum(piece.target.numel() for piece in pieces)
-    staging = threading.local()
-
-    def read(piece: Piece) -> int:
-        nbytes = piece.target.numel()
-        if piece.target.device.type == "cpu":
-            view = piece.target.numpy().data
-            file.read_into(piece.tensor, view, piece.offset, nbytes)
-            return nbytes
-        if not hasattr(staging, "buffer"):
-            staging.buffer = torch.empty(PIECE_BYTES, dtype=torch.uint8, pin_memory=True)
-        buffer = staging.buffer[:nbytes]
-        file.read_into(piece.tensor, buffer.numpy().data, piece.offset, nbytes)
-        piece.target.copy_(buffer)
-        return nbytes
-
-    done = 0
-    progress(done, total)
-    pool = ThreadPoolExecutor(READERS, thread_name_prefix="hybrid-load")
-    try:
-        for nbytes in pool.map(read, pieces):
-            done += nbytes
-            progress(done, total)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def make_caches(
@@ -136,6 +118,26 @@ def make_caches(
         )
         for home in plan.layers
     ]
+
+
+def _node_bytes(layout: HostLayout, part: Assignment) -> list[tuple[int, int]]:
+    """(node, bytes) of an assignment that is cut; nothing of one that stays whole."""
+    bounds = layout.bounds(part)
+    if bounds is None:
+        return []
+    return list(zip(layout.part_nodes, part_bytes(part.nbytes, bounds), strict=True))
+
+
+def _take_parts(
+    tensor: GgufTensor,
+    assignment: Assignment,
+    bounds: Bounds,
+    layout: HostLayout,
+    memory: DeviceMemory,
+) -> NodeParts:
+    sizes = _node_bytes(layout, assignment)
+    rooms = [memory.take(nbytes, "weights", node) for node, nbytes in sizes]
+    return node_parts(tensor, bounds, layout.part_nodes, rooms)
 
 
 def _first_byte(tensor: GgufTensor, assignment: Assignment) -> int:
@@ -162,4 +164,4 @@ def _map_bytes(file: GgufFile, tensor: GgufTensor, first: int, nbytes: int) -> T
 
 def _cut(tensor: GgufTensor, first: int, target: Tensor) -> Iterator[Piece]:
     for offset in range(0, target.numel(), PIECE_BYTES):
-        yield Piece(tensor, first + offset, target[offset : offset + PIECE_BYTES])
+        yield Piece(tensor, first + offset, (target[offset : offset + PIECE_BYTES],))

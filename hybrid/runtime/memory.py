@@ -1,19 +1,21 @@
 """Bytes of the devices: one arena per device, sized by the plan before anything is read.
 
-HostMemory        the CPU's RAM: huge pages under a NUMA policy (`arena.py`)
+HostMemory        the CPU's RAM: huge pages under a NUMA policy (`arena.py`), by `node_layout.py`
 GpuMemory         a CUDA device: one allocation for weights and cache together
 SimulatedMemory   a GPU that is not there: host memory under a GPU's byte budget
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from hybrid.errors import MachineError
-from hybrid.runtime.arena import HostArena, NumaPolicy, aligned
+from hybrid.runtime.arena import HostArena, aligned
 from hybrid.runtime.crossing import Place
+from hybrid.runtime.node_layout import HostLayout
+from hybrid.runtime.numa_calls import NumaPolicy
 from placement.errors import DoesNotFit
 from placement.machine import CPU, Device, DeviceKind, Machine
 from placement.plan import DeviceUse
@@ -32,12 +34,20 @@ class DeviceMemory:
     budget_bytes: int
     used: dict[str, int] = field(default_factory=dict)
 
-    def reserve(self, sizes: Sequence[int], scratch_bytes: int) -> None:
+    def reserve(
+        self,
+        sizes: Sequence[int],
+        scratch_bytes: int,
+        bound: Mapping[int, Sequence[int]] | None = None,
+    ) -> None:
         """Set aside room for weights and cache of these sizes, beside scratch that ops will need.
+
+        bound   sizes that are to lie on one NUMA node, by node
 
         Raises DoesNotFit beyond the budget, MachineError when the device has less than its budget.
         """
-        nbytes = sum(sizes)
+        bound = bound or {}
+        nbytes = sum(sizes) + sum(map(sum, bound.values()))
         if nbytes + scratch_bytes > self.budget_bytes:
             raise DoesNotFit(
                 f"the plan does not fit on {self.place.name}",
@@ -47,12 +57,17 @@ class DeviceMemory:
                 remedy="make a new plan on this machine: leave out --plan",
             )
         # Padding to cache lines, at most 63 bytes a tensor, comes on top of what is budgeted.
-        self._open(sum(aligned(size) for size in sizes), scratch_bytes)
+        self._open(sum(map(aligned, sizes)), scratch_bytes)
+        for node, parts in bound.items():
+            self._open_bound(node, sum(map(aligned, parts)))
 
-    def take(self, nbytes: int, category: str) -> Tensor:
-        """The next `nbytes` of the reserved room as a uint8 tensor on the device."""
+    def take(self, nbytes: int, category: str, node: int | None = None) -> Tensor:
+        """The next `nbytes` of the reserved room as a uint8 tensor on the device.
+
+        node   of the room that was reserved as bound to it
+        """
         self.used[category] = self.used.get(category, 0) + nbytes
-        return self._cut(nbytes)
+        return self._cut(nbytes) if node is None else self._cut_bound(nbytes, node)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -65,26 +80,53 @@ class DeviceMemory:
     def _cut(self, nbytes: int) -> Tensor:
         raise AssertionError("a kind of memory cuts its own room")
 
+    def _open_bound(self, node: int, nbytes: int) -> None:
+        raise AssertionError("only host memory has NUMA nodes")
+
+    def _cut_bound(self, nbytes: int, node: int) -> Tensor:
+        raise AssertionError("only host memory has NUMA nodes")
+
 
 @dataclass(slots=True)
 class HostMemory(DeviceMemory):
-    policy: NumaPolicy = NumaPolicy.INTERLEAVE
+    """RAM of this machine.
+
+    layout   NUMA policy and nodes; under `shard` this is for what is not bound to a node
+    bound    one more arena per node, for what is
+    """
+
+    layout: HostLayout = HostLayout()
     arena: HostArena | None = None
+    bound: dict[int, HostArena] = field(default_factory=dict)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What could not be done as asked, and where pages lie among several NUMA nodes."""
-        if self.arena is None:
-            return ()
-        notes = [f"{self.place.name}: {note}" for note in self.arena.notes]
-        placement = self.arena.placement()
-        if placement is not None and len(placement.pages_per_node) > 1:
-            notes.append(f"{self.place.name}: pages by NUMA node: {placement.shares()}")
-        return tuple(notes)
+        several = len(self.layout.nodes) > 1
+        notes = [] if self.arena is None else _page_notes(self.arena, "", several)
+        for node, arena in self.bound.items():
+            notes += _page_notes(arena, f" of node{node}'s parts", several)
+        return tuple(f"{self.place.name}: {note}" for note in notes)
 
     def _open(self, nbytes: int, scratch_bytes: int) -> None:
+        policy = self.layout.policy
+        if policy is NumaPolicy.SHARD:
+            policy = NumaPolicy.INTERLEAVE
+        self.arena = self._arena(nbytes, policy, self.layout.nodes)
+
+    def _cut(self, nbytes: int) -> Tensor:
+        assert self.arena is not None, "reserve() comes first"
+        return self.arena.take(nbytes)
+
+    def _open_bound(self, node: int, nbytes: int) -> None:
+        self.bound[node] = self._arena(nbytes, NumaPolicy.SHARD, (node,))
+
+    def _cut_bound(self, nbytes: int, node: int) -> Tensor:
+        return self.bound[node].take(nbytes)
+
+    def _arena(self, nbytes: int, policy: NumaPolicy, nodes: tuple[int, ...]) -> HostArena:
         try:
-            self.arena = HostArena(nbytes, self.policy)
+            return HostArena(nbytes, policy, nodes)
         except OSError as error:
             raise MachineError(
                 f"no {format_bytes(nbytes)} of RAM for {self.place.name}: {error.strerror}",
@@ -94,9 +136,17 @@ class HostMemory(DeviceMemory):
                 ],
             ) from error
 
-    def _cut(self, nbytes: int) -> Tensor:
-        assert self.arena is not None, "reserve() comes first"
-        return self.arena.take(nbytes)
+
+def _page_notes(arena: HostArena, whose: str, several: bool) -> list[str]:
+    """What came of an arena's pages; where they lie only when there were several nodes for them."""
+    found = arena.placement()
+    if found is None or not found.pages_per_node:
+        return arena.notes
+    notes = [*arena.notes, *arena.faults(found)]
+    if several:
+        size, huge = format_bytes(found.touched_bytes), format_bytes(found.huge_page_bytes)
+        notes.append(f"pages by NUMA node{whose}: {found.shares()} ({size}, {huge} in huge pages)")
+    return notes
 
 
 class SimulatedMemory(HostMemory):
@@ -130,7 +180,7 @@ class GpuMemory(DeviceMemory):
 
 
 def open_memories(
-    devices: tuple[DeviceUse, ...], machine: Machine, policy: NumaPolicy
+    devices: tuple[DeviceUse, ...], machine: Machine, layout: HostLayout
 ) -> dict[str, DeviceMemory]:
     """An unopened memory for every device of the plan."""
     memories: dict[str, DeviceMemory] = {}
@@ -143,7 +193,7 @@ def open_memories(
         else:
             place = Place(use.name, torch.device("cpu"))
             memory = SimulatedMemory if device.is_gpu else HostMemory
-            memories[use.name] = memory(place, use.budget_bytes, policy=policy)
+            memories[use.name] = memory(place, use.budget_bytes, layout=layout)
     assert CPU in memories, "every plan names the host"
     return memories
 

@@ -16,7 +16,7 @@ from hybrid.models.latent import LatentAttention, LowRankQuery
 from hybrid.models.moe import FeedForward, MixtureOfExperts
 from hybrid.models.parts import Block, LayerCache, Step
 from hybrid.runtime.cache import FloatCache, QuantisedCache
-from hybrid.runtime.experts import CpuExperts
+from hybrid.runtime.experts import CpuExperts, ExpertWeights, ShardedExperts
 from hybrid.runtime.ops import HeadLinearOp, LinearOp, NormOp, RouterOp, VectorOp
 from kernels.blocks import BlockTensor
 from kernels.latent_block import (
@@ -136,13 +136,18 @@ class NativeBlocks:
         if not isinstance(part, MixtureOfExperts):
             raise NotPlain
         router, experts = part.router, part.experts
-        if not isinstance(router, RouterOp) or not isinstance(experts, CpuExperts):
+        if not isinstance(router, RouterOp):
             raise NotPlain
-        held = experts.weights
-        if held.first or held.count != router.rules.experts:
+        parts = _parts(experts)
+        if parts[0].first or parts[0].count != router.rules.experts:
             raise NotPlain
         bias = None if router.bias is None else self._vector(router.bias)
-        routed = RoutedWeights(router.gate, bias, router.rules, ((held.gate, held.up, held.down),))
+        routed = RoutedWeights(
+            router.gate,
+            bias,
+            router.rules,
+            tuple((part.gate, part.up, part.down) for part in parts),
+        )
         shared = None if part.shared is None else self._feed_forward(part.shared)[0]
         return shared, routed
 
@@ -187,6 +192,14 @@ def _shape(block: DeepseekBlock) -> LatentShape:
         epsilon=config.norm_epsilon,
         score_scale=config.rope.attention_scale,
     )
+
+
+def _parts(experts: object) -> tuple[ExpertWeights, ...]:
+    if isinstance(experts, CpuExperts):
+        return (experts.weights,)
+    if isinstance(experts, ShardedExperts):
+        return experts.parts
+    raise NotPlain
 
 
 def _matrix(op: object) -> BlockTensor:

@@ -18,7 +18,7 @@ from placement.rules import Rule
 from placement.workload import CACHE_BYTES_PER_32_VALUES
 
 KERNELS = ("fast", "exact")
-NUMA_POLICIES = ("interleave", "local", "off")
+NUMA_POLICIES = ("interleave", "shard", "local", "off")
 MAX_THREADS = 4096
 MAX_SEED = (1 << 63) - 1
 # what a plan decides already

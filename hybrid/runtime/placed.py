@@ -8,6 +8,7 @@ The model asks by tensor name and cannot tell the difference.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 from hybrid.errors import UnsupportedModel
@@ -26,9 +27,10 @@ from hybrid.runtime.experts import (
     ExpertWeights,
     GpuExperts,
     ScatteredExperts,
+    ShardedExperts,
     SplitExperts,
 )
-from hybrid.runtime.loader import Shard, Weights
+from hybrid.runtime.loader import AnyShard, Shard, Weights
 from hybrid.runtime.native_block import NativeBlocks
 from hybrid.runtime.ops import (
     EmbeddingOp,
@@ -38,6 +40,7 @@ from hybrid.runtime.ops import (
     RouterOp,
     VectorOp,
 )
+from hybrid.runtime.shards import NodeParts, halves
 from hybrid.runtime.stats import Meter
 from kernels.blocks import BlockTensor
 from kernels.router import RouterRules
@@ -122,10 +125,19 @@ class PlacedParts:
             block = self._native.registered(block) or block
         return PlacedBlock(block, before, home, self._meter)
 
-    def _range_of_experts(self, layer: int, first: int, pieces: list[Shard]) -> Experts:
-        gate, up, down = (piece.weight for piece in pieces)
-        weights = ExpertWeights(gate, up, down, first)
+    def _range_of_experts(self, layer: int, first: int, pieces: list[AnyShard]) -> Experts:
         home = self._homes[layer]
+        gate, up, down = (piece.weight for piece in pieces)
+        if isinstance(down, NodeParts):
+            assert isinstance(gate, NodeParts), "a layout cuts all matrices of a range"
+            assert isinstance(up, NodeParts), "a layout cuts all matrices of a range"
+            matrices = zip(gate.parts, up.parts, down.parts, strict=True)
+            parts = tuple(ExpertWeights(*matrix, first) for matrix in matrices)
+            products = self._native.products(pieces[0].device)
+            return self._reached(ShardedExperts(parts, down.nodes, products), pieces[0], home)
+        assert isinstance(gate, BlockTensor), "a layout cuts all matrices of a range"
+        assert isinstance(up, BlockTensor), "a layout cuts all matrices of a range"
+        weights = ExpertWeights(gate, up, down, first)
         if len({piece.device for piece in pieces}) > 1:
             crossings = [self._crossing(home, piece) for piece in pieces]
             return ScatteredExperts(weights, (crossings[0], crossings[1], crossings[2]))
@@ -135,7 +147,7 @@ class PlacedParts:
 
     def _expert_shards(
         self, layer: int, count: int, width: int, feed_forward: int
-    ) -> tuple[list[Shard], list[Shard], list[Shard]]:
+    ) -> tuple[list[AnyShard], list[AnyShard], list[AnyShard]]:
         prefix = f"blk.{layer}.ffn_"
         down = self._shards(f"{prefix}down_exps.weight", (count, width, feed_forward))
         merged_name = f"{prefix}gate_up_exps.weight"
@@ -144,11 +156,11 @@ class PlacedParts:
             up = self._shards(f"{prefix}up_exps.weight", (count, feed_forward, width))
             return gate, up, down
         merged = self._shards(merged_name, (count, 2 * feed_forward, width))
-        gate = [Shard(s.experts, s.device, s.weight[:, :feed_forward]) for s in merged]
-        up = [Shard(s.experts, s.device, s.weight[:, feed_forward:]) for s in merged]
+        gate = [replace(s, weight=halves(s.weight)[0]) for s in merged]
+        up = [replace(s, weight=halves(s.weight)[1]) for s in merged]
         return gate, up, down
 
-    def _shards(self, name: str, *shapes: tuple[int, ...]) -> list[Shard]:
+    def _shards(self, name: str, *shapes: tuple[int, ...]) -> list[AnyShard]:
         """The shards of a tensor whose whole shape is one of `shapes`."""
         found = self._weights.get(name)
         if found is None:
@@ -167,8 +179,10 @@ class PlacedParts:
             )
         return list(found)
 
-    def _whole(self, name: str, *shapes: tuple[int, ...]) -> Shard:
-        return self._shards(name, *shapes)[0]
+    def _whole(self, name: str, *shapes: tuple[int, ...]) -> Shard[BlockTensor]:
+        shard = self._shards(name, *shapes)[0]
+        assert isinstance(shard.weight, BlockTensor), "only routed experts are cut over NUMA nodes"
+        return Shard(shard.experts, shard.device, shard.weight)
 
     def _home(self, name: str) -> Place:
         """Where the activations are when this tensor is needed: its layer's home, or the last
@@ -176,25 +190,25 @@ class PlacedParts:
         prefix, _, rest = name.partition(".")
         return self._homes[int(rest.split(".")[0])] if prefix == "blk" else self._homes[-1]
 
-    def _crossing(self, home: Place, shard: Shard) -> Crossing | None:
+    def _crossing(self, home: Place, shard: AnyShard | Shard[BlockTensor]) -> Crossing | None:
         away = self._places[shard.device]
         return None if away == home else Crossing(home, away, self._meter)
 
-    def _reached(self, op: Op, shard: Shard, home: Place) -> Op:
+    def _reached(self, op: Op, shard: AnyShard | Shard[BlockTensor], home: Place) -> Op:
         """The op as it is called from home: itself, or the same behind a crossing."""
         crossing = self._crossing(home, shard)
         return op if crossing is None else cast(Op, CrossedOp(op, crossing))
 
 
-def _first(shard: Shard) -> int:
+def _first(shard: AnyShard) -> int:
     return shard.experts[0] if shard.experts else 0
 
 
-def _piece(shards: list[Shard], first: int, end: int) -> Shard:
+def _piece(shards: list[AnyShard], first: int, end: int) -> AnyShard:
     """The experts first .. end-1, cut out of the shard that holds them."""
     for shard in shards:
         begin = _first(shard)
         if begin <= first < begin + shard.weight.shape[0]:
             weight = shard.weight[first - begin : end - begin]
-            return Shard((first, end - 1), shard.device, weight)
+            return replace(shard, experts=(first, end - 1), weight=weight)
     raise AssertionError("the plan covers every expert")

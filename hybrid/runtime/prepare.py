@@ -13,6 +13,7 @@ from hybrid.errors import UsageError
 from hybrid.gguf.inventory import inventory
 from hybrid.gguf.reader import GgufFile
 from hybrid.models.config import ModelConfig
+from hybrid.runtime.node_layout import HostLayout, host_layout
 from hybrid.runtime.options import CpuMoe, LoadOptions
 from placement.errors import PlanError
 from placement.inventory import ModelInventory
@@ -35,6 +36,7 @@ DEFAULT_CONTEXT_TOKENS = 8192
 class Prepared:
     """All that is known before a byte of weights is read.
 
+    layout  which node of the host's memory gets which bytes
     notes   what the user should hear, one line each
     """
 
@@ -43,6 +45,7 @@ class Prepared:
     inventory: ModelInventory
     machine: Machine
     plan: PlacementPlan
+    layout: HostLayout
     notes: tuple[str, ...]
 
 
@@ -70,7 +73,9 @@ def prepare(path: str | Path, options: LoadOptions) -> Prepared:
             budgets=options.budgets,
             gpu_layers=options.gpu_layers,
         )
-    return Prepared(file, config, stock, machine, plan, _notes(plan, stock))
+    layout = host_layout(plan, stock, file.tensors, machine, options.numa, mapped=options.mmap)
+    notes = (*_notes(plan, stock), *layout.notes)
+    return Prepared(file, config, stock, machine, plan, layout, notes)
 
 
 def model_path(path: str | Path) -> Path:

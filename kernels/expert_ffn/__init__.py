@@ -9,7 +9,7 @@
 between the lines.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -53,10 +53,30 @@ def expert_ffn(
     multiply and sum in float32; error against float64: cases.RELATIVE_ERROR.
     Raises KernelInputError when shapes, dtypes or devices do not fit.
     """
-    _check_weights(x, gate, up, down)
+    return expert_ffn_of_parts(
+        x, ((gate, up, down),), chosen, share, first_expert, implementation=implementation
+    )
+
+
+def expert_ffn_of_parts(
+    x: Tensor,
+    parts: Sequence[cpu.Part],
+    chosen: Tensor,
+    share: Tensor,
+    first_expert: int = 0,
+    *,
+    implementation: str | None = None,
+) -> Tensor:
+    """The same of experts cut along the feed-forward: Σ over parts as well.
+
+    parts   gate, up [experts, part of feed_forward, width] and down [experts, width, that part];
+            part n is read by the workers of NUMA node n first, where there are several
+    """
+    for gate, up, down in parts:
+        _check_weights(x, gate, up, down)
     _check_routing(x, chosen, share)
-    run = choose(IMPLEMENTATIONS, implementation, gate.device)
-    return run(x, ((gate, up, down),), chosen, share, first_expert)
+    run = choose(IMPLEMENTATIONS, implementation, parts[0][0].device)
+    return run(x, parts, chosen, share, first_expert)
 
 
 def by_expert(
@@ -77,7 +97,7 @@ def by_expert(
     return out
 
 
-IMPLEMENTATIONS = {
+IMPLEMENTATIONS: Mapping[str, Callable[..., Tensor]] = {
     "native": partial(cpu.expert_ffn, exact=True),
     "rounded": partial(cpu.expert_ffn, exact=False),
     "reference": by_expert,

@@ -5,7 +5,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from placement.errors import ProbeError
-from placement.machine import DeviceKind, Machine
+from placement.machine import DeviceKind, Machine, NumaNode
 from placement.probe import numa_nodes, physical_cores, probe_machine, usable_cpus
 from tests.placement.models import GIB, MIB
 
@@ -50,6 +50,40 @@ def test_numa_nodes_have_their_cpus_and_bytes(sysfs: Path) -> None:
     assert first.cpus == (0, 1, 4, 5)
     assert second.cpus == (2, 3, 6, 7)
     assert (second.index, second.total_bytes, second.free_bytes) == (1, GIB, GIB // 2)
+
+
+def test_nodes_without_memory_or_without_cpus_are_listed_but_hold_nothing(sysfs: Path) -> None:
+    folder = "devices/system/node/node"
+    bare = "Node 2 MemTotal: 0 kB\nNode 2 MemFree: 0 kB\n"
+    write(sysfs, {f"{folder}2/cpulist": "8-9\n", f"{folder}2/meminfo": bare})
+    far = "Node 10 MemTotal: 2048 kB\nNode 10 MemFree: 1024 kB\n"
+    write(sysfs, {f"{folder}10/cpulist": "\n", f"{folder}10/meminfo": far})
+    nodes = numa_nodes(sysfs, sysfs / "missing")
+    assert [node.index for node in nodes] == [0, 1, 2, 10]
+    assert (nodes[2].cpus, nodes[2].total_bytes) == ((8, 9), 0)
+    assert (nodes[3].cpus, nodes[3].free_bytes) == ((), 1 * MIB)
+    machine = Machine((), numa_nodes=nodes)
+    assert [node.index for node in machine.memory_nodes] == [0, 1, 10]
+
+
+def test_missing_folders_of_nodes_list_none(sysfs: Path) -> None:
+    assert numa_nodes(sysfs / "missing") == ()
+    write(sysfs, {"devices/system/node/node7/distance": "10\n"})
+    assert numa_nodes(sysfs, sysfs)[-1] == NumaNode(7, (), 0, 0)
+
+
+def test_file_pages_of_a_node_count_as_free(sysfs: Path) -> None:
+    text = "Node 0 MemTotal: 8192 kB\nNode 0 MemFree: 1024 kB\n"
+    text += "Node 0 FilePages: 4096 kB\nNode 0 Shmem: 1024 kB\n"
+    write(sysfs, {"devices/system/node/node0/meminfo": text})
+    assert numa_nodes(sysfs)[0].free_bytes == 4 * MIB
+
+
+def test_nodes_forbidden_to_this_process_are_no_place_for_memory(sysfs: Path, proc: Path) -> None:
+    write(proc, {"self/status": "Name:\tpython\nMems_allowed:\t2\nMems_allowed_list:\t1\n"})
+    machine = probe_machine(sysfs=sysfs, proc=proc)
+    assert [node.index for node in machine.memory_nodes] == [1]
+    assert "node0: 4 CPUs, 1.0 GiB (not for this process)" in finding(machine, "NUMA nodes")
 
 
 def test_hyper_threads_count_once(sysfs: Path) -> None:

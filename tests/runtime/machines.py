@@ -1,0 +1,25 @@
+"""Machines that this one is made to look like."""
+
+from dataclasses import replace
+
+import pytest
+
+from placement.machine import Machine, NumaNode
+from placement.probe import probe_machine
+
+GIB = 1 << 30
+
+
+def pretend_nodes(
+    monkeypatch: pytest.MonkeyPatch, *free_bytes: int, without_cpus: tuple[int, ...] = ()
+) -> None:
+    """`hybrid.load` sees so many NUMA nodes, with so much free on each."""
+    nodes = tuple(
+        NumaNode(n, () if n in without_cpus else (n,), 64 * GIB, free)
+        for n, free in enumerate(free_bytes)
+    )
+
+    def probe(**given: object) -> Machine:
+        return replace(probe_machine(**given), numa_nodes=nodes)
+
+    monkeypatch.setattr("hybrid.runtime.prepare.probe_machine", probe)
