@@ -18,6 +18,6 @@ def choose(
         return known["native" if device.type == "cpu" else "reference"]
     if name not in known:
         raise KernelInputError(f"unknown implementation {name!r}; there are {', '.join(known)}")
-    if name == "native" and device.type != "cpu":
+    if name in ("native", "rounded") and device.type != "cpu":
         raise KernelInputError(f"the native library computes on the CPU, not on {device}")
     return known[name]

@@ -7,3 +7,7 @@ class KernelInputError(ValueError):
 
 class NativeLibraryMissing(ImportError):
     """The compiled library is not there or does not load; the message says where and what to do."""
+
+
+class WorkerFailed(RuntimeError):
+    """A thread of the native pool failed; the message says which one, how, and what to do."""

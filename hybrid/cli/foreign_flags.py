@@ -91,7 +91,7 @@ FLAGS = (
     _flag("-fitc --fit-ctx", _FIT, "one"),
     _flag("--fit-margin", _FIT, "one"),
     _flag("-dr --dry-run", "`hybrid plan` is the dry run; this command goes on"),
-    _flag("--no-warmup --warmup", "there is no warm-up run"),
+    _flag("--no-warmup --warmup", "`bench` always warms up, other commands never"),
     _flag("-cnv --conversation", _CHAT),
     _flag("-no-cnv --no-conversation", _CHAT),
     _flag("-st --single-turn", _CHAT),

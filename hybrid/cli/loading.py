@@ -1,5 +1,5 @@
-"""What `run`, `chat` and `perplexity` share: the plan said first, then the model loaded under a
-progress bar.
+"""What `run`, `chat`, `bench` and `perplexity` share: the plan said first, then the model loaded
+under a progress bar.
 """
 
 import argparse

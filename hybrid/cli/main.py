@@ -22,6 +22,7 @@ COMMANDS = {
     "chat": "talk with the model",
     "plan": "show what would lie on which device, without loading",
     "inspect": "show what a GGUF file holds",
+    "bench": "measure tokens per second of prompts and decoding",
     "perplexity": "measure the model on a text",
     "doctor": "show what was found of this machine and from where",
 }

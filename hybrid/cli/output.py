@@ -38,6 +38,11 @@ def print_json(value: Any) -> None:
     print(as_json(value), flush=True)
 
 
+def print_json_line(value: Any) -> None:
+    """The same on one line, for what ends a table."""
+    print(json.dumps(value, ensure_ascii=True), flush=True)
+
+
 def table(rows: Sequence[Sequence[str]], indent: str = "") -> str:
     """Columns two blanks apart; the last one is not padded."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]

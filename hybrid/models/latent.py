@@ -54,6 +54,18 @@ class KeyValue:
 
 
 @dataclass(frozen=True, slots=True)
+class LowRankQuery:
+    """x [T, D] -> [T, H * (nope + rope)] through the query's own latent."""
+
+    down: Linear
+    norm: Norm
+    up: Linear
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.up(self.norm(self.down(x)))
+
+
+@dataclass(frozen=True, slots=True)
 class LatentAttention:
     """Attention of one block, x [T, D] -> [T, D].
 
@@ -176,10 +188,11 @@ def _query(config: ModelConfig, parts: Parts, block: str) -> Callable[[Tensor], 
     rows = config.heads * config.key_length
     if not rank:
         return parts.linear(f"{block}attn_q.weight", rows, width)
-    down = parts.linear(f"{block}attn_q_a.weight", rank, width)
-    norm = parts.norm(f"{block}attn_q_a_norm.weight", rank, config.norm_epsilon)
-    up = parts.linear(f"{block}attn_q_b.weight", rows, rank)
-    return lambda x: up(norm(down(x)))
+    return LowRankQuery(
+        down=parts.linear(f"{block}attn_q_a.weight", rank, width),
+        norm=parts.norm(f"{block}attn_q_a_norm.weight", rank, config.norm_epsilon),
+        up=parts.linear(f"{block}attn_q_b.weight", rows, rank),
+    )
 
 
 def _key_value(config: ModelConfig, parts: Parts, block: str) -> KeyValue:

@@ -12,9 +12,11 @@ from torch import Tensor
 from kernels.blocks import BlockTensor
 from kernels.dequantize import dequantize
 from kernels.formats import BY_NAME
+from kernels.latent_block import CacheMemory
 from kernels.quantize import quantize_q8_0
 
 FLOAT_TYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
+FORMAT_OF = {dtype: BY_NAME[name.upper()] for name, dtype in FLOAT_TYPES.items()}
 Q8_0 = BY_NAME["Q8_0"]
 
 
@@ -35,6 +37,10 @@ class FloatCache:
         """Rows 0 .. end-1 as float32 [end, width]."""
         return self._rows[:end].float()
 
+    def memory(self) -> CacheMemory:
+        """The rows' bytes, for native code."""
+        return CacheMemory(self._rows.view(torch.uint8), FORMAT_OF[self._rows.dtype])
+
 
 class QuantisedCache:
     """Rows as Q8_0 blocks, the width padded with zeros to whole blocks of 32."""
@@ -53,6 +59,10 @@ class QuantisedCache:
     def read(self, end: int) -> Tensor:
         """Rows 0 .. end-1 as float32 [end, width]."""
         return dequantize(BlockTensor(self._rows[:end], Q8_0, self._padded))[:, : self._width]
+
+    def memory(self) -> CacheMemory:
+        """The rows' bytes, for native code."""
+        return CacheMemory(self._rows, Q8_0)
 
 
 def padded_width(width: int) -> int:

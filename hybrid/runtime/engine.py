@@ -94,6 +94,10 @@ class Engine:
     def context_tokens(self) -> int:
         return self.plan.workload.context_tokens
 
+    @property
+    def threads(self) -> int:
+        return self._threads
+
     def encode(self, prompt: str | Sequence[int]) -> list[int]:
         """Token ids of a prompt; text gets the file's begin-of-text token."""
         return encode(self.prepared, self.tokenizer, prompt)
@@ -114,12 +118,31 @@ class Engine:
         """Append tokens to the sequence so far, generated tokens included; logits after each of
         them: float32 [tokens, vocabulary].
         """
-        ids = [*self._pending, *checked(self.prepared, ids)]
-        checked(self.prepared, [*self._cached_ids, *ids])
         known = len(self._pending)
-        turn = self._take_over()
-        passes = self._passes(ids, turn, all_rows=True, prompt=len(ids) > 1)
+        passes = self._append(ids, all_rows=True)
         return torch.cat([rows for _, rows in passes])[known:].numpy()
+
+    def fill(self, ids: Sequence[int]) -> list[StepStats]:
+        """Append tokens as `extend` does, computing the logits after the last of them alone and
+        keeping none; what each micro-batch took.
+        """
+        return [step for step, _ in self._append(ids, all_rows=False)]
+
+    def truncate(self, tokens: int) -> None:
+        """Keep the first tokens of the sequence so far, generated ones included; none after them.
+
+        Raises UsageError when the sequence has fewer.
+        """
+        known = len(self._cached_ids) + len(self._pending)
+        if not 0 <= tokens <= known:
+            raise UsageError(
+                f"cannot keep {tokens} tokens of a sequence of {known}",
+                remedy=f"a number from 0 to {known}",
+            )
+        self._take_over()
+        if tokens <= len(self._cached_ids):
+            self._pending = []
+        del self._cached_ids[tokens:]
 
     def forget(self) -> None:
         """Empty the cache."""
@@ -200,6 +223,13 @@ class Engine:
         self.stats.reused_tokens += known
         *_, (step, rows) = self._passes(ids[known:], turn, all_rows=False, prompt=True)
         return step, rows[-1]
+
+    def _append(self, ids: Sequence[int], *, all_rows: bool) -> Iterator[tuple[StepStats, Tensor]]:
+        """Passes over what no pass has read yet and `ids`, when all of it fits."""
+        known = len(self._cached_ids) + len(self._pending)
+        ids = [*self._pending, *checked(self.prepared, ids, cached_tokens=known)]
+        turn = self._take_over()
+        return self._passes(ids, turn, all_rows=all_rows, prompt=len(ids) > 1)
 
     def _take_over(self) -> int:
         """Claim the cache; whoever claimed it before may not go on."""

@@ -49,7 +49,11 @@ class NormOp:
     epsilon: float
 
     def __call__(self, x: Tensor) -> Tensor:
-        return rms_norm(x, float_vector(self.weight), self.epsilon)
+        return rms_norm(x, self.vector(), self.epsilon)
+
+    def vector(self) -> Tensor:
+        """[width] float32."""
+        return float_vector(self.weight)
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,8 +52,12 @@ def encode(
     return need_tokenizer(prepared, tokenizer, remedy).encode(prompt, parse_special=parse_special)
 
 
-def checked(prepared: Prepared, ids: Sequence[int], new_tokens: int = 0) -> list[int]:
+def checked(
+    prepared: Prepared, ids: Sequence[int], new_tokens: int = 0, *, cached_tokens: int = 0
+) -> list[int]:
     """The ids, when they are all in the vocabulary and fit into the cache with what is to come.
+
+    cached_tokens   what stays in the cache before them
 
     Raises UsageError for no ids or unknown ones, ContextError for too many.
     """
@@ -70,12 +74,13 @@ def checked(prepared: Prepared, ids: Sequence[int], new_tokens: int = 0) -> list
             remedy=f"ids from 0 to {vocabulary - 1}",
         )
     reserved = prepared.plan.workload.context_tokens
-    if len(ids) + new_tokens > reserved:
+    prompt_tokens = cached_tokens + len(ids)
+    if prompt_tokens + new_tokens > reserved:
         raise ContextError(
-            f"{len(ids)} prompt tokens and {new_tokens} to generate exceed the context",
+            f"{prompt_tokens} prompt tokens and {new_tokens} to generate exceed the context",
             f"{reserved} tokens of cache are reserved",
             remedy=[
-                f"-c {len(ids) + new_tokens} reserves enough",
+                f"-c {prompt_tokens + new_tokens} reserves enough",
                 "a shorter prompt or smaller -n",
             ],
         )

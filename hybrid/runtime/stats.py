@@ -15,6 +15,7 @@ class StepStats:
     seconds          wall time of the pass, from ids to logits
     device_seconds   wall time per device; they sum to `seconds`, less the host's own bookkeeping
     crossing_bytes   activations that changed devices, both ways
+    native_s         seconds of it inside native calls; None where nobody counts them
     """
 
     tokens: int
@@ -22,6 +23,7 @@ class StepStats:
     seconds: float
     device_seconds: dict[str, float]
     crossing_bytes: int
+    native_s: float | None = None
 
 
 @dataclass(slots=True)

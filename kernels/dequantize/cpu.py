@@ -3,13 +3,13 @@
 from torch import Tensor
 
 from kernels.blocks import BlockTensor
+from kernels.native import pool
 from kernels.native.library import BEST_TIER, library
-from kernels.native.parallel import over_rows
 
 
 def dequantize_into(weight: BlockTensor, out: Tensor) -> None:
     """`weight` of up to three dimensions may be a cut of every head's or expert's rows."""
-    blocks, columns, format_id = weight.blocks, weight.columns, weight.format.ggml_id
+    blocks, columns = weight.blocks, weight.columns
     if blocks.dim() > 3 and not blocks.is_contiguous():
         for part, part_out in zip(blocks, out, strict=True):
             dequantize_into(BlockTensor(part, weight.format, columns), part_out)
@@ -17,21 +17,17 @@ def dequantize_into(weight: BlockTensor, out: Tensor) -> None:
     groups = blocks.flatten(0, -3) if blocks.dim() > 3 else blocks[(None,) * (3 - blocks.dim())]
     count, group_rows, _ = groups.shape
     group_stride, row_stride, _ = groups.stride()
-    source, destination = groups.data_ptr(), out.data_ptr()
-    decode = library().hybrid_dequantize
-
-    def share(begin: int, end: int) -> None:
-        decode(
+    pool.check(
+        library().hybrid_dequantize(
             BEST_TIER,
-            format_id,
-            source,
+            pool.threads_for(count * group_rows * columns),
+            weight.format.ggml_id,
+            groups.data_ptr(),
             group_stride,
             group_rows,
             row_stride,
-            begin,
-            end,
+            count * group_rows,
             columns,
-            destination,
+            out.data_ptr(),
         )
-
-    over_rows(share, count * group_rows, count * group_rows * columns)
+    )

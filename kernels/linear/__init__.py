@@ -8,7 +8,11 @@ from kernels.choice import choose
 from kernels.errors import KernelInputError
 from kernels.linear import cpu, reference
 
-IMPLEMENTATIONS = {"native": cpu.linear, "reference": reference.linear}
+IMPLEMENTATIONS = {
+    "native": cpu.linear,
+    "rounded": cpu.linear_rounded,
+    "reference": reference.linear,
+}
 
 
 def linear(x: Tensor, weight: BlockTensor, *, implementation: str | None = None) -> Tensor:
@@ -19,7 +23,8 @@ def linear(x: Tensor, weight: BlockTensor, *, implementation: str | None = None)
     implementation   a name of IMPLEMENTATIONS; None: "native" on the CPU, else "reference"
     returns          [tokens, rows] float32, a new tensor
 
-    Weights are decoded exactly, products and sums are float32; error against double precision:
+    Weights are decoded exactly. "rounded" rounds x to eight bits as ggml does, per 32 or per 256
+    values as the format asks (not for plain floats). The others multiply and sum in float32; error against double precision:
     cases.RELATIVE_ERROR (on a GPU while torch's TF32 is off, its default). A row's sum does not
     depend on the number of threads. Does not wait for the GPU.
     Raises KernelInputError when shapes, dtypes or devices do not fit.

@@ -1,12 +1,60 @@
 #include "library.h"
-#include "tier.h"
+#include "pool.h"
+#include "product_job.h"
 
-void hybrid_linear(std::int32_t tier, std::int32_t format, const void* blocks,
-                   std::size_t row_stride_bytes, std::size_t row_begin, std::size_t row_end,
-                   std::size_t columns, const float* x, std::size_t x_stride, std::size_t tokens,
-                   float* y, std::size_t y_stride) {
-    const auto* functions = hybrid::format_of(*hybrid::functions_of(tier), format);
-    const hybrid::Rows rows{static_cast<const std::uint8_t*>(blocks), row_stride_bytes, columns};
-    functions->dot_exact(rows, row_begin, row_end, x, x_stride, static_cast<int>(tokens),
-                         {y, y_stride});
+namespace hybrid {
+namespace {
+
+constexpr int kUnitRows = 32;
+
+struct LinearJob {
+    Arithmetic arithmetic;
+    Matrix matrix;
+    Tokens x;
+    Outputs y;
+    JobMemory memory;
+    Tail fill, rows;
+};
+
+void run_linear(Worker& worker, void* context) {
+    auto& job = *static_cast<LinearJob*>(context);
+    Memory shared = job.memory.shared(worker), own = job.memory.own(worker);
+    Inputs inputs(job.x);
+    inputs.reserve(shared, job.arithmetic, job.matrix);
+    share(worker, job.fill, inputs.pieces(), 1, [&](int begin, int end) {
+        inputs.fill(job.arithmetic.tier, begin, end);
+    });
+    worker.barrier();
+    const int units = (job.matrix.rows + kUnitRows - 1) / kUnitRows;
+    share(worker, job.rows, units, 1, [&](int begin, int end) {
+        const int last = end * kUnitRows < job.matrix.rows ? end * kUnitRows : job.matrix.rows;
+        inputs.multiply(job.arithmetic, job.matrix, begin * kUnitRows, last, own, job.y);
+    });
+}
+
+}  // namespace
+}  // namespace hybrid
+
+std::int64_t hybrid_linear_bytes(std::int32_t tier, std::int32_t precision,
+                                 const hybrid::Matrix* matrix, std::int32_t tokens,
+                                 std::int32_t threads) {
+    const auto arithmetic = hybrid::arithmetic_of(tier, precision);
+    return hybrid::JobMemory::bytes(hybrid::inputs_bytes(arithmetic, *matrix, tokens, 1),
+                                    hybrid::scratch_bytes(arithmetic, *matrix), threads);
+}
+
+std::int32_t hybrid_linear(std::int32_t tier, std::int32_t precision, std::int32_t threads,
+                           const hybrid::Matrix* matrix, const float* x, std::int64_t x_stride,
+                           std::int32_t tokens, float* y, void* workspace,
+                           std::int64_t workspace_bytes) {
+    const auto arithmetic = hybrid::arithmetic_of(tier, precision);
+    hybrid::LinearJob job{arithmetic,
+                          *matrix,
+                          {x, static_cast<std::size_t>(x_stride),
+                           static_cast<std::size_t>(matrix->columns), nullptr, tokens},
+                          {y, static_cast<std::size_t>(matrix->rows)},
+                          {workspace, workspace_bytes, hybrid::scratch_bytes(arithmetic, *matrix)},
+                          {},
+                          {}};
+    return hybrid::run_job(threads, hybrid::run_linear, &job);
 }

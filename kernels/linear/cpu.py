@@ -1,63 +1,46 @@
-"""Calls `cpu.cpp` for few tokens; for many decodes natively and lets torch multiply."""
+"""Calls `cpu.cpp`: one job of the worker pool."""
+
+import ctypes
 
 import torch
 from torch import Tensor
 
 from kernels.blocks import BlockTensor
-from kernels.dequantize import dequantize
+from kernels.native import pool, records
 from kernels.native.library import BEST_TIER, library
-from kernels.native.parallel import over_rows
-
-# From here on torch's blocked product repays writing decoded weights out.
-DECODE_FIRST_TOKENS = 8
-# Decoded at once: 4 MiB stay in the CPU's cache until they are multiplied; memory is bounded.
-PART_WEIGHTS = 1 << 20
 
 
 def linear(x: Tensor, weight: BlockTensor) -> Tensor:
-    return (
-        linear_by_parts(x, weight) if len(x) >= DECODE_FIRST_TOKENS else linear_by_rows(x, weight)
-    )
+    return _product(x, weight, records.EXACT)
 
 
-def linear_by_parts(x: Tensor, weight: BlockTensor) -> Tensor:
-    rows, columns = weight.shape
-    part = max(1, PART_WEIGHTS // max(1, columns))
-    y = torch.empty(len(x), rows)
-    decoded = torch.empty(min(part, rows), columns)
-    for begin in range(0, rows, part):
-        end = min(begin + part, rows)
-        matrix = dequantize(weight[begin:end], decoded[: end - begin], implementation="native")
-        torch.mm(x, matrix.T, out=y[:, begin:end])
-    return y
+def linear_rounded(x: Tensor, weight: BlockTensor) -> Tensor:
+    return _product(x, weight, records.ROUNDED)
 
 
-def linear_by_rows(x: Tensor, weight: BlockTensor) -> Tensor:
+def _product(x: Tensor, weight: BlockTensor, precision: int) -> Tensor:
     if x.stride(1) != 1:
         x = x.contiguous()
-    tokens, columns = x.shape
-    blocks = weight.blocks
-    rows = blocks.shape[0]
+    tokens, rows = len(x), weight.shape[0]
     y = torch.empty(tokens, rows)
-    multiply = library().hybrid_linear
-    source, stride, format_id = blocks.data_ptr(), blocks.stride(0), weight.format.ggml_id
-    x_pointer, x_stride, y_pointer = x.data_ptr(), x.stride(0), y.data_ptr()
-
-    def share(begin: int, end: int) -> None:
-        multiply(
+    if not y.numel():
+        return y
+    record = ctypes.byref(records.matrix(weight))
+    threads = pool.threads_for(rows * weight.columns)
+    needed = library().hybrid_linear_bytes(BEST_TIER, precision, record, tokens, threads)
+    workspace = torch.empty(needed, dtype=torch.uint8)
+    pool.check(
+        library().hybrid_linear(
             BEST_TIER,
-            format_id,
-            source,
-            stride,
-            begin,
-            end,
-            columns,
-            x_pointer,
-            x_stride,
+            precision,
+            threads,
+            record,
+            x.data_ptr(),
+            x.stride(0),
             tokens,
-            y_pointer,
-            rows,
+            y.data_ptr(),
+            workspace.data_ptr(),
+            needed,
         )
-
-    over_rows(share, rows, rows * columns)
+    )
     return y

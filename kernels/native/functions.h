@@ -7,6 +7,7 @@
 #include "../rms_norm/rms_norm_lanes.h"
 #include "../rope/rotate_lanes.h"
 #include "exact_dot.h"
+#include "gemm.h"
 #include "rounding.h"
 #include "row_dot.h"
 
@@ -27,6 +28,8 @@ constexpr FormatFunctions format_functions() {
         made.rounding = Rounding::of_32;
         made.dot_rounded = dot_rounded<Block, RunOf32s>;
     }
+    made.product_exact = exact_product<Block>();
+    made.product_rounded = rounded_product<Block>();
     return made;
 }
 

@@ -78,3 +78,26 @@ std::int32_t hybrid_set_codebook(std::int32_t format, const std::int8_t* values,
             return 0;
     }
 }
+
+void hybrid_round(std::int32_t tier, std::int32_t format, const float* x, std::size_t x_stride,
+                  std::size_t columns, std::size_t tokens, void* runs) {
+    const auto& functions = *hybrid::functions_of(tier);
+    const bool of_256 = hybrid::format_of(functions, format)->rounding == hybrid::Rounding::of_256;
+    const std::size_t row_runs = hybrid::runs_of(columns);
+    for (std::size_t t = 0; t < tokens; ++t, x += x_stride) {
+        if (of_256) {
+            functions.round_256(x, columns, static_cast<hybrid::RunOf256*>(runs) + t * row_runs);
+        } else {
+            functions.round_32(x, columns, static_cast<hybrid::RunOf32s*>(runs) + t * row_runs);
+        }
+    }
+}
+
+void hybrid_dot_rounded(std::int32_t tier, std::int32_t format, const void* blocks,
+                        std::size_t row_stride_bytes, std::size_t row_begin, std::size_t row_end,
+                        std::size_t columns, const void* runs, std::size_t tokens, float* y,
+                        std::size_t y_stride) {
+    const hybrid::Rows rows{static_cast<const std::uint8_t*>(blocks), row_stride_bytes, columns};
+    hybrid::format_of(*hybrid::functions_of(tier), format)
+        ->dot_rounded(rows, row_begin, row_end, runs, static_cast<int>(tokens), {y, y_stride});
+}

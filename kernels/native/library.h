@@ -9,6 +9,11 @@
 #include <cstddef>
 #include <cstdint>
 
+namespace hybrid {
+struct Matrix;   // product.h
+struct Experts;  // expert_ffn/feed_forward.h
+}  // namespace hybrid
+
 #define HYBRID_EXPORT extern "C" __attribute__((visibility("default")))
 
 // Raised whenever a signature below changes; library.py refuses another number.
@@ -29,22 +34,81 @@ HYBRID_EXPORT std::int32_t hybrid_block_bytes(std::int32_t format);
 HYBRID_EXPORT std::int32_t hybrid_set_codebook(std::int32_t format, const std::int8_t* values,
                                                std::size_t bytes);
 
-// Every weight of rows row_begin .. row_end - 1 as float32; other rows of out stay.
+// The functions below are jobs of the pool (pool_border.h): `threads` workers, 0: all there are; they
+// return 0, or an error number of the pool. `precision` is 0 for activations rounded to eight bits,
+// 1 for float32. A row is summed in one order: results do not depend on how rows are shared out.
+// A workspace has at least the bytes that the function's _bytes() gives for the same arguments.
+
+// Every weight of `rows` rows as float32.
 //   blocks   groups (heads, experts) of group_rows rows; groups and rows lie their strides apart
 //   out      [rows][columns], rows counted through all groups
-HYBRID_EXPORT void hybrid_dequantize(std::int32_t tier, std::int32_t format, const void* blocks,
-                                     std::size_t group_stride_bytes, std::size_t group_rows,
-                                     std::size_t row_stride_bytes, std::size_t row_begin,
-                                     std::size_t row_end, std::size_t columns, float* out);
+HYBRID_EXPORT std::int32_t hybrid_dequantize(std::int32_t tier, std::int32_t threads,
+                                             std::int32_t format, const void* blocks,
+                                             std::size_t group_stride_bytes, std::size_t group_rows,
+                                             std::size_t row_stride_bytes, std::size_t rows,
+                                             std::size_t columns, float* out);
 
-// y[t][r] = sum over c of x[t][c] * weight[r][c], for r in row_begin .. row_end - 1; other entries
-// stay.
-//   blocks   [rows] of blocks, row_stride_bytes apart
+// y[t][r] = sum over c of x[t][c] * weight[r][c].
 //   x        [tokens][columns], rows x_stride floats apart
-//   y        [tokens][rows], rows y_stride floats apart
-// A row is summed by one call in one order: the result does not depend on how rows are shared out.
-HYBRID_EXPORT void hybrid_linear(std::int32_t tier, std::int32_t format, const void* blocks,
-                                 std::size_t row_stride_bytes, std::size_t row_begin,
-                                 std::size_t row_end, std::size_t columns, const float* x,
-                                 std::size_t x_stride, std::size_t tokens, float* y,
-                                 std::size_t y_stride);
+//   y        [tokens][rows]
+HYBRID_EXPORT std::int64_t hybrid_linear_bytes(std::int32_t tier, std::int32_t precision,
+                                               const hybrid::Matrix* matrix, std::int32_t tokens,
+                                               std::int32_t threads);
+HYBRID_EXPORT std::int32_t hybrid_linear(std::int32_t tier, std::int32_t precision,
+                                         std::int32_t threads, const hybrid::Matrix* matrix,
+                                         const float* x, std::int64_t x_stride, std::int32_t tokens,
+                                         float* y, void* workspace, std::int64_t workspace_bytes);
+
+// out[t] += sum over k of share[t][k] * down(silu(gate x[t]) * up x[t]) of expert chosen[t][k];
+// experts that are not among `experts` add nothing.
+//   x, out          [tokens][width]
+//   chosen, share   [tokens][experts->used]
+HYBRID_EXPORT std::int64_t hybrid_expert_ffn_bytes(std::int32_t tier, std::int32_t precision,
+                                                   const hybrid::Experts* experts,
+                                                   std::int32_t tokens, std::int32_t threads);
+HYBRID_EXPORT std::int32_t hybrid_expert_ffn(std::int32_t tier, std::int32_t precision,
+                                             std::int32_t threads, const hybrid::Experts* experts,
+                                             const float* x, std::int32_t tokens,
+                                             const std::int32_t* chosen, const float* share,
+                                             float* out, void* workspace,
+                                             std::int64_t workspace_bytes);
+
+// For tests and benches: dot products with rounded activations, as fused ops run them.
+//
+// hybrid_round: rows of x as `runs`, rounded as the format's dot product takes them.
+//   x        [tokens][columns], rows x_stride floats apart
+//   runs     [tokens][ceil(columns / 256)] of 320 bytes, 64-byte aligned
+// hybrid_dot_rounded: rows row_begin .. row_end - 1 times those. Not for plain floats.
+HYBRID_EXPORT void hybrid_round(std::int32_t tier, std::int32_t format, const float* x,
+                                std::size_t x_stride, std::size_t columns, std::size_t tokens,
+                                void* runs);
+HYBRID_EXPORT void hybrid_dot_rounded(std::int32_t tier, std::int32_t format, const void* blocks,
+                                      std::size_t row_stride_bytes, std::size_t row_begin,
+                                      std::size_t row_end, std::size_t columns, const void* runs,
+                                      std::size_t tokens, float* y, std::size_t y_stride);
+
+// For tests and benches: products with many tokens, in the two steps that fused ops take. `exact`
+// is 1 for float32 activations, 0 for rounded ones.
+//
+// hybrid_product_packed_bytes, hybrid_product_scratch_bytes: sizes of `packed` and `scratch`, both
+// 64-byte aligned; hybrid_product_from_tokens: tokens from which the product repays packing.
+// hybrid_product_pack: tiles tile_begin .. tile_end - 1 of 16 tokens each.
+//   x        rows of `columns`, x_stride floats apart; token t is row index[t], or t without index
+// hybrid_product_multiply: y of hybrid_linear, tokens as they were packed.
+HYBRID_EXPORT std::size_t hybrid_product_packed_bytes(std::int32_t tier, std::int32_t format,
+                                                      std::int32_t exact, std::size_t columns,
+                                                      std::size_t tokens);
+HYBRID_EXPORT std::size_t hybrid_product_scratch_bytes(std::int32_t tier, std::int32_t format,
+                                                       std::int32_t exact, std::size_t columns);
+HYBRID_EXPORT std::int32_t hybrid_product_from_tokens(std::int32_t tier, std::int32_t format,
+                                                      std::int32_t exact);
+HYBRID_EXPORT void hybrid_product_pack(std::int32_t tier, std::int32_t format, std::int32_t exact,
+                                       const float* x, std::size_t x_stride, std::size_t columns,
+                                       const std::int32_t* index, std::size_t tokens,
+                                       std::size_t tile_begin, std::size_t tile_end, void* packed);
+HYBRID_EXPORT void hybrid_product_multiply(std::int32_t tier, std::int32_t format,
+                                           std::int32_t exact, const void* blocks,
+                                           std::size_t row_stride_bytes, std::size_t row_begin,
+                                           std::size_t row_end, std::size_t columns,
+                                           const void* packed, std::size_t tokens, void* scratch,
+                                           float* y, std::size_t y_stride);

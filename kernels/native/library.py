@@ -15,6 +15,7 @@ import kernels.native
 from kernels.codebooks import NAMES, codebook
 from kernels.errors import NativeLibraryMissing
 from kernels.formats import BY_NAME, FORMATS
+from kernels.native.signatures import SIGNATURES
 
 FILE_NAME = "libhybrid_kernels.so"
 BEST_TIER = -1  # kBestTier of tier.h
@@ -23,48 +24,6 @@ BUILD = (
     "build it with: cmake -S kernels/native -B build/native && cmake --build build/native"
     " (a source tree), or: pip install --force-reinstall --no-deps . (an installation)"
 )
-
-_POINTER, _SIZE, _ID = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int32
-_FLOAT, _DOUBLE = ctypes.c_float, ctypes.c_double
-_SIGNATURES = {
-    "hybrid_has_tier": (_ID, [_ID]),
-    "hybrid_best_tier": (_ID, []),
-    "hybrid_block_weights": (_ID, [_ID]),
-    "hybrid_block_bytes": (_ID, [_ID]),
-    "hybrid_set_codebook": (_ID, [_ID, _POINTER, _SIZE]),
-    "hybrid_dequantize": (
-        None,
-        [_ID, _ID, _POINTER, _SIZE, _SIZE, _SIZE, _SIZE, _SIZE, _SIZE, _POINTER],
-    ),
-    "hybrid_linear": (
-        None,
-        [_ID, _ID, _POINTER, _SIZE, _SIZE, _SIZE, _SIZE, _POINTER, _SIZE, _SIZE, _POINTER, _SIZE],
-    ),
-    "hybrid_rms_norm": (None, [_ID, _POINTER, _POINTER, _SIZE, _SIZE, _FLOAT, _POINTER]),
-    "hybrid_add_rms_norm": (
-        None,
-        [_ID, _POINTER, _POINTER, _POINTER, _SIZE, _SIZE, _FLOAT, _POINTER],
-    ),
-    "hybrid_silu_times": (None, [_ID, _POINTER, _POINTER, _SIZE, _POINTER]),
-    "hybrid_add_scaled": (None, [_ID, _POINTER, _POINTER, _FLOAT, _SIZE]),
-    "hybrid_rope_table": (None, [_POINTER, _SIZE, _POINTER, _SIZE, _DOUBLE, _POINTER, _POINTER]),
-    "hybrid_rotate": (None, [_ID, _POINTER, _SIZE, _SIZE, _SIZE, _POINTER, _POINTER]),
-    "hybrid_router_scratch": (_SIZE, [_ID, _ID]),
-    "hybrid_choose_experts": (
-        None,
-        [_POINTER, _POINTER, _FLOAT, _POINTER, _POINTER, _SIZE, _POINTER, _POINTER, _POINTER],
-    ),
-    "hybrid_write_cache_rows": (None, [_ID, _ID, _POINTER, _SIZE, _SIZE, _POINTER, _SIZE]),
-    "hybrid_read_cache_rows": (None, [_ID, _POINTER, _SIZE, _SIZE, _POINTER, _SIZE]),
-    "hybrid_absorbed_scratch": (_SIZE, [_SIZE]),
-    "hybrid_absorbed_attention": (
-        None,
-        [_ID, _POINTER, _SIZE, _SIZE, _POINTER, _POINTER, _POINTER],
-    ),
-    "hybrid_join_attention": (None, [_ID, _POINTER, _SIZE, _SIZE, _SIZE, _POINTER, _SIZE]),
-    "hybrid_expanded_scratch": (_SIZE, [_SIZE, _SIZE, _SIZE]),
-    "hybrid_expanded_attention": (None, [_ID, _POINTER, _SIZE, _SIZE, _SIZE, _POINTER]),
-}
 
 
 @lru_cache
@@ -105,7 +64,7 @@ def _interface_fault(loaded: ctypes.CDLL) -> str | None:
     version = loaded.hybrid_abi_version() if hasattr(loaded, "hybrid_abi_version") else None
     if version != ABI_VERSION:
         return f"has interface {version}, this program needs {ABI_VERSION}"
-    for name, (result, arguments) in _SIGNATURES.items():
+    for name, (result, arguments) in SIGNATURES.items():
         function = getattr(loaded, name, None)
         if function is None:
             return f"lacks {name}, so it was built from other sources"

@@ -28,11 +28,11 @@ struct Aborted {};
 
 // What a job sees of the thread it runs on. Valid during the job only.
 struct Worker {
-    int index;       // 0 .. count - 1; 0 is the calling thread
-    int count;       // workers of this job
-    int node;        // 0 .. nodes - 1, the NUMA node of its CPU in dense numbering
-    int node_index;  // its number among this job's workers of that node
-    int node_count;  // how many those are
+    int index;           // 0 .. count - 1; 0 is the calling thread
+    int count;           // workers of this job
+    int node;            // 0 .. nodes - 1, the NUMA node of its CPU in dense numbering
+    int node_index;      // its number among this job's workers of that node
+    int node_count;      // how many those are
     std::byte* scratch;  // 64-byte aligned, its own, touched first by itself; kept between jobs
     std::size_t scratch_bytes;
 
@@ -69,8 +69,6 @@ void share(const Worker& worker, Tail& tail, int units, int grain, const Run& ru
     const int end = static_cast<int>(fixed * (worker.index + 1) / worker.count);
     if (begin < end) run(begin, end);
     for (;;) {
-        const int next = static_cast<int>(fixed) + tail.next.load(std::memory_order_relaxed);
-        if (next >= units) return;
         const int first =
             static_cast<int>(fixed) + tail.next.fetch_add(grain, std::memory_order_relaxed);
         if (first >= units) return;

@@ -8,13 +8,13 @@
 
 enum HybridPoolError : std::int32_t {
     kPoolOk = 0,
-    kPoolThrew = 1,      // the worker's share of the job threw; the next job may run
-    kPoolEnded = 2,      // the worker's thread ended within a job; every later job returns this
-    kPoolStalled = 3,    // the worker did not answer in time; every later job returns this
-    kPoolTooFew = 4,     // the pool has fewer workers than the job asks for
-    kPoolNested = 5,     // called from within a job
-    kPoolNoThread = 6,   // the system gave no thread to the worker
-    kPoolNoMemory = 7,   // the system gave no scratch to the worker
+    kPoolThrew = 1,     // the worker's share of the job threw; the next job may run
+    kPoolEnded = 2,     // the worker's thread ended within a job; every later job returns this
+    kPoolStalled = 3,   // the worker did not answer in time; every later job returns this
+    kPoolTooFew = 4,    // the pool has fewer workers than the job asks for
+    kPoolNested = 5,    // called from within a job
+    kPoolNoThread = 6,  // the system gave no thread to the worker
+    kPoolNoMemory = 7,  // the system gave no scratch to the worker
     kPoolBadArgument = 8,
 };
 
@@ -44,13 +44,17 @@ HYBRID_EXPORT std::int32_t hybrid_pool_set_timeout(double seconds);
 //   returns  zero-terminated, valid until this thread's next call
 HYBRID_EXPORT const char* hybrid_pool_error_text();
 
+// Sets the buffer to ones, each worker the part that hybrid_pool_read gives it: memory not yet
+// touched then lies on its node.
+HYBRID_EXPORT std::int32_t hybrid_pool_fill(void* buffer, std::size_t bytes, std::int32_t threads);
+
 // Reads the buffer once with `threads` workers, each an equal contiguous part in 8 streams.
 //   seconds  out: of the reading alone
 HYBRID_EXPORT std::int32_t hybrid_pool_read(const void* buffer, std::size_t bytes,
                                             std::int32_t threads, double* seconds);
 
 // A job of one barrier and nothing else, in which one worker fails: shows that failures end in
-// errors.
+// errors. For one caller at a time.
 //   fault    0 none, 1 throws before the barrier, 2 throws after it, 3 ends its thread (not the
 //            caller's), 4 sleeps for `seconds` before the barrier
 HYBRID_EXPORT std::int32_t hybrid_pool_try_fault(std::int32_t fault, std::int32_t worker,

@@ -28,6 +28,33 @@ struct Outputs {
     std::size_t stride;  // floats from one token's outputs to the next one's
 };
 
+// Activations of some tokens, for a product over many of them.
+struct Tokens {
+    const float* first;
+    std::size_t stride;         // floats
+    std::size_t columns;        // of each
+    const std::int32_t* index;  // token t stands at first + index[t] * stride; null: at t
+    int count;
+};
+
+constexpr int kTokenTile = 16;
+
+inline int token_tiles(int tokens) {
+    return (tokens + kTokenTile - 1) / kTokenTile;
+}
+
+// Rows times many tokens, in two steps: activations are packed for the tier's own unit, once and by
+// any number of workers, a tile of kTokenTile tokens at least each; then each worker multiplies its
+// rows. Both memories are aligned to 64 bytes and hold nothing from call to call.
+struct TokenProduct {
+    std::size_t (*packed_bytes)(std::size_t columns, int tokens);
+    std::size_t (*scratch_bytes)(std::size_t columns);  // of one worker
+    void (*pack)(const Tokens& x, int tile_begin, int tile_end, void* packed);
+    void (*multiply)(const Rows& rows, std::size_t begin, std::size_t end, const void* packed,
+                     int tokens, void* scratch, const Outputs& y);
+    int from_tokens;  // from so many tokens on it is faster than the row's own dot product
+};
+
 // One format's functions in one tier.
 struct FormatFunctions {
     std::int32_t format, weights, bytes;
@@ -43,6 +70,10 @@ struct FormatFunctions {
     // Rows times rounded activations, runs_of(columns) runs a token; null where `rounding` is none.
     void (*dot_rounded)(const Rows& rows, std::size_t begin, std::size_t end, const void* runs,
                         int tokens, const Outputs& y);
+
+    // The same two products for many tokens. Without a `rounding`, activations are float32 in both,
+    // except that tiers with bf16 products round them to bf16 for BF16 weights in the second.
+    TokenProduct product_exact, product_rounded;
 };
 
 struct Functions {

@@ -23,7 +23,9 @@ def test_help_and_version(command):
     assert "usage: hybrid COMMAND" in alone.out
 
 
-@pytest.mark.parametrize("name", ["run", "chat", "plan", "inspect", "perplexity", "doctor"])
+@pytest.mark.parametrize(
+    "name", ["run", "chat", "plan", "inspect", "bench", "perplexity", "doctor"]
+)
 def test_every_command_has_help(name, command):
     outcome = command(name, "--help")
     assert outcome.code == 0

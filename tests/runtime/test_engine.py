@@ -11,7 +11,7 @@ PROMPT = "Once upon a time there was a"
 
 @pytest.fixture(scope="module")
 def engine():
-    return hybrid.load("demo", devices=("none",), context=64)
+    return hybrid.load("demo", devices=("none",), context=64, threads=1)
 
 
 def ids_of(tokens) -> list[int]:
@@ -88,6 +88,11 @@ def test_a_stop_token_ends_the_text_and_is_not_part_of_it(engine, monkeypatch):
         (lambda e: e.generate([5] * 64), ContextError, "-c 65"),
         (lambda e: e.logits([1.5, 2]), UsageError, "whole numbers"),
         (lambda e: e.extend([]), UsageError, "empty"),
+        (lambda e: e.extend([1] * 65), ContextError, "-c 65"),
+        (lambda e: e.fill([4096]), UsageError, "0 to 4095"),
+        (lambda e: e.fill([1] * 65), ContextError, "-c 65"),
+        (lambda e: e.truncate(1), UsageError, "a sequence of 0"),
+        (lambda e: e.truncate(-1), UsageError, "-1"),
         (lambda e: e.generate("x", sampling=SamplingOptions(), top_k=1), UsageError, "at once"),
     ],
 )
@@ -131,3 +136,58 @@ def test_extending_goes_on_after_the_last_generated_token(engine):
     whole = engine.logits([*ids, *generated, 40, 41])
     assert extended.shape == (2, 4096)
     np.testing.assert_allclose(extended, whole[-2:], atol=0.02)  # an f16 cache, filled in two ways
+
+
+def test_filling_appends_as_extending_does_and_tells_what_each_pass_took(engine):
+    ids = engine.encode(PROMPT)
+    engine.forget()
+    engine.fill(ids[:3])
+    [step] = engine.fill(ids[3:])
+    assert (step.start, step.tokens) == (3, len(ids) - 3)
+    expected = engine.extend([40])
+    engine.forget()
+    engine.fill(ids)
+    np.testing.assert_allclose(engine.extend([40]), expected, atol=0.02)
+    np.testing.assert_allclose(engine.logits([*ids, 40])[-1:], expected, atol=0.02)
+
+
+def test_more_than_the_rest_of_the_context_is_not_appended(engine):
+    engine.forget()
+    engine.fill([1] * 60)
+    for append in (engine.fill, engine.extend):
+        with pytest.raises(ContextError, match="65 prompt tokens"):
+            append([1] * 5)
+    assert engine.fill([1] * 4)[0].start == 60
+
+
+def test_truncating_forgets_what_came_after_and_keeps_what_came_before(engine):
+    ids = engine.encode(PROMPT)
+    engine.forget()
+    engine.fill(ids)
+    once = engine.extend([40, 41])
+    engine.truncate(len(ids))
+    engine.fill([7, 8, 9])
+    engine.truncate(len(ids))
+    np.testing.assert_array_equal(engine.extend([40, 41]), once)
+    with pytest.raises(UsageError, match=f"a sequence of {len(ids) + 2}"):
+        engine.truncate(len(ids) + 3)
+
+
+def test_truncating_keeps_the_last_generated_token_only_when_it_is_counted(engine):
+    ids = engine.encode(PROMPT)
+    expected = None
+    for kept in (1, 0):
+        engine.forget()
+        [token] = engine.generate(ids, max_tokens=1, temperature=0)
+        engine.truncate(len(ids) + kept)
+        found = engine.extend([40] if kept else [token.id, 40])[-1:]
+        expected = found if expected is None else expected
+        np.testing.assert_allclose(found, expected, atol=0.02)
+
+
+def test_a_generation_left_open_ends_when_the_sequence_is_truncated(engine):
+    tokens = engine.generate(PROMPT, max_tokens=4, temperature=0)
+    next(tokens)
+    engine.truncate(2)
+    with pytest.raises(UsageError, match="another call"):
+        list(tokens)

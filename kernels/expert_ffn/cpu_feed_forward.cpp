@@ -1,0 +1,284 @@
+#include <cstring>
+
+#include "feed_forward.h"
+
+#include "product_job.h"
+
+namespace hybrid {
+namespace {
+
+constexpr int kWidenRows = FeedForward::kUnitRows;  // 36 KiB each of gate and up, Q4_K of 2048
+constexpr int kNarrowRows = FeedForward::kUnitRows;
+
+int units_of(int rows, int unit) {
+    return (rows + unit - 1) / unit;
+}
+
+int least(int a, int b) {
+    return a < b ? a : b;
+}
+
+Matrix moved(const Matrix& matrix, std::int64_t bytes) {
+    Matrix there = matrix;
+    there.blocks = static_cast<const std::uint8_t*>(matrix.blocks) + bytes;
+    return there;
+}
+
+// Runs run(part, begin, end) over the units of every part: one part is shared out beforehand, of
+// several a worker takes its own node's first.
+template <class Units, class Run>
+void over_parts(const Worker& worker, Tail* tails, int parts, const Units& units, const Run& run) {
+    if (parts == 1) {
+        share(worker, tails[0], units(0), 1, [&](int begin, int end) { run(0, begin, end); });
+        return;
+    }
+    for (int step = 0; step < parts; ++step) {
+        const int part = (worker.node + step) % parts, all = units(part);
+        for (;;) {
+            const int unit = tails[part].next.fetch_add(1, std::memory_order_relaxed);
+            if (unit >= all) break;
+            run(part, unit, unit + 1);
+        }
+    }
+}
+
+// Of `pairs` tokens in `lists` entries of one shape.
+FeedForward::Needs entry_needs(const Arithmetic& arithmetic, const Matrix& gate, const Matrix& up,
+                               const Matrix& down, int pairs, int lists, int tokens) {
+    if (!gate.present()) return {};
+    FeedForward::Needs needs;
+    const auto count = static_cast<std::size_t>(pairs), rows = static_cast<std::size_t>(gate.rows);
+    const std::size_t inputs = inputs_bytes(arithmetic, gate, pairs, lists) +
+                               inputs_bytes(arithmetic, up, pairs, lists) +
+                               inputs_bytes(arithmetic, down, pairs, lists);
+    (tokens == 1 ? needs.own : needs.shared) += inputs;
+    needs.shared += count * rows * sizeof(float) + 64 * static_cast<std::size_t>(lists);
+    needs.own += static_cast<std::size_t>(lists) * (sizeof(Entry) + 64) +
+                 2 * (static_cast<std::size_t>(tokens * FeedForward::kUnitRows) * sizeof(float) + 64);
+    std::size_t scratch = 0;
+    for (const Matrix* matrix : {&gate, &up, &down}) {
+        const std::size_t here = scratch_bytes(arithmetic, *matrix);
+        scratch = here > scratch ? here : scratch;
+    }
+    needs.own += scratch;
+    return needs;
+}
+
+}  // namespace
+
+FeedForward::FeedForward(const Arithmetic& arithmetic, Memory& own, Memory& shared, const float* x,
+                         std::size_t width, int tokens, int most_entries)
+    : arithmetic_(arithmetic), own_(own), shared_(shared), x_(x), width_(width), tokens_(tokens) {
+    entries_ = own.take<Entry>(static_cast<std::size_t>(most_entries));
+}
+
+void FeedForward::add(const Experts& experts, const std::int32_t* chosen, const float* share) {
+    const int pairs = tokens_ * experts.used;
+    auto* first = own_.take<int>(static_cast<std::size_t>(experts.count) + 1);
+    auto* token = own_.take<int>(static_cast<std::size_t>(pairs));
+    auto* weight = own_.take<float>(static_cast<std::size_t>(pairs));
+    std::memset(first, 0, (static_cast<std::size_t>(experts.count) + 1) * sizeof(int));
+    const auto here = [&](int pair) { return chosen[pair] - experts.first; };
+    const auto held = [&](int expert) { return expert >= 0 && expert < experts.count; };
+    for (int pair = 0; pair < pairs; ++pair) {
+        if (held(here(pair))) ++first[here(pair) + 1];
+    }
+    for (int e = 0; e < experts.count; ++e) first[e + 1] += first[e];
+    for (int pair = 0; pair < pairs; ++pair) {
+        if (!held(here(pair))) continue;
+        const int at = first[here(pair)]++;  // leaves first[e] at the end of e
+        token[at] = pair / experts.used;
+        weight[at] = share[pair];
+    }
+    for (int e = 0; e < experts.count; ++e) {
+        const int begin = e ? first[e - 1] : 0;
+        if (begin == first[e]) continue;
+        for (int part = 0; part < experts.parts; ++part) {
+            const ExpertPart& p = experts.part[part];
+            entries_[count_++] = {moved(p.gate, e * p.gate_bytes),
+                                  moved(p.up, e * p.up_bytes),
+                                  moved(p.down, e * p.down_bytes),
+                                  part,
+                                  first[e] - begin,
+                                  tokens_ == 1 ? nullptr : token + begin,
+                                  weight + begin,
+                                  {},
+                                  {},
+                                  nullptr};
+        }
+    }
+    if (experts.parts > parts_) parts_ = experts.parts;
+}
+
+void FeedForward::add(const Matrix& gate, const Matrix& up, const Matrix& down) {
+    entries_[count_++] = {gate, up, down, 0, tokens_, nullptr, nullptr, {}, {}, nullptr};
+}
+
+FeedForward::Needs FeedForward::needs(const Arithmetic& arithmetic, const Experts& experts,
+                                      int tokens) {
+    Needs all;
+    const int lists = most_entries(experts, tokens) / experts.parts, pairs = tokens * experts.used;
+    const auto width = static_cast<std::size_t>(experts.part[0].gate.columns);
+    for (int part = 0; part < experts.parts; ++part) {
+        const ExpertPart& p = experts.part[part];
+        const Needs one = entry_needs(arithmetic, p.gate, p.up, p.down, pairs, lists, tokens);
+        all.shared += one.shared;
+        all.own += one.own;
+    }
+    if (experts.parts > 1) {
+        all.shared += static_cast<std::size_t>(experts.parts * tokens) * width * sizeof(float) + 64;
+    }
+    all.own += static_cast<std::size_t>(pairs) * 8 + static_cast<std::size_t>(experts.count) * 4 +
+               256;
+    return all;
+}
+
+FeedForward::Needs FeedForward::needs(const Arithmetic& arithmetic, const Matrix& gate,
+                                      const Matrix& up, const Matrix& down, int tokens) {
+    return entry_needs(arithmetic, gate, up, down, tokens, 1, tokens);
+}
+
+void FeedForward::run(Worker& worker, Tail* tails, float* out) {
+    reserve_inputs();
+    fill_inputs(worker, tails[0], false);
+    widen(worker, tails + 3);
+    worker.barrier();
+    fill_inputs(worker, tails[1], true);
+    narrow(worker, tails + 3 + kMaxParts, out);
+    if (parts_ == 1) return;
+    worker.barrier();
+    add_parts(worker, tails[2], out);
+}
+
+// One token's inputs are each worker's own; x is one for all entries then.
+void FeedForward::reserve_inputs() {
+    Memory& memory = tokens_ == 1 ? own_ : shared_;
+    Inputs common({x_, width_, width_, nullptr, 1});
+    for (int e = 0; e < count_ && tokens_ == 1; ++e) {
+        common.reserve(memory, arithmetic_, entries_[e].gate);
+        common.reserve(memory, arithmetic_, entries_[e].up);
+    }
+    for (int e = 0; e < count_; ++e) {
+        Entry& entry = entries_[e];
+        const auto rows = static_cast<std::size_t>(entry.gate.rows);
+        entry.hidden_values = shared_.take<float>(rows * static_cast<std::size_t>(entry.tokens));
+        entry.x = common;
+        if (tokens_ > 1) {
+            entry.x = Inputs({x_, width_, width_, entry.token, entry.tokens});
+            entry.x.reserve(memory, arithmetic_, entry.gate);
+            entry.x.reserve(memory, arithmetic_, entry.up);
+        }
+        entry.hidden = Inputs({entry.hidden_values, rows, rows, nullptr, entry.tokens});
+        entry.hidden.reserve(memory, arithmetic_, entry.down);
+    }
+    if (parts_ > 1) {
+        part_outputs_ = shared_.take<float>(static_cast<std::size_t>(parts_ * tokens_) * width_);
+    }
+}
+
+// The pieces of all entries, shared out; one token's are each worker's own.
+void FeedForward::fill_inputs(Worker& worker, Tail& tail, bool hidden) {
+    const auto inputs = [&](int e) -> const Inputs& {
+        return hidden ? entries_[e].hidden : entries_[e].x;
+    };
+    if (tokens_ == 1) {
+        const int filled = hidden || !count_ ? count_ : 1;
+        for (int e = 0; e < filled; ++e) inputs(e).fill(arithmetic_.tier, 0, 1);
+        return;
+    }
+    int all = 0;
+    for (int e = 0; e < count_; ++e) all += inputs(e).pieces();
+    share(worker, tail, all, 1, [&](int begin, int end) {
+        int first = 0;
+        for (int e = 0; e < count_; ++e) {
+            const int pieces = inputs(e).pieces();
+            const int from = begin < first ? 0 : begin - first, to = least(end - first, pieces);
+            if (from < to) inputs(e).fill(arithmetic_.tier, from, to);
+            first += pieces;
+        }
+    });
+    worker.barrier();
+}
+
+void FeedForward::widen(Worker& worker, Tail* tails) {
+    const auto units = [&](int part) {
+        int all = 0;
+        for (int e = 0; e < count_; ++e) {
+            if (entries_[e].part == part) all += units_of(entries_[e].gate.rows, kWidenRows);
+        }
+        return all;
+    };
+    over_parts(worker, tails, parts_, units,
+               [&](int part, int begin, int end) { widen_units(part, begin, end); });
+}
+
+void FeedForward::widen_units(int part, int begin, int end) {
+    int first = 0;  // unit of the entry at hand
+    for (int e = 0; e < count_; ++e) {
+        const Entry& entry = entries_[e];
+        if (entry.part != part) continue;
+        const int rows = entry.gate.rows, units = units_of(rows, kWidenRows);
+        for (int unit = begin < first ? first : begin; unit < least(end, first + units); ++unit) {
+            const int row = (unit - first) * kWidenRows, last = least(row + kWidenRows, rows);
+            Memory scratch = own_;
+            const auto tokens = static_cast<std::size_t>(entry.tokens);
+            auto* gate = scratch.take<float>(tokens * kWidenRows);
+            auto* up = scratch.take<float>(tokens * kWidenRows);
+            entry.x.multiply(arithmetic_, entry.gate, row, last, scratch, {gate - row, kWidenRows});
+            entry.x.multiply(arithmetic_, entry.up, row, last, scratch, {up - row, kWidenRows});
+            for (std::size_t t = 0; t < tokens; ++t) {
+                float* hidden = entry.hidden_values + t * static_cast<std::size_t>(rows) + row;
+                arithmetic_.tier.floats.silu_times(gate + t * kWidenRows, up + t * kWidenRows, last - row, hidden);
+            }
+        }
+        first += units;
+    }
+}
+
+void FeedForward::narrow(Worker& worker, Tail* tails, float* out) {
+    const auto units = [&](int) { return units_of(static_cast<int>(width_), kNarrowRows); };
+    over_parts(worker, tails, parts_, units, [&](int part, int begin, int end) {
+        for (int unit = begin; unit < end; ++unit) {
+            const int row = unit * kNarrowRows;
+            narrow_rows(part, row, least(row + kNarrowRows, static_cast<int>(width_)), out);
+        }
+    });
+}
+
+void FeedForward::narrow_rows(int part, int begin, int end, float* out) {
+    const std::size_t rows = static_cast<std::size_t>(end - begin);
+    if (parts_ > 1) {
+        out = part_outputs_ + static_cast<std::size_t>(part * tokens_) * width_;
+        for (int t = 0; t < tokens_; ++t) {
+            std::memset(out + static_cast<std::size_t>(t) * width_ + begin, 0, rows * sizeof(float));
+        }
+    }
+    for (int e = 0; e < count_; ++e) {
+        const Entry& entry = entries_[e];
+        if (entry.part != part) continue;
+        Memory scratch = own_;
+        auto* y = scratch.take<float>(static_cast<std::size_t>(entry.tokens) * kNarrowRows);
+        entry.hidden.multiply(arithmetic_, entry.down, begin, end, scratch, {y - begin, kNarrowRows});
+        for (int t = 0; t < entry.tokens; ++t) {
+            const float share = entry.share ? entry.share[t] : 1.0f;
+            const int token = entry.token ? entry.token[t] : t;
+            float* sum = out + static_cast<std::size_t>(token) * width_ + begin;
+            const float* row = y + static_cast<std::size_t>(t) * kNarrowRows;
+            for (std::size_t r = 0; r < rows; ++r) sum[r] += share * row[r];
+        }
+    }
+}
+
+void FeedForward::add_parts(const Worker& worker, Tail& tail, float* out) const {
+    share(worker, tail, tokens_, 1, [&](int begin, int end) {
+        const std::size_t first = static_cast<std::size_t>(begin) * width_;
+        const std::size_t last = static_cast<std::size_t>(end) * width_;
+        for (int part = 0; part < parts_; ++part) {
+            const float* from =
+                part_outputs_ + static_cast<std::size_t>(part * tokens_) * width_;
+            for (std::size_t i = first; i < last; ++i) out[i] += from[i];
+        }
+    });
+}
+
+}  // namespace hybrid

@@ -1,0 +1,272 @@
+// Many tokens by vpdpbusd: four rows times three tiles of 16 tokens stay in registers, as integers
+// over the columns that share a scale, then as floats.
+//
+// A slab holds numbers as unsigned bytes, kBias too large; the integers start at -kBias times the
+// sum of the activations. Weights are exact.
+#pragma once
+
+#include "gemm_activations.h"
+
+namespace hybrid::HYBRID_TIER {
+
+// Weights of 256 that share a scale.
+template <class Block>
+constexpr int kGroup = 32;
+template <>
+inline constexpr int kGroup<Q2_K> = 16;
+template <>
+inline constexpr int kGroup<Q3_K> = 16;
+template <>
+inline constexpr int kGroup<Q6_K> = 16;
+template <>
+inline constexpr int kGroup<IQ2_XS> = 16;
+template <>
+inline constexpr int kGroup<IQ2_S> = 16;
+template <>
+inline constexpr int kGroup<IQ1_M> = 16;
+
+inline Bytes unsigned_bytes(Bytes numbers) {
+    return numbers;
+}
+
+inline Bytes unsigned_bytes(const Signed& numbers) {
+    return wide(flip(numbers.magnitude, numbers.negative));
+}
+
+template <class Numbers>
+constexpr bool kIsSigned = false;
+template <>
+inline constexpr bool kIsSigned<Signed> = true;
+
+template <class Block>
+using NumbersOf = decltype(static_cast<const Block*>(nullptr)->numbers(0));
+
+template <class Block>
+constexpr int kBias = kIsSigned<NumbersOf<Block>> ? kWideOffset : Block::kOffset;
+
+// A run of 256 columns of all rows of a slab, of formats of 32 weights.
+struct alignas(64) SlabRun32s {
+    std::uint8_t number[kSlabRows][kRun];
+    float scale[kSlabRows][8];
+    float minimum[kSlabRows][8];
+};
+
+struct alignas(64) SlabRun256 {
+    std::uint8_t number[kSlabRows][kRun];
+    float scale[kSlabRows][16];          // eight of them where 32 weights share one
+    std::int32_t minimum[kSlabRows][8];  // two neighbouring 16-bit ones together
+    float minimum_factor[kSlabRows];
+};
+
+inline __m512i four_weights(const std::uint8_t* number) {
+    std::int32_t word;
+    std::memcpy(&word, number, 4);
+    return _mm512_set1_epi32(word);
+}
+
+// Products of kRowsNow rows and kTiles tiles over columns 4 first .. 4 last - 1, added to `sums`.
+template <int kRowsNow, int kTiles, class Packed>
+[[gnu::always_inline]] inline void add_products(const std::uint8_t (*number)[kRun],
+                                                const Packed* const (&x)[kTiles], int first,
+                                                int last, __m512i (&sums)[kRowsNow][kTiles]) {
+    for (int k = first; k < last; ++k) {
+        __m512i b[kTiles];
+        for (int t = 0; t < kTiles; ++t) b[t] = _mm512_load_si512(x[t]->number[k]);
+        for (int r = 0; r < kRowsNow; ++r) {
+            const __m512i a = four_weights(number[r] + 4 * k);
+            for (int t = 0; t < kTiles; ++t) sums[r][t] = _mm512_dpbusd_epi32(sums[r][t], a, b[t]);
+        }
+    }
+}
+
+// Formats of 32 weights: `groups` blocks of a run.
+template <class Block, int kRowsNow, int kTiles>
+void multiply_run(const SlabRun32s& slab, int row, int groups, const Packed32s* const (&x)[kTiles],
+                  SlabSums& out) {
+    const __m512i bias = _mm512_set1_epi16(-Block::kOffset);
+    __m512 y[kRowsNow][kTiles];
+    for (int r = 0; r < kRowsNow; ++r)
+        for (int t = 0; t < kTiles; ++t) y[r][t] = _mm512_load_ps(out.of[row + r][t]);
+    for (int g = 0; g < groups; ++g) {
+        __m512i sums[kRowsNow][kTiles];
+        for (int t = 0; t < kTiles; ++t) {
+            const __m512i start =
+                _mm512_dpwssd_epi32(_mm512_setzero_si512(), bias, _mm512_load_si512(x[t]->sum[g]));
+            for (int r = 0; r < kRowsNow; ++r) sums[r][t] = start;
+        }
+        add_products<kRowsNow, kTiles>(slab.number + row, x, 8 * g, 8 * g + 8, sums);
+        for (int t = 0; t < kTiles; ++t) {
+            const __m512 scale = _mm512_load_ps(x[t]->scale[g]);
+            for (int r = 0; r < kRowsNow; ++r) {
+                const __m512 by = _mm512_mul_ps(scale, _mm512_set1_ps(slab.scale[row + r][g]));
+                y[r][t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[r][t]), by, y[r][t]);
+            }
+            if constexpr (requires_minimums<Block>(0)) {
+                const __m512i sum = _mm512_dpwssd_epi32(
+                    _mm512_setzero_si512(), _mm512_set1_epi16(1), _mm512_load_si512(x[t]->sum[g]));
+                const __m512 scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), scale);
+                for (int r = 0; r < kRowsNow; ++r) {
+                    y[r][t] =
+                        _mm512_fmadd_ps(_mm512_set1_ps(slab.minimum[row + r][g]), scaled, y[r][t]);
+                }
+            }
+        }
+    }
+    for (int r = 0; r < kRowsNow; ++r)
+        for (int t = 0; t < kTiles; ++t) _mm512_store_ps(out.of[row + r][t], y[r][t]);
+}
+
+// Sixteen-bit words that take -kBias times one group's sum out of a pair of sums of 16.
+template <class Block>
+__m512i bias_words(int group) {
+    constexpr int kLess = -kBias<Block>;
+    if (kGroup<Block> == 32) return _mm512_set1_epi16(kLess);
+    return _mm512_set1_epi32(group % 2 ? kLess * 65536 : kLess & 0xFFFF);
+}
+
+// Formats of 256 weights: one block.
+template <class Block, int kRowsNow, int kTiles>
+void multiply_run(const SlabRun256& slab, int row, int, const Packed256* const (&x)[kTiles],
+                  SlabSums& out) {
+    constexpr int kWidth = kGroup<Block>;
+    __m512 y[kRowsNow][kTiles];
+    for (int r = 0; r < kRowsNow; ++r)
+        for (int t = 0; t < kTiles; ++t) y[r][t] = _mm512_setzero_ps();
+    for (int g = 0; g < kRun / kWidth; ++g) {
+        __m512i sums[kRowsNow][kTiles];
+        for (int t = 0; t < kTiles; ++t) {
+            __m512i start = _mm512_setzero_si512();
+            if constexpr (kBias<Block> != 0) {
+                start = _mm512_dpwssd_epi32(start, bias_words<Block>(g),
+                                            _mm512_load_si512(x[t]->sum[g * kWidth / 32]));
+            }
+            for (int r = 0; r < kRowsNow; ++r) sums[r][t] = start;
+        }
+        add_products<kRowsNow, kTiles>(slab.number + row, x, kWidth / 4 * g, kWidth / 4 * (g + 1),
+                                       sums);
+        for (int r = 0; r < kRowsNow; ++r) {
+            const __m512 scale = _mm512_set1_ps(slab.scale[row + r][g]);
+            for (int t = 0; t < kTiles; ++t)
+                y[r][t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[r][t]), scale, y[r][t]);
+        }
+    }
+    for (int r = 0; r < kRowsNow; ++r) {
+        for (int t = 0; t < kTiles; ++t) {
+            if constexpr (requires_minimum<Block>(0)) {
+                __m512i sum = _mm512_setzero_si512();
+                for (int pair = 0; pair < 8; ++pair) {
+                    sum = _mm512_dpwssd_epi32(sum, _mm512_set1_epi32(slab.minimum[row + r][pair]),
+                                              _mm512_load_si512(x[t]->sum[pair]));
+                }
+                y[r][t] = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(sum),
+                                           _mm512_set1_ps(slab.minimum_factor[row + r]), y[r][t]);
+            }
+            float* at = out.of[row + r][t];
+            _mm512_store_ps(
+                at, _mm512_fmadd_ps(y[r][t], _mm512_load_ps(x[t]->scale), _mm512_load_ps(at)));
+        }
+    }
+}
+
+// Eight neighbouring blocks of one row.
+template <class Block>
+void unpack_run(const Block* eight, int row, SlabRun32s& out) {
+    _mm256_storeu_ps(out.scale[row], Block::scales(eight));
+    if constexpr (requires_minimums<Block>(0)) {
+        _mm256_storeu_ps(out.minimum[row], Block::minimums(eight));
+    }
+    for (int pair = 0; pair < 4; ++pair) {
+        store_bytes(Block::numbers(eight + 2 * pair), out.number[row] + 64 * pair);
+    }
+}
+
+template <class Block>
+void unpack_row(const Block* block, std::size_t columns, int row, SlabRun32s* out) {
+    std::size_t blocks = columns / 32;
+    for (; blocks >= 8; blocks -= 8, block += 8, ++out) {
+        prefetch(block, 8 * sizeof(Block));
+        unpack_run<Block>(block, row, *out);
+    }
+    if (blocks) {
+        Block padded[8] = {};
+        std::memcpy(padded, block, blocks * sizeof(Block));
+        unpack_run<Block>(padded, row, *out);
+    }
+}
+
+template <class Block>
+void unpack_row(const Block* block, std::size_t columns, int row, SlabRun256* out) {
+    for (std::size_t c = 0; c < columns; c += kRun, ++block, ++out) {
+        prefetch(block, sizeof(Block));
+        for (int quarter = 0; quarter < 4; ++quarter) {
+            store_bytes(unsigned_bytes(block->numbers(quarter)), out->number[row] + 64 * quarter);
+        }
+        __m512i scales = _mm512_cvtepi16_epi32(block->scale_numbers());
+        if constexpr (kGroup<Block> == 32) {
+            scales = _mm512_permutexvar_epi32(
+                _mm512_set_epi32(15, 13, 11, 9, 7, 5, 3, 1, 14, 12, 10, 8, 6, 4, 2, 0), scales);
+        }
+        _mm512_store_ps(out->scale[row],
+                        _mm512_mul_ps(_mm512_cvtepi32_ps(scales), _mm512_set1_ps(block->factor())));
+        if constexpr (requires_minimum<Block>(0)) {
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(out->minimum[row]),
+                                block->minimum_numbers());
+            out->minimum_factor[row] = block->minimum_factor();
+        }
+    }
+}
+
+template <class Block, class SlabRun, class Run, class PackedRun>
+struct ByteProduct {
+    using Packed = PackedRun;
+    using Unit = NoUnit;
+    static constexpr int kTileStep = 3;
+
+    static std::size_t packed_per_tile(std::size_t columns) { return runs_of(columns); }
+    static std::size_t slab_bytes(std::size_t columns) {
+        return runs_of(columns) * sizeof(SlabRun);
+    }
+
+    static void pack(const Tokens& x, int tile, Packed* packed) { pack_tile<Run>(x, tile, packed); }
+
+    // Rows beyond `count` keep what they held: their sums are never read.
+    static void unpack(const Rows& rows, std::size_t first, int count, void* slab) {
+        for (int r = 0; r < count; ++r) {
+            const std::uint8_t* row =
+                rows.first + (first + static_cast<std::size_t>(r)) * rows.stride_bytes;
+            unpack_row(reinterpret_cast<const Block*>(row), rows.columns, r,
+                       static_cast<SlabRun*>(slab));
+        }
+    }
+
+    template <int kRowsNow, int kTiles>
+    static void multiply_tiles(const SlabRun* slab, std::size_t columns, int count,
+                               const Packed* packed, Fetch& fetch, SlabSums& sums) {
+        const std::size_t runs = runs_of(columns);
+        const Packed* x[kTiles];
+        for (int t = 0; t < kTiles; ++t) x[t] = packed + static_cast<std::size_t>(t) * runs;
+        for (std::size_t c = 0; c < columns; c += kRun, ++slab) {
+            const int groups = columns - c < kRun ? static_cast<int>(columns - c) / 32 : 8;
+            for (int row = 0; row < count; row += kRowsNow) {
+                multiply_run<Block, kRowsNow, kTiles>(*slab, row, groups, x, sums);
+                fetch.lines(kRowsNow * sizeof(Block) * kRun / Block::kWeights / 64 + 1);
+            }
+            for (int t = 0; t < kTiles; ++t) ++x[t];
+        }
+    }
+
+    static void multiply(const void* slab, std::size_t columns, int count, const Packed* packed,
+                         int tiles, Fetch& fetch, SlabSums& sums) {
+        const auto* runs = static_cast<const SlabRun*>(slab);
+        if (tiles == 3) multiply_tiles<4, 3>(runs, columns, count, packed, fetch, sums);
+        if (tiles == 2) multiply_tiles<4, 2>(runs, columns, count, packed, fetch, sums);
+        if (tiles == 1) multiply_tiles<8, 1>(runs, columns, count, packed, fetch, sums);
+    }
+};
+
+template <class Block>
+using SmallProduct = ByteProduct<Block, SlabRun32s, RunOf32s, Packed32s>;
+template <class Block>
+using SuperProduct = ByteProduct<Block, SlabRun256, RunOf256, Packed256>;
+
+}  // namespace hybrid::HYBRID_TIER

@@ -1,0 +1,184 @@
+// A weight matrix times activations, as ops compose it: which kernel of the tier, which form of the
+// activations. Nothing here allocates; callers hand in the memory.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <stdexcept>
+
+#include "tier.h"
+
+namespace hybrid {
+
+// Rows of blocks at the C border; library.py has the same record.
+struct Matrix {
+    const void* blocks;  // of row 0
+    std::int64_t row_bytes;  // from one row to the next
+    std::int32_t format;  // ggml id
+    std::int32_t rows, columns;
+    std::int32_t unused;
+
+    bool present() const { return blocks != nullptr; }
+};
+
+static_assert(sizeof(Matrix) == 32, "library.py has the same record");
+
+inline Rows rows_of(const Matrix& matrix) {
+    return {static_cast<const std::uint8_t*>(matrix.blocks),
+            static_cast<std::size_t>(matrix.row_bytes), static_cast<std::size_t>(matrix.columns)};
+}
+
+inline std::size_t whole_lines(std::size_t bytes) {
+    return (bytes + 63) / 64 * 64;
+}
+
+// Takes pieces of one stretch of memory, each on a cache line. Copies are cursors of their own.
+class Memory {
+public:
+    Memory(void* first, std::size_t bytes) : first_(static_cast<std::byte*>(first)), end_(bytes) {}
+
+    template <class T>
+    T* take(std::size_t count) {
+        const std::size_t begin = used_;
+        used_ += whole_lines(count * sizeof(T));
+        if (used_ > end_) throw std::length_error("a job's memory is too small");
+        return reinterpret_cast<T*>(first_ + begin);
+    }
+
+private:
+    std::byte* first_;
+    std::size_t end_;
+    std::size_t used_ = 0;
+};
+
+// How products are computed: activations rounded to eight bits, or float32 throughout.
+enum class Precision : std::int32_t { rounded = 0, exact = 1 };
+
+// What a matrix takes its activations as: rows of floats, rounded rows, or packed tiles of tokens.
+struct Form {
+    Rounding rounding = Rounding::none;
+    void (*pack)(const Tokens&, int, int, void*) = nullptr;  // null: rows
+    std::size_t bytes = 0;
+
+    bool operator==(const Form& other) const {
+        return rounding == other.rounding && pack == other.pack;
+    }
+};
+
+inline const TokenProduct& product_of(const FormatFunctions& format, Precision precision) {
+    return precision == Precision::exact ? format.product_exact : format.product_rounded;
+}
+
+inline Form form_of(const FormatFunctions& format, Precision precision, std::size_t columns,
+                    int tokens) {
+    const TokenProduct& product = product_of(format, precision);
+    if (tokens >= product.from_tokens) {
+        return {Rounding::none, product.pack, product.packed_bytes(columns, tokens)};
+    }
+    const Rounding rounding = precision == Precision::exact ? Rounding::none : format.rounding;
+    const std::size_t runs = runs_of(columns) * static_cast<std::size_t>(tokens);
+    if (rounding == Rounding::of_32) return {rounding, nullptr, runs * sizeof(RunOf32s)};
+    if (rounding == Rounding::of_256) return {rounding, nullptr, runs * sizeof(RunOf256)};
+    return {rounding, nullptr, columns * static_cast<std::size_t>(tokens) * sizeof(float)};
+}
+
+// The tier and precision that all products of a job use.
+struct Arithmetic {
+    const Functions& tier;
+    Precision precision;
+
+    const FormatFunctions& of(const Matrix& matrix) const {
+        return *format_of(tier, matrix.format);
+    }
+};
+
+// The activations of some tokens and the forms made of them.
+class Inputs {
+public:
+    Inputs() = default;
+    explicit Inputs(const Tokens& x) : x_(x) {}
+
+    // Reserves the form that this matrix takes; it is empty until fill() has seen each token.
+    void reserve(Memory& memory, const Arithmetic& arithmetic, const Matrix& matrix) {
+        if (!matrix.present()) return;
+        const Form form = form_of(arithmetic.of(matrix), arithmetic.precision, x_.columns, x_.count);
+        if (find(form)) return;
+        const bool as_they_are = !form.pack && form.rounding == Rounding::none && !x_.index;
+        forms_[count_] = form;
+        places_[count_++] = as_they_are ? nullptr : memory.take<std::byte>(form.bytes);
+    }
+
+    // Units of tokens that can be filled apart.
+    int pieces() const { return token_tiles(x_.count); }
+
+    // Makes the forms of pieces begin .. end - 1.
+    void fill(const Functions& tier, int begin, int end) const {
+        const int last = end * kTokenTile < x_.count ? end * kTokenTile : x_.count;
+        for (int i = 0; i < count_; ++i) {
+            if (forms_[i].pack) {
+                forms_[i].pack(x_, begin, end, places_[i]);
+            } else if (places_[i]) {
+                for (int t = begin * kTokenTile; t < last; ++t) fill_row(tier, i, t);
+            }
+        }
+    }
+
+    const Tokens& x() const { return x_; }
+
+    // y[t][r] for rows begin .. end - 1 and all tokens.
+    //   own  this worker's memory; what is taken of it is free again afterwards
+    void multiply(const Arithmetic& arithmetic, const Matrix& matrix, int begin, int end,
+                  Memory own, const Outputs& y) const {
+        const FormatFunctions& format = arithmetic.of(matrix);
+        const Form form = form_of(format, arithmetic.precision, x_.columns, x_.count);
+        const void* place = places_[find(form) - forms_];
+        const Rows rows = rows_of(matrix);
+        const auto first = static_cast<std::size_t>(begin), last = static_cast<std::size_t>(end);
+        if (form.pack) {
+            const TokenProduct& product = product_of(format, arithmetic.precision);
+            void* scratch = own.take<std::byte>(product.scratch_bytes(x_.columns));
+            product.multiply(rows, first, last, place, x_.count, scratch, y);
+        } else if (form.rounding != Rounding::none) {
+            format.dot_rounded(rows, first, last, place, x_.count, y);
+        } else if (place) {
+            format.dot_exact(rows, first, last, static_cast<const float*>(place), x_.columns,
+                             x_.count, y);
+        } else {
+            format.dot_exact(rows, first, last, x_.first, x_.stride, x_.count, y);
+        }
+    }
+
+private:
+    const Form* find(const Form& form) const {
+        for (int i = 0; i < count_; ++i) {
+            if (forms_[i] == form) return forms_ + i;
+        }
+        return nullptr;
+    }
+
+    void fill_row(const Functions& tier, int i, int t) const {
+        const auto at = static_cast<std::size_t>(t);
+        const float* row =
+            x_.first + static_cast<std::size_t>(x_.index ? x_.index[t] : t) * x_.stride;
+        const std::size_t runs = runs_of(x_.columns);
+        switch (forms_[i].rounding) {
+            case Rounding::of_32:
+                return tier.round_32(row, x_.columns, static_cast<RunOf32s*>(places_[i]) + at * runs);
+            case Rounding::of_256:
+                return tier.round_256(row, x_.columns,
+                                      static_cast<RunOf256*>(places_[i]) + at * runs);
+            case Rounding::none:
+                std::memcpy(static_cast<float*>(places_[i]) + at * x_.columns, row,
+                            x_.columns * sizeof(float));
+        }
+    }
+
+    static constexpr int kForms = 6;  // more than the matrices of one phase differ in
+    Tokens x_{};
+    Form forms_[kForms];
+    void* places_[kForms] = {};
+    int count_ = 0;
+};
+
+}  // namespace hybrid
