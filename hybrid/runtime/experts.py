@@ -41,11 +41,16 @@ class ExpertWeights:
 
 @dataclass(frozen=True, slots=True)
 class _ResidentExperts:
+    """implementation   of `kernels.expert_ffn`; None: the device's exact one"""
+
     weights: ExpertWeights
+    implementation: str | None = None
 
     def __call__(self, x: Tensor, chosen: Tensor, share: Tensor) -> Tensor:
         w = self.weights
-        return expert_ffn(x, w.gate, w.up, w.down, chosen, share, w.first)
+        return expert_ffn(
+            x, w.gate, w.up, w.down, chosen, share, w.first, implementation=self.implementation
+        )
 
 
 class CpuExperts(_ResidentExperts):

@@ -4,6 +4,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import torch
+
 from hybrid.errors import MachineError
 from hybrid.models.registry import builder
 from hybrid.runtime.arena import NumaPolicy
@@ -16,6 +18,7 @@ from hybrid.runtime.loader import (
     reserve_memory,
 )
 from hybrid.runtime.memory import open_memories
+from hybrid.runtime.native_block import NativeBlocks
 from hybrid.runtime.options import LoadOptions
 from hybrid.runtime.placed import PlacedParts
 from hybrid.runtime.prepare import Prepared, prepare
@@ -23,8 +26,9 @@ from hybrid.runtime.prompt import open_tokenizer
 from hybrid.runtime.stats import Meter
 from hybrid.tokenizer.tokenizer import Tokenizer
 from kernels.errors import NativeLibraryMissing
+from kernels.native import pool
 from kernels.native.library import library
-from kernels.native.parallel import use_threads
+from placement.cpus import choose_cpus
 from placement.errors import DoesNotFit
 from placement.machine import CPU, DeviceKind
 from placement.units import format_bytes
@@ -57,8 +61,9 @@ def load_prepared(
     started = perf_counter()
     _need_native_kernels()
     prepared.file.require_data()
-    threads = options.threads or prepared.machine.physical_cores
-    use_threads(threads)
+    cpus = choose_cpus(options.threads)
+    pool.start(cpus.cpus, cpus.nodes)
+    threads = len(cpus.cpus)
     plan, shape, file = prepared.plan, prepared.inventory.shape, prepared.file
     memories = open_memories(plan.devices, prepared.machine, NumaPolicy(options.numa))
     _check_ram(prepared, options)
@@ -67,14 +72,17 @@ def load_prepared(
     weights, pieces = place_weights(file, plan, memories, mapped=options.mmap)
     places = {name: memory.place for name, memory in memories.items()}
     meter = Meter()
-    parts = PlacedParts(
-        file.path.name, weights, places, [places[home] for home in plan.layers], meter
-    )
+    native = NativeBlocks(exact=options.kernels == "exact", threads=threads)
+    homes = [places[home] for home in plan.layers]
+    parts = PlacedParts(file.path.name, weights, places, homes, meter, native)
     # Built before the weights are read: a missing tensor is told now, not after 400 GB.
     model = builder(prepared.config.architecture)(
         prepared.config, parts, attention_work_bytes=plan.workload.attention_work_bytes
     )
+    shared, own = native.needs(plan.workload.ubatch_tokens, plan.workload.context_tokens)
+    native.reserve(torch.zeros(shared, dtype=torch.uint8), own)
     read_weights(file, pieces, progress or _no_progress)
+    native.fill_vectors()
     engine = Engine(
         model=model,
         caches=caches,

@@ -29,10 +29,13 @@ class EmbeddingOp:
 
 @dataclass(frozen=True, slots=True)
 class LinearOp:
+    """implementation   of `kernels.linear`; None: the device's exact one"""
+
     weight: BlockTensor
+    implementation: str | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
-        return linear(x, self.weight)
+        return linear(x, self.weight, implementation=self.implementation)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from placement.plan import PlacementPlan
 from placement.rules import Rule
 from placement.workload import CACHE_BYTES_PER_32_VALUES
 
-KERNELS = ("exact",)
+KERNELS = ("fast", "exact")
 NUMA_POLICIES = ("interleave", "local", "off")
 MAX_THREADS = 4096
 MAX_SEED = (1 << 63) - 1
@@ -51,7 +51,8 @@ class LoadOptions:
     ubatch                 prompt tokens computed at once
     cache_format           "f32", "f16", "bf16" or "q8_0"
     attention_work_bytes   bound of the expanded attention's work buffer
-    kernels                "exact": float32 arithmetic on exactly decoded weights
+    kernels                "fast": on the CPU activations are rounded to eight bits, as ggml does;
+                           "exact": float32 arithmetic on exactly decoded weights
     conventions            "trained": as the model was trained; "llama.cpp": as llama.cpp computes
     simulate               byte budgets of GPUs to be played by the CPU, by name; None probes real
                            ones
@@ -70,7 +71,7 @@ class LoadOptions:
     ubatch: int = 512
     cache_format: str = "f16"
     attention_work_bytes: int = 256 << 20
-    kernels: str = "exact"
+    kernels: str = "fast"
     conventions: str = "trained"
     simulate: Mapping[str, int] | None = None
     devices: tuple[str, ...] | None = None

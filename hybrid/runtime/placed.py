@@ -29,6 +29,7 @@ from hybrid.runtime.experts import (
     SplitExperts,
 )
 from hybrid.runtime.loader import Shard, Weights
+from hybrid.runtime.native_block import NativeBlocks
 from hybrid.runtime.ops import (
     EmbeddingOp,
     HeadLinearOp,
@@ -51,6 +52,7 @@ class PlacedParts:
     source   the file's name, for errors
     places   device name -> place
     homes    place of each trunk block
+    native   makes one call of blocks that are wholly on the CPU
     """
 
     def __init__(
@@ -60,12 +62,14 @@ class PlacedParts:
         places: dict[str, Place],
         homes: Sequence[Place],
         meter: Meter,
+        native: NativeBlocks,
     ) -> None:
         self._source = source
         self._weights = weights
         self._places = places
         self._homes = homes
         self._meter = meter
+        self._native = native
 
     def has(self, name: str) -> bool:
         return name in self._weights
@@ -76,7 +80,9 @@ class PlacedParts:
 
     def linear(self, name: str, rows: int, columns: int) -> Linear:
         shard = self._whole(name, (rows, columns))
-        return self._reached(LinearOp(shard.weight), shard, self._home(name))
+        return self._reached(
+            LinearOp(shard.weight, self._native.products(shard.device)), shard, self._home(name)
+        )
 
     def norm(self, name: str, width: int, epsilon: float) -> Norm:
         shard = self._whole(name, (width,))
@@ -111,8 +117,10 @@ class PlacedParts:
         return ranges[0] if len(ranges) == 1 else SplitExperts(ranges)
 
     def place(self, layer: int, block: Block) -> Block:
-        before = self._homes[max(layer - 1, 0)]
-        return PlacedBlock(block, before, self._homes[layer], self._meter)
+        before, home = self._homes[max(layer - 1, 0)], self._homes[layer]
+        if home.name == CPU:
+            block = self._native.registered(block) or block
+        return PlacedBlock(block, before, home, self._meter)
 
     def _range_of_experts(self, layer: int, first: int, pieces: list[Shard]) -> Experts:
         gate, up, down = (piece.weight for piece in pieces)
@@ -122,7 +130,8 @@ class PlacedParts:
             crossings = [self._crossing(home, piece) for piece in pieces]
             return ScatteredExperts(weights, (crossings[0], crossings[1], crossings[2]))
         kind = CpuExperts if pieces[0].device == CPU else GpuExperts
-        return self._reached(kind(weights), pieces[0], home)
+        products = self._native.products(pieces[0].device)
+        return self._reached(kind(weights, products), pieces[0], home)
 
     def _expert_shards(
         self, layer: int, count: int, width: int, feed_forward: int

@@ -9,14 +9,16 @@
 between the lines.
 """
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from kernels.blocks import BlockTensor
+from kernels.choice import choose
 from kernels.errors import KernelInputError
-from kernels.expert_ffn import reference
+from kernels.expert_ffn import cpu, reference
 from kernels.expert_ffn.reference import ExpertRows
 from kernels.linear import linear
 
@@ -43,22 +45,43 @@ def expert_ffn(
                     first_expert+experts-1 add nothing (another device holds them)
     share           [tokens, k] float32, used as given
     first_expert    number of the first expert held here
-    implementation  of `kernels.linear`
+    implementation  a name of IMPLEMENTATIONS; None: "native" on the CPU, else "reference"
     returns         [tokens, width] float32, a new tensor
 
-    Each expert's weights are decoded once per call, for all its tokens; experts nobody chose are
-    not touched. float32 sums. Error against float64: cases.RELATIVE_ERROR.
+    Each expert's weights are read once per call, for all its tokens; experts nobody chose are not
+    touched. "rounded" rounds x and silu(gate x) * up x to eight bits as ggml does. The others
+    multiply and sum in float32; error against float64: cases.RELATIVE_ERROR.
     Raises KernelInputError when shapes, dtypes or devices do not fit.
     """
     _check_weights(x, gate, up, down)
     _check_routing(x, chosen, share)
-    multiply = partial(linear, implementation=implementation)
+    run = choose(IMPLEMENTATIONS, implementation, gate.device)
+    return run(x, ((gate, up, down),), chosen, share, first_expert)
+
+
+def by_expert(
+    x: Tensor,
+    parts: Sequence[cpu.Part],
+    chosen: Tensor,
+    share: Tensor,
+    first_expert: int,
+) -> Tensor:
+    """The loop above: one expert after the other, every part of it."""
+    multiply = partial(linear, implementation=None if x.is_cuda else "native")
     out = torch.zeros_like(x)
-    for rows in expert_rows(chosen, first_expert, gate.shape[0]):
-        x_e = x[rows.tokens]
-        hidden = gated(multiply(x_e, gate[rows.expert]), multiply(x_e, up[rows.expert]))
-        add_weighted(out, multiply(hidden, down[rows.expert]), share, rows)
+    for gate, up, down in parts:
+        for rows in expert_rows(chosen, first_expert, gate.shape[0]):
+            x_e = x[rows.tokens]
+            hidden = gated(multiply(x_e, gate[rows.expert]), multiply(x_e, up[rows.expert]))
+            add_weighted(out, multiply(hidden, down[rows.expert]), share, rows)
     return out
+
+
+IMPLEMENTATIONS = {
+    "native": partial(cpu.expert_ffn, exact=True),
+    "rounded": partial(cpu.expert_ffn, exact=False),
+    "reference": by_expert,
+}
 
 
 def expert_rows(chosen: Tensor, first_expert: int, experts: int) -> list[ExpertRows]:

@@ -1,7 +1,6 @@
 #include <cstring>
 
 #include "feed_forward.h"
-
 #include "product_job.h"
 
 namespace hybrid {
@@ -53,8 +52,9 @@ FeedForward::Needs entry_needs(const Arithmetic& arithmetic, const Matrix& gate,
                                inputs_bytes(arithmetic, down, pairs, lists);
     (tokens == 1 ? needs.own : needs.shared) += inputs;
     needs.shared += count * rows * sizeof(float) + 64 * static_cast<std::size_t>(lists);
-    needs.own += static_cast<std::size_t>(lists) * (sizeof(Entry) + 64) +
-                 2 * (static_cast<std::size_t>(tokens * FeedForward::kUnitRows) * sizeof(float) + 64);
+    needs.own +=
+        static_cast<std::size_t>(lists) * (sizeof(Entry) + 64) +
+        2 * (static_cast<std::size_t>(tokens * FeedForward::kUnitRows) * sizeof(float) + 64);
     std::size_t scratch = 0;
     for (const Matrix* matrix : {&gate, &up, &down}) {
         const std::size_t here = scratch_bytes(arithmetic, *matrix);
@@ -128,8 +128,8 @@ FeedForward::Needs FeedForward::needs(const Arithmetic& arithmetic, const Expert
     if (experts.parts > 1) {
         all.shared += static_cast<std::size_t>(experts.parts * tokens) * width * sizeof(float) + 64;
     }
-    all.own += static_cast<std::size_t>(pairs) * 8 + static_cast<std::size_t>(experts.count) * 4 +
-               256;
+    all.own +=
+        static_cast<std::size_t>(pairs) * 8 + static_cast<std::size_t>(experts.count) * 4 + 256;
     return all;
 }
 
@@ -228,7 +228,8 @@ void FeedForward::widen_units(int part, int begin, int end) {
             entry.x.multiply(arithmetic_, entry.up, row, last, scratch, {up - row, kWidenRows});
             for (std::size_t t = 0; t < tokens; ++t) {
                 float* hidden = entry.hidden_values + t * static_cast<std::size_t>(rows) + row;
-                arithmetic_.tier.floats.silu_times(gate + t * kWidenRows, up + t * kWidenRows, last - row, hidden);
+                arithmetic_.tier.floats.silu_times(gate + t * kWidenRows, up + t * kWidenRows,
+                                                   last - row, hidden);
             }
         }
         first += units;
@@ -250,7 +251,8 @@ void FeedForward::narrow_rows(int part, int begin, int end, float* out) {
     if (parts_ > 1) {
         out = part_outputs_ + static_cast<std::size_t>(part * tokens_) * width_;
         for (int t = 0; t < tokens_; ++t) {
-            std::memset(out + static_cast<std::size_t>(t) * width_ + begin, 0, rows * sizeof(float));
+            std::memset(out + static_cast<std::size_t>(t) * width_ + begin, 0,
+                        rows * sizeof(float));
         }
     }
     for (int e = 0; e < count_; ++e) {
@@ -258,7 +260,8 @@ void FeedForward::narrow_rows(int part, int begin, int end, float* out) {
         if (entry.part != part) continue;
         Memory scratch = own_;
         auto* y = scratch.take<float>(static_cast<std::size_t>(entry.tokens) * kNarrowRows);
-        entry.hidden.multiply(arithmetic_, entry.down, begin, end, scratch, {y - begin, kNarrowRows});
+        entry.hidden.multiply(arithmetic_, entry.down, begin, end, scratch,
+                              {y - begin, kNarrowRows});
         for (int t = 0; t < entry.tokens; ++t) {
             const float share = entry.share ? entry.share[t] : 1.0f;
             const int token = entry.token ? entry.token[t] : t;
@@ -274,8 +277,7 @@ void FeedForward::add_parts(const Worker& worker, Tail& tail, float* out) const 
         const std::size_t first = static_cast<std::size_t>(begin) * width_;
         const std::size_t last = static_cast<std::size_t>(end) * width_;
         for (int part = 0; part < parts_; ++part) {
-            const float* from =
-                part_outputs_ + static_cast<std::size_t>(part * tokens_) * width_;
+            const float* from = part_outputs_ + static_cast<std::size_t>(part * tokens_) * width_;
             for (std::size_t i = first; i < last; ++i) out[i] += from[i];
         }
     });

@@ -3,7 +3,8 @@
 //     round     x of each entry's tokens            (one token: once, by every worker for itself)
 //     widen     hidden = silu(gate x) * up x        units are runs of gate and up rows
 //     round     hidden
-//     narrow    out[token] += share * down hidden   units are runs of down rows, through all entries
+//     narrow    out[token] += share * down hidden   units are runs of down rows, through all
+//     entries
 //
 // A worker that narrows owns its rows of the output: nothing is summed across workers, and the sum
 // of a row has one order whatever the number of workers. Every weight is read once a job.
@@ -53,7 +54,7 @@ struct Entry {
 
 // The list, built alike by every worker from the same arguments, so that nobody waits for it.
 class FeedForward {
-public:
+  public:
     // own, shared   memory of this worker, and of all: each worker has a cursor of its own, and
     //               moves it as the others move theirs
     // x             [tokens][width]
@@ -80,7 +81,7 @@ public:
     static constexpr int kTails = 3 + 2 * kMaxParts;
     void run(Worker& worker, Tail* tails, float* out);
 
-private:
+  private:
     void reserve_inputs();
     void fill_inputs(Worker& worker, Tail& tail, bool hidden);
     void widen(Worker& worker, Tail* tails);

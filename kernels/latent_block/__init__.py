@@ -22,6 +22,8 @@ from kernels.native import pool, records
 from kernels.native.library import BEST_TIER, library
 from kernels.router import RouterRules
 
+MOST_EXPANDED_ROWS = 16384  # kExpandedRows of block.h: beyond, attention stays absorbed
+
 
 @dataclass(frozen=True, slots=True)
 class LatentShape:

@@ -1,5 +1,5 @@
-// One transformer block with multi-head latent attention, as one job of the worker pool: the records
-// of the C border and the phases. library.py has the same records.
+// One transformer block with multi-head latent attention, as one job of the worker pool: the
+// records of the C border and the phases. library.py has the same records.
 #pragma once
 
 #include "../expert_ffn/feed_forward.h"
@@ -17,7 +17,8 @@ struct HeadMatrices {
 // Everything of a block that no token changes.
 struct LatentBlock {
     std::int32_t width, heads, nope, rope, value, latent, query_latent;
-    std::int32_t key_transposed;  // 1: key is [heads][latent][nope] (attn_k_b), 0: [heads][nope][latent]
+    std::int32_t
+        key_transposed;  // 1: key is [heads][latent][nope] (attn_k_b), 0: [heads][nope][latent]
     std::int32_t absorb_up_to;  // tokens of a pass up to which attention is absorbed
     float epsilon, score_scale;
     const float* attention_norm;  // [width]
@@ -35,7 +36,7 @@ struct LatentBlock {
 
 // One pass over a block.
 struct BlockPass {
-    float* hidden;  // [tokens][width], in and out
+    float* hidden;        // [tokens][width], in and out
     CacheRows cache;      // rows 0 .. start - 1 are there, start .. start + tokens - 1 are written
     const float* cosine;  // [tokens][rope / 2]
     const float* sine;

@@ -13,9 +13,11 @@
 namespace hybrid {
 namespace {
 
-constexpr int kUnitRows = 32;         // rows of a matrix in a unit of work
-constexpr int kTails = 16;            // phases of a block before the feed-forward
+constexpr int kUnitRows = 32;  // rows of a matrix in a unit of work
+constexpr int kTails = 16;     // phases of a block before the feed-forward
+constexpr int kFewTokens = 4;
 constexpr int kSplitRows = 256;       // cache rows below which a context is not split further
+constexpr std::int32_t kF32 = 0;      // ggml id
 constexpr int kExpandedRows = 16384;  // beyond, keys and values of one head would fill the memory
 
 struct BlockJob {
@@ -48,7 +50,7 @@ int least(int a, int b) {
 }
 
 class Phases {
-public:
+  public:
     Phases(Worker& worker, BlockJob& job)
         : worker_(worker),
           job_(job),
@@ -66,7 +68,7 @@ public:
         feed_forward();
     }
 
-private:
+  private:
     Tail& tail() { return job_.tails[next_tail_++]; }
     bool alone() const { return pass_.tokens == 1; }
     Memory& near() { return alone() ? own_ : shared_; }
@@ -115,12 +117,10 @@ private:
 
     static int units_of(int rows) { return (rows + kUnitRows - 1) / kUnitRows; }
 
-    void rows_of_units(const Inputs& inputs, const Matrix& matrix, float* out, int begin,
-                       int end) {
+    void rows_of_units(const Inputs& inputs, const Matrix& matrix, float* out, int begin, int end) {
         if (begin >= end) return;
-        inputs.multiply(arithmetic_, matrix, begin * kUnitRows,
-                        least(end * kUnitRows, matrix.rows), own_,
-                        {out, static_cast<std::size_t>(matrix.rows)});
+        inputs.multiply(arithmetic_, matrix, begin * kUnitRows, least(end * kUnitRows, matrix.rows),
+                        own_, {out, static_cast<std::size_t>(matrix.rows)});
     }
 
     // [tokens][heads * value]
@@ -227,7 +227,8 @@ private:
             x.multiply(arithmetic_, key, 0, b_.latent, own, {out, moved_stride});
             return;
         }
-        multiply_transposed(key, {first, stride, 0, nullptr, pass_.tokens}, own, {out, moved_stride});
+        multiply_transposed(key, {first, stride, 0, nullptr, pass_.tokens}, own,
+                            {out, moved_stride});
     }
 
     // y[t] = sum of x[t][row] * row: for files that hold the key's matrix the other way round.
@@ -252,11 +253,17 @@ private:
         }
     }
 
+    // One token: by rows, so that each row is decoded once. Several: by heads first, for partial
+    // results of every run of rows take memory.
     Splits choose_splits() const {
+        const int most_rows = (seen() + kSplitRows - 1) / kSplitRows;
+        int groups = pass_.tokens < kFewTokens ? 1 : least(b_.heads, worker_.count);
         Splits made{};
-        made.rows = least((seen() + kSplitRows - 1) / kSplitRows, worker_.count);
-        const int wanted = (worker_.count + made.rows - 1) / made.rows;
-        made.heads = (b_.heads + wanted - 1) / wanted;
+        made.rows = least(most_rows, (worker_.count + groups - 1) / groups);
+        if (made.rows * groups < worker_.count) {
+            groups = least(b_.heads, (worker_.count + made.rows - 1) / made.rows);
+        }
+        made.heads = (b_.heads + groups - 1) / groups;
         made.groups = (b_.heads + made.heads - 1) / made.heads;
         made.queries = tokens_ * static_cast<std::size_t>(made.heads);
         made.value_row = whole(static_cast<std::size_t>(b_.latent), kValueRow);
@@ -270,13 +277,14 @@ private:
                            static_cast<std::size_t>(splits.rows);
         const auto end = static_cast<std::size_t>(seen()) * static_cast<std::size_t>(part + 1) /
                          static_cast<std::size_t>(splits.rows);
-        const AbsorbedQueries queries{moved + static_cast<std::size_t>(head) * cache_width(),
-                                      static_cast<std::size_t>(b_.heads) * cache_width(),
-                                      cache_width(),
-                                      tokens_,
-                                      static_cast<std::size_t>(least(splits.heads, b_.heads - head)),
-                                      static_cast<std::size_t>(pass_.start) + 1,
-                                      b_.score_scale};
+        const AbsorbedQueries queries{
+            moved + static_cast<std::size_t>(head) * cache_width(),
+            static_cast<std::size_t>(b_.heads) * cache_width(),
+            cache_width(),
+            tokens_,
+            static_cast<std::size_t>(least(splits.heads, b_.heads - head)),
+            static_cast<std::size_t>(pass_.start) + 1,
+            b_.score_scale};
         tier_.floats.absorbed_attention(pass_.cache, begin, end, queries,
                                         splits.partial(partials, unit),
                                         own.take<float>(absorbed_scratch(cache_width())));
@@ -312,7 +320,8 @@ private:
         const auto rows = static_cast<std::size_t>(seen());
         worker_.barrier();  // the cache's new rows
         auto* cached = shared_.take<float>(rows * cache_width());
-        Inputs latents({cached, cache_width(), static_cast<std::size_t>(b_.latent), nullptr, seen()});
+        Inputs latents(
+            {cached, cache_width(), static_cast<std::size_t>(b_.latent), nullptr, seen()});
         latents.reserve(shared_, arithmetic_, b_.value_up.first);
         latents.reserve(shared_, arithmetic_, key_rows(nullptr));
         share(worker_, tail(), latents.pieces(), 1, [&](int begin, int end) {
@@ -363,7 +372,8 @@ private:
         auto* keys = own.take<float>(rows * nope);
         auto* values = own.take<float>(rows * value);
         latents.multiply(arithmetic_, turned_key(head, own), 0, b_.nope, own, {keys, nope});
-        latents.multiply(arithmetic_, head_of(b_.value_up, head), 0, b_.value, own, {values, value});
+        latents.multiply(arithmetic_, head_of(b_.value_up, head), 0, b_.value, own,
+                         {values, value});
         for (int t = 0; t < pass_.tokens; ++t) {
             rotate(queries + static_cast<std::size_t>(t) * stride +
                        static_cast<std::size_t>(head) * head_key() + nope,
@@ -411,7 +421,8 @@ private:
         inputs.multiply(arithmetic_, b_.output, row, last, own, {y - row, kUnitRows});
         for (std::size_t t = 0; t < tokens_; ++t) {
             float* h = pass_.hidden + t * static_cast<std::size_t>(b_.width);
-            for (int r = row; r < last; ++r) h[r] += y[t * kUnitRows + static_cast<std::size_t>(r - row)];
+            for (int r = row; r < last; ++r)
+                h[r] += y[t * kUnitRows + static_cast<std::size_t>(r - row)];
         }
     }
 
@@ -430,12 +441,13 @@ private:
         auto* logits = shared_.take<float>(tokens_ * experts);
         auto* chosen = near().take<std::int32_t>(tokens_ * used);
         auto* weight = near().take<float>(tokens_ * used);
+        auto* scratch = own_.take<float>(router_scratch(b_.rules));
         multiply_all(x, b_.router, logits);
         worker_.barrier();
         each(pass_.tokens, [&](int begin, int end) {
             for (auto t = static_cast<std::size_t>(begin); t < static_cast<std::size_t>(end); ++t) {
-                choose_experts(b_.rules, logits + t * experts, b_.router_bias, chosen + t * used,
-                               weight + t * used);
+                choose_experts(b_.rules, logits + t * experts, b_.router_bias, scratch,
+                               chosen + t * used, weight + t * used);
             }
         });
         FeedForward mixture(arithmetic_, own_, shared_, x.x().first, width, pass_.tokens,
@@ -472,9 +484,10 @@ FeedForward::Needs feed_forward_needs(const LatentBlock& b, const Arithmetic& ar
     FeedForward::Needs needs = FeedForward::needs(arithmetic, b.gate, b.up, b.down, tokens);
     if (!b.router.present()) return needs;
     const FeedForward::Needs routed = FeedForward::needs(arithmetic, b.experts, tokens);
-    const std::size_t choice = static_cast<std::size_t>(tokens) *
-                               (static_cast<std::size_t>(b.rules.experts) * 4 +
-                                static_cast<std::size_t>(b.rules.used) * 12);
+    const std::size_t choice =
+        static_cast<std::size_t>(tokens) * (static_cast<std::size_t>(b.rules.experts) * 4 +
+                                            static_cast<std::size_t>(b.rules.used) * 8) +
+        router_scratch(b.rules) * 4;
     return {needs.shared + routed.shared + choice + 256, needs.own + routed.own + choice + 256};
 }
 
@@ -496,8 +509,8 @@ std::size_t own_bytes(const LatentBlock& b, const Arithmetic& arithmetic, int to
     floats(absorbed_scratch(static_cast<std::size_t>(b.latent + b.rope)));
     if (tokens == 1) {
         floats(2 * width + static_cast<std::size_t>(b.query_latent));
-        bytes += inputs_bytes(arithmetic,
-                              {b.query_down, b.query, b.compress, b.output, b.router}, 1);
+        bytes +=
+            inputs_bytes(arithmetic, {b.query_down, b.query, b.compress, b.output, b.router}, 1);
     }
     if (tokens > b.absorb_up_to && seen <= kExpandedRows) {
         const auto nope = static_cast<std::size_t>(b.nope);
@@ -525,8 +538,8 @@ std::size_t shared_bytes(const LatentBlock& b, const Arithmetic& arithmetic, int
     floats(count * static_cast<std::size_t>(b.query.rows + 2 * b.query_latent) + 32);
     floats(2 * count * width + 16);
     floats(count * heads * static_cast<std::size_t>(b.value));
-    bytes += inputs_bytes(arithmetic, {b.query_down, b.query, b.compress, b.output, b.router},
-                          tokens);
+    bytes +=
+        inputs_bytes(arithmetic, {b.query_down, b.query, b.compress, b.output, b.router}, tokens);
     if (tokens > b.absorb_up_to && seen <= kExpandedRows) {
         const auto row_bytes = static_cast<std::int64_t>(b.latent) * 4;
         const Matrix turned{&b, row_bytes, kF32, b.nope, b.latent, 0};
@@ -535,8 +548,8 @@ std::size_t shared_bytes(const LatentBlock& b, const Arithmetic& arithmetic, int
                               {b.value_up.first, b.key_transposed ? turned : b.key.first}, seen);
     } else {
         floats(count * heads * cached);
-        const std::size_t most_heads = heads + static_cast<std::size_t>(workers);
-        floats(static_cast<std::size_t>(workers + 1) * count * most_heads * (value_row + 2));
+        const int splits = tokens < kFewTokens ? workers : workers / b.heads + 2;
+        floats(static_cast<std::size_t>(splits) * count * 2 * heads * (value_row + 2));
     }
     return bytes + feed_forward_needs(b, arithmetic, tokens).shared;
 }
@@ -545,11 +558,7 @@ std::size_t shared_bytes(const LatentBlock& b, const Arithmetic& arithmetic, int
 }  // namespace hybrid
 
 std::int32_t hybrid_latent_block(const hybrid::LatentBlock* block, const hybrid::BlockPass* pass) {
-    hybrid::BlockJob job{*block,
-                         *pass,
-                         hybrid::arithmetic_of(pass->tier, pass->precision),
-                         {},
-                         {}};
+    hybrid::BlockJob job{*block, *pass, hybrid::arithmetic_of(pass->tier, pass->precision), {}, {}};
     return hybrid::run_job(pass->threads, hybrid::run_block, &job);
 }
 
@@ -557,9 +566,8 @@ void hybrid_latent_block_needs(const hybrid::LatentBlock* block, std::int32_t ti
                                std::int32_t precision, std::int32_t tokens, std::int32_t seen,
                                std::int32_t threads, hybrid::BlockNeeds* needs) {
     const auto arithmetic = hybrid::arithmetic_of(tier, precision);
-    const int workers = threads > 0 ? threads : hybrid::pool_workers();
-    *needs = {static_cast<std::int64_t>(
-                  hybrid::shared_bytes(*block, arithmetic, tokens, seen, workers)),
-              static_cast<std::int64_t>(
-                  hybrid::own_bytes(*block, arithmetic, tokens, seen, workers))};
+    const int workers = threads > 0 ? threads : hybrid_pool_workers();
+    *needs = {
+        static_cast<std::int64_t>(hybrid::shared_bytes(*block, arithmetic, tokens, seen, workers)),
+        static_cast<std::int64_t>(hybrid::own_bytes(*block, arithmetic, tokens, seen, workers))};
 }

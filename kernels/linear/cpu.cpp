@@ -21,9 +21,8 @@ void run_linear(Worker& worker, void* context) {
     Memory shared = job.memory.shared(worker), own = job.memory.own(worker);
     Inputs inputs(job.x);
     inputs.reserve(shared, job.arithmetic, job.matrix);
-    share(worker, job.fill, inputs.pieces(), 1, [&](int begin, int end) {
-        inputs.fill(job.arithmetic.tier, begin, end);
-    });
+    share(worker, job.fill, inputs.pieces(), 1,
+          [&](int begin, int end) { inputs.fill(job.arithmetic.tier, begin, end); });
     worker.barrier();
     const int units = (job.matrix.rows + kUnitRows - 1) / kUnitRows;
     share(worker, job.rows, units, 1, [&](int begin, int end) {

@@ -44,14 +44,13 @@ using AllFormats =
           IQ4_XS, TQ1_0, TQ2_0, IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS, IQ3_S, IQ1_S, IQ1_M>;
 
 constexpr FloatFunctions float_functions() {
-    return {rms_norm,        add_rms_norm,    silu_times,         add_scaled_row, rotate,
-            write_cache_row, read_cache_rows, absorbed_attention, join_attention,
-            expanded_attention};
+    return {rms_norm,       add_rms_norm,      silu_times,      add_scaled_row,
+            rotate,         write_cache_row,   read_cache_rows, absorbed_attention,
+            join_attention, expanded_attention};
 }
 
 constexpr Functions functions_as(Tier tier) {
-    return {tier,     AllFormats::formats, AllFormats::count, round_32, round_256,
-            float_functions()};
+    return {tier, AllFormats::formats, AllFormats::count, round_32, round_256, float_functions()};
 }
 
 }  // namespace hybrid::HYBRID_TIER

@@ -34,10 +34,11 @@ HYBRID_EXPORT std::int32_t hybrid_block_bytes(std::int32_t format);
 HYBRID_EXPORT std::int32_t hybrid_set_codebook(std::int32_t format, const std::int8_t* values,
                                                std::size_t bytes);
 
-// The functions below are jobs of the pool (pool_border.h): `threads` workers, 0: all there are; they
-// return 0, or an error number of the pool. `precision` is 0 for activations rounded to eight bits,
-// 1 for float32. A row is summed in one order: results do not depend on how rows are shared out.
-// A workspace has at least the bytes that the function's _bytes() gives for the same arguments.
+// The functions below are jobs of the pool (pool_border.h): `threads` workers, 0: all there are;
+// they return 0, or an error number of the pool. `precision` is 0 for activations rounded to eight
+// bits, 1 for float32. A row is summed in one order: results do not depend on how rows are shared
+// out. A workspace has at least the bytes that the function's _bytes() gives for the same
+// arguments.
 
 // Every weight of `rows` rows as float32.
 //   blocks   groups (heads, experts) of group_rows rows; groups and rows lie their strides apart

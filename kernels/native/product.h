@@ -13,9 +13,9 @@ namespace hybrid {
 
 // Rows of blocks at the C border; library.py has the same record.
 struct Matrix {
-    const void* blocks;  // of row 0
+    const void* blocks;      // of row 0
     std::int64_t row_bytes;  // from one row to the next
-    std::int32_t format;  // ggml id
+    std::int32_t format;     // ggml id
     std::int32_t rows, columns;
     std::int32_t unused;
 
@@ -35,7 +35,7 @@ inline std::size_t whole_lines(std::size_t bytes) {
 
 // Takes pieces of one stretch of memory, each on a cache line. Copies are cursors of their own.
 class Memory {
-public:
+  public:
     Memory(void* first, std::size_t bytes) : first_(static_cast<std::byte*>(first)), end_(bytes) {}
 
     template <class T>
@@ -46,7 +46,7 @@ public:
         return reinterpret_cast<T*>(first_ + begin);
     }
 
-private:
+  private:
     std::byte* first_;
     std::size_t end_;
     std::size_t used_ = 0;
@@ -95,14 +95,15 @@ struct Arithmetic {
 
 // The activations of some tokens and the forms made of them.
 class Inputs {
-public:
+  public:
     Inputs() = default;
     explicit Inputs(const Tokens& x) : x_(x) {}
 
     // Reserves the form that this matrix takes; it is empty until fill() has seen each token.
     void reserve(Memory& memory, const Arithmetic& arithmetic, const Matrix& matrix) {
         if (!matrix.present()) return;
-        const Form form = form_of(arithmetic.of(matrix), arithmetic.precision, x_.columns, x_.count);
+        const Form form =
+            form_of(arithmetic.of(matrix), arithmetic.precision, x_.columns, x_.count);
         if (find(form)) return;
         const bool as_they_are = !form.pack && form.rounding == Rounding::none && !x_.index;
         forms_[count_] = form;
@@ -149,7 +150,7 @@ public:
         }
     }
 
-private:
+  private:
     const Form* find(const Form& form) const {
         for (int i = 0; i < count_; ++i) {
             if (forms_[i] == form) return forms_ + i;
@@ -164,7 +165,8 @@ private:
         const std::size_t runs = runs_of(x_.columns);
         switch (forms_[i].rounding) {
             case Rounding::of_32:
-                return tier.round_32(row, x_.columns, static_cast<RunOf32s*>(places_[i]) + at * runs);
+                return tier.round_32(row, x_.columns,
+                                     static_cast<RunOf32s*>(places_[i]) + at * runs);
             case Rounding::of_256:
                 return tier.round_256(row, x_.columns,
                                       static_cast<RunOf256*>(places_[i]) + at * runs);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "pool.h"
+#include "pool_border.h"
 #include "product.h"
 
 namespace hybrid {
@@ -32,7 +33,7 @@ inline std::size_t inputs_bytes(const Arithmetic& arithmetic, const Matrix& matr
 }
 
 class JobMemory {
-public:
+  public:
     JobMemory(void* first, std::int64_t bytes, std::size_t own_bytes)
         : first_(static_cast<std::byte*>(first)),
           bytes_(static_cast<std::size_t>(bytes)),
@@ -40,7 +41,7 @@ public:
 
     // Of a workspace for `threads` workers, 0: as many as the pool may have.
     static std::int64_t bytes(std::size_t shared, std::size_t own, int threads) {
-        const auto workers = static_cast<std::size_t>(threads > 0 ? threads : pool_workers());
+        const auto workers = static_cast<std::size_t>(threads > 0 ? threads : hybrid_pool_workers());
         return static_cast<std::int64_t>(whole_lines(shared) + workers * whole_lines(own));
     }
 
@@ -52,7 +53,7 @@ public:
         return {first_ + before, bytes_ - before};
     }
 
-private:
+  private:
     std::byte* first_;
     std::size_t bytes_, own_bytes_;
 };

@@ -94,3 +94,15 @@ def rope(
     if x.device != positions.device:
         raise KernelInputError(f"x is on {x.device}, positions on {positions.device}")
     return choose(IMPLEMENTATIONS, implementation, x.device)(x, positions, frequency, amplitude)
+
+
+def rotation(positions: Tensor, frequency: Tensor, amplitude: float) -> tuple[Tensor, Tensor]:
+    """cos and sin of positions · frequency, times amplitude: [tokens, length / 2] float32 each.
+
+    positions   [tokens] int64
+    frequency   [length / 2] float64, on the same device
+
+    Angles are formed in float64, as in `rope`.
+    """
+    angle = positions.double()[:, None] * frequency
+    return (angle.cos() * amplitude).float(), (angle.sin() * amplitude).float()

@@ -48,9 +48,7 @@ def guarded(*shape: int) -> tuple[Tensor, Tensor]:
 def test_rms_norm_agrees_with_float64(tier: int, width: int) -> None:
     x, weight = random(3, width), random(width)
     out, behind = guarded(3, width)
-    library().hybrid_rms_norm(
-        tier, x.data_ptr(), weight.data_ptr(), 3, width, 1e-6, out.data_ptr()
-    )
+    library().hybrid_rms_norm(tier, x.data_ptr(), weight.data_ptr(), 3, width, 1e-6, out.data_ptr())
     exact = x.double()
     exact = exact / (exact.square().mean(-1, keepdim=True) + 1e-6).sqrt() * weight.double()
     assert_close(out, exact, norm_cases.RELATIVE_ERROR)
@@ -163,9 +161,7 @@ def test_cache_rows_are_written_and_read_bit_for_bit(tier: int, cache: str, widt
     assert stored[:, -8:].eq(77).all()
     rows = CacheRows(stored.data_ptr(), stored.shape[1], known, width, 0)
     out, behind = guarded(38, width + 3)
-    library().hybrid_read_cache_rows(
-        tier, ctypes.addressof(rows), 1, 39, out.data_ptr(), width + 3
-    )
+    library().hybrid_read_cache_rows(tier, ctypes.addressof(rows), 1, 39, out.data_ptr(), width + 3)
     assert torch.equal(out[:, :width], decoded(expected, cache, width)[1:39])
     assert out[:, width:].eq(0).all()
     assert behind.eq(GUARD).all()
