@@ -183,7 +183,7 @@ inline void join_attention(const PartialAttention* parts, std::size_t count, std
     float most = kLowest, sum = 0;
     for (std::size_t p = 0; p < count; ++p) {
         const float largest = parts[p].largest[query];
-        most = most > largest ? most : largest;  // a NaN stays one
+        most = most > largest ? most : largest;  // a NaN comes back with the sum
     }
     for (std::size_t p = 0; p < count; ++p) {
         sum += parts[p].sum[query] * exp(parts[p].largest[query] - most);

@@ -75,17 +75,7 @@ def absorbed_attention(
     if not out.numel():
         return out
     q, rows = torch.cat((q_latent, q_rope), dim=-1), rows.contiguous()
-
-    def share(begin: int, end: int) -> None:
-        out[:, begin:end] = _absorbed(q[:, begin:end], rows, latent, scale, start)
-
-    share(0, heads)
-    return out
-
-
-def _absorbed(q: Tensor, rows: Tensor, latent: int, scale: float, start: int) -> Tensor:
-    """Some heads of q [tokens, heads, latent + rope] -> [tokens, heads, latent]."""
-    tokens, heads, width = q.shape
+    width = q.shape[-1]
     cached = CacheRows(rows.data_ptr(), 4 * width, BY_NAME["F32"].ggml_id, latent, width - latent)
     queries = AbsorbedQueries(q.data_ptr(), *q.stride()[:2], tokens, heads, start + 1, scale)
     padded = -(-latent // VALUE_ROW) * VALUE_ROW
@@ -102,11 +92,10 @@ def _absorbed(q: Tensor, rows: Tensor, latent: int, scale: float, start: int) ->
         ctypes.addressof(part),
         scratch.data_ptr(),
     )
-    found = torch.empty(tokens, heads, latent)
     library().hybrid_join_attention(
-        BEST_TIER, ctypes.addressof(part), 1, tokens * heads, latent, found.data_ptr(), latent
+        BEST_TIER, ctypes.addressof(part), 1, tokens * heads, latent, out.data_ptr(), latent
     )
-    return found
+    return out
 
 
 def expanded_attention(
@@ -126,24 +115,18 @@ def expanded_attention(
         *(out.data_ptr(), *out.stride()[:2]),
         *(k_nope.shape[-1], k_rope.shape[-1], value, start, scale),
     )
-    runs = -(-tokens // QUERIES_AT_ONCE)
-
-    def share(begin: int, end: int) -> None:
-        scratch = torch.empty(
-            library().hybrid_expanded_scratch(key, value, min(tokens, QUERIES_AT_ONCE))
-        )
-        for unit in range(begin, end):
-            head, first = unit // runs, unit % runs * QUERIES_AT_ONCE
+    run = min(tokens, QUERIES_AT_ONCE)
+    scratch = torch.empty(library().hybrid_expanded_scratch(key, value, run))
+    for head in range(heads):
+        for first in range(0, tokens, run):
             library().hybrid_expanded_attention(
                 BEST_TIER,
                 ctypes.addressof(attention),
                 head,
                 first,
-                min(first + QUERIES_AT_ONCE, tokens),
+                min(first + run, tokens),
                 scratch.data_ptr(),
             )
-
-    share(0, heads * runs)
     return out
 
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kernels.attention import absorbed_attention, cases, expanded_attention
+from kernels.attention import ABSORBED, EXPANDED, absorbed_attention, cases, expanded_attention
 from kernels.attention.cases import Case
 from kernels.errors import KernelInputError
 
@@ -31,23 +31,29 @@ def assert_close(found: Tensor, exact: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("case", cases.SMALL, ids=str)
-def test_absorbed_attention_agrees_with_float64(case: Case) -> None:
+@pytest.mark.parametrize("implementation", ABSORBED)
+def test_absorbed_attention_agrees_with_float64(case: Case, implementation: str) -> None:
     q_latent = random(case.tokens, case.heads, case.latent)
     q_rope = random(case.tokens, case.heads, case.rope, seed=7)
     rows = random(case.start + case.tokens, case.latent + case.rope)
-    found = absorbed_attention(q_latent, q_rope, rows, SCALE, case.start)
+    found = absorbed_attention(
+        q_latent, q_rope, rows, SCALE, case.start, implementation=implementation
+    )
     q, k = torch.cat((q_latent, q_rope), -1).double().numpy(), rows.double().numpy()
     heads = [attended(q[:, h], k, k[:, : case.latent], case.start) for h in range(case.heads)]
     assert_close(found, np.stack(heads, 1))
 
 
 @pytest.mark.parametrize("case", cases.SMALL, ids=str)
-def test_expanded_attention_agrees_with_float64(case: Case) -> None:
+@pytest.mark.parametrize("implementation", EXPANDED)
+def test_expanded_attention_agrees_with_float64(case: Case, implementation: str) -> None:
     seen = case.start + case.tokens
     q = random(case.tokens, case.heads, case.nope + case.rope)
     k_nope, k_rope = random(seen, case.heads, case.nope), random(seen, case.rope)
     v = random(seen, case.heads, case.value, seed=8)
-    found = expanded_attention(q, k_nope, k_rope, v, SCALE, case.start)
+    found = expanded_attention(
+        q, k_nope, k_rope, v, SCALE, case.start, implementation=implementation
+    )
     shared = k_rope.double().numpy()
     heads = [
         attended(
@@ -61,10 +67,29 @@ def test_expanded_attention_agrees_with_float64(case: Case) -> None:
     assert_close(found, np.stack(heads, 1))
 
 
-def test_huge_scores_do_not_overflow() -> None:
-    rows = random(3, 30) * 1e4
-    found = absorbed_attention(random(1, 2, 24) * 1e4, random(1, 2, 6), rows, 1.0, 2)
+@pytest.mark.parametrize("implementation", ABSORBED)
+def test_huge_scores_do_not_overflow(implementation: str) -> None:
+    rows, q = random(3, 30) * 1e4, random(1, 2, 24) * 1e4
+    found = absorbed_attention(q, random(1, 2, 6), rows, 1.0, 2, implementation=implementation)
     assert found.isfinite().all()
+
+
+def test_strided_queries_keys_and_values_are_read_as_their_copies() -> None:
+    q, k, v = random(3, 4, 20)[:, ::2, 4:], random(8, 2, 40)[:, :, :10], random(2, 8, 9)
+    k_rope, v = random(8, 12)[:, ::2], v.transpose(0, 1)
+    found = expanded_attention(q, k, k_rope, v, SCALE, 5)
+    copies = [each.contiguous() for each in (q, k, k_rope, v)]
+    assert torch.equal(found, expanded_attention(*copies, SCALE, 5))
+
+
+@pytest.mark.parametrize("tokens", [0, 2])
+@pytest.mark.parametrize("heads", [0, 3])
+def test_nothing_attends_to_something(tokens: int, heads: int) -> None:
+    rows = random(4 + tokens, 12)
+    q = random(tokens, heads, 12)
+    assert absorbed_attention(q[..., :8], q[..., 8:], rows, SCALE, 4).shape == (tokens, heads, 8)
+    k, v = random(4 + tokens, heads, 8), random(4 + tokens, heads, 5)
+    assert expanded_attention(q, k, rows[:, :4], v, SCALE, 4).shape == (tokens, heads, 5)
 
 
 def test_later_rows_do_not_reach_earlier_queries() -> None:

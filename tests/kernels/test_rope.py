@@ -5,12 +5,15 @@ import pytest
 import torch
 
 from kernels.errors import KernelInputError
-from kernels.rope import Yarn, cases, frequencies, rope
+from kernels.rope import IMPLEMENTATIONS, Yarn, cases, frequencies, rope
 
 
 @pytest.mark.parametrize("shape", cases.SMALL)
 @pytest.mark.parametrize("first", [0, cases.FAR])
-def test_rope_is_a_complex_rotation_of_adjacent_pairs(shape: tuple[int, ...], first: int) -> None:
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_rope_is_a_complex_rotation_of_adjacent_pairs(
+    shape: tuple[int, ...], first: int, implementation: str
+) -> None:
     x = torch.randn(shape, generator=torch.Generator().manual_seed(3))
     positions = torch.arange(first, first + shape[0])
     frequency = frequencies(shape[-1], 10000.0)
@@ -19,7 +22,7 @@ def test_rope_is_a_complex_rotation_of_adjacent_pairs(shape: tuple[int, ...], fi
     angle = angle.reshape(shape[0], *[1] * (len(shape) - 2), shape[-1] // 2)
     turned = 1.5 * pairs * np.exp(1j * angle)
     exact = np.stack((turned.real, turned.imag), -1).reshape(shape)
-    found = rope(x, positions, frequency, amplitude=1.5).numpy()
+    found = rope(x, positions, frequency, amplitude=1.5, implementation=implementation).numpy()
     assert np.linalg.norm(found - exact) <= cases.RELATIVE_ERROR * np.linalg.norm(exact)
 
 

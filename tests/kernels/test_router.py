@@ -4,7 +4,16 @@ import torch
 from torch import Tensor
 
 from kernels.errors import KernelInputError
-from kernels.router import Gating, GroupScore, RouterRules, cases, choose_experts
+from kernels.router import (
+    IMPLEMENTATIONS,
+    Gating,
+    GroupScore,
+    RouterRules,
+    cases,
+    choose_experts,
+)
+
+every_implementation = pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 
 
 def routed(z: np.ndarray, bias: np.ndarray, rules: RouterRules) -> dict[int, float]:
@@ -28,11 +37,14 @@ def routed(z: np.ndarray, bias: np.ndarray, rules: RouterRules) -> dict[int, flo
 
 @pytest.mark.parametrize("with_bias", [False, True], ids=["no bias", "bias"])
 @pytest.mark.parametrize("rules", cases.SMALL.values(), ids=cases.SMALL)
-def test_router_agrees_with_float64(rules: RouterRules, with_bias: bool) -> None:
+@every_implementation
+def test_router_agrees_with_float64(
+    rules: RouterRules, with_bias: bool, implementation: str
+) -> None:
     random = torch.Generator().manual_seed(5)
     logits = torch.randn(cases.TOKENS, rules.experts, generator=random) * 2
     bias = torch.randn(rules.experts, generator=random) * 0.3 if with_bias else None
-    chosen, share = choose_experts(logits, bias, rules)
+    chosen, share = choose_experts(logits, bias, rules, implementation=implementation)
     assert chosen.dtype == torch.int64
     assert share.dtype == torch.float32
     added = bias.double().numpy() if bias is not None else np.zeros(rules.experts)
@@ -70,13 +82,37 @@ def test_normalising_never_divides_by_less_than_the_least_half() -> None:
     assert share[0].tolist() == pytest.approx([expected] * 2, rel=1e-5)
 
 
-def test_equal_scores_go_to_the_lower_number() -> None:
-    chosen, _ = choose_experts(torch.zeros(3, 64), None, RouterRules(64, 4, Gating.SOFTMAX))
+@every_implementation
+def test_equal_scores_go_to_the_lower_number(implementation: str) -> None:
+    rules = RouterRules(64, 4, Gating.SOFTMAX)
+    chosen, _ = choose_experts(torch.zeros(3, 64), None, rules, implementation=implementation)
     assert chosen.tolist() == [[0, 1, 2, 3]] * 3
 
 
-def test_no_token_is_routed_nowhere() -> None:
-    chosen, share = choose_experts(torch.zeros(0, 24), None, cases.SMALL["sigmoid, groups"])
+@pytest.mark.parametrize("rules", cases.REAL.values(), ids=cases.REAL)
+def test_both_implementations_choose_alike_when_scores_tie(rules: RouterRules) -> None:
+    logits = torch.randint(-2, 3, (50, rules.experts), generator=torch.Generator().manual_seed(8))
+    chosen = [
+        choose_experts(logits.float(), None, rules, implementation=name)[0]
+        for name in IMPLEMENTATIONS
+    ]
+    assert torch.equal(*chosen)
+
+
+@every_implementation
+def test_logits_that_are_no_numbers_still_choose_different_experts(implementation: str) -> None:
+    rules, logits = cases.SMALL["sigmoid, groups"], torch.zeros(3, 24)
+    logits[0], logits[1, ::2], logits[2, 5:9] = torch.nan, torch.nan, torch.inf
+    chosen, _ = choose_experts(logits, None, rules, implementation=implementation)
+    assert all(len(set(row)) == rules.used for row in chosen.tolist())
+    assert chosen.min() >= 0
+    assert chosen.max() < rules.experts
+
+
+@every_implementation
+def test_no_token_is_routed_nowhere(implementation: str) -> None:
+    rules = cases.SMALL["sigmoid, groups"]
+    chosen, share = choose_experts(torch.zeros(0, 24), None, rules, implementation=implementation)
     assert chosen.shape == share.shape == (0, 8)
 
 
