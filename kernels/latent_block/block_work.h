@@ -1,0 +1,105 @@
+// What every phase of a block works with: one worker's view of a pass.
+//
+// Every worker runs all phases from top to bottom; a barrier stands between a phase that writes and
+// one that reads what others wrote.
+//
+// One token: what is small (norms, rounding, the router's choice) every worker does for itself in
+// its own memory, because a barrier costs more. Several tokens: it is shared out by token.
+#pragma once
+
+#include "block.h"
+#include "product_job.h"
+
+namespace hybrid {
+
+constexpr std::int32_t kF32 = 0;  // ggml id
+
+inline int least(int a, int b) {
+    return a < b ? a : b;
+}
+
+inline Matrix head_of(const HeadMatrices& heads, int head) {
+    Matrix one = heads.first;
+    one.blocks = static_cast<const std::uint8_t*>(one.blocks) + head * heads.head_bytes;
+    return one;
+}
+
+struct BlockJob {
+    static constexpr int kTails = 16;  // more than the phases before the feed-forward
+
+    const LatentBlock& block;
+    const BlockPass& pass;
+    Arithmetic arithmetic;
+    Tail tails[kTails];
+    Tail feed_forward_tails[FeedForward::kTails];
+};
+
+class BlockWork {
+  public:
+    BlockWork(Worker& of, BlockJob& job)
+        : worker(of),
+          block(job.block),
+          pass(job.pass),
+          arithmetic(job.arithmetic),
+          tier(job.arithmetic.tier),
+          own(of.scratch, of.scratch_bytes),
+          shared(pass.workspace, static_cast<std::size_t>(pass.workspace_bytes)),
+          tokens(static_cast<std::size_t>(pass.tokens)),
+          next_tail_(job.tails) {}
+
+    Tail& tail() { return *next_tail_++; }
+    bool alone() const { return pass.tokens == 1; }
+    Memory& near() { return alone() ? own : shared; }
+    int seen() const { return pass.start + pass.tokens; }
+    std::size_t head_key() const { return static_cast<std::size_t>(block.nope + block.rope); }
+    std::size_t cache_width() const { return static_cast<std::size_t>(block.latent + block.rope); }
+
+    // run(begin, end) over units that this worker does all of for itself when there is one token,
+    // and its part of otherwise; what they make can be read when this returns.
+    template <class Run>
+    void each(int units, const Run& run) {
+        if (alone()) return run(0, units);
+        share(worker, tail(), units, 1, run);
+        worker.barrier();
+    }
+
+    // Inputs without values yet, for normalise().
+    Inputs fresh_inputs(std::size_t width) {
+        return Inputs({near().take<float>(tokens * width), width, width, nullptr, pass.tokens});
+    }
+
+    // Fills fresh inputs with the normalised rows of x.
+    void normalise(const float* x, const float* weight, const Inputs& inputs);
+
+    // All rows of one or two matrices, shared out; the caller puts the barrier.
+    void multiply_all(const Inputs& inputs, const Matrix& first, float* first_out,
+                      const Matrix& second = {}, float* second_out = nullptr);
+
+    // The rope values of a row, of the pass's token t.
+    void rotate(float* values, int t) const {
+        const int half = block.rope / 2;
+        tier.floats.rotate(values, 1, 0, static_cast<std::size_t>(block.rope),
+                           pass.cosine + t * half, pass.sine + t * half);
+    }
+
+    Worker& worker;
+    const LatentBlock& block;
+    const BlockPass& pass;
+    const Arithmetic& arithmetic;
+    const Functions& tier;
+    Memory own, shared;
+    std::size_t tokens;
+
+  private:
+    void multiply_units(const Inputs& inputs, const Matrix& matrix, float* out, int begin, int end);
+
+    Tail* next_tail_;
+};
+
+constexpr int kUnitRows = 32;  // rows of a matrix in a unit of work
+
+inline int units_of(int rows) {
+    return (rows + kUnitRows - 1) / kUnitRows;
+}
+
+}  // namespace hybrid
