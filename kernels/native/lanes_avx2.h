@@ -255,3 +255,4 @@ inline __m128i eight_words(const void* first) {
 }  // namespace hybrid::HYBRID_TIER
 
 #include "lanes_avx2_floats.h"
+#include "lanes_avx2_scales.h"

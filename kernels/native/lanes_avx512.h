@@ -239,3 +239,4 @@ inline __m128i eight_words(const void* first) {
 }  // namespace hybrid::HYBRID_TIER
 
 #include "lanes_avx512_floats.h"
+#include "lanes_avx512_scales.h"
