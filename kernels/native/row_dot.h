@@ -9,7 +9,7 @@ namespace hybrid::HYBRID_TIER {
 
 // While a row is read, the memory this far ahead is asked for: rows follow one another, and the
 // processor's own prefetching stops at each 4 KiB.
-constexpr std::size_t kPrefetchBytes = 2048;
+constexpr std::size_t kPrefetchBytes = 8192;
 
 inline void prefetch(const void* here, std::size_t bytes) {
     const auto* ahead = static_cast<const char*>(here) + kPrefetchBytes;
@@ -17,19 +17,19 @@ inline void prefetch(const void* here, std::size_t bytes) {
 }
 
 template <class Block>
-constexpr auto has_minimum(int) -> decltype(&Block::minimum_factor, true) {
+constexpr auto requires_minimum(int) -> decltype(&Block::minimum_factor, true) {
     return true;
 }
 template <class Block>
-constexpr bool has_minimum(long) {
+constexpr bool requires_minimum(long) {
     return false;
 }
 template <class Block>
-constexpr auto has_minimums(int) -> decltype(&Block::minimums, true) {
+constexpr auto requires_minimums(int) -> decltype(&Block::minimums, true) {
     return true;
 }
 template <class Block>
-constexpr bool has_minimums(long) {
+constexpr bool requires_minimums(long) {
     return false;
 }
 
@@ -70,7 +70,7 @@ void super_row_dot(const Block* block, std::size_t blocks, const RunOf256* const
         for (int t = 0; t < kTokens; ++t) {
             const RunOf256& run = x[t][b];
             partial.row[t] = add_times(partial.row[t], sums[t], factor * run.scale);
-            if constexpr (has_minimum<Block>(0)) {
+            if constexpr (requires_minimum<Block>(0)) {
                 partial.correction[t] =
                     add_scaled_sums(partial.correction[t], block->minimum_numbers(), run.sum,
                                     -block->minimum_factor() * run.scale);
@@ -107,7 +107,7 @@ template <class Block, int kTokens>
     }
     for (int t = 0; t < kTokens; ++t) {
         partial.row[t] = add_rows(partial.row[t], rows[t]);
-        if constexpr (has_minimums<Block>(0) || Block::kOffset != 0) {
+        if constexpr (requires_minimums<Block>(0) || Block::kOffset != 0) {
             partial.correction[t] = fma8(lows, load8(x[t][run].sum), partial.correction[t]);
         }
     }
@@ -115,7 +115,7 @@ template <class Block, int kTokens>
 
 template <class Block>
 Floats8 lows_of(const Block* eight, Floats8 scales) {
-    if constexpr (has_minimums<Block>(0)) {
+    if constexpr (requires_minimums<Block>(0)) {
         return Block::minimums(eight);
     } else {
         return multiply8(scales, all8(-Block::kOffset));
