@@ -67,8 +67,9 @@ struct Bf16Slab {
 };
 
 // In place, as add_fours().
-inline void add_twos(__m512& sums, __m512i weights, __m512i activations) {
+inline __m512 add_twos(__m512 sums, __m512i weights, __m512i activations) {
     __asm__("vdpbf16ps %2, %1, %0" : "+v"(sums) : "v"(weights), "v"(activations));
+    return sums;
 }
 
 struct Bf16Product : Bf16Slab {
@@ -88,7 +89,7 @@ struct Bf16Product : Bf16Slab {
                 std::int32_t two;
                 std::memcpy(&two, weights + static_cast<std::size_t>(r) * stride + 2 * k, 4);
                 const __m512i a = _mm512_set1_epi32(two);
-                for (int t = 0; t < kTiles; ++t) add_twos(y[r][t], a, b[t]);
+                for (int t = 0; t < kTiles; ++t) y[r][t] = add_twos(y[r][t], a, b[t]);
             }
         }
         for (int r = 0; r < kRowsNow; ++r)

@@ -68,8 +68,9 @@ inline __m512i four_weights(const std::uint8_t* number) {
 }
 
 // The intrinsic, but in place: of it GCC 12 makes two copies more for every product in a loop.
-inline void add_fours(__m512i& sums, __m512i unsigned_bytes, __m512i signed_bytes) {
+inline __m512i add_fours(__m512i sums, __m512i unsigned_bytes, __m512i signed_bytes) {
     __asm__("vpdpbusd %2, %1, %0" : "+v"(sums) : "v"(unsigned_bytes), "v"(signed_bytes));
+    return sums;
 }
 
 // Products of kRowsNow rows and kTiles tiles over columns 4 first .. 4 last - 1, added to `sums`.
@@ -83,7 +84,7 @@ template <int kRowsNow, int kTiles, class Packed>
         for (int t = 0; t < kTiles; ++t) b[t] = _mm512_load_si512(x[t]->number[k]);
         for (int r = 0; r < kRowsNow; ++r) {
             const __m512i a = four_weights(number[r] + 4 * k);
-            for (int t = 0; t < kTiles; ++t) add_fours(sums[r][t], a, b[t]);
+            for (int t = 0; t < kTiles; ++t) sums[r][t] = add_fours(sums[r][t], a, b[t]);
         }
     }
 }
