@@ -9,7 +9,8 @@ namespace hybrid::HYBRID_TIER {
 // One run of 256 columns of a tile of tokens.
 struct alignas(64) PackedNumbers {
     std::int8_t number[kRun / 4][kTokenTile][4];
-    std::int16_t sum[8][kTokenTile][2];  // of each 16 numbers, two neighbouring sums together
+    std::int16_t sum[8][kTokenTile][2];     // of each 16 numbers, two neighbouring sums together
+    std::int16_t sum_32[4][kTokenTile][2];  // of each 32, likewise
 };
 
 struct Packed32s : PackedNumbers {
@@ -37,12 +38,21 @@ inline __m512i sum_of_16(const std::int8_t (*number)[16][4]) {
     return sum;
 }
 
+// Words of `low`, then of `high`, in turn.
+inline __m512i words_in_turn(__m512i low, __m512i high) {
+    return _mm512_mask_blend_epi16(0xAAAAAAAA, low, _mm512_slli_epi32(high, 16));
+}
+
 inline void add_sums(PackedNumbers& packed) {
+    __m512i of_32[8];
     for (int pair = 0; pair < 8; ++pair) {
         const __m512i first = sum_of_16(packed.number + 8 * pair);
         const __m512i last = sum_of_16(packed.number + 8 * pair + 4);
-        _mm512_store_si512(packed.sum[pair],
-                           _mm512_mask_blend_epi16(0xAAAAAAAA, first, _mm512_slli_epi32(last, 16)));
+        _mm512_store_si512(packed.sum[pair], words_in_turn(first, last));
+        of_32[pair] = _mm512_add_epi32(first, last);
+    }
+    for (int i = 0; i < 4; ++i) {
+        _mm512_store_si512(packed.sum_32[i], words_in_turn(of_32[2 * i], of_32[2 * i + 1]));
     }
 }
 

@@ -17,7 +17,7 @@ using TileSums = std::int32_t[16][16];
 // A block of 256 columns of all rows of a slab.
 struct alignas(64) SlabPlanes {
     std::int8_t high[kSlabRows][kRun], low[kSlabRows][kRun];
-    std::int32_t minimum[kSlabRows][8];  // two neighbouring 16-bit ones together
+    std::int32_t minimum[kSlabRows][8];  // as in SlabRun256
     float factor[kSlabRows], minimum_factor[kSlabRows];
 };
 
@@ -64,7 +64,7 @@ void unpack_planes(const Block* block, int row, SlabPlanes& out) {
     }
     out.factor[row] = block->factor();
     if constexpr (has_minimum<Block>(0)) {
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out.minimum[row]), block->minimum_numbers());
+        put_minimums(*block, out.minimum[row]);
         out.minimum_factor[row] = block->minimum_factor();
     }
 }
@@ -79,7 +79,7 @@ struct TileStep {
     int tile;  // of `out`, the first
     int part;  // of the run
 
-    float* sums(int r, int t) const { return out->of[row + r][tile + t]; }
+    float* sums(int r, int t) const { return out->of[tile + t][row + r]; }
 };
 
 // One block of 256 columns: four steps of 64 through the unit.
@@ -92,11 +92,8 @@ struct PlaneSteps {
 
     static int parts(int) { return 1; }
 
-    static void unpack(const Block* block, std::size_t columns, int row, Run* out) {
-        for (std::size_t c = 0; c < columns; c += kRun) {
-            prefetch(block, sizeof(Block));
-            unpack_planes(block++, row, *out++);
-        }
+    static void unpack(const Block* block, std::size_t, int row, Run& out) {
+        unpack_planes(block, row, out);
     }
 
     template <int kTiles>
@@ -146,14 +143,9 @@ struct PlaneSteps {
     }
 
     static __m512 less_minimums(const Run& slab, int row, const Packed& x, __m512 value) {
-        __m512i sums[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
-        for (int pair = 0; pair < 8; ++pair) {
-            sums[pair % 2] =
-                _mm512_dpwssd_epi32(sums[pair % 2], _mm512_set1_epi32(slab.minimum[row][pair]),
-                                    _mm512_load_si512(x.sum[pair]));
-        }
-        return _mm512_fnmadd_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(sums[0], sums[1])),
-                                _mm512_set1_ps(slab.minimum_factor[row]), value);
+        const __m512i sums = times_sums<kGroup<Block>>(slab.minimum[row], x);
+        return _mm512_fnmadd_ps(_mm512_cvtepi32_ps(sums), _mm512_set1_ps(slab.minimum_factor[row]),
+                                value);
     }
 };
 
@@ -167,7 +159,7 @@ struct GroupSteps {
 
     static int parts(int groups) { return (groups + 3) / 4; }
 
-    static void unpack(const Block* block, std::size_t columns, int row, Run* out) {
+    static void unpack(const Block* block, std::size_t columns, int row, Run& out) {
         unpack_row<Block, Block::kOffset>(block, columns, row, out);
     }
 
@@ -222,84 +214,88 @@ struct GroupSteps {
     }
 };
 
-// The steps of one or two tiles of tokens through a slab's run, each folded between the products
-// of the next.
-template <class Steps>
+// A slab's steps with kTiles tiles at a time, each folded between the products of the next.
+template <class Steps, int kTiles>
 struct StepRow {
     using Run = typename Steps::Run;
     using Packed = typename Steps::Packed;
+    using Step = TileStep<Run, Packed, kTiles>;
     alignas(64) typename Steps::Sums sums[2];
+    Step before;
+    int steps = 0;
 
-    template <int kTiles>
-    void fold(const TileStep<Run, Packed, kTiles>& step, int at) {
-        for (int q = 0; q < 4; ++q) Steps::template fold<kTiles>(step, sums[at], q);
+    template <int kQuarter>
+    void quarter(const Step& step) {
+        Steps::template multiply<kTiles, kQuarter>(step, sums[steps % 2]);
+        if (steps) Steps::template fold<kTiles>(before, sums[(steps + 1) % 2], kQuarter);
     }
 
-    template <int kTiles>
-    void run(const Run* slab, int count, int parts, const Packed* const (&x)[kTiles], int tile,
+    void add(const Step& step) {
+        Steps::template start<kTiles>();
+        quarter<0>(step);
+        quarter<1>(step);
+        quarter<2>(step);
+        quarter<3>(step);
+        Steps::template finish<kTiles>(sums[steps % 2]);
+        before = step;
+        ++steps;
+    }
+
+    void run(const Run& slab, int count, int parts, const Batch<Packed>& batch, int tile,
              SlabSums& out) {
-        TileStep<Run, Packed, kTiles> before{};
-        int at = 0;
         for (int row = 0; row < count; row += 16) {
-            for (int part = 0; part < parts; ++part, at ^= 1) {
-                TileStep<Run, Packed, kTiles> step{slab, row, {}, &out, tile, part};
-                for (int t = 0; t < kTiles; ++t) step.x[t] = x[t];
-                Steps::template start<kTiles>();
-                Steps::template multiply<kTiles, 0>(step, sums[at]);
-                if (before.slab) Steps::template fold<kTiles>(before, sums[at ^ 1], 0);
-                Steps::template multiply<kTiles, 1>(step, sums[at]);
-                if (before.slab) Steps::template fold<kTiles>(before, sums[at ^ 1], 1);
-                Steps::template multiply<kTiles, 2>(step, sums[at]);
-                if (before.slab) Steps::template fold<kTiles>(before, sums[at ^ 1], 2);
-                Steps::template multiply<kTiles, 3>(step, sums[at]);
-                if (before.slab) Steps::template fold<kTiles>(before, sums[at ^ 1], 3);
-                Steps::template finish<kTiles>(sums[at]);
-                before = step;
+            for (int part = 0; part < parts; ++part) {
+                Step step{&slab, row, {}, &out, tile, part};
+                for (int t = 0; t < kTiles; ++t) step.x[t] = batch.of(tile + t);
+                add(step);
             }
         }
-        fold<kTiles>(before, at ^ 1);
+    }
+
+    void finish() {
+        for (int q = 0; q < 4; ++q) {
+            Steps::template fold<kTiles>(before, sums[(steps + 1) % 2], q);
+        }
     }
 };
 
 template <class Block, class Steps, class Rounded>
 struct TileProduct {
     using Packed = typename Steps::Packed;
+    using Slab = typename Steps::Run;
     using Unit = typename Steps::Unit;
-    static constexpr int kTileStep = kTilesAtOnce;
-
-    static std::size_t packed_per_tile(std::size_t columns) { return runs_of(columns); }
-    static std::size_t slab_bytes(std::size_t columns) {
-        return runs_of(columns) * sizeof(typename Steps::Run);
-    }
+    static constexpr std::size_t kPackedColumns = kRun, kColumns = kRun;
 
     static void pack(const Tokens& x, int tile, Packed* packed) {
         pack_tile<Rounded>(x, tile, packed);
     }
 
-    static void unpack(const Rows& rows, std::size_t first, int count, void* slab) {
+    static void unpack(const Rows& rows, std::size_t first, int count, std::size_t column,
+                       Slab& slab) {
         for (int r = 0; r < count; ++r) {
-            const std::size_t row = first + static_cast<std::size_t>(r);
-            Steps::unpack(reinterpret_cast<const Block*>(rows.first + row * rows.stride_bytes),
-                          rows.columns, r, static_cast<typename Steps::Run*>(slab));
+            const Block* block =
+                blocks_at<Block>(rows, first + static_cast<std::size_t>(r), column);
+            Steps::unpack(block, rows.columns - column, r, slab);
         }
     }
 
-    static void multiply(const void* slab, std::size_t columns, int count, const Packed* packed,
-                         int tiles, Fetch& fetch, SlabSums& sums) {
-        const std::size_t runs = runs_of(columns);
-        const auto* run = static_cast<const typename Steps::Run*>(slab);
-        StepRow<Steps> steps;
-        for (std::size_t i = 0; i < runs; ++i, ++run) {
-            const std::size_t left = (columns - i * kRun) / 32;
-            const int parts = Steps::parts(left < 8 ? static_cast<int>(left) : 8);
-            const Packed* x = packed + i;
-            int tile = 0;
-            for (; tile + 2 <= tiles; tile += 2, x += 2 * runs) {
-                steps.template run<2>(run, count, parts, {x, x + runs}, tile, sums);
-                fetch.lines(kSlabRows / 2 * sizeof(Block) * kRun / Block::kWeights / 64 + 1);
+    static void multiply(const Slab& slab, std::size_t columns, int count,
+                         const Batch<Packed>& batch, Fetch& fetch, SlabSums& sums) {
+        const int parts = Steps::parts(static_cast<int>(columns / 32));
+        int tile = 0;
+        if (batch.tiles >= 2) {
+            StepRow<Steps, 2> pairs;
+            for (; tile + 2 <= batch.tiles; tile += 2) {
+                pairs.run(slab, count, parts, batch, tile, sums);
+                fetch.beside(kSlabRows / 2);
             }
-            if (tile < tiles) steps.template run<1>(run, count, parts, {x}, tile, sums);
-            fetch.lines(kSlabRows / 2 * sizeof(Block) * kRun / Block::kWeights / 64 + 1);
+            pairs.finish();
+        }
+        if (tile < batch.tiles) {
+            StepRow<Steps, 1> last;
+            last.run(slab, count, parts, batch, tile, sums);
+            last.finish();
+            fetch.beside(kSlabRows / 2);
         }
     }
 };

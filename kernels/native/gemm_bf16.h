@@ -8,20 +8,16 @@
 
 namespace hybrid::HYBRID_TIER {
 
-constexpr std::size_t kBf16Run = 128;  // columns
+constexpr std::size_t kBf16Run = 256;  // columns
 
 struct alignas(64) PackedBf16 {
     std::uint16_t value[kBf16Run / 2][kTokenTile][2];
 };
 
-inline std::size_t bf16_runs_of(std::size_t columns) {
-    return (columns + kBf16Run - 1) / kBf16Run;
-}
-
-// From one row of a slab to the next; a line more than whole runs, as in float_row_stride().
-inline std::size_t bf16_row_stride(std::size_t columns) {
-    return bf16_runs_of(columns) * kBf16Run + 32;
-}
+// A line more than whole runs, as in SlabFloats.
+struct alignas(64) SlabBf16 {
+    std::uint16_t weight[kSlabRows][kBf16Run + 32];
+};
 
 inline __m512 floats_from(const float* x, std::size_t at, std::size_t columns) {
     const std::size_t here = at >= columns ? 0 : columns - at < 16 ? columns - at : 16;
@@ -48,75 +44,72 @@ inline void pack_bf16(const Tokens& x, int tile, PackedBf16* out) {
 }
 
 struct Bf16Slab {
-    static std::size_t packed_per_tile(std::size_t columns) { return bf16_runs_of(columns); }
-    static std::size_t slab_bytes(std::size_t columns) {
-        return kSlabRows * bf16_row_stride(columns) * sizeof(std::uint16_t);
-    }
     using Packed = PackedBf16;
+    using Slab = SlabBf16;
+    static constexpr std::size_t kPackedColumns = kBf16Run, kColumns = kBf16Run;
+
     static void pack(const Tokens& x, int tile, Packed* packed) { pack_bf16(x, tile, packed); }
 
-    static void unpack(const Rows& rows, std::size_t first, int count, void* slab) {
-        const std::size_t stride = bf16_row_stride(rows.columns);
+    static void unpack(const Rows& rows, std::size_t first, int count, std::size_t column,
+                       Slab& slab) {
+        const std::size_t left = rows.columns - column, here = left < kColumns ? left : kColumns;
         for (int r = 0; r < count; ++r) {
-            auto* out = static_cast<std::uint16_t*>(slab) + static_cast<std::size_t>(r) * stride;
             const std::size_t row = first + static_cast<std::size_t>(r);
-            std::memcpy(out, rows.first + row * rows.stride_bytes, 2 * rows.columns);
-            std::memset(out + rows.columns, 0, 2 * (stride - rows.columns));
+            std::memcpy(slab.weight[r], rows.first + row * rows.stride_bytes + 2 * column,
+                        2 * here);
+            std::memset(slab.weight[r] + here, 0, 2 * (kColumns - here));
         }
     }
 };
 
 // In place, as add_fours().
-inline void add_twos(__m512& sums, __m512i weights, __m512i activations) {
+inline __m512 add_twos(__m512 sums, __m512i weights, __m512i activations) {
     __asm__("vdpbf16ps %2, %1, %0" : "+v"(sums) : "v"(weights), "v"(activations));
+    return sums;
 }
 
 struct Bf16Product : Bf16Slab {
     using Unit = NoUnit;
-    static constexpr int kTileStep = 3;
 
     template <int kRowsNow, int kTiles>
-    static void multiply_run(const std::uint16_t* weights, std::size_t stride, int row,
-                             const Packed* const (&x)[kTiles], SlabSums& out) {
+    static void multiply_rows(const Slab& slab, int row, const Packed* const (&x)[kTiles], int tile,
+                              SlabSums& out) {
         __m512 y[kRowsNow][kTiles];
         for (int r = 0; r < kRowsNow; ++r)
-            for (int t = 0; t < kTiles; ++t) y[r][t] = _mm512_load_ps(out.of[row + r][t]);
+            for (int t = 0; t < kTiles; ++t) y[r][t] = _mm512_load_ps(out.of[tile + t][row + r]);
         for (std::size_t k = 0; k < kBf16Run / 2; ++k) {
             __m512i b[kTiles];
             for (int t = 0; t < kTiles; ++t) b[t] = _mm512_load_si512(x[t]->value[k]);
             for (int r = 0; r < kRowsNow; ++r) {
                 std::int32_t two;
-                std::memcpy(&two, weights + static_cast<std::size_t>(r) * stride + 2 * k, 4);
+                std::memcpy(&two, slab.weight[row + r] + 2 * k, 4);
                 const __m512i a = _mm512_set1_epi32(two);
-                for (int t = 0; t < kTiles; ++t) add_twos(y[r][t], a, b[t]);
+                for (int t = 0; t < kTiles; ++t) y[r][t] = add_twos(y[r][t], a, b[t]);
             }
         }
         for (int r = 0; r < kRowsNow; ++r)
-            for (int t = 0; t < kTiles; ++t) _mm512_store_ps(out.of[row + r][t], y[r][t]);
+            for (int t = 0; t < kTiles; ++t) _mm512_store_ps(out.of[tile + t][row + r], y[r][t]);
     }
 
     template <int kRowsNow, int kTiles>
-    static void multiply_tiles(const std::uint16_t* slab, std::size_t columns, int count,
-                               const Packed* packed, Fetch& fetch, SlabSums& sums) {
-        const std::size_t stride = bf16_row_stride(columns), per_tile = bf16_runs_of(columns);
+    static void multiply_tiles(const Slab& slab, int count, const Batch<Packed>& batch, int tile,
+                               Fetch& fetch, SlabSums& sums) {
         const Packed* x[kTiles];
-        for (int t = 0; t < kTiles; ++t) x[t] = packed + static_cast<std::size_t>(t) * per_tile;
-        for (std::size_t c = 0; c < columns; c += kBf16Run) {
-            for (int row = 0; row < count; row += kRowsNow) {
-                multiply_run<kRowsNow, kTiles>(slab + static_cast<std::size_t>(row) * stride + c,
-                                               stride, row, x, sums);
-                fetch.lines(kRowsNow * kBf16Run * 2 / 64);
-            }
-            for (int t = 0; t < kTiles; ++t) ++x[t];
+        for (int t = 0; t < kTiles; ++t) x[t] = batch.of(tile + t);
+        for (int row = 0; row < count; row += kRowsNow) {
+            multiply_rows<kRowsNow, kTiles>(slab, row, x, tile, sums);
+            fetch.beside(kRowsNow);
         }
     }
 
-    static void multiply(const void* slab, std::size_t columns, int count, const Packed* packed,
-                         int tiles, Fetch& fetch, SlabSums& sums) {
-        const auto* weights = static_cast<const std::uint16_t*>(slab);
-        if (tiles == 3) multiply_tiles<4, 3>(weights, columns, count, packed, fetch, sums);
-        if (tiles == 2) multiply_tiles<4, 2>(weights, columns, count, packed, fetch, sums);
-        if (tiles == 1) multiply_tiles<8, 1>(weights, columns, count, packed, fetch, sums);
+    static void multiply(const Slab& slab, std::size_t, int count, const Batch<Packed>& batch,
+                         Fetch& fetch, SlabSums& sums) {
+        for (int tile = 0, now; tile < batch.tiles; tile += now) {
+            now = tiles_now(batch.tiles - tile);
+            if (now == 3) multiply_tiles<8, 3>(slab, count, batch, tile, fetch, sums);
+            if (now == 2) multiply_tiles<8, 2>(slab, count, batch, tile, fetch, sums);
+            if (now == 1) multiply_tiles<16, 1>(slab, count, batch, tile, fetch, sums);
+        }
     }
 };
 
@@ -124,24 +117,21 @@ struct Bf16Product : Bf16Slab {
 
 struct Bf16Tiles : Bf16Slab {
     using Unit = TileUnit<64>;
-    static constexpr int kTileStep = kTilesAtOnce;
-    static constexpr std::size_t kSumStride = sizeof(SlabSums{}.of[0]);
 
-    // All rows of the slab times one or two tiles of tokens, over one run of columns. Rows beyond
-    // the real ones are multiplied as they are; nothing reads their sums.
+    // All rows of the slab times one or two tiles of tokens. Rows beyond the real ones are
+    // multiplied as they are; nothing reads their sums.
     template <int kTiles>
-    static void multiply_run(const std::uint16_t* weights, std::size_t stride, const Packed* first,
-                             const Packed* last, int tile, SlabSums& out) {
-        load_tile<0>(out.of[0][tile], kSumStride), load_tile<1>(out.of[16][tile], kSumStride);
+    static void multiply_tiles(const Slab& slab, const Packed* first, const Packed* last, int tile,
+                               SlabSums& out) {
+        load_tile<0>(out.of[tile][0], 64), load_tile<1>(out.of[tile][16], 64);
         if constexpr (kTiles == 2) {
-            load_tile<2>(out.of[0][tile + 1], kSumStride);
-            load_tile<3>(out.of[16][tile + 1], kSumStride);
+            load_tile<2>(out.of[tile + 1][0], 64), load_tile<3>(out.of[tile + 1][16], 64);
         }
         for (std::size_t c = 0; c < kBf16Run; c += 32) {
-            load_tile<4>(weights + c, 2 * stride);
+            load_tile<4>(slab.weight[0] + c, sizeof slab.weight[0]);
             load_tile<6>(first->value[c / 2], 64);
             add_bf16_products<0, 4, 6>();
-            load_tile<5>(weights + 16 * stride + c, 2 * stride);
+            load_tile<5>(slab.weight[16] + c, sizeof slab.weight[0]);
             add_bf16_products<1, 5, 6>();
             if constexpr (kTiles == 2) {
                 load_tile<7>(last->value[c / 2], 64);
@@ -149,25 +139,22 @@ struct Bf16Tiles : Bf16Slab {
                 add_bf16_products<3, 5, 7>();
             }
         }
-        store_tile<0>(out.of[0][tile], kSumStride), store_tile<1>(out.of[16][tile], kSumStride);
+        store_tile<0>(out.of[tile][0], 64), store_tile<1>(out.of[tile][16], 64);
         if constexpr (kTiles == 2) {
-            store_tile<2>(out.of[0][tile + 1], kSumStride);
-            store_tile<3>(out.of[16][tile + 1], kSumStride);
+            store_tile<2>(out.of[tile + 1][0], 64), store_tile<3>(out.of[tile + 1][16], 64);
         }
     }
 
-    static void multiply(const void* slab, std::size_t columns, int, const Packed* packed,
-                         int tiles, Fetch& fetch, SlabSums& sums) {
-        const auto* weights = static_cast<const std::uint16_t*>(slab);
-        const std::size_t stride = bf16_row_stride(columns), runs = bf16_runs_of(columns);
-        for (std::size_t run = 0; run < runs; ++run, weights += kBf16Run) {
-            const Packed* x = packed + run;
-            int tile = 0;
-            for (; tile + 2 <= tiles; tile += 2, x += 2 * runs) {
-                multiply_run<2>(weights, stride, x, x + runs, tile, sums);
-            }
-            if (tile < tiles) multiply_run<1>(weights, stride, x, x, tile, sums);
-            fetch.lines(kSlabRows * kBf16Run * 2 / 64);
+    static void multiply(const Slab& slab, std::size_t, int, const Batch<Packed>& batch,
+                         Fetch& fetch, SlabSums& sums) {
+        int tile = 0;
+        for (; tile + 2 <= batch.tiles; tile += 2) {
+            multiply_tiles<2>(slab, batch.of(tile), batch.of(tile + 1), tile, sums);
+            fetch.beside(kSlabRows / 2);
+        }
+        if (tile < batch.tiles) {
+            multiply_tiles<1>(slab, batch.of(tile), batch.of(tile), tile, sums);
+            fetch.beside(kSlabRows / 2);
         }
     }
 };

@@ -11,15 +11,11 @@ struct alignas(64) PackedFloats {
     float value[kFloatRun][kTokenTile];
 };
 
-inline std::size_t float_runs_of(std::size_t columns) {
-    return (columns + kFloatRun - 1) / kFloatRun;
-}
-
-// From one row of a slab to the next: a line more than whole runs, so that rows do not compete for
-// the same places in the cache.
-inline std::size_t float_row_stride(std::size_t columns) {
-    return float_runs_of(columns) * kFloatRun + 16;
-}
+// Rows lie a line further apart than their length, so that they do not compete for the same places
+// in the cache.
+struct alignas(64) SlabFloats {
+    float weight[kSlabRows][kRun + 16];
+};
 
 inline void pack_floats(const Tokens& x, int tile, PackedFloats* out) {
     for (std::size_t first = 0; first < x.columns; first += kFloatRun, ++out) {
@@ -42,69 +38,65 @@ inline void pack_floats(const Tokens& x, int tile, PackedFloats* out) {
 }
 
 template <int kRowsNow, int kTiles>
-void multiply_floats(const float* weights, std::size_t stride, int row,
-                     const PackedFloats* const (&x)[kTiles], SlabSums& out) {
+void multiply_floats(const SlabFloats& slab, int row, std::size_t column,
+                     const PackedFloats* const (&x)[kTiles], int tile, SlabSums& out) {
     __m512 y[kRowsNow][kTiles];
     for (int r = 0; r < kRowsNow; ++r)
-        for (int t = 0; t < kTiles; ++t) y[r][t] = _mm512_load_ps(out.of[row + r][t]);
+        for (int t = 0; t < kTiles; ++t) y[r][t] = _mm512_load_ps(out.of[tile + t][row + r]);
     for (std::size_t c = 0; c < kFloatRun; ++c) {
         __m512 b[kTiles];
         for (int t = 0; t < kTiles; ++t) b[t] = _mm512_load_ps(x[t]->value[c]);
         for (int r = 0; r < kRowsNow; ++r) {
-            const __m512 a = _mm512_set1_ps(weights[r * stride + c]);
+            const __m512 a = _mm512_set1_ps(slab.weight[row + r][column + c]);
             for (int t = 0; t < kTiles; ++t) y[r][t] = _mm512_fmadd_ps(a, b[t], y[r][t]);
         }
     }
     for (int r = 0; r < kRowsNow; ++r)
-        for (int t = 0; t < kTiles; ++t) _mm512_store_ps(out.of[row + r][t], y[r][t]);
+        for (int t = 0; t < kTiles; ++t) _mm512_store_ps(out.of[tile + t][row + r], y[r][t]);
 }
 
 template <class Block>
 struct FloatProduct {
     using Packed = PackedFloats;
+    using Slab = SlabFloats;
     using Unit = NoUnit;
-    static constexpr int kTileStep = 3;
-
-    static std::size_t packed_per_tile(std::size_t columns) { return float_runs_of(columns); }
-    static std::size_t slab_bytes(std::size_t columns) {
-        return kSlabRows * float_row_stride(columns) * sizeof(float);
-    }
+    static constexpr std::size_t kPackedColumns = kFloatRun, kColumns = kRun;
 
     static void pack(const Tokens& x, int tile, Packed* packed) { pack_floats(x, tile, packed); }
 
-    static void unpack(const Rows& rows, std::size_t first, int count, void* slab) {
-        const std::size_t stride = float_row_stride(rows.columns);
+    static void unpack(const Rows& rows, std::size_t first, int count, std::size_t column,
+                       Slab& slab) {
+        const std::size_t left = rows.columns - column, here = left < kColumns ? left : kColumns;
         for (int r = 0; r < count; ++r) {
-            float* out = static_cast<float*>(slab) + static_cast<std::size_t>(r) * stride;
-            const std::size_t row = first + static_cast<std::size_t>(r);
-            decode_blocks<Block>(rows.first + row * rows.stride_bytes, rows.columns, out);
-            std::memset(out + rows.columns, 0, (stride - rows.columns) * sizeof(float));
+            const std::uint8_t* row =
+                rows.first + (first + static_cast<std::size_t>(r)) * rows.stride_bytes;
+            decode_blocks<Block>(row + column / Block::kWeights * sizeof(Block), here,
+                                 slab.weight[r]);
+            std::memset(slab.weight[r] + here, 0, (kColumns - here) * sizeof(float));
         }
     }
 
     template <int kRowsNow, int kTiles>
-    static void multiply_tiles(const float* slab, std::size_t columns, int count,
-                               const Packed* packed, Fetch& fetch, SlabSums& sums) {
-        const std::size_t stride = float_row_stride(columns);
-        const std::size_t per_tile = float_runs_of(columns);
+    static void multiply_tiles(const Slab& slab, std::size_t column, int count,
+                               const Batch<Packed>& batch, int tile, Fetch& fetch, SlabSums& sums) {
         const Packed* x[kTiles];
-        for (int t = 0; t < kTiles; ++t) x[t] = packed + static_cast<std::size_t>(t) * per_tile;
-        for (std::size_t c = 0; c < columns; c += kFloatRun) {
-            for (int row = 0; row < count; row += kRowsNow) {
-                const float* weights = slab + static_cast<std::size_t>(row) * stride + c;
-                multiply_floats<kRowsNow, kTiles>(weights, stride, row, x, sums);
-                fetch.lines(kRowsNow * sizeof(Block) * kFloatRun / Block::kWeights / 64 + 1);
-            }
-            for (int t = 0; t < kTiles; ++t) ++x[t];
+        for (int t = 0; t < kTiles; ++t) x[t] = batch.of(tile + t) + column / kFloatRun;
+        for (int row = 0; row < count; row += kRowsNow) {
+            multiply_floats<kRowsNow, kTiles>(slab, row, column, x, tile, sums);
+            fetch.beside(kRowsNow);
         }
     }
 
-    static void multiply(const void* slab, std::size_t columns, int count, const Packed* packed,
-                         int tiles, Fetch& fetch, SlabSums& sums) {
-        const auto* weights = static_cast<const float*>(slab);
-        if (tiles == 3) multiply_tiles<4, 3>(weights, columns, count, packed, fetch, sums);
-        if (tiles == 2) multiply_tiles<4, 2>(weights, columns, count, packed, fetch, sums);
-        if (tiles == 1) multiply_tiles<8, 1>(weights, columns, count, packed, fetch, sums);
+    static void multiply(const Slab& slab, std::size_t columns, int count,
+                         const Batch<Packed>& batch, Fetch& fetch, SlabSums& sums) {
+        for (std::size_t c = 0; c < columns; c += kFloatRun) {
+            for (int tile = 0, now; tile < batch.tiles; tile += now) {
+                now = tiles_now(batch.tiles - tile);
+                if (now == 3) multiply_tiles<8, 3>(slab, c, count, batch, tile, fetch, sums);
+                if (now == 2) multiply_tiles<8, 2>(slab, c, count, batch, tile, fetch, sums);
+                if (now == 1) multiply_tiles<16, 1>(slab, c, count, batch, tile, fetch, sums);
+            }
+        }
     }
 };
 

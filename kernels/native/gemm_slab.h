@@ -1,17 +1,14 @@
-// The frame of every many-token product on AVX-512: a slab of rows is unpacked into the worker's
-// scratch, then multiplied with a few tiles of 16 tokens at a time, while the next slab's blocks
-// are fetched from memory.
+// The frame of every many-token product on AVX-512: of 32 rows a few columns at a time are unpacked
+// into a slab that stays in the L1 cache, and multiplied there with all tokens, up to 256, while
+// the next rows' blocks are fetched from memory.
 //
 // A product says, as static members:
-//     Packed                     one tile of tokens times one run of columns
-//     Unit                       stands while the product multiplies
-//     kTileStep                  tiles multiplied at a time, at most
-//     packed_per_tile(columns)
-//     slab_bytes(columns)
-//     pack(x, tile, packed)      the tile's runs
-//     unpack(rows, first, count, slab)           rows beyond count are zeros
-//     multiply(slab, columns, count, packed, tiles, fetch, sums)
-//                                adds to sums[row][tile][token]
+//     Packed, kPackedColumns   one tile of tokens over that many columns
+//     Slab, kColumns           weights of kSlabRows rows over that many, whole Packed
+//     Unit                     stands while the product multiplies
+//     pack(x, tile, packed)    all columns of a tile
+//     unpack(rows, first, count, column, slab)   rows beyond count keep what they held
+//     multiply(slab, columns, count, batch, fetch, sums)    adds to sums.of[tile][row][token]
 #pragma once
 
 #include <immintrin.h>
@@ -23,7 +20,7 @@
 namespace hybrid::HYBRID_TIER {
 
 constexpr int kSlabRows = 32;
-constexpr int kTilesAtOnce = 4;  // the most that any product takes
+constexpr int kTilesAtOnce = 16;  // their sums stay in the L2 cache
 
 // What stands while a product multiplies; this one sets nothing up.
 struct NoUnit {
@@ -31,17 +28,31 @@ struct NoUnit {
     ~NoUnit() {}
 };
 
-// What a slab's products with some tiles of tokens add up in.
+// Sums of rows beyond the real ones are anything.
 struct alignas(64) SlabSums {
-    float of[kSlabRows][kTilesAtOnce][kTokenTile];
+    float of[kTilesAtOnce][kSlabRows][kTokenTile];
+};
+
+// Some tiles of tokens over a slab's columns.
+template <class Packed>
+struct Batch {
+    const Packed* first;
+    std::size_t per_tile;  // from one tile to the next
+    int tiles;
+
+    const Packed* of(int tile) const { return first + static_cast<std::size_t>(tile) * per_tile; }
 };
 
 // Fetches a stretch of memory into the L2 cache bit by bit, between the arithmetic.
 struct Fetch {
     const std::uint8_t *next, *end;
+    std::size_t lines;  // for every four rows and three tiles or fewer
 
-    void lines(std::size_t count) {
-        for (; count && next < end; --count, next += 64) __builtin_prefetch(next, 0, 2);
+    void beside(int rows) {
+        const std::size_t count = lines * static_cast<std::size_t>(rows) / 4;
+        for (std::size_t i = 0; i < count && next < end; ++i, next += 64) {
+            __builtin_prefetch(next, 0, 2);
+        }
     }
 };
 
@@ -74,7 +85,7 @@ inline void transpose(__m512i (&row)[16]) {
 inline void write_tile(const SlabSums& sums, int first_row, int tile, int count, int tokens,
                        const Outputs& y) {
     __m512i lanes[16];
-    for (int r = 0; r < 16; ++r) lanes[r] = _mm512_load_si512(sums.of[first_row + r][tile]);
+    for (int r = 0; r < 16; ++r) lanes[r] = _mm512_load_si512(sums.of[tile][first_row + r]);
     transpose(lanes);
     const auto real = static_cast<__mmask16>((1u << count) - 1);
     for (int t = 0; t < tokens; ++t) {
@@ -94,56 +105,86 @@ inline void write_sums(const SlabSums& sums, int rows, int tiles, int tokens, co
     }
 }
 
-// Five tiles are three and two, four are two and two: a unit is seldom left with one.
-inline int tiles_now(int left, int most) {
-    return left <= most ? left : left < 2 * most ? (left + 1) / 2 : most;
+// Tiles to multiply together, three at most: four are two and two, so that seldom one is left.
+inline int tiles_now(int left) {
+    return left == 4 ? 2 : left < 3 ? left : 3;
+}
+
+inline std::size_t parts_of(std::size_t columns, std::size_t part) {
+    return (columns + part - 1) / part;
 }
 
 template <class Product>
 std::size_t product_packed_bytes(std::size_t columns, int tokens) {
-    return static_cast<std::size_t>(token_tiles(tokens)) * Product::packed_per_tile(columns) *
-           sizeof(typename Product::Packed);
+    return static_cast<std::size_t>(token_tiles(tokens)) *
+           parts_of(columns, Product::kPackedColumns) * sizeof(typename Product::Packed);
 }
 
 template <class Product>
-std::size_t product_scratch_bytes(std::size_t columns) {
-    return sizeof(SlabSums) + Product::slab_bytes(columns);
+struct Scratch {
+    SlabSums sums;
+    typename Product::Slab slab;
+};
+
+template <class Product>
+std::size_t product_scratch_bytes(std::size_t) {
+    return sizeof(Scratch<Product>);
 }
 
 template <class Product>
 void product_pack(const Tokens& x, int tile_begin, int tile_end, void* packed) {
+    const std::size_t per_tile = parts_of(x.columns, Product::kPackedColumns);
     auto* tiles = static_cast<typename Product::Packed*>(packed);
     for (int tile = tile_begin; tile < tile_end; ++tile) {
-        Product::pack(x, tile,
-                      tiles + static_cast<std::size_t>(tile) * Product::packed_per_tile(x.columns));
+        Product::pack(x, tile, tiles + static_cast<std::size_t>(tile) * per_tile);
+    }
+}
+
+// The rows after these.
+inline Fetch fetch_after(const Rows& rows, std::size_t begin, std::size_t end, int tiles,
+                         std::size_t slabs) {
+    const std::size_t first = end - begin < kSlabRows ? end : begin + kSlabRows;
+    const std::size_t last = end - first < kSlabRows ? end : first + kSlabRows;
+    const std::size_t times = slabs * static_cast<std::size_t>((tiles + 2) / 3 * kSlabRows / 4);
+    const std::size_t bytes = (last - first) * rows.stride_bytes;
+    return {rows.first + first * rows.stride_bytes, rows.first + last * rows.stride_bytes,
+            bytes / 64 / times + 1};
+}
+
+template <class Product>
+void multiply_rows(const Rows& rows, std::size_t begin, int count,
+                   const Batch<typename Product::Packed>& all, Fetch& fetch,
+                   Scratch<Product>& scratch) {
+    std::memset(scratch.sums.of, 0,
+                static_cast<std::size_t>(all.tiles) * sizeof scratch.sums.of[0]);
+    for (std::size_t c = 0; c < rows.columns; c += Product::kColumns) {
+        const std::size_t left = rows.columns - c;
+        Product::unpack(rows, begin, count, c, scratch.slab);
+        Product::multiply(scratch.slab, left < Product::kColumns ? left : Product::kColumns, count,
+                          {all.first + c / Product::kPackedColumns, all.per_tile, all.tiles}, fetch,
+                          scratch.sums);
     }
 }
 
 template <class Product>
 void product_multiply(const Rows& rows, std::size_t begin, std::size_t end, const void* packed,
                       int tokens, void* scratch, const Outputs& y) {
-    auto& sums = *static_cast<SlabSums*>(scratch);
-    void* slab = &sums + 1;
-    const auto* x = static_cast<const typename Product::Packed*>(packed);
-    const std::size_t per_tile = Product::packed_per_tile(rows.columns);
-    const int all = token_tiles(tokens);
+    using Packed = typename Product::Packed;
+    auto& own = *static_cast<Scratch<Product>*>(scratch);
+    const std::size_t per_tile = parts_of(rows.columns, Product::kPackedColumns);
+    const std::size_t slabs = parts_of(rows.columns, Product::kColumns);
+    const Batch<Packed> all{static_cast<const Packed*>(packed), per_tile, token_tiles(tokens)};
     const typename Product::Unit unit;
     for (std::size_t r = begin; r < end; r += kSlabRows) {
         const int count = end - r < kSlabRows ? static_cast<int>(end - r) : kSlabRows;
-        Product::unpack(rows, r, count, slab);
-        const std::size_t next = r + kSlabRows < end ? r + kSlabRows : end;
-        const std::size_t after = next + kSlabRows < end ? next + kSlabRows : end;
-        Fetch fetch{rows.first + next * rows.stride_bytes, rows.first + after * rows.stride_bytes};
-        for (int tile = 0, now; tile < all; tile += now) {
-            now = tiles_now(all - tile, Product::kTileStep);
-            std::memset(&sums, 0, sizeof sums);
-            Product::multiply(slab, rows.columns, count,
-                              x + static_cast<std::size_t>(tile) * per_tile, now, fetch, sums);
+        Fetch fetch = fetch_after(rows, r, end, all.tiles, slabs);
+        for (int tile = 0; tile < all.tiles; tile += kTilesAtOnce) {
+            const int now = all.tiles - tile < kTilesAtOnce ? all.tiles - tile : kTilesAtOnce;
+            multiply_rows<Product>(rows, r, count, {all.of(tile), per_tile, now}, fetch, own);
             const auto first = static_cast<std::size_t>(tile * kTokenTile);
-            write_sums(sums, count, now, tokens - tile * kTokenTile,
+            write_sums(own.sums, count, now, tokens - tile * kTokenTile,
                        {y.first + first * y.stride + r, y.stride});
         }
-        fetch.lines(~std::size_t{0});
     }
 }
 

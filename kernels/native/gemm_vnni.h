@@ -57,7 +57,7 @@ struct alignas(64) SlabRun32s {
 struct alignas(64) SlabRun256 {
     std::uint8_t number[kSlabRows][kRun];
     float scale[kSlabRows][16];          // eight of them where 32 weights share one
-    std::int32_t minimum[kSlabRows][8];  // two neighbouring 16-bit ones together
+    std::int32_t minimum[kSlabRows][8];  // 16-bit ones, two neighbours together
     float minimum_factor[kSlabRows];
 };
 
@@ -68,8 +68,9 @@ inline __m512i four_weights(const std::uint8_t* number) {
 }
 
 // The intrinsic, but in place: of it GCC 12 makes two copies more for every product in a loop.
-inline void add_fours(__m512i& sums, __m512i unsigned_bytes, __m512i signed_bytes) {
+inline __m512i add_fours(__m512i sums, __m512i unsigned_bytes, __m512i signed_bytes) {
     __asm__("vpdpbusd %2, %1, %0" : "+v"(sums) : "v"(unsigned_bytes), "v"(signed_bytes));
+    return sums;
 }
 
 // Products of kRowsNow rows and kTiles tiles over columns 4 first .. 4 last - 1, added to `sums`.
@@ -83,7 +84,7 @@ template <int kRowsNow, int kTiles, class Packed>
         for (int t = 0; t < kTiles; ++t) b[t] = _mm512_load_si512(x[t]->number[k]);
         for (int r = 0; r < kRowsNow; ++r) {
             const __m512i a = four_weights(number[r] + 4 * k);
-            for (int t = 0; t < kTiles; ++t) add_fours(sums[r][t], a, b[t]);
+            for (int t = 0; t < kTiles; ++t) sums[r][t] = add_fours(sums[r][t], a, b[t]);
         }
     }
 }
@@ -98,11 +99,11 @@ inline __m512 scaled_sums(const Packed32s& x, int group) {
 // Formats of 32 weights: `groups` blocks of a run.
 template <class Block, int kRowsNow, int kTiles>
 void multiply_run(const SlabRun32s& slab, int row, int groups, const Packed32s* const (&x)[kTiles],
-                  SlabSums& out) {
+                  int tile, SlabSums& out) {
     const __m512i bias = _mm512_set1_epi16(-Block::kOffset);
     __m512 y[kRowsNow][kTiles];
     for (int r = 0; r < kRowsNow; ++r)
-        for (int t = 0; t < kTiles; ++t) y[r][t] = _mm512_load_ps(out.of[row + r][t]);
+        for (int t = 0; t < kTiles; ++t) y[r][t] = _mm512_load_ps(out.of[tile + t][row + r]);
     for (int g = 0; g < groups; ++g) {
         __m512i sums[kRowsNow][kTiles];
         for (int t = 0; t < kTiles; ++t) {
@@ -127,7 +128,7 @@ void multiply_run(const SlabRun32s& slab, int row, int groups, const Packed32s* 
         }
     }
     for (int r = 0; r < kRowsNow; ++r)
-        for (int t = 0; t < kTiles; ++t) _mm512_store_ps(out.of[row + r][t], y[r][t]);
+        for (int t = 0; t < kTiles; ++t) _mm512_store_ps(out.of[tile + t][row + r], y[r][t]);
 }
 
 // Sixteen-bit words that take -kBias times one group's sum out of a pair of sums of 16.
@@ -138,10 +139,33 @@ __m512i bias_words(int group) {
     return _mm512_set1_epi32(group % 2 ? kLess * 65536 : kLess & 0xFFFF);
 }
 
+// Minimums, each of kWidth weights, times the sums of as many activations.
+template <int kWidth>
+__m512i times_sums(const std::int32_t* minimum, const PackedNumbers& x) {
+    __m512i sums[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+    for (int pair = 0; pair < kRun / kWidth / 2; ++pair) {
+        const void* sum = kWidth == 16 ? x.sum[pair] : x.sum_32[pair];
+        sums[pair % 2] = _mm512_dpwssd_epi32(sums[pair % 2], _mm512_set1_epi32(minimum[pair]),
+                                             _mm512_load_si512(sum));
+    }
+    return _mm512_add_epi32(sums[0], sums[1]);
+}
+
+// A block's minimums as times_sums() takes them.
+template <class Block>
+void put_minimums(const Block& block, std::int32_t* out) {
+    const __m256i words = block.minimum_numbers();
+    if constexpr (kGroup<Block> == 16) {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), words);
+    } else {
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm256_cvtepi32_epi16(words));
+    }
+}
+
 // Formats of 256 weights: one block.
 template <class Block, int kRowsNow, int kTiles>
 void multiply_run(const SlabRun256& slab, int row, int, const Packed256* const (&x)[kTiles],
-                  SlabSums& out) {
+                  int tile, SlabSums& out) {
     constexpr int kWidth = kGroup<Block>;
     __m512 y[kRowsNow][kTiles];
     for (int r = 0; r < kRowsNow; ++r)
@@ -167,15 +191,11 @@ void multiply_run(const SlabRun256& slab, int row, int, const Packed256* const (
     for (int r = 0; r < kRowsNow; ++r) {
         for (int t = 0; t < kTiles; ++t) {
             if constexpr (has_minimum<Block>(0)) {
-                __m512i sum = _mm512_setzero_si512();
-                for (int pair = 0; pair < 8; ++pair) {
-                    sum = _mm512_dpwssd_epi32(sum, _mm512_set1_epi32(slab.minimum[row + r][pair]),
-                                              _mm512_load_si512(x[t]->sum[pair]));
-                }
+                const __m512i sum = times_sums<kWidth>(slab.minimum[row + r], *x[t]);
                 y[r][t] = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(sum),
                                            _mm512_set1_ps(slab.minimum_factor[row + r]), y[r][t]);
             }
-            float* at = out.of[row + r][t];
+            float* at = out.of[tile + t][row + r];
             _mm512_store_ps(
                 at, _mm512_fmadd_ps(y[r][t], _mm512_load_ps(x[t]->scale), _mm512_load_ps(at)));
         }
@@ -199,86 +219,76 @@ void unpack_run(const Block* eight, int row, SlabRun32s& out) {
 }
 
 template <class Block, int kLess = 0>
-void unpack_row(const Block* block, std::size_t columns, int row, SlabRun32s* out) {
-    std::size_t blocks = columns / 32;
-    for (; blocks >= 8; blocks -= 8, block += 8, ++out) {
-        prefetch(block, 8 * sizeof(Block));
-        unpack_run<Block, kLess>(block, row, *out);
-    }
-    if (blocks) {
-        Block padded[8] = {};
-        std::memcpy(padded, block, blocks * sizeof(Block));
-        unpack_run<Block, kLess>(padded, row, *out);
-    }
+void unpack_row(const Block* block, std::size_t columns, int row, SlabRun32s& out) {
+    if (columns >= kRun) return unpack_run<Block, kLess>(block, row, out);
+    Block padded[8] = {};
+    std::memcpy(padded, block, columns / 32 * sizeof(Block));
+    unpack_run<Block, kLess>(padded, row, out);
 }
 
 template <class Block>
-void unpack_row(const Block* block, std::size_t columns, int row, SlabRun256* out) {
-    for (std::size_t c = 0; c < columns; c += kRun, ++block, ++out) {
-        prefetch(block, sizeof(Block));
-        for (int quarter = 0; quarter < 4; ++quarter) {
-            store_bytes(unsigned_bytes(block->numbers(quarter)), out->number[row] + 64 * quarter);
-        }
-        __m512i scales = _mm512_cvtepi16_epi32(block->scale_numbers());
-        if constexpr (kGroup<Block> == 32) {
-            scales = _mm512_permutexvar_epi32(
-                _mm512_set_epi32(15, 13, 11, 9, 7, 5, 3, 1, 14, 12, 10, 8, 6, 4, 2, 0), scales);
-        }
-        _mm512_store_ps(out->scale[row],
-                        _mm512_mul_ps(_mm512_cvtepi32_ps(scales), _mm512_set1_ps(block->factor())));
-        if constexpr (has_minimum<Block>(0)) {
-            _mm256_storeu_si256(reinterpret_cast<__m256i*>(out->minimum[row]),
-                                block->minimum_numbers());
-            out->minimum_factor[row] = block->minimum_factor();
-        }
+void unpack_row(const Block* block, std::size_t, int row, SlabRun256& out) {
+    for (int quarter = 0; quarter < 4; ++quarter) {
+        store_bytes(unsigned_bytes(block->numbers(quarter)), out.number[row] + 64 * quarter);
     }
+    __m512i scales = _mm512_cvtepi16_epi32(block->scale_numbers());
+    if constexpr (kGroup<Block> == 32) {
+        scales = _mm512_permutexvar_epi32(
+            _mm512_set_epi32(15, 13, 11, 9, 7, 5, 3, 1, 14, 12, 10, 8, 6, 4, 2, 0), scales);
+    }
+    _mm512_store_ps(out.scale[row],
+                    _mm512_mul_ps(_mm512_cvtepi32_ps(scales), _mm512_set1_ps(block->factor())));
+    if constexpr (has_minimum<Block>(0)) {
+        put_minimums(*block, out.minimum[row]);
+        out.minimum_factor[row] = block->minimum_factor();
+    }
+}
+
+// Where a row's blocks from `column` on stand.
+template <class Block>
+const Block* blocks_at(const Rows& rows, std::size_t row, std::size_t column) {
+    return reinterpret_cast<const Block*>(rows.first + row * rows.stride_bytes) +
+           column / Block::kWeights;
 }
 
 template <class Block, class SlabRun, class Run, class PackedRun>
 struct ByteProduct {
     using Packed = PackedRun;
+    using Slab = SlabRun;
     using Unit = NoUnit;
-    static constexpr int kTileStep = 3;
-
-    static std::size_t packed_per_tile(std::size_t columns) { return runs_of(columns); }
-    static std::size_t slab_bytes(std::size_t columns) {
-        return runs_of(columns) * sizeof(SlabRun);
-    }
+    static constexpr std::size_t kPackedColumns = kRun, kColumns = kRun;
 
     static void pack(const Tokens& x, int tile, Packed* packed) { pack_tile<Run>(x, tile, packed); }
 
-    // Rows beyond `count` keep what they held: their sums are never read.
-    static void unpack(const Rows& rows, std::size_t first, int count, void* slab) {
+    static void unpack(const Rows& rows, std::size_t first, int count, std::size_t column,
+                       Slab& slab) {
         for (int r = 0; r < count; ++r) {
-            const std::uint8_t* row =
-                rows.first + (first + static_cast<std::size_t>(r)) * rows.stride_bytes;
-            unpack_row(reinterpret_cast<const Block*>(row), rows.columns, r,
-                       static_cast<SlabRun*>(slab));
+            const Block* block =
+                blocks_at<Block>(rows, first + static_cast<std::size_t>(r), column);
+            unpack_row(block, rows.columns - column, r, slab);
         }
     }
 
     template <int kRowsNow, int kTiles>
-    static void multiply_tiles(const SlabRun* slab, std::size_t columns, int count,
-                               const Packed* packed, Fetch& fetch, SlabSums& sums) {
-        const std::size_t runs = runs_of(columns);
+    static void multiply_tiles(const Slab& slab, int groups, int count, const Batch<Packed>& batch,
+                               int tile, Fetch& fetch, SlabSums& sums) {
         const Packed* x[kTiles];
-        for (int t = 0; t < kTiles; ++t) x[t] = packed + static_cast<std::size_t>(t) * runs;
-        for (std::size_t c = 0; c < columns; c += kRun, ++slab) {
-            const int groups = columns - c < kRun ? static_cast<int>(columns - c) / 32 : 8;
-            for (int row = 0; row < count; row += kRowsNow) {
-                multiply_run<Block, kRowsNow, kTiles>(*slab, row, groups, x, sums);
-                fetch.lines(kRowsNow * sizeof(Block) * kRun / Block::kWeights / 64 + 1);
-            }
-            for (int t = 0; t < kTiles; ++t) ++x[t];
+        for (int t = 0; t < kTiles; ++t) x[t] = batch.of(tile + t);
+        for (int row = 0; row < count; row += kRowsNow) {
+            multiply_run<Block, kRowsNow, kTiles>(slab, row, groups, x, tile, sums);
+            fetch.beside(kRowsNow);
         }
     }
 
-    static void multiply(const void* slab, std::size_t columns, int count, const Packed* packed,
-                         int tiles, Fetch& fetch, SlabSums& sums) {
-        const auto* runs = static_cast<const SlabRun*>(slab);
-        if (tiles == 3) multiply_tiles<4, 3>(runs, columns, count, packed, fetch, sums);
-        if (tiles == 2) multiply_tiles<4, 2>(runs, columns, count, packed, fetch, sums);
-        if (tiles == 1) multiply_tiles<8, 1>(runs, columns, count, packed, fetch, sums);
+    static void multiply(const Slab& slab, std::size_t columns, int count,
+                         const Batch<Packed>& batch, Fetch& fetch, SlabSums& sums) {
+        const int groups = static_cast<int>(columns / 32);
+        for (int tile = 0, now; tile < batch.tiles; tile += now) {
+            now = tiles_now(batch.tiles - tile);
+            if (now == 3) multiply_tiles<4, 3>(slab, groups, count, batch, tile, fetch, sums);
+            if (now == 2) multiply_tiles<4, 2>(slab, groups, count, batch, tile, fetch, sums);
+            if (now == 1) multiply_tiles<8, 1>(slab, groups, count, batch, tile, fetch, sums);
+        }
     }
 };
 
