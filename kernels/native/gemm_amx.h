@@ -63,7 +63,7 @@ void unpack_planes(const Block* block, int row, SlabPlanes& out) {
                     out.low[row] + 64 * quarter);
     }
     out.factor[row] = block->factor();
-    if constexpr (has_minimum<Block>(0)) {
+    if constexpr (requires_minimum<Block>(0)) {
         put_minimums(*block, out.minimum[row]);
         out.minimum_factor[row] = block->minimum_factor();
     }
@@ -132,7 +132,7 @@ struct PlaneSteps {
                     _mm512_add_epi32(_mm512_slli_epi32(_mm512_load_si512(sums[2 * t][r]), 7),
                                      _mm512_load_si512(sums[2 * t + 1][r]));
                 __m512 value = _mm512_mul_ps(_mm512_cvtepi32_ps(whole), factor);
-                if constexpr (has_minimum<Block>(0)) {
+                if constexpr (requires_minimum<Block>(0)) {
                     value = less_minimums(*step.slab, step.row + r, *step.x[t], value);
                 }
                 _mm512_store_ps(step.sums(r, t),
@@ -201,7 +201,7 @@ struct GroupSteps {
                     const __m512i sum = _mm512_load_si512(sums[2 * g + t][first + r]);
                     y[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), by, y[r]);
                 }
-                if constexpr (has_minimums<Block>(0)) {
+                if constexpr (requires_minimums<Block>(0)) {
                     const __m512 sum = scaled_sums(*step.x[t], group);
                     for (int r = 0; r < 4; ++r) {
                         const __m512 minimum = _mm512_set1_ps(step.slab->minimum[row + r][group]);

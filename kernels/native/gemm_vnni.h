@@ -118,7 +118,7 @@ void multiply_run(const SlabRun32s& slab, int row, int groups, const Packed32s* 
                 const __m512 by = _mm512_mul_ps(scale, _mm512_set1_ps(slab.scale[row + r][g]));
                 y[r][t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[r][t]), by, y[r][t]);
             }
-            if constexpr (has_minimums<Block>(0)) {
+            if constexpr (requires_minimums<Block>(0)) {
                 const __m512 scaled = scaled_sums(*x[t], g);
                 for (int r = 0; r < kRowsNow; ++r) {
                     y[r][t] =
@@ -190,7 +190,7 @@ void multiply_run(const SlabRun256& slab, int row, int, const Packed256* const (
     }
     for (int r = 0; r < kRowsNow; ++r) {
         for (int t = 0; t < kTiles; ++t) {
-            if constexpr (has_minimum<Block>(0)) {
+            if constexpr (requires_minimum<Block>(0)) {
                 const __m512i sum = times_sums<kWidth>(slab.minimum[row + r], *x[t]);
                 y[r][t] = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(sum),
                                            _mm512_set1_ps(slab.minimum_factor[row + r]), y[r][t]);
@@ -210,7 +210,7 @@ inline Bytes less(Bytes numbers, int offset) {
 template <class Block, int kLess>
 void unpack_run(const Block* eight, int row, SlabRun32s& out) {
     _mm256_storeu_ps(out.scale[row], Block::scales(eight));
-    if constexpr (has_minimums<Block>(0)) {
+    if constexpr (requires_minimums<Block>(0)) {
         _mm256_storeu_ps(out.minimum[row], Block::minimums(eight));
     }
     for (int pair = 0; pair < 4; ++pair) {
@@ -238,7 +238,7 @@ void unpack_row(const Block* block, std::size_t, int row, SlabRun256& out) {
     }
     _mm512_store_ps(out.scale[row],
                     _mm512_mul_ps(_mm512_cvtepi32_ps(scales), _mm512_set1_ps(block->factor())));
-    if constexpr (has_minimum<Block>(0)) {
+    if constexpr (requires_minimum<Block>(0)) {
         put_minimums(*block, out.minimum[row]);
         out.minimum_factor[row] = block->minimum_factor();
     }
