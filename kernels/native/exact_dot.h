@@ -24,9 +24,30 @@ inline float dot(const float* weights, const float* x, std::size_t count) {
     return sum;
 }
 
+// Plain floats need no decoding.
+inline void dot_floats(const Rows& rows, std::size_t begin, std::size_t end, const float* x,
+                       std::size_t x_stride, int tokens, const Outputs& y) {
+    for (std::size_t r = begin; r < end; ++r) {
+        const auto* row = reinterpret_cast<const float*>(rows.first + r * rows.stride_bytes);
+        for (int t = 0; t < tokens; ++t) {
+            float sum = 0;
+            for (std::size_t c = 0; c < rows.columns; c += 256) {
+                const std::size_t count = rows.columns - c < 256 ? rows.columns - c : 256;
+                sum += dot(row + c, x + static_cast<std::size_t>(t) * x_stride + c, count);
+            }
+            y.first[static_cast<std::size_t>(t) * y.stride + r] = sum;
+        }
+    }
+}
+
 template <class Block>
 void dot_exact(const Rows& rows, std::size_t begin, std::size_t end, const float* x,
                std::size_t x_stride, int tokens, const Outputs& y) {
+    if constexpr (Block::kId == F32::kId) {
+        if (reinterpret_cast<std::uintptr_t>(rows.first) % alignof(float) == 0) {
+            return dot_floats(rows, begin, end, x, x_stride, tokens, y);
+        }
+    }
     constexpr std::size_t kChunk = 256;  // weights; whole blocks of every format
     alignas(64) float weights[kChunk];
     for (std::size_t r = begin; r < end; ++r) {

@@ -149,10 +149,52 @@ void small_row_dot(const Block* block, std::size_t blocks, const RunOf32s* const
     partial.finish(y);
 }
 
+// Two rows of four blocks that follow one another, as one run: short rows, such as those of an
+// attention head's key matrix, spend their time on starting and summing up.
+template <class Block>
+void short_rows_dot(const Rows& rows, std::size_t begin, std::size_t end, const RunOf32s& x,
+                    const Outputs& y) {
+    RunOf32s twice = x;
+    std::memcpy(twice.number + 128, x.number, 128);
+    std::memcpy(twice.scale + 4, x.scale, 4 * sizeof(float));
+    std::memcpy(twice.sum + 4, x.sum, 4 * sizeof(float));
+    const Floats8 x_scales = load8(twice.scale), x_sums = load8(twice.sum);
+    std::size_t r = begin;
+    for (; r + 2 <= end; r += 2) {
+        const auto* block = reinterpret_cast<const Block*>(rows.first + r * rows.stride_bytes);
+        prefetch(block, 8 * sizeof(Block));
+        const Floats8 scales = Block::scales(block);
+        const Factors factors = factors_of(multiply8(scales, x_scales));
+        RowSums sums[2] = {no_row_sums(), no_row_sums()};
+#pragma GCC unroll 4
+        for (int pair = 0; pair < 4; ++pair) {
+            const Bytes activations = load_bytes(twice.number + 64 * pair);
+            sums[pair / 2] = add_times_pair(
+                sums[pair / 2], block_products(Block::numbers(block + 2 * pair), activations),
+                factors, pair);
+        }
+        float low[8];
+        store8(multiply8(lows_of(block, scales), x_sums), low);
+        y.first[r] = total(sums[0]) + ((low[0] + low[1]) + (low[2] + low[3]));
+        y.first[r + 1] = total(sums[1]) + ((low[4] + low[5]) + (low[6] + low[7]));
+    }
+    if (r == end) return;
+    const RunOf32s* const one[1] = {&x};
+    float sum[1];
+    const auto* block = reinterpret_cast<const Block*>(rows.first + r * rows.stride_bytes);
+    small_row_dot<Block, 1>(block, 4, one, sum);
+    y.first[r] = sum[0];
+}
+
 template <class Block, class Run, int kTokens>
 void rows_dot(const Rows& rows, std::size_t begin, std::size_t end, const Run* runs,
               const Outputs& y) {
     const std::size_t blocks = rows.columns / Block::kWeights;
+    if constexpr (Block::kWeights == 32 && kTokens == 1) {
+        if (blocks == 4 && rows.stride_bytes == 4 * sizeof(Block)) {
+            return short_rows_dot<Block>(rows, begin, end, *runs, y);
+        }
+    }
     const Run* x[kTokens];
     for (int t = 0; t < kTokens; ++t) x[t] = runs + t * runs_of(rows.columns);
     float sums[kTokens];

@@ -6,7 +6,8 @@ import psutil
 import torch
 from torch import Tensor
 
-from hybrid.runtime.arena import HUGE_PAGE_BYTES, HostArena, NumaPolicy, aligned
+from hybrid.runtime.arena import HostArena, aligned
+from hybrid.runtime.host_pages import HUGE_PAGE_BYTES, NumaPolicy
 from kernels.blocks import BlockTensor
 from kernels.dequantize.cases import like_weights
 from kernels.formats import BlockFormat
