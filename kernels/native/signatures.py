@@ -1,4 +1,4 @@
-"""Results and arguments of the library's functions, as library.h and the ops' headers declare them."""
+"""Results and arguments of the library's functions, as library.h and the ops' headers have them."""
 
 import ctypes
 
