@@ -81,6 +81,7 @@ def load_prepared(
     native.reserve(torch.zeros(shared, dtype=torch.uint8), own)
     read_weights(file, pieces, progress or _no_progress, _read_how(prepared, options))
     native.fill_vectors()
+    native.chain(caches)
     engine = Engine(
         model=model,
         caches=caches,

@@ -6,7 +6,7 @@ is made of and registers its weights; anything else (a crossing, a matrix elsewh
 stays as the model built it.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from hybrid.runtime.ops import HeadLinearOp, LinearOp, NormOp, RouterOp, VectorO
 from kernels.blocks import BlockTensor
 from kernels.latent_block import (
     MOST_EXPANDED_ROWS,
+    BlockChain,
     GatedWeights,
     LatentBlock,
     LatentShape,
@@ -50,7 +51,7 @@ class NativeBlocks:
         self.threads = threads
         self.workspace = torch.empty(0, dtype=torch.uint8)
         self._exact = exact
-        self._blocks: list[NativeBlock] = []
+        self._blocks: dict[int, NativeBlock] = {}
         self._vectors: list[tuple[NormOp | VectorOp, Tensor]] = []
         self._rotation: tuple[Step, Rotation] | None = None
 
@@ -58,7 +59,7 @@ class NativeBlocks:
         """Implementation of products on a device of the plan; None: its exact one."""
         return "rounded" if device == CPU and not self._exact else None
 
-    def registered(self, block: Block) -> "NativeBlock | None":
+    def registered(self, layer: int, block: Block) -> "NativeBlock | None":
         """The same block as one native call; None when some of it is not plainly on the CPU."""
         if not isinstance(block, DeepseekBlock):
             return None
@@ -69,14 +70,25 @@ class NativeBlocks:
         rope = block.attention.config.rope
         registered = LatentBlock(_shape(block), weights, exact=self._exact)
         made = NativeBlock(registered, block.attention.frequency, rope.amplitude, self)
-        self._blocks.append(made)
+        self._blocks[layer] = made
         return made
+
+    def chain(self, caches: Sequence[FloatCache | QuantisedCache]) -> None:
+        """Join blocks that follow one another. Each layer's cache stays where it is from now on."""
+        for layer, first in self._blocks.items():
+            if layer - 1 in self._blocks:
+                continue
+            end = layer
+            while end in self._blocks:
+                end += 1
+            members = [self._blocks[number].native for number in range(layer, end)]
+            first.chain = BlockChain(members, [cache.memory() for cache in caches[layer:end]])
 
     def needs(self, ubatch: int, context: int) -> tuple[int, int]:
         """Bytes of the workspace, and of each worker's scratch, that passes of 1 .. ubatch tokens
         need at most."""
         found = [(0, 0)]
-        for block in self._blocks:
+        for block in self._blocks.values():
             few = block.native.shape.absorb_up_to
             for tokens in {1, min(few, ubatch, context), min(ubatch, context)}:
                 for seen in {context, min(context, MOST_EXPANDED_ROWS)}:
@@ -161,20 +173,26 @@ class NativeBlocks:
         return vector
 
 
-@dataclass(frozen=True, slots=True)
 class NativeBlock:
-    """A block on the CPU, h [T, D] float32 -> [T, D]; writes over h."""
+    """A block on the CPU, h [T, D] float32 -> [T, D]; writes over h.
 
-    native: LatentBlock
-    frequency: Tensor
-    amplitude: float
-    shared: NativeBlocks
+    The first of several that follow one another runs them all; the others find their work done.
+    """
+
+    def __init__(
+        self, native: LatentBlock, frequency: Tensor, amplitude: float, shared: NativeBlocks
+    ) -> None:
+        self.native = native
+        self.chain: BlockChain | None = None  # of the blocks that start here
+        self._frequency = frequency
+        self._amplitude = amplitude
+        self._shared = shared
 
     def __call__(self, h: Tensor, step: Step, cache: LayerCache) -> Tensor:
-        assert isinstance(cache, (FloatCache, QuantisedCache))
-        turn = self.shared.rotation(step, self.frequency, self.amplitude)
-        memory = cache.memory()
-        self.native(h, step.start, memory, turn, self.shared.workspace, self.shared.threads)
+        if self.chain is not None:
+            shared = self._shared
+            turn = shared.rotation(step, self._frequency, self._amplitude)
+            self.chain(h, step.start, turn, shared.workspace, shared.threads)
         return h
 
 

@@ -122,7 +122,7 @@ class PlacedParts:
     def place(self, layer: int, block: Block) -> Block:
         before, home = self._homes[max(layer - 1, 0)], self._homes[layer]
         if home.name == CPU:
-            block = self._native.registered(block) or block
+            block = self._native.registered(layer, block) or block
         return PlacedBlock(block, before, home, self._meter)
 
     def _range_of_experts(self, layer: int, first: int, pieces: list[AnyShard]) -> Experts:

@@ -6,10 +6,12 @@
 Attention is absorbed for few tokens, expanded for many (`kernels.attention`); the feed-forwards are
 those of `kernels.expert_ffn`. The weights are registered once, as a record of addresses; a call
 passes pointers. All workers of the pool go through the block together, a barrier between two
-phases, so a decode step is one call a block.
+phases; blocks that follow one another are one call (`BlockChain`), so a decode step on the CPU is
+one call for all of them.
 """
 
 import ctypes
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -138,8 +140,13 @@ class LatentBlock:
         self.shape = shape
         self._weights = weights  # keeps what the record points to
         self._record = _record(shape, weights)
-        self._precision = int(exact)
-        self._tier = tier
+        self.precision = records.EXACT if exact else records.ROUNDED
+        self.tier = tier
+
+    @property
+    def address(self) -> int:
+        """Of the record, which lives as long as this object."""
+        return ctypes.addressof(self._record)
 
     def needs(self, tokens: int, seen: int, threads: int) -> tuple[int, int]:
         """Bytes that a pass of `tokens` tokens needs at most, when the cache then has `seen` rows:
@@ -147,8 +154,8 @@ class LatentBlock:
         found = records.BlockNeeds()
         library().hybrid_latent_block_needs(
             ctypes.byref(self._record),
-            self._tier,
-            self._precision,
+            self.tier,
+            self.precision,
             tokens,
             seen,
             threads,
@@ -156,47 +163,66 @@ class LatentBlock:
         )
         return found.shared_bytes, found.own_bytes
 
+
+class BlockChain:
+    """Blocks that follow one another, each with its cache: one job of the pool for all of them.
+
+    blocks   of one precision and tier
+    caches   the memory of each, which stays where it is
+    """
+
+    def __init__(self, blocks: Sequence[LatentBlock], caches: Sequence[CacheMemory]) -> None:
+        if not blocks or len(blocks) != len(caches):
+            raise KernelInputError(f"{len(blocks)} blocks and {len(caches)} caches are no chain")
+        first = blocks[0]
+        if any((b.precision, b.tier) != (first.precision, first.tier) for b in blocks):
+            raise KernelInputError("blocks of a chain must have one precision and one tier")
+        self._kept = (tuple(blocks), tuple(caches))  # what the records point to
+        self._count = len(blocks)
+        self._blocks = (ctypes.c_void_p * len(blocks))(*(b.address for b in blocks))
+        self._caches = (records.CacheRows * len(blocks))(
+            *(_cache_rows(b.shape, c) for b, c in zip(blocks, caches, strict=True))
+        )
+        self._pass = records.BlockPass(tier=first.tier, precision=first.precision)
+
     def __call__(
-        self,
-        hidden: Tensor,
-        start: int,
-        cache: CacheMemory,
-        rotation: Rotation,
-        workspace: Tensor,
-        threads: int,
+        self, hidden: Tensor, start: int, rotation: Rotation, workspace: Tensor, threads: int
     ) -> None:
         """One pass, in place.
 
-        hidden      [tokens, width] float32, contiguous; replaced by the block's output
+        hidden      [tokens, width] float32, contiguous; replaced by the last block's output
         start       position of the first token: cache rows before it are read, its own written
-        workspace   uint8, at least `needs` bytes
+        workspace   uint8, at least `needs` bytes of each block
         threads     workers of the pool, 0: all
 
         Raises WorkerFailed when a worker fails: hidden and the new cache rows are undefined then.
         """
-        tokens = hidden.shape[0]
-        record = records.BlockPass(
-            hidden.data_ptr(),
-            records.CacheRows(
-                cache.rows.data_ptr(),
-                cache.rows.stride(0),
-                cache.format.ggml_id,
-                self.shape.latent,
-                self.shape.rope,
-            ),
-            rotation.cosine.data_ptr(),
-            rotation.sine.data_ptr(),
-            tokens,
-            start,
-            self._tier,
-            self._precision,
-            threads,
-            0,
-            workspace.data_ptr(),
-            workspace.numel(),
+        record = self._pass
+        record.hidden = hidden.data_ptr()
+        record.cosine = rotation.cosine.data_ptr()
+        record.sine = rotation.sine.data_ptr()
+        record.tokens = hidden.shape[0]
+        record.start = start
+        record.threads = threads
+        record.workspace = workspace.data_ptr()
+        record.workspace_bytes = workspace.numel()
+        pool.run(
+            library().hybrid_latent_blocks,
+            self._blocks,
+            self._caches,
+            self._count,
+            ctypes.byref(record),
         )
-        run = library().hybrid_latent_block
-        pool.run(run, ctypes.byref(self._record), ctypes.byref(record))
+
+
+def _cache_rows(shape: LatentShape, cache: CacheMemory) -> records.CacheRows:
+    return records.CacheRows(
+        cache.rows.data_ptr(),
+        cache.rows.stride(0),
+        cache.format.ggml_id,
+        shape.latent,
+        shape.rope,
+    )
 
 
 def _record(shape: LatentShape, weights: LatentWeights) -> records.LatentBlock:

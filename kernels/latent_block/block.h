@@ -34,10 +34,9 @@ struct LatentBlock {
     Experts experts;
 };
 
-// One pass over a block.
+// One pass over some blocks.
 struct BlockPass {
     float* hidden;        // [tokens][width], in and out
-    CacheRows cache;      // rows 0 .. start - 1 are there, start .. start + tokens - 1 are written
     const float* cosine;  // [tokens][rope / 2]
     const float* sine;
     std::int32_t tokens, start;
@@ -53,10 +52,12 @@ struct BlockNeeds {
 
 }  // namespace hybrid
 
-// One pass over a block, by `threads` workers of the pool; hidden and the cache are written.
+// One pass over blocks 0 .. count - 1, one after the other, by `threads` workers of the pool.
+//   caches   [count] rows 0 .. start - 1 are there, start .. start + tokens - 1 are written
 //   returns  0, or an error number of the pool
-HYBRID_EXPORT std::int32_t hybrid_latent_block(const hybrid::LatentBlock* block,
-                                               const hybrid::BlockPass* pass);
+HYBRID_EXPORT std::int32_t hybrid_latent_blocks(const hybrid::LatentBlock* const* blocks,
+                                                const hybrid::CacheRows* caches, std::int32_t count,
+                                                const hybrid::BlockPass* pass);
 
 // What a pass of `tokens` tokens that sees `seen` rows needs at most.
 HYBRID_EXPORT void hybrid_latent_block_needs(const hybrid::LatentBlock* block, std::int32_t tier,

@@ -24,28 +24,42 @@ inline Matrix head_of(const HeadMatrices& heads, int head) {
     return one;
 }
 
-struct BlockJob {
-    static constexpr int kTails = 16;  // more than the phases before the feed-forward
+// What is handed out in one block.
+struct BlockTails {
+    static constexpr int kPhases = 16;  // more than there are before the feed-forward
 
-    const LatentBlock& block;
+    Tail phases[kPhases];
+    Tail feed_forward[FeedForward::kTails];
+
+    void reset() {
+        for (Tail& tail : phases) tail.next.store(0, std::memory_order_relaxed);
+        for (Tail& tail : feed_forward) tail.next.store(0, std::memory_order_relaxed);
+    }
+};
+
+// While workers are in one block, the tails of the one before are made ready for the next.
+struct BlocksJob {
+    const LatentBlock* const* blocks;
+    const CacheRows* caches;
+    int count;
     const BlockPass& pass;
     Arithmetic arithmetic;
-    Tail tails[kTails];
-    Tail feed_forward_tails[FeedForward::kTails];
+    BlockTails tails[2];
 };
 
 class BlockWork {
   public:
-    BlockWork(Worker& of, BlockJob& job)
+    BlockWork(Worker& of, BlocksJob& job, int number)
         : worker(of),
-          block(job.block),
+          block(*job.blocks[number]),
+          cache(job.caches[number]),
           pass(job.pass),
           arithmetic(job.arithmetic),
           tier(job.arithmetic.tier),
           own(of.scratch, of.scratch_bytes),
           shared(pass.workspace, static_cast<std::size_t>(pass.workspace_bytes)),
           tokens(static_cast<std::size_t>(pass.tokens)),
-          next_tail_(job.tails) {}
+          next_tail_(job.tails[number % 2].phases) {}
 
     Tail& tail() { return *next_tail_++; }
     bool alone() const { return pass.tokens == 1; }
@@ -84,6 +98,7 @@ class BlockWork {
 
     Worker& worker;
     const LatentBlock& block;
+    const CacheRows& cache;
     const BlockPass& pass;
     const Arithmetic& arithmetic;
     const Functions& tier;

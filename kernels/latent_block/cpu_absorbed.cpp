@@ -134,7 +134,7 @@ class Absorbed {
             static_cast<std::size_t>(least(splits.heads, b_.heads - head)),
             static_cast<std::size_t>(pass_.start) + 1,
             b_.score_scale};
-        tier_.floats.absorbed_attention(pass_.cache, begin, end, queries,
+        tier_.floats.absorbed_attention(work_.cache, begin, end, queries,
                                         splits.partial(partials, unit),
                                         own.take<float>(absorbed_scratch(work_.cache_width())));
     }

@@ -31,7 +31,7 @@ float* project_queries(BlockWork& work, float* kv) {
 // The caller's next barrier makes the rows seen by all.
 void write_cache(BlockWork& work, float* kv) {
     const LatentBlock& b = work.block;
-    const CacheRows& cache = work.pass.cache;
+    const CacheRows& cache = work.cache;
     const std::size_t width = work.cache_width();
     share(work.worker, work.tail(), work.pass.tokens, 1, [&](int begin, int end) {
         for (int t = begin; t < end; ++t) {
@@ -126,17 +126,24 @@ void feed_forward(BlockWork& work, Tail* tails) {
     mixture.run(work.worker, tails, work.pass.hidden);
 }
 
-void run_block(Worker& worker, void* context) {
-    auto& job = *static_cast<BlockJob*>(context);
-    BlockWork work(worker, job);
-    add_output(work, attend(work));
-    feed_forward(work, job.feed_forward_tails);
+void run_blocks(Worker& worker, void* context) {
+    auto& job = *static_cast<BlocksJob*>(context);
+    for (int number = 0; number < job.count; ++number) {
+        if (number) worker.barrier();  // the hidden state; and nobody is in the block before
+        if (worker.index == 0) job.tails[(number + 1) % 2].reset();
+        BlockWork work(worker, job, number);
+        add_output(work, attend(work));
+        feed_forward(work, job.tails[number % 2].feed_forward);
+    }
 }
 
 }  // namespace
 }  // namespace hybrid
 
-std::int32_t hybrid_latent_block(const hybrid::LatentBlock* block, const hybrid::BlockPass* pass) {
-    hybrid::BlockJob job{*block, *pass, hybrid::arithmetic_of(pass->tier, pass->precision), {}, {}};
-    return hybrid::run_job(pass->threads, hybrid::run_block, &job);
+std::int32_t hybrid_latent_blocks(const hybrid::LatentBlock* const* blocks,
+                                  const hybrid::CacheRows* caches, std::int32_t count,
+                                  const hybrid::BlockPass* pass) {
+    hybrid::BlocksJob job{
+        blocks, caches, count, *pass, hybrid::arithmetic_of(pass->tier, pass->precision), {}};
+    return hybrid::run_job(pass->threads, hybrid::run_blocks, &job);
 }

@@ -22,7 +22,7 @@ class Expanded {
         share(work_.worker, work_.tail(), latents.pieces(), 1, [&](int begin, int end) {
             const auto first = static_cast<std::size_t>(begin * kTokenTile);
             const auto last = static_cast<std::size_t>(least(end * kTokenTile, work_.seen()));
-            tier_.floats.read_cache_rows(pass_.cache, first, last,
+            tier_.floats.read_cache_rows(work_.cache, first, last,
                                          cached + first * work_.cache_width(), work_.cache_width());
             latents.fill(tier_, begin, end);
         });

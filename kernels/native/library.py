@@ -1,8 +1,6 @@
 """Finds, checks and loads the compiled library; its functions take ints: `data_ptr()`, sizes.
 
-A call of one int costs 0.33 us, converting one array alone 2.8 us (ADR 2 has the commands). ctypes
-gives the interpreter lock back during a call, so Python threads may share a call's rows
-(`parallel.py`).
+A call of one int costs 0.33 us, converting one array alone 2.8 us (ADR 2 has the commands).
 """
 
 import ctypes

@@ -104,7 +104,6 @@ class CacheRows(ctypes.Structure):
 class BlockPass(ctypes.Structure):
     _fields_ = [
         ("hidden", _Pointer),
-        ("cache", CacheRows),
         ("cosine", _Pointer),
         ("sine", _Pointer),
         ("tokens", _Int32),

@@ -65,6 +65,6 @@ SIGNATURES = {
     "hybrid_linear": (_I, [_I, _I, _I, _P, _P, _I64, _I, _P, _P, _I64]),
     "hybrid_expert_ffn_bytes": (_I64, [_I, _I, _P, _I, _I]),
     "hybrid_expert_ffn": (_I, [_I, _I, _I, _P, _P, _I, _P, _P, _P, _P, _I64]),
-    "hybrid_latent_block": (_I, [_P, _P]),
+    "hybrid_latent_blocks": (_I, [_P, _P, _I, _P]),
     "hybrid_latent_block_needs": (None, [_P, _I, _I, _I, _I, _I, _P]),
 }

@@ -6,11 +6,20 @@ from kernels.dequantize import dequantize
 from kernels.dequantize.cases import like_weights
 from kernels.errors import KernelInputError
 from kernels.formats import BY_NAME, FORMATS
-from kernels.linear import IMPLEMENTATIONS, cases, cpu, linear
+from kernels.linear import IMPLEMENTATIONS, cases, linear, reference
+from kernels.native import pool
 from kernels.testing import assert_close, assert_same_bits, poisoned_memory
 
 every_format = pytest.mark.parametrize("known", FORMATS, ids=lambda known: known.name)
 every_implementation = pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+MANY = 40  # tokens for which every product packs them
+
+
+@pytest.fixture
+def four_workers():
+    pool.start([-1] * 4, [0] * 4)
+    yield
+    pool.stop()
 
 
 def in_double(x, weight):
@@ -21,8 +30,18 @@ def some_x(tokens, columns):
     return torch.randn(tokens, columns, generator=torch.Generator().manual_seed(tokens))
 
 
+def as_rounded(x, known):
+    """x as "rounded" multiplies it: int8 times one scale for each run of a block's length."""
+    if known.block_weights == 1:
+        return x
+    groups = x.reshape(-1, known.block_weights)
+    scale = groups.abs().amax(1, keepdim=True) / 127
+    inverse = torch.where(scale == 0, 0, 1 / scale)
+    return ((groups * inverse).round().double() * scale).reshape(x.shape)
+
+
 @every_format
-@every_implementation
+@pytest.mark.parametrize("implementation", ["native", "reference"])
 @pytest.mark.parametrize(("tokens", "rows", "blocks"), cases.SMALL)
 def test_agrees_with_double_precision(known, implementation, tokens, rows, blocks):
     weight = like_weights(known, (rows, blocks * known.block_weights))
@@ -30,6 +49,18 @@ def test_agrees_with_double_precision(known, implementation, tokens, rows, block
     with poisoned_memory():
         got = linear(x, weight, implementation=implementation)
     assert_close(got, in_double(x, weight), cases.RELATIVE_ERROR)
+
+
+@every_format
+@pytest.mark.parametrize(("tokens", "rows", "blocks"), cases.SMALL)
+def test_rounded_is_the_product_of_the_rounded_activations(known, tokens, rows, blocks):
+    weight = like_weights(known, (rows, blocks * known.block_weights))
+    x = some_x(tokens, weight.columns)
+    if known.name == "BF16":
+        x = x.bfloat16().float()  # some processors multiply these alone
+    with poisoned_memory():
+        got = linear(x, weight, implementation="rounded")
+    assert_close(got, in_double(as_rounded(x, known), weight), cases.RELATIVE_ERROR)
 
 
 @pytest.mark.parametrize("known", FORMATS[:2], ids=lambda known: known.name)
@@ -47,7 +78,7 @@ def test_rows_that_end_inside_256_weights(name):
     assert_close(linear(x, weight), in_double(x, weight), cases.RELATIVE_ERROR)
 
 
-@pytest.mark.parametrize("tokens", [2, cpu.DECODE_FIRST_TOKENS])
+@pytest.mark.parametrize("tokens", [2, MANY])
 def test_strided_tokens_and_rows_are_read_in_place(tokens):
     weight = like_weights(BY_NAME["Q6_K"], (12, 512))[1::3]
     x = some_x(tokens, 1024)[:, 128:640]
@@ -59,39 +90,34 @@ def test_strided_tokens_and_rows_are_read_in_place(tokens):
     )
 
 
-@pytest.mark.parametrize("tokens", [1, cpu.DECODE_FIRST_TOKENS])
-def test_threads_share_rows_without_a_seam(tokens):
+@pytest.mark.parametrize("tokens", [1, MANY])
+@pytest.mark.parametrize("implementation", ["native", "rounded"])
+def test_a_row_is_summed_alike_whoever_sums_it(tokens, implementation, four_workers):
     weight = like_weights(BY_NAME["Q4_K"], (1031, 2048))
     x = some_x(tokens, weight.columns)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(3)
-    try:
-        with poisoned_memory():
-            got = linear(x, weight)
-    finally:
-        torch.set_num_threads(threads)
+    with poisoned_memory():
+        whole = linear(x, weight, implementation=implementation)
+    pool.stop()
+    assert pool.threads() == 1
+    assert_same_bits(linear(x, weight, implementation=implementation), whole)
+    part = linear(x, weight[992:1010], implementation=implementation)
+    assert_same_bits(part, whole[:, 992:1010])
+
+
+def test_workers_share_rows_without_a_seam(four_workers):
+    weight = like_weights(BY_NAME["Q4_K"], (1031, 2048))
+    x = some_x(3, weight.columns)
+    with poisoned_memory():
+        got = linear(x, weight)
     assert_close(got, in_double(x, weight), cases.RELATIVE_ERROR)
 
 
-def test_a_row_is_summed_alike_whoever_sums_it():
-    weight = like_weights(BY_NAME["Q4_K"], (1031, 2048))
-    x = some_x(1, weight.columns)
-    whole = linear(x, weight)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(4)
-    try:
-        assert_same_bits(linear(x, weight), whole)
-    finally:
-        torch.set_num_threads(threads)
-    assert_same_bits(linear(x, weight[1000:1010]), whole[:, 1000:1010])
-
-
-def test_a_matrix_of_several_parts(monkeypatch):
-    monkeypatch.setattr(cpu, "PART_WEIGHTS", 3 * 512)
+def test_the_reference_decodes_a_matrix_in_several_parts(monkeypatch):
+    monkeypatch.setattr(reference, "PART_WEIGHTS", 3 * 512)
     weight = like_weights(BY_NAME["Q8_0"], (11, 512))
     x = some_x(9, 512)
     with poisoned_memory():
-        got = linear(x, weight)
+        got = linear(x, weight, implementation="reference")
     assert_close(got, in_double(x, weight), cases.RELATIVE_ERROR)
 
 

@@ -136,18 +136,19 @@ def test_every_tier_decodes_as_the_gguf_package(known, tier):
     tier = number_of(tier)
     weight = cases.any_bits(known, (33, 3 * known.block_weights), seed=1)
     got = torch.empty(weight.shape)
-    library().hybrid_dequantize(
+    failed = library().hybrid_dequantize(
         tier,
+        1,  # thread
         known.ggml_id,
         weight.blocks.data_ptr(),
         0,
         33,
         weight.blocks.stride(0),
-        0,
         33,
         weight.columns,
         got.data_ptr(),
     )
+    assert not failed
     with np.errstate(all="ignore"):
         expected = gguf.quants.dequantize(
             weight.blocks.numpy(), gguf.GGMLQuantizationType(known.ggml_id)

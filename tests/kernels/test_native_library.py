@@ -9,7 +9,8 @@ import pytest
 import kernels.native
 from kernels.errors import NativeLibraryMissing
 from kernels.formats import BY_NAME, FORMATS
-from kernels.native.library import _SIGNATURES, ABI_VERSION, FILE_NAME, find, library, load
+from kernels.native.library import ABI_VERSION, FILE_NAME, find, library, load
+from kernels.native.signatures import SIGNATURES
 
 
 def test_every_format_has_the_size_of_the_table():
@@ -61,25 +62,11 @@ def test_a_file_that_is_no_library_names_the_build(tmp_path):
 
 
 VERSION = f'extern "C" int hybrid_abi_version() {{ return {ABI_VERSION}; }}'
-FUNCTIONS = """
-extern "C" int hybrid_set_codebook(int, const void*, unsigned long) { return 0; }
-extern "C" void hybrid_dequantize() {}
-extern "C" void hybrid_linear() {}
-extern "C" void hybrid_pool_start() {}
-extern "C" void hybrid_pool_stop() {}
-extern "C" void hybrid_pool_workers() {}
-extern "C" void hybrid_pool_reserve() {}
-extern "C" void hybrid_pool_set_timeout() {}
-extern "C" void hybrid_pool_error_text() {}
-extern "C" void hybrid_pool_fill() {}
-extern "C" void hybrid_pool_read() {}
-extern "C" void hybrid_pool_try_fault() {}
-"""
 BLOCK_SIZES = ("hybrid_block_weights", "hybrid_block_bytes")
 FUNCTIONS = "".join(  # every other one, returning 0
-    f'extern "C" long {name}() {{ return 0; }}' for name in _SIGNATURES if name not in BLOCK_SIZES
+    f'extern "C" long {name}() {{ return 0; }}' for name in SIGNATURES if name not in BLOCK_SIZES
 )
-LAST = [name for name in _SIGNATURES if name not in BLOCK_SIZES][-1]
+LAST = [name for name in SIGNATURES if name not in BLOCK_SIZES][-1]
 
 
 def sizes(weights, nbytes):
@@ -101,7 +88,7 @@ BYTES = {known.ggml_id: known.block_bytes for known in FORMATS}
     [
         ('extern "C" int hybrid_abi_version() { return 999; }', "has interface 999"),
         ('extern "C" int something_else() { return 1; }', "has interface None"),
-        (VERSION, f"lacks {next(iter(_SIGNATURES))}"),
+        (VERSION, f"lacks {next(iter(SIGNATURES))}"),
         (
             VERSION + FUNCTIONS.replace(LAST, "another") + sizes(WEIGHTS, BYTES),
             f"lacks {LAST}",
