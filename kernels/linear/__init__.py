@@ -18,17 +18,17 @@ IMPLEMENTATIONS = {
 def linear(x: Tensor, weight: BlockTensor, *, implementation: str | None = None) -> Tensor:
     """y[t, r] = Σ_c x[t, c] W[r, c].
 
-        x                [tokens, columns] float32, on the weight's device; any strides
-        weight           [rows, columns] blocks
-        implementation   a name of IMPLEMENTATIONS; None: "native" on the CPU, else "reference"
-        returns          [tokens, rows] float32, a new tensor
+    x                [tokens, columns] float32, on the weight's device; any strides
+    weight           [rows, columns] blocks
+    implementation   a name of IMPLEMENTATIONS; None: "native" on the CPU, else "reference"
+    returns          [tokens, rows] float32, a new tensor
 
-        Weights are decoded exactly. "rounded" rounds x to eight bits as ggml does, per 32 or per 256
-    values as the format asks (not for plain floats). The others multiply and sum in float32;
-    error against double precision:
-    cases.RELATIVE_ERROR (on a GPU while torch's TF32 is off, its default). A row's sum does not
-    depend on the number of threads. Does not wait for the GPU.
-        Raises KernelInputError when shapes, dtypes or devices do not fit.
+    Weights are decoded exactly. "rounded" rounds x to eight bits as ggml does, per 32 or per 256
+    values as the format asks (not for plain floats); error: cases.ROUNDED_ERROR. The others
+    multiply and sum in float32; error against double precision: cases.RELATIVE_ERROR (on a GPU
+    while torch's TF32 is off, its default). A row's sum does not depend on the number of threads.
+    Does not wait for the GPU.
+    Raises KernelInputError when shapes, dtypes or devices do not fit.
     """
     _check(x, weight)
     return choose(IMPLEMENTATIONS, implementation, weight.device)(x, weight)
