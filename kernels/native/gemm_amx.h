@@ -8,66 +8,12 @@
 #pragma once
 
 #include "amx_tiles.h"
+#include "gemm_planes.h"
 #include "gemm_vnni.h"
 
 namespace hybrid::HYBRID_TIER {
 
 using TileSums = std::int32_t[16][16];
-
-// A block of 256 columns of all rows of a slab.
-struct alignas(64) SlabPlanes {
-    std::int8_t high[kSlabRows][kRun], low[kSlabRows][kRun];
-    std::int32_t minimum[kSlabRows][8];  // as in SlabRun256
-    float factor[kSlabRows], minimum_factor[kSlabRows];
-};
-
-inline __m512i bytes_of(const Bytes& numbers) {
-    return numbers;
-}
-inline __m512i bytes_of(const Signed& numbers) {
-    return flip(numbers.magnitude, numbers.negative);
-}
-
-// 32 numbers, less their offset, times the two scales from `first` on.
-template <class Block>
-__m512i scaled_words(__m256i bytes, const Scales& scales, int first) {
-    const __m512i number = kIsSigned<Block> ? _mm512_cvtepi8_epi16(bytes)
-                                            : _mm512_sub_epi16(_mm512_cvtepu8_epi16(bytes),
-                                                               _mm512_set1_epi16(Block::kOffset));
-    const __m512i index =
-        _mm512_add_epi16(_mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi16(1), 1),
-                         _mm512_set1_epi16(static_cast<short>(first)));
-    return _mm512_mullo_epi16(number,
-                              _mm512_permutexvar_epi16(index, _mm512_castsi256_si512(scales)));
-}
-
-// 64 words as bytes; all fit.
-inline __m512i narrowed(__m512i first, __m512i last) {
-    return _mm512_permutexvar_epi64(_mm512_set_epi64(7, 5, 3, 1, 6, 4, 2, 0),
-                                    _mm512_packs_epi16(first, last));
-}
-
-template <class Block>
-void unpack_planes(const Block* block, int row, SlabPlanes& out) {
-    const Scales scales = block->scale_numbers();
-    const __m512i low_bits = _mm512_set1_epi16(127);
-    for (int quarter = 0; quarter < 4; ++quarter) {
-        const __m512i numbers = bytes_of(block->numbers(quarter));
-        const __m512i first =
-            scaled_words<Block>(_mm512_castsi512_si256(numbers), scales, 4 * quarter);
-        const __m512i last =
-            scaled_words<Block>(_mm512_extracti64x4_epi64(numbers, 1), scales, 4 * quarter + 2);
-        store_bytes(narrowed(_mm512_srai_epi16(first, 7), _mm512_srai_epi16(last, 7)),
-                    out.high[row] + 64 * quarter);
-        store_bytes(narrowed(_mm512_and_si512(first, low_bits), _mm512_and_si512(last, low_bits)),
-                    out.low[row] + 64 * quarter);
-    }
-    out.factor[row] = block->factor();
-    if constexpr (requires_minimum<Block>(0)) {
-        put_minimums(*block, out.minimum[row]);
-        out.minimum_factor[row] = block->minimum_factor();
-    }
-}
 
 // Sixteen rows times kTiles tiles of tokens: one step's operands, and where its sums belong.
 template <class Run, class PackedRun, int kTiles>
@@ -82,8 +28,9 @@ struct TileStep {
     float* sums(int r, int t) const { return out->of[tile + t][row + r]; }
 };
 
-// One block of 256 columns: four steps of 64 through the unit.
-template <class Block>
+// One block of 256 columns: four steps of 64 through the unit. Its minimums are each of
+// kMinimumWidth weights, 0: there are none.
+template <int kMinimumWidth>
 struct PlaneSteps {
     using Run = SlabPlanes;
     using Packed = Packed256;
@@ -91,10 +38,6 @@ struct PlaneSteps {
     using Sums = TileSums[4];  // high and low of the first tile, then of the second
 
     static int parts(int) { return 1; }
-
-    static void unpack(const Block* block, std::size_t, int row, Run& out) {
-        unpack_planes(block, row, out);
-    }
 
     template <int kTiles>
     static void start() {
@@ -132,7 +75,7 @@ struct PlaneSteps {
                     _mm512_add_epi32(_mm512_slli_epi32(_mm512_load_si512(sums[2 * t][r]), 7),
                                      _mm512_load_si512(sums[2 * t + 1][r]));
                 __m512 value = _mm512_mul_ps(_mm512_cvtepi32_ps(whole), factor);
-                if constexpr (requires_minimum<Block>(0)) {
+                if constexpr (kMinimumWidth != 0) {
                     value = less_minimums(*step.slab, step.row + r, *step.x[t], value);
                 }
                 _mm512_store_ps(step.sums(r, t),
@@ -143,14 +86,14 @@ struct PlaneSteps {
     }
 
     static __m512 less_minimums(const Run& slab, int row, const Packed& x, __m512 value) {
-        const __m512i sums = times_sums<kGroup<Block>>(slab.minimum[row], x);
+        const __m512i sums = times_sums<kMinimumWidth>(slab.minimum[row], x);
         return _mm512_fnmadd_ps(_mm512_cvtepi32_ps(sums), _mm512_set1_ps(slab.minimum_factor[row]),
                                 value);
     }
 };
 
 // 128 columns: four blocks of 32.
-template <class Block>
+template <bool kMinimums>
 struct GroupSteps {
     using Run = SlabRun32s;
     using Packed = Packed32s;
@@ -158,10 +101,6 @@ struct GroupSteps {
     using Sums = TileSums[8];  // of each block the first tile's and the second's
 
     static int parts(int groups) { return (groups + 3) / 4; }
-
-    static void unpack(const Block* block, std::size_t columns, int row, Run& out) {
-        unpack_row<Block, Block::kOffset>(block, columns, row, out);
-    }
 
     template <int kTiles>
     static void start() {}
@@ -201,7 +140,7 @@ struct GroupSteps {
                     const __m512i sum = _mm512_load_si512(sums[2 * g + t][first + r]);
                     y[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), by, y[r]);
                 }
-                if constexpr (requires_minimums<Block>(0)) {
+                if constexpr (kMinimums) {
                     const __m512 sum = scaled_sums(*step.x[t], group);
                     for (int r = 0; r < 4; ++r) {
                         const __m512 minimum = _mm512_set1_ps(step.slab->minimum[row + r][group]);
@@ -259,25 +198,12 @@ struct StepRow {
     }
 };
 
-template <class Block, class Steps, class Rounded>
-struct TileProduct {
+template <class Steps>
+struct TileProducts {
     using Packed = typename Steps::Packed;
     using Slab = typename Steps::Run;
     using Unit = typename Steps::Unit;
     static constexpr std::size_t kPackedColumns = kRun, kColumns = kRun;
-
-    static void pack(const Tokens& x, int tile, Packed* packed) {
-        pack_tile<Rounded>(x, tile, packed);
-    }
-
-    static void unpack(const Rows& rows, std::size_t first, int count, std::size_t column,
-                       Slab& slab) {
-        for (int r = 0; r < count; ++r) {
-            const Block* block =
-                blocks_at<Block>(rows, first + static_cast<std::size_t>(r), column);
-            Steps::unpack(block, rows.columns - column, r, slab);
-        }
-    }
 
     static void multiply(const Slab& slab, std::size_t columns, int count,
                          const Batch<Packed>& batch, Fetch& fetch, SlabSums& sums) {
@@ -300,9 +226,32 @@ struct TileProduct {
     }
 };
 
+template <class Block, class Run, class Products>
+struct TileProduct : Products {
+    static void pack(const Tokens& x, int tile, typename Products::Packed* packed) {
+        pack_tile<Run>(x, tile, packed);
+    }
+
+    static void unpack(const Rows& rows, std::size_t first, int count, std::size_t column,
+                       typename Products::Slab& slab) {
+        for (int r = 0; r < count; ++r) {
+            const Block* block =
+                blocks_at<Block>(rows, first + static_cast<std::size_t>(r), column);
+            if constexpr (Block::kWeights == 256) {
+                unpack_planes(block, r, slab);
+            } else {
+                unpack_row<Block, Block::kOffset>(block, rows.columns - column, r, slab);
+            }
+        }
+    }
+};
+
 template <class Block>
-using SuperTiles = TileProduct<Block, PlaneSteps<Block>, RunOf256>;
+using SuperTiles =
+    TileProduct<Block, RunOf256,
+                TileProducts<PlaneSteps<requires_minimum<Block>(0) ? kGroup<Block> : 0>>>;
 template <class Block>
-using SmallTiles = TileProduct<Block, GroupSteps<Block>, RunOf32s>;
+using SmallTiles =
+    TileProduct<Block, RunOf32s, TileProducts<GroupSteps<requires_minimums<Block>(0)>>>;
 
 }  // namespace hybrid::HYBRID_TIER

@@ -55,26 +55,13 @@ void multiply_floats(const SlabFloats& slab, int row, std::size_t column,
         for (int t = 0; t < kTiles; ++t) _mm512_store_ps(out.of[tile + t][row + r], y[r][t]);
 }
 
-template <class Block>
-struct FloatProduct {
+struct FloatProducts {
     using Packed = PackedFloats;
     using Slab = SlabFloats;
     using Unit = NoUnit;
     static constexpr std::size_t kPackedColumns = kFloatRun, kColumns = kRun;
 
     static void pack(const Tokens& x, int tile, Packed* packed) { pack_floats(x, tile, packed); }
-
-    static void unpack(const Rows& rows, std::size_t first, int count, std::size_t column,
-                       Slab& slab) {
-        const std::size_t left = rows.columns - column, here = left < kColumns ? left : kColumns;
-        for (int r = 0; r < count; ++r) {
-            const std::uint8_t* row =
-                rows.first + (first + static_cast<std::size_t>(r)) * rows.stride_bytes;
-            decode_blocks<Block>(row + column / Block::kWeights * sizeof(Block), here,
-                                 slab.weight[r]);
-            std::memset(slab.weight[r] + here, 0, (kColumns - here) * sizeof(float));
-        }
-    }
 
     template <int kRowsNow, int kTiles>
     static void multiply_tiles(const Slab& slab, std::size_t column, int count,
@@ -96,6 +83,21 @@ struct FloatProduct {
                 if (now == 2) multiply_tiles<8, 2>(slab, c, count, batch, tile, fetch, sums);
                 if (now == 1) multiply_tiles<16, 1>(slab, c, count, batch, tile, fetch, sums);
             }
+        }
+    }
+};
+
+template <class Block>
+struct FloatProduct : FloatProducts {
+    static void unpack(const Rows& rows, std::size_t first, int count, std::size_t column,
+                       Slab& slab) {
+        const std::size_t left = rows.columns - column, here = left < kColumns ? left : kColumns;
+        for (int r = 0; r < count; ++r) {
+            const std::uint8_t* row =
+                rows.first + (first + static_cast<std::size_t>(r)) * rows.stride_bytes;
+            decode_blocks<Block>(row + column / Block::kWeights * sizeof(Block), here,
+                                 slab.weight[r]);
+            std::memset(slab.weight[r] + here, 0, (kColumns - here) * sizeof(float));
         }
     }
 };

@@ -6,60 +6,9 @@
 #pragma once
 
 #include "gemm_activations.h"
+#include "gemm_weights.h"
 
 namespace hybrid::HYBRID_TIER {
-
-// Weights of 256 that share a scale.
-template <class Block>
-constexpr int kGroup = 32;
-template <>
-inline constexpr int kGroup<Q2_K> = 16;
-template <>
-inline constexpr int kGroup<Q3_K> = 16;
-template <>
-inline constexpr int kGroup<Q6_K> = 16;
-template <>
-inline constexpr int kGroup<IQ2_XS> = 16;
-template <>
-inline constexpr int kGroup<IQ2_S> = 16;
-template <>
-inline constexpr int kGroup<IQ1_M> = 16;
-
-inline Bytes unsigned_bytes(Bytes numbers) {
-    return numbers;
-}
-
-inline Bytes unsigned_bytes(const Signed& numbers) {
-    return wide(flip(numbers.magnitude, numbers.negative));
-}
-
-// Whether a format's numbers() are signed ones: overloads that are asked, never called.
-struct Yes {
-    char size[2];
-};
-char signed_answer(const Bytes&);
-Yes signed_answer(const Signed&);
-template <class Block>
-const Block& any_block();
-template <class Block>
-constexpr bool kIsSigned = sizeof(signed_answer(any_block<Block>().numbers(0))) == sizeof(Yes);
-
-template <class Block>
-constexpr int kBias = kIsSigned<Block> ? kWideOffset : Block::kOffset;
-
-// A run of 256 columns of all rows of a slab, of formats of 32 weights.
-struct alignas(64) SlabRun32s {
-    std::uint8_t number[kSlabRows][kRun];
-    float scale[kSlabRows][8];
-    float minimum[kSlabRows][8];
-};
-
-struct alignas(64) SlabRun256 {
-    std::uint8_t number[kSlabRows][kRun];
-    float scale[kSlabRows][16];          // eight of them where 32 weights share one
-    std::int32_t minimum[kSlabRows][8];  // 16-bit ones, two neighbours together
-    float minimum_factor[kSlabRows];
-};
 
 inline __m512i four_weights(const std::uint8_t* number) {
     std::int32_t word;
@@ -96,11 +45,18 @@ inline __m512 scaled_sums(const Packed32s& x, int group) {
     return _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_load_ps(x.scale[group]));
 }
 
+// What products need to know of a format: many share it.
+template <int kBiasOf, int kWidthOf, bool kMinimumsOf>
+struct KindOf {
+    static constexpr int kBias = kBiasOf, kWidth = kWidthOf;  // weights that share a scale
+    static constexpr bool kMinimums = kMinimumsOf;
+};
+
 // Formats of 32 weights: `groups` blocks of a run.
-template <class Block, int kRowsNow, int kTiles>
+template <class Kind, int kRowsNow, int kTiles>
 void multiply_run(const SlabRun32s& slab, int row, int groups, const Packed32s* const (&x)[kTiles],
                   int tile, SlabSums& out) {
-    const __m512i bias = _mm512_set1_epi16(-Block::kOffset);
+    const __m512i bias = _mm512_set1_epi16(-Kind::kBias);
     __m512 y[kRowsNow][kTiles];
     for (int r = 0; r < kRowsNow; ++r)
         for (int t = 0; t < kTiles; ++t) y[r][t] = _mm512_load_ps(out.of[tile + t][row + r]);
@@ -118,7 +74,7 @@ void multiply_run(const SlabRun32s& slab, int row, int groups, const Packed32s* 
                 const __m512 by = _mm512_mul_ps(scale, _mm512_set1_ps(slab.scale[row + r][g]));
                 y[r][t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[r][t]), by, y[r][t]);
             }
-            if constexpr (requires_minimums<Block>(0)) {
+            if constexpr (Kind::kMinimums) {
                 const __m512 scaled = scaled_sums(*x[t], g);
                 for (int r = 0; r < kRowsNow; ++r) {
                     y[r][t] =
@@ -132,10 +88,10 @@ void multiply_run(const SlabRun32s& slab, int row, int groups, const Packed32s* 
 }
 
 // Sixteen-bit words that take -kBias times one group's sum out of a pair of sums of 16.
-template <class Block>
+template <class Kind>
 __m512i bias_words(int group) {
-    constexpr int kLess = -kBias<Block>;
-    if (kGroup<Block> == 32) return _mm512_set1_epi16(kLess);
+    constexpr int kLess = -Kind::kBias;
+    if (Kind::kWidth == 32) return _mm512_set1_epi16(kLess);
     return _mm512_set1_epi32(group % 2 ? kLess * 65536 : kLess & 0xFFFF);
 }
 
@@ -151,22 +107,11 @@ __m512i times_sums(const std::int32_t* minimum, const PackedNumbers& x) {
     return _mm512_add_epi32(sums[0], sums[1]);
 }
 
-// A block's minimums as times_sums() takes them.
-template <class Block>
-void put_minimums(const Block& block, std::int32_t* out) {
-    const __m256i words = block.minimum_numbers();
-    if constexpr (kGroup<Block> == 16) {
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), words);
-    } else {
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm256_cvtepi32_epi16(words));
-    }
-}
-
 // Formats of 256 weights: one block.
-template <class Block, int kRowsNow, int kTiles>
+template <class Kind, int kRowsNow, int kTiles>
 void multiply_run(const SlabRun256& slab, int row, int, const Packed256* const (&x)[kTiles],
                   int tile, SlabSums& out) {
-    constexpr int kWidth = kGroup<Block>;
+    constexpr int kWidth = Kind::kWidth;
     __m512 y[kRowsNow][kTiles];
     for (int r = 0; r < kRowsNow; ++r)
         for (int t = 0; t < kTiles; ++t) y[r][t] = _mm512_setzero_ps();
@@ -174,8 +119,8 @@ void multiply_run(const SlabRun256& slab, int row, int, const Packed256* const (
         __m512i sums[kRowsNow][kTiles];
         for (int t = 0; t < kTiles; ++t) {
             __m512i start = _mm512_setzero_si512();
-            if constexpr (kBias<Block> != 0) {
-                start = _mm512_dpwssd_epi32(start, bias_words<Block>(g),
+            if constexpr (Kind::kBias != 0) {
+                start = _mm512_dpwssd_epi32(start, bias_words<Kind>(g),
                                             _mm512_load_si512(x[t]->sum[g * kWidth / 32]));
             }
             for (int r = 0; r < kRowsNow; ++r) sums[r][t] = start;
@@ -190,7 +135,7 @@ void multiply_run(const SlabRun256& slab, int row, int, const Packed256* const (
     }
     for (int r = 0; r < kRowsNow; ++r) {
         for (int t = 0; t < kTiles; ++t) {
-            if constexpr (requires_minimum<Block>(0)) {
+            if constexpr (Kind::kMinimums) {
                 const __m512i sum = times_sums<kWidth>(slab.minimum[row + r], *x[t]);
                 y[r][t] = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(sum),
                                            _mm512_set1_ps(slab.minimum_factor[row + r]), y[r][t]);
@@ -202,72 +147,12 @@ void multiply_run(const SlabRun256& slab, int row, int, const Packed256* const (
     }
 }
 
-inline Bytes less(Bytes numbers, int offset) {
-    return _mm512_sub_epi8(numbers, all_bytes(offset));
-}
-
-// Eight neighbouring blocks of one row; their numbers less kLess.
-template <class Block, int kLess>
-void unpack_run(const Block* eight, int row, SlabRun32s& out) {
-    _mm256_storeu_ps(out.scale[row], Block::scales(eight));
-    if constexpr (requires_minimums<Block>(0)) {
-        _mm256_storeu_ps(out.minimum[row], Block::minimums(eight));
-    }
-    for (int pair = 0; pair < 4; ++pair) {
-        store_bytes(less(Block::numbers(eight + 2 * pair), kLess), out.number[row] + 64 * pair);
-    }
-}
-
-template <class Block, int kLess = 0>
-void unpack_row(const Block* block, std::size_t columns, int row, SlabRun32s& out) {
-    if (columns >= kRun) return unpack_run<Block, kLess>(block, row, out);
-    Block padded[8] = {};
-    std::memcpy(padded, block, columns / 32 * sizeof(Block));
-    unpack_run<Block, kLess>(padded, row, out);
-}
-
-template <class Block>
-void unpack_row(const Block* block, std::size_t, int row, SlabRun256& out) {
-    for (int quarter = 0; quarter < 4; ++quarter) {
-        store_bytes(unsigned_bytes(block->numbers(quarter)), out.number[row] + 64 * quarter);
-    }
-    __m512i scales = _mm512_cvtepi16_epi32(block->scale_numbers());
-    if constexpr (kGroup<Block> == 32) {
-        scales = _mm512_permutexvar_epi32(
-            _mm512_set_epi32(15, 13, 11, 9, 7, 5, 3, 1, 14, 12, 10, 8, 6, 4, 2, 0), scales);
-    }
-    _mm512_store_ps(out.scale[row],
-                    _mm512_mul_ps(_mm512_cvtepi32_ps(scales), _mm512_set1_ps(block->factor())));
-    if constexpr (requires_minimum<Block>(0)) {
-        put_minimums(*block, out.minimum[row]);
-        out.minimum_factor[row] = block->minimum_factor();
-    }
-}
-
-// Where a row's blocks from `column` on stand.
-template <class Block>
-const Block* blocks_at(const Rows& rows, std::size_t row, std::size_t column) {
-    return reinterpret_cast<const Block*>(rows.first + row * rows.stride_bytes) +
-           column / Block::kWeights;
-}
-
-template <class Block, class SlabRun, class Run, class PackedRun>
-struct ByteProduct {
+template <class Kind, class SlabRun, class PackedRun>
+struct ByteProducts {
     using Packed = PackedRun;
     using Slab = SlabRun;
     using Unit = NoUnit;
     static constexpr std::size_t kPackedColumns = kRun, kColumns = kRun;
-
-    static void pack(const Tokens& x, int tile, Packed* packed) { pack_tile<Run>(x, tile, packed); }
-
-    static void unpack(const Rows& rows, std::size_t first, int count, std::size_t column,
-                       Slab& slab) {
-        for (int r = 0; r < count; ++r) {
-            const Block* block =
-                blocks_at<Block>(rows, first + static_cast<std::size_t>(r), column);
-            unpack_row(block, rows.columns - column, r, slab);
-        }
-    }
 
     template <int kRowsNow, int kTiles>
     static void multiply_tiles(const Slab& slab, int groups, int count, const Batch<Packed>& batch,
@@ -275,7 +160,7 @@ struct ByteProduct {
         const Packed* x[kTiles];
         for (int t = 0; t < kTiles; ++t) x[t] = batch.of(tile + t);
         for (int row = 0; row < count; row += kRowsNow) {
-            multiply_run<Block, kRowsNow, kTiles>(slab, row, groups, x, tile, sums);
+            multiply_run<Kind, kRowsNow, kTiles>(slab, row, groups, x, tile, sums);
             fetch.beside(kRowsNow);
         }
     }
@@ -292,9 +177,30 @@ struct ByteProduct {
     }
 };
 
+template <class Block, class Run, class Products>
+struct ByteProduct : Products {
+    static void pack(const Tokens& x, int tile, typename Products::Packed* packed) {
+        pack_tile<Run>(x, tile, packed);
+    }
+
+    static void unpack(const Rows& rows, std::size_t first, int count, std::size_t column,
+                       typename Products::Slab& slab) {
+        for (int r = 0; r < count; ++r) {
+            const Block* block =
+                blocks_at<Block>(rows, first + static_cast<std::size_t>(r), column);
+            unpack_row(block, rows.columns - column, r, slab);
+        }
+    }
+};
+
 template <class Block>
-using SmallProduct = ByteProduct<Block, SlabRun32s, RunOf32s, Packed32s>;
+using SmallProduct = ByteProduct<
+    Block, RunOf32s,
+    ByteProducts<KindOf<Block::kOffset, 32, requires_minimums<Block>(0)>, SlabRun32s, Packed32s>>;
 template <class Block>
-using SuperProduct = ByteProduct<Block, SlabRun256, RunOf256, Packed256>;
+using SuperProduct =
+    ByteProduct<Block, RunOf256,
+                ByteProducts<KindOf<kBias<Block>, kGroup<Block>, requires_minimum<Block>(0)>,
+                             SlabRun256, Packed256>>;
 
 }  // namespace hybrid::HYBRID_TIER

@@ -1,4 +1,12 @@
-"""Products with many tokens, of every format in every tier, against the decoded weights."""
+"""Products with many tokens, of every format in every tier, against the decoded weights.
+
+The tile unit is rare: where it lacks, one slow test runs its tier's code with the unit emulated.
+"""
+
+import ctypes
+import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 import torch
@@ -7,8 +15,8 @@ from torch import Tensor
 from kernels.blocks import BlockTensor
 from kernels.dequantize import dequantize
 from kernels.dequantize.cases import like_weights
-from kernels.formats import BY_NAME, FORMATS
-from kernels.native.library import library
+from kernels.formats import BY_NAME, FORMATS, BlockFormat
+from kernels.native.library import FILE_NAME, library, load
 
 TIERS = {0: "scalar", 1: "avx2", 2: "avx512", 3: "avx512_bf16", 4: "amx"}
 every_format = pytest.mark.parametrize("known", FORMATS, ids=lambda known: known.name)
@@ -16,6 +24,10 @@ every_tier = pytest.mark.parametrize("tier", TIERS, ids=TIERS.get)
 SHAPES = [(1, 1, 1), (3, 16, 2), (17, 33, 3), (33, 70, 1), (40, 49, 5), (5, 65, 2)]
 PLAIN = ("F32", "F16", "BF16")
 POISON = float("nan")
+
+
+SOURCES = Path(__file__).parents[2] / "kernels" / "native"
+AMX = 4
 
 
 def here(tier: int) -> int:
@@ -34,10 +46,15 @@ def some_x(tokens: int, columns: int) -> Tensor:
 
 
 def product(
-    tier: int, exact: bool, weight: BlockTensor, x: Tensor, index: Tensor | None = None
+    tier: int,
+    exact: bool,
+    weight: BlockTensor,
+    x: Tensor,
+    index: Tensor | None = None,
+    native: ctypes.CDLL | None = None,
 ) -> Tensor:
-    """x[index] times weight, rows 1 .. of y only: row 0 must stay as it was."""
-    native = library()
+    """x[index] times weight; what lies beside y must stay as it was."""
+    native = native or library()
     which = (tier, weight.format.ggml_id, exact)
     (rows, columns), tokens = weight.shape, len(x if index is None else index)
     packed = aligned(native.hybrid_product_packed_bytes(*which, columns, tokens))
@@ -83,6 +100,12 @@ def rounded(x: Tensor, block_weights: int) -> Tensor:
     return ((groups * inverse).round().double() * scale).reshape(x.shape)
 
 
+def seen_by(known: BlockFormat, tier: int, x: Tensor) -> Tensor:
+    if known.name == "BF16" and tier >= 3:
+        return x.bfloat16()
+    return x if known.name in PLAIN else rounded(x, known.block_weights)
+
+
 def expected(weight: BlockTensor, x: Tensor) -> Tensor:
     return x.double() @ dequantize(weight, implementation="reference").double().T
 
@@ -98,11 +121,7 @@ def test_rounded_products_are_those_of_the_rounded_activations(known, tier, rows
     weight = like_weights(known, (rows, blocks * known.block_weights))
     x = some_x(tokens, weight.columns)
     got = product(here(tier), False, weight, x)
-    if known.name == "BF16" and tier >= 3:
-        seen = x.bfloat16()
-    else:
-        seen = x if known.name in PLAIN else rounded(x, known.block_weights)
-    assert_near(got, expected(weight, seen), 1e-5)
+    assert_near(got, expected(weight, seen_by(known, tier, x)), 1e-5)
 
 
 @every_format
@@ -142,3 +161,32 @@ def test_no_tokens_and_no_rows_are_nothing(tier):
     assert product(here(tier), False, weight, some_x(0, 256)).shape == (0, 4)
     empty = BlockTensor(weight.blocks[:0], weight.format, 256)
     assert product(tier, False, empty, some_x(3, 256)).shape == (3, 0)
+
+
+@pytest.fixture(scope="module")
+def emulated(tmp_path_factory):
+    """The library with loops for tile instructions."""
+    cmake = shutil.which("cmake")
+    if cmake is None or shutil.which("c++") is None:
+        pytest.skip("cmake or a C++ compiler is not here")
+    build = tmp_path_factory.mktemp("emulated")
+    for command in (
+        [cmake, "-S", SOURCES, "-B", build, "-DHYBRID_EMULATE_AMX=ON"],
+        [cmake, "--build", build, "--parallel", "2"],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+        assert done.returncode == 0, done.stdout + done.stderr
+    loaded = load(build / FILE_NAME)
+    if not loaded.hybrid_has_tier(AMX):
+        pytest.skip("this processor has no AVX-512 for the code around the emulated unit")
+    return loaded
+
+
+@pytest.mark.slow
+def test_the_tile_unit_s_code_agrees_where_the_unit_is_emulated(emulated):
+    for known in FORMATS:
+        for rows, tokens, blocks in SHAPES:
+            weight = like_weights(known, (rows, blocks * known.block_weights))
+            x = some_x(tokens, weight.columns)
+            got = product(AMX, False, weight, x, native=emulated)
+            assert_near(got, expected(weight, seen_by(known, AMX, x)), 1e-5)
