@@ -60,7 +60,7 @@ def built(tmp_path_factory):
         [cmake, "--build", folder / "build", "--parallel", "2"],
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1800,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
