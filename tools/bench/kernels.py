@@ -14,7 +14,8 @@ error        relative, against double precision; dequantize: values that differ 
 
 Formats of 256 weights have experts of 1536 instead of V2-Lite's 1408, which is no multiple of 256.
 V3 stands here with 32 of its 256 experts. --peer runs row products of ik_llama.cpp's wheel, which
-that Python has, beside ours (op `peer`): there `vs first` is the peer's time over ours.
+that Python has, beside ours (op `peer`, the only one unless --ops names others): there `vs first`
+is the peer's time over ours.
 """
 
 import argparse
@@ -145,20 +146,23 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     for flag, known, default in (
-        ("ops", OPS, OPS),
+        ("ops", OPS, ()),
         ("formats", BY_NAME, FORMATS),
         ("tiers", {**TIERS, "best": -1}, ("best",)),
         ("activations", PRECISIONS, ("rounded",)),
         ("shapes", SHAPES, ("lite",)),
     ):
-        told = f"of {', '.join(known)}, or all (default {','.join(default)})"
+        told = f"of {', '.join(known)}, or all (default {','.join(default) or 'all'})"
         parser.add_argument(f"--{flag}", type=_names(known), default=list(default), help=told)
     parser.add_argument("--tokens", type=_counts, default=[1, 64], help="default 1,64")
     parser.add_argument("--threads", type=_positive, help="default: one for each physical core")
     parser.add_argument("--rounds", type=_positive, default=3, help="default 3")
     parser.add_argument("--seconds", type=float, default=0.1, help="of one timing, about")
     parser.add_argument("--peer", metavar="PYTHON", help="interpreter that has ik_llama_cpp")
-    return parser.parse_args(words)
+    arguments = parser.parse_args(words)
+    if not arguments.ops and not arguments.peer:
+        arguments.ops = list(OPS)
+    return arguments
 
 
 def _names(known: Sequence[str]) -> Callable[[str], list[str]]:

@@ -32,6 +32,14 @@ TRAITS_BYTES = 256  # more than the record has
 FROM_FLOAT, VEC_DOT_TYPE = 48, 80
 
 
+class InitParameters(ctypes.Structure):
+    _fields_ = (
+        ("nbytes", ctypes.c_size_t),
+        ("memory", ctypes.c_void_p),
+        ("no_allocation", ctypes.c_bool),
+    )
+
+
 class Library:
     """libggml of the wheel, found without importing it."""
 
@@ -43,6 +51,8 @@ class Library:
         if not found:
             raise OSError(f"no libggml in {Path(spec.origin).parent}")
         self._library = ctypes.CDLL(str(found[0]))
+        self._library.ggml_init.restype = ctypes.c_void_p
+        self._library.ggml_init(InitParameters(1 << 20, None, True))  # fills its float16 table
         size, number, pointer = ctypes.c_long, ctypes.c_int, ctypes.c_void_p
         self._library.ggml_row_size.restype = ctypes.c_size_t
         self._library.ggml_row_size.argtypes = [number, ctypes.c_int64]
@@ -93,13 +103,14 @@ class Memory:
 
 
 def main() -> None:
-    memory, library, filled = Memory(), None, None
+    memory, library, filled = Memory(), None, ()
     for line in sys.stdin:
         question = json.loads(line)
         try:
             library = library or Library()
-            answer = answered(library, memory, question, filled) if question else {}
-            filled = question.get("format")
+            wanted = tuple(map(question.get, ("format", "rows", "columns", "copies")))
+            answer = answered(library, memory, question, wanted != filled) if question else {}
+            filled = wanted
         except LookupError as error:
             answer = {"error": str(error)}
         except (OSError, AttributeError) as error:
@@ -107,13 +118,13 @@ def main() -> None:
         print(json.dumps(answer), flush=True)
 
 
-def answered(library: Library, memory: Memory, question: dict, filled: "int | None") -> dict:
+def answered(library: Library, memory: Memory, question: dict, fill: bool) -> dict:
     rows, columns, format_id = question["rows"], question["columns"], question["format"]
     blocks = Path(question["blocks"]).read_bytes()
     x = (ctypes.c_float * columns).from_buffer_copy(Path(question["x"]).read_bytes())
     other, rounded = library.rounded(format_id, x, columns)
     address = memory.of(len(blocks) * question["copies"])
-    if filled != format_id:
+    if fill:
         for copy in range(question["copies"]):
             ctypes.memmove(address + copy * len(blocks), blocks, len(blocks))
     count, every = len(question["cpus"]), rows * question["copies"]

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from selectors import EVENT_READ, DefaultSelector
@@ -42,7 +43,11 @@ class Peer:
             raise SystemExit(f"error: --peer {python} cannot be run: {error.strerror}") from error
         self._folder = tempfile.TemporaryDirectory(prefix="hybrid-bench-")
         self.refused: set[str] = set()
-        self.ask({})  # whether the library is there
+        try:
+            self.ask({})  # whether the library is there
+        except SystemExit:
+            self.close()
+            raise
 
     def ask(self, question: dict[str, Any]) -> dict[str, Any]:
         """Exits when the peer ends or is silent for two minutes."""
@@ -69,20 +74,22 @@ class Peer:
 
     def close(self) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.close()
+        assert self._process.stdout is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._process.stdout.close()
         self._folder.cleanup()
 
 
 def peer_groups(setup: Setup, peer: Peer) -> Iterator[Group]:
     for shape in setup.shapes.values():
         for block_format in setup.formats:
-            size = (shape.linears[-1][0] if shape.ram_bytes < 1 << 30 else shape.feed_forward,)
-            rows, columns = *size, shape.width
+            rows, columns = shape.feed_forward, shape.width
             one = rows * block_format.row_bytes(columns)
             copies = -(-shape.ram_bytes // one)
             make = partial(_contenders, setup, peer, block_format, (copies, rows, columns))
