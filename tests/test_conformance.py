@@ -4,14 +4,16 @@ from pathlib import Path
 
 import pytest
 
+from hybrid.runtime.options import KERNELS
 from tools.conformance.__main__ import as_text, main, rows
 
 
-def test_every_row_of_the_kit_passes(shared: Path) -> None:
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_every_row_of_the_kit_passes(shared: Path, kernels: str) -> None:
     kit = shared / "conformance"
     if not kit.is_dir():
         pytest.skip("../shared/conformance is not here")
-    found = list(rows(kit))
+    found = list(rows(kit, kernels=kernels))
     assert len(found) > 100
     assert [as_text(row) for row in found if not row.passed] == []
 

@@ -46,11 +46,12 @@ class JobMemory {
     }
 
     Memory own(const Worker& worker) const {
-        return {first_ + static_cast<std::size_t>(worker.index) * own_bytes_, own_bytes_};
+        const std::size_t begin = static_cast<std::size_t>(worker.index) * own_bytes_;
+        return {first_ + begin, begin + own_bytes_ <= bytes_ ? own_bytes_ : 0};
     }
     Memory shared(const Worker& worker) const {
         const std::size_t before = static_cast<std::size_t>(worker.count) * own_bytes_;
-        return {first_ + before, bytes_ - before};
+        return {first_ + before, before < bytes_ ? bytes_ - before : 0};
     }
 
   private:

@@ -27,7 +27,7 @@ PLACEMENTS = {
 
 
 def greedy(**options) -> tuple[list[int], Engine]:
-    engine = hybrid.load("demo", context=256, **options)
+    engine = hybrid.load("demo", context=256, kernels="exact", **options)
     tokens = engine.generate(PROMPT, max_tokens=24, temperature=0)
     return [token.id for token in tokens], engine
 
@@ -53,7 +53,8 @@ def test_real_gpus_give_the_tokens_of_the_cpu(options, expected):
 
 @pytest.mark.parametrize("cache_format", ["f32", "bf16", "q8_0"])
 def test_cache_formats_work_on_a_gpu(cache_format):
-    engine = hybrid.load("demo", context=64, devices=("CUDA0",), cache_format=cache_format)
-    on_cpu = hybrid.load("demo", context=64, devices=("none",), cache_format=cache_format)
+    options = {"context": 64, "cache_format": cache_format, "kernels": "exact"}
+    engine = hybrid.load("demo", devices=("CUDA0",), **options)
+    on_cpu = hybrid.load("demo", devices=("none",), **options)
     ids = engine.encode(PROMPT)
     assert abs(engine.logits(ids) - on_cpu.logits(ids)).max() < 0.02

@@ -11,7 +11,7 @@ PROMPT = "Once upon a time there was a"
 
 @pytest.fixture(scope="module")
 def engine():
-    return hybrid.load("demo", devices=("none",), context=64, threads=1)
+    return hybrid.load("demo", devices=("none",), context=64, threads=1, kernels="exact")
 
 
 def ids_of(tokens) -> list[int]:

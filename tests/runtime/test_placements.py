@@ -48,7 +48,7 @@ PLACEMENTS = {
 
 
 def load(**options):
-    return hybrid.load("demo", context=256, **options)
+    return hybrid.load("demo", **{"context": 256, "kernels": "exact"} | options)
 
 
 def greedy(engine, count: int = 24) -> list[int]:
@@ -112,7 +112,7 @@ def test_a_saved_plan_gives_the_same_run(tmp_path, expected):
     first = load(**options)
     path = tmp_path / "plan.json"
     path.write_text(json.dumps(to_json(first.plan)))
-    second = hybrid.load("demo", simulate=TWO_GPUS, plan=path)
+    second = hybrid.load("demo", simulate=TWO_GPUS, plan=path, kernels="exact")
     assert second.plan == first.plan
     assert greedy(second) == expected
 
@@ -141,3 +141,31 @@ def test_a_gpu_too_small_for_its_rules_is_found_before_loading():
         load(simulate={"CUDA0": 4 * MIB}, rules=[".*=CUDA0"])
     assert "CUDA0" in str(error.value)
     assert "try" in str(error.value)
+
+
+def divergence(found: np.ndarray, expected: np.ndarray) -> float:
+    """Mean KL divergence of the two distributions a token, in nats."""
+    found, expected = (log_softmax(logits.astype(np.float64)) for logits in (found, expected))
+    return float((np.exp(expected) * (expected - found)).sum(-1).mean())
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = logits - logits.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
+@pytest.mark.parametrize("name", ["all on the CPU", "experts in RAM", "two GPUs and the CPU"])
+def test_fast_kernels_change_logits_by_no_more_than_eight_bit_activations(name):
+    exact, fast = load(**PLACEMENTS[name]), load(**PLACEMENTS[name], kernels="fast")
+    ids = exact.encode(PROMPT)
+    wanted, found = exact.logits(ids), fast.logits(ids)
+    assert 0 < divergence(found, wanted) < 2e-3
+    one_by_one = np.concatenate([fast.logits(ids[:1]), *(fast.extend([i]) for i in ids[1:])])
+    assert 0 < divergence(one_by_one, wanted) < 2e-3
+
+
+def test_where_no_product_is_on_the_cpu_fast_kernels_change_nothing():
+    options = PLACEMENTS["all on one GPU"]
+    exact, fast = load(**options), load(**options, kernels="fast")
+    ids = exact.encode(PROMPT)
+    np.testing.assert_array_equal(fast.logits(ids), exact.logits(ids))
