@@ -6,13 +6,6 @@
 namespace hybrid {
 namespace {
 
-constexpr int kWidenRows = FeedForward::kUnitRows;  // 36 KiB each of gate and up, Q4_K of 2048
-constexpr int kNarrowRows = FeedForward::kUnitRows;
-
-int units_of(int rows, int unit) {
-    return (rows + unit - 1) / unit;
-}
-
 int least(int a, int b) {
     return a < b ? a : b;
 }
@@ -52,9 +45,8 @@ FeedForward::Needs entry_needs(const Arithmetic& arithmetic, const Matrix& gate,
                                inputs_bytes(arithmetic, down, pairs, lists);
     (tokens == 1 ? needs.own : needs.shared) += inputs;
     needs.shared += count * rows * sizeof(float) + 64 * static_cast<std::size_t>(lists);
-    needs.own +=
-        static_cast<std::size_t>(lists) * (sizeof(Entry) + 64) +
-        2 * (static_cast<std::size_t>(tokens * FeedForward::kUnitRows) * sizeof(float) + 64);
+    needs.own += static_cast<std::size_t>(lists) * (sizeof(Entry) + 64) +
+                 2 * (static_cast<std::size_t>(tokens * kMostUnitRows) * sizeof(float) + 64);
     std::size_t scratch = 0;
     for (const Matrix* matrix : {&gate, &up, &down}) {
         const std::size_t here = scratch_bytes(arithmetic, *matrix);
@@ -68,7 +60,13 @@ FeedForward::Needs entry_needs(const Arithmetic& arithmetic, const Matrix& gate,
 
 FeedForward::FeedForward(const Arithmetic& arithmetic, Memory& own, Memory& shared, const float* x,
                          std::size_t width, int tokens, int most_entries)
-    : arithmetic_(arithmetic), own_(own), shared_(shared), x_(x), width_(width), tokens_(tokens) {
+    : arithmetic_(arithmetic),
+      own_(own),
+      shared_(shared),
+      x_(x),
+      width_(width),
+      tokens_(tokens),
+      unit_(unit_rows(tokens)) {
     entries_ = own.take<Entry>(static_cast<std::size_t>(most_entries));
 }
 
@@ -204,7 +202,7 @@ void FeedForward::widen(Worker& worker, Tail* tails) {
     const auto units = [&](int part) {
         int all = 0;
         for (int e = 0; e < count_; ++e) {
-            if (entries_[e].part == part) all += units_of(entries_[e].gate.rows, kWidenRows);
+            if (entries_[e].part == part) all += units_of(entries_[e].gate.rows, unit_);
         }
         return all;
     };
@@ -217,18 +215,21 @@ void FeedForward::widen_units(int part, int begin, int end) {
     for (int e = 0; e < count_; ++e) {
         const Entry& entry = entries_[e];
         if (entry.part != part) continue;
-        const int rows = entry.gate.rows, units = units_of(rows, kWidenRows);
+        const int rows = entry.gate.rows, units = units_of(rows, unit_);
         for (int unit = begin < first ? first : begin; unit < least(end, first + units); ++unit) {
-            const int row = (unit - first) * kWidenRows, last = least(row + kWidenRows, rows);
+            const int row = (unit - first) * unit_, last = least(row + unit_, rows);
             Memory scratch = own_;
             const auto tokens = static_cast<std::size_t>(entry.tokens);
-            auto* gate = scratch.take<float>(tokens * kWidenRows);
-            auto* up = scratch.take<float>(tokens * kWidenRows);
-            entry.x.multiply(arithmetic_, entry.gate, row, last, scratch, {gate - row, kWidenRows});
-            entry.x.multiply(arithmetic_, entry.up, row, last, scratch, {up - row, kWidenRows});
+            auto* gate = scratch.take<float>(tokens * static_cast<std::size_t>(unit_));
+            auto* up = scratch.take<float>(tokens * static_cast<std::size_t>(unit_));
+            entry.x.multiply(arithmetic_, entry.gate, row, last, scratch,
+                             {gate - row, static_cast<std::size_t>(unit_)});
+            entry.x.multiply(arithmetic_, entry.up, row, last, scratch,
+                             {up - row, static_cast<std::size_t>(unit_)});
             for (std::size_t t = 0; t < tokens; ++t) {
                 float* hidden = entry.hidden_values + t * static_cast<std::size_t>(rows) + row;
-                arithmetic_.tier.floats.silu_times(gate + t * kWidenRows, up + t * kWidenRows,
+                arithmetic_.tier.floats.silu_times(gate + t * static_cast<std::size_t>(unit_),
+                                                   up + t * static_cast<std::size_t>(unit_),
                                                    last - row, hidden);
             }
         }
@@ -237,11 +238,11 @@ void FeedForward::widen_units(int part, int begin, int end) {
 }
 
 void FeedForward::narrow(Worker& worker, Tail* tails, float* out) {
-    const auto units = [&](int) { return units_of(static_cast<int>(width_), kNarrowRows); };
+    const auto units = [&](int) { return units_of(static_cast<int>(width_), unit_); };
     over_parts(worker, tails, parts_, units, [&](int part, int begin, int end) {
         for (int unit = begin; unit < end; ++unit) {
-            const int row = unit * kNarrowRows;
-            narrow_rows(part, row, least(row + kNarrowRows, static_cast<int>(width_)), out);
+            const int row = unit * unit_;
+            narrow_rows(part, row, least(row + unit_, static_cast<int>(width_)), out);
         }
     });
 }
@@ -259,14 +260,14 @@ void FeedForward::narrow_rows(int part, int begin, int end, float* out) {
         const Entry& entry = entries_[e];
         if (entry.part != part) continue;
         Memory scratch = own_;
-        auto* y = scratch.take<float>(static_cast<std::size_t>(entry.tokens) * kNarrowRows);
+        auto* y = scratch.take<float>(static_cast<std::size_t>(entry.tokens * unit_));
         entry.hidden.multiply(arithmetic_, entry.down, begin, end, scratch,
-                              {y - begin, kNarrowRows});
+                              {y - begin, static_cast<std::size_t>(unit_)});
         for (int t = 0; t < entry.tokens; ++t) {
             const float share = entry.share ? entry.share[t] : 1.0f;
             const int token = entry.token ? entry.token[t] : t;
             float* sum = out + static_cast<std::size_t>(token) * width_ + begin;
-            const float* row = y + static_cast<std::size_t>(t) * kNarrowRows;
+            const float* row = y + static_cast<std::size_t>(t * unit_);
             for (std::size_t r = 0; r < rows; ++r) sum[r] += share * row[r];
         }
     }

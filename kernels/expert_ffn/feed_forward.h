@@ -77,7 +77,6 @@ class FeedForward {
     static Needs needs(const Arithmetic& arithmetic, const Matrix& gate, const Matrix& up,
                        const Matrix& down, int tokens);
 
-    static constexpr int kUnitRows = 32;  // of gate and up, or of down, in a unit of work
     static constexpr int kTails = 3 + 2 * kMaxParts;
     void run(Worker& worker, Tail* tails, float* out);
 
@@ -96,6 +95,7 @@ class FeedForward {
     const float* x_;
     std::size_t width_;
     int tokens_;
+    int unit_;  // rows of gate and up, or of down
     int parts_ = 1;
     Entry* entries_;
     int count_ = 0;

@@ -64,6 +64,7 @@ class BlockWork {
     Tail& tail() { return *next_tail_++; }
     bool alone() const { return pass.tokens == 1; }
     Memory& near() { return alone() ? own : shared; }
+    int unit() const { return unit_rows(pass.tokens); }
     int seen() const { return pass.start + pass.tokens; }
     std::size_t head_key() const { return static_cast<std::size_t>(block.nope + block.rope); }
     std::size_t cache_width() const { return static_cast<std::size_t>(block.latent + block.rope); }
@@ -110,11 +111,5 @@ class BlockWork {
 
     Tail* next_tail_;
 };
-
-constexpr int kUnitRows = 32;  // rows of a matrix in a unit of work
-
-inline int units_of(int rows) {
-    return (rows + kUnitRows - 1) / kUnitRows;
-}
 
 }  // namespace hybrid

@@ -57,14 +57,15 @@ const float* attend(BlockWork& work) {
 }
 
 void add_output_rows(BlockWork& work, const Inputs& inputs, int row) {
-    const int last = least(row + kUnitRows, work.block.width);
+    const int last = least(row + work.unit(), work.block.width);
+    const auto unit = static_cast<std::size_t>(work.unit());
     Memory own = work.own;
-    auto* y = own.take<float>(work.tokens * kUnitRows);
-    inputs.multiply(work.arithmetic, work.block.output, row, last, own, {y - row, kUnitRows});
+    auto* y = own.take<float>(work.tokens * unit);
+    inputs.multiply(work.arithmetic, work.block.output, row, last, own, {y - row, unit});
     for (std::size_t t = 0; t < work.tokens; ++t) {
         float* h = work.pass.hidden + t * static_cast<std::size_t>(work.block.width);
         for (int r = row; r < last; ++r) {
-            h[r] += y[t * kUnitRows + static_cast<std::size_t>(r - row)];
+            h[r] += y[t * unit + static_cast<std::size_t>(r - row)];
         }
     }
 }
@@ -75,9 +76,11 @@ void add_output(BlockWork& work, const float* heads_out) {
     Inputs inputs({heads_out, columns, columns, nullptr, work.pass.tokens});
     inputs.reserve(work.near(), work.arithmetic, output);
     work.each(inputs.pieces(), [&](int begin, int end) { inputs.fill(work.tier, begin, end); });
-    share(work.worker, work.tail(), units_of(work.block.width), 1, [&](int begin, int end) {
-        for (int unit = begin; unit < end; ++unit) add_output_rows(work, inputs, unit * kUnitRows);
-    });
+    share(work.worker, work.tail(), units_of(work.block.width, work.unit()), 1,
+          [&](int begin, int end) {
+              for (int unit = begin; unit < end; ++unit)
+                  add_output_rows(work, inputs, unit * work.unit());
+          });
     work.worker.barrier();
 }
 

@@ -16,7 +16,8 @@ void BlockWork::normalise(const float* x, const float* weight, const Inputs& inp
 
 void BlockWork::multiply_all(const Inputs& inputs, const Matrix& first, float* first_out,
                              const Matrix& second, float* second_out) {
-    const int units = units_of(first.rows), more = second.present() ? units_of(second.rows) : 0;
+    const int units = units_of(first.rows, unit());
+    const int more = second.present() ? units_of(second.rows, unit()) : 0;
     share(worker, tail(), units + more, 1, [&](int begin, int end) {
         multiply_units(inputs, first, first_out, begin, least(end, units));
         multiply_units(inputs, second, second_out, begin < units ? 0 : begin - units, end - units);
@@ -26,7 +27,7 @@ void BlockWork::multiply_all(const Inputs& inputs, const Matrix& first, float* f
 void BlockWork::multiply_units(const Inputs& inputs, const Matrix& matrix, float* out, int begin,
                                int end) {
     if (begin >= end) return;
-    inputs.multiply(arithmetic, matrix, begin * kUnitRows, least(end * kUnitRows, matrix.rows), own,
+    inputs.multiply(arithmetic, matrix, begin * unit(), least(end * unit(), matrix.rows), own,
                     {out, static_cast<std::size_t>(matrix.rows)});
 }
 

@@ -5,8 +5,6 @@
 namespace hybrid {
 namespace {
 
-constexpr int kUnitRows = 32;
-
 struct LinearJob {
     Arithmetic arithmetic;
     Matrix matrix;
@@ -24,10 +22,10 @@ void run_linear(Worker& worker, void* context) {
     share(worker, job.fill, inputs.pieces(), 1,
           [&](int begin, int end) { inputs.fill(job.arithmetic.tier, begin, end); });
     worker.barrier();
-    const int units = (job.matrix.rows + kUnitRows - 1) / kUnitRows;
+    const int unit = unit_rows(job.x.count), units = units_of(job.matrix.rows, unit);
     share(worker, job.rows, units, 1, [&](int begin, int end) {
-        const int last = end * kUnitRows < job.matrix.rows ? end * kUnitRows : job.matrix.rows;
-        inputs.multiply(job.arithmetic, job.matrix, begin * kUnitRows, last, own, job.y);
+        const int last = end * unit < job.matrix.rows ? end * unit : job.matrix.rows;
+        inputs.multiply(job.arithmetic, job.matrix, begin * unit, last, own, job.y);
     });
 }
 

@@ -83,6 +83,18 @@ inline Form form_of(const FormatFunctions& format, Precision precision, std::siz
     return {rounding, nullptr, columns * static_cast<std::size_t>(tokens) * sizeof(float)};
 }
 
+// Rows of a matrix in a unit of work. Few tokens read the RAM: small units, so that workers end a
+// phase together. Many compute: as many rows as a slab.
+constexpr int kMostUnitRows = 32;
+
+inline int unit_rows(int tokens) {
+    return tokens < kTokenTile ? 8 : kMostUnitRows;
+}
+
+inline int units_of(int rows, int unit) {
+    return (rows + unit - 1) / unit;
+}
+
 // The tier and precision that all products of a job use.
 struct Arithmetic {
     const Functions& tier;

@@ -8,7 +8,14 @@ import torch
 from torch import Tensor
 
 from kernels.errors import KernelInputError, WorkerFailed
-from kernels.latent_block import CacheMemory, LatentBlock, LatentWeights, cases, reference
+from kernels.latent_block import (
+    BlockChain,
+    CacheMemory,
+    LatentBlock,
+    LatentWeights,
+    cases,
+    reference,
+)
 from kernels.latent_block.cases import Case
 from kernels.native import pool
 from kernels.native.library import library
@@ -66,7 +73,7 @@ def run(
     for values in (hidden.clone(), cases.hidden_of(case, tokens)):  # NaN first: into the scratch
         workspace = workspace_of(shared)
         hidden.copy_(values)
-        block(hidden, start, cache, turn, workspace[:shared], workers)
+        BlockChain([block], [cache])(hidden, start, turn, workspace[:shared], workers)
         assert bool((workspace[shared:] == 0xFF).all())
     assert bool((cache.rows[start + tokens :] == 0xFF).all())
     return hidden
@@ -186,7 +193,7 @@ def test_memory_too_small_is_an_error_and_the_next_pass_works() -> None:
         shared // 8,
     ):  # found wanting in ever later phases
         with pytest.raises(WorkerFailed, match=r"memory is too small; the call can be made again"):
-            block(hidden.clone(), 0, cache, turn, workspace_of(shared)[:nbytes], 2)
+            BlockChain([block], [cache])(hidden.clone(), 0, turn, workspace_of(shared)[:nbytes], 2)
     cache = filled_cache(case, "F32", 9, 0)
     other = copy_of(cache)
     got = run(block, case, cache, 9, 0)
