@@ -9,7 +9,7 @@
 between the lines.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -77,7 +77,7 @@ def by_expert(
     return out
 
 
-IMPLEMENTATIONS = {
+IMPLEMENTATIONS: dict[str, Callable[..., Tensor]] = {
     "native": partial(cpu.expert_ffn, exact=True),
     "rounded": partial(cpu.expert_ffn, exact=False),
     "reference": by_expert,

@@ -5,8 +5,8 @@
 #include "floats.h"
 #include "library.h"
 
-// out[r] = x[r] / sqrt(mean(x[r]²) + epsilon) · weight, rows of `width`; out may be x. With `added`:
-// x += added first.
+// out[r] = x[r] / sqrt(mean(x[r]²) + epsilon) · weight, rows of `width`; out may be x. With
+// `added`: x += added first.
 HYBRID_EXPORT void hybrid_rms_norm(std::int32_t tier, const float* x, const float* weight,
                                    std::size_t rows, std::size_t width, float epsilon, float* out);
 HYBRID_EXPORT void hybrid_add_rms_norm(std::int32_t tier, float* x, const float* added,
@@ -23,9 +23,8 @@ HYBRID_EXPORT void hybrid_add_scaled(std::int32_t tier, float* sum, const float*
 HYBRID_EXPORT void hybrid_rope_table(const double* frequency, std::size_t pairs,
                                      const std::int64_t* positions, std::size_t tokens,
                                      double amplitude, float* cos, float* sin);
-HYBRID_EXPORT void hybrid_rotate(std::int32_t tier, float* x, std::size_t tokens,
-                                 std::size_t heads, std::size_t length, const float* cos,
-                                 const float* sin);
+HYBRID_EXPORT void hybrid_rotate(std::int32_t tier, float* x, std::size_t tokens, std::size_t heads,
+                                 std::size_t length, const float* cos, const float* sin);
 
 // kernels/router/router.h for `tokens` rows of logits.
 //   counts   experts, used, groups, groups used
@@ -52,8 +51,8 @@ HYBRID_EXPORT void hybrid_absorbed_attention(std::int32_t tier, const hybrid::Ca
                                              const hybrid::AbsorbedQueries* queries,
                                              const hybrid::PartialAttention* out, float* scratch);
 HYBRID_EXPORT void hybrid_join_attention(std::int32_t tier, const hybrid::PartialAttention* parts,
-                                         std::size_t count, std::size_t queries,
-                                         std::size_t latent, float* out, std::size_t out_stride);
+                                         std::size_t count, std::size_t queries, std::size_t latent,
+                                         float* out, std::size_t out_stride);
 
 // Ordinary attention of one head's queries begin .. end - 1.
 HYBRID_EXPORT std::size_t hybrid_expanded_scratch(std::size_t key_length, std::size_t value_length,

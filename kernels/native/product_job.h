@@ -41,7 +41,8 @@ class JobMemory {
 
     // Of a workspace for `threads` workers, 0: as many as the pool may have.
     static std::int64_t bytes(std::size_t shared, std::size_t own, int threads) {
-        const auto workers = static_cast<std::size_t>(threads > 0 ? threads : hybrid_pool_workers());
+        const auto workers =
+            static_cast<std::size_t>(threads > 0 ? threads : hybrid_pool_workers());
         return static_cast<std::int64_t>(whole_lines(shared) + workers * whole_lines(own));
     }
 

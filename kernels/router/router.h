@@ -10,8 +10,8 @@ namespace hybrid {
 struct RouterRules {
     std::int32_t experts, used;
     std::int32_t groups, groups_used;
-    bool sigmoid;            // else softmax
-    bool best_of_group;      // a group's score is its best entry, else the sum of its two best
+    bool sigmoid;        // else softmax
+    bool best_of_group;  // a group's score is its best entry, else the sum of its two best
     bool normalise;
     float scale;
 };
