@@ -164,11 +164,11 @@ void add_bf16_products() {
 
 #endif
 
-// The unit configured as long as this stands; between two of them the processor saves no tiles.
+// Between end() and the next begin() the processor has no tiles to save.
 template <int kWeightBytes>
 struct TileUnit {
-    TileUnit() { configure_tiles(TileShapes(kWeightBytes)); }
-    ~TileUnit() { release_tiles(); }
+    static void begin() { configure_tiles(TileShapes(kWeightBytes)); }
+    static void end() { release_tiles(); }
 };
 
 }  // namespace hybrid::HYBRID_TIER

@@ -5,7 +5,7 @@
 // A product says, as static members:
 //     Packed, kPackedColumns   one tile of tokens over that many columns
 //     Slab, kColumns           weights of kSlabRows rows over that many, whole Packed
-//     Unit                     stands while the product multiplies
+//     Unit                     begins before and ends after all of a call's products
 //     pack(x, tile, packed)    all columns of a tile
 //     unpack(rows, first, count, column, slab)   rows beyond count keep what they held
 //     multiply(slab, columns, count, batch, fetch, sums)    adds to sums.of[tile][row][token]
@@ -22,10 +22,10 @@ namespace hybrid::HYBRID_TIER {
 constexpr int kSlabRows = 32;
 constexpr int kTilesAtOnce = 16;  // their sums stay in the L2 cache
 
-// What stands while a product multiplies; this one sets nothing up.
+// A unit that needs no setting up.
 struct NoUnit {
-    NoUnit() {}
-    ~NoUnit() {}
+    static void begin() {}
+    static void end() {}
 };
 
 // Sums of rows beyond the real ones are anything.
@@ -174,7 +174,7 @@ void product_multiply(const Rows& rows, std::size_t begin, std::size_t end, cons
     const std::size_t per_tile = parts_of(rows.columns, Product::kPackedColumns);
     const std::size_t slabs = parts_of(rows.columns, Product::kColumns);
     const Batch<Packed> all{static_cast<const Packed*>(packed), per_tile, token_tiles(tokens)};
-    const typename Product::Unit unit;
+    Product::Unit::begin();
     for (std::size_t r = begin; r < end; r += kSlabRows) {
         const int count = end - r < kSlabRows ? static_cast<int>(end - r) : kSlabRows;
         Fetch fetch = fetch_after(rows, r, end, all.tiles, slabs);
@@ -186,6 +186,7 @@ void product_multiply(const Rows& rows, std::size_t begin, std::size_t end, cons
                        {y.first + first * y.stride + r, y.stride});
         }
     }
+    Product::Unit::end();
 }
 
 template <class Product>

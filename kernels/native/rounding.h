@@ -16,13 +16,13 @@ inline int nearest(float value) {
 
 inline float largest_of(const float* x, std::size_t count) {
     Lanes lanes = no_lanes();
-    std::size_t i = 0;
-    for (; i + kLanes <= count; i += kLanes) {
+    const std::size_t whole = count / kLanes * kLanes;
+    for (std::size_t i = 0; i < whole; i += kLanes) {
         const Lanes here = load(x + i);
         lanes = larger(lanes, larger(here, multiply(here, all_lanes(-1))));
     }
     float most = largest(lanes);
-    for (; i < count; ++i) {
+    for (std::size_t i = whole; i < count; ++i) {
         const float size = x[i] < 0 ? -x[i] : x[i];
         most = most < size ? size : most;
     }
