@@ -98,16 +98,27 @@ def test_no_tier_shares_a_function_with_another_or_with_the_rest(built):
         assert [name for name in defined if not own.match(name)] == []
 
 
+def wide_functions(path):
+    """Those of an object file in which a register of more than 128 bits occurs."""
+    found, name = set(), ""
+    for line in output_of("objdump", "-d", path):
+        if line.endswith(">:"):
+            name = line.split("<")[1].removesuffix(">:")
+        elif "%ymm" in line or "%zmm" in line:
+            found.add(name)
+    return found
+
+
 def test_only_the_vector_tiers_have_wide_registers(built):
+    """And functions that are named after what a processor must have: they choose at run time."""
     if platform.machine() not in ("x86_64", "AMD64"):
         pytest.skip("not an x86-64 processor")
     tiers, others = objects_of(built, "objdump")
-    wide = {
-        path.name
-        for path in [*tiers, *others]
-        if any("%ymm" in line or "%zmm" in line for line in output_of("objdump", "-d", path))
-    }
+    wide = {path.name for path in tiers if wide_functions(path)}
     assert wide == {f"{name}.cpp.o" for name in ("avx2", "avx512", "avx512_bf16", "amx")}
+    named = re.compile(r"_avx(2|512)(?!\d)")
+    strays = {name for path in others for name in wide_functions(path) if not named.search(name)}
+    assert strays == set()
 
 
 def test_the_border_names_no_torch_and_no_python():
