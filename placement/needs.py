@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from placement.inventory import ModelInventory, Role, TensorInfo
-from placement.machine import UNLOADED
+from placement.machine import CPU, UNLOADED
+from placement.native_scratch import native_bytes
 from placement.plan import Assignment
 from placement.workload import Hosted, Workload, cache_bytes, compute_bytes
 
@@ -46,6 +47,9 @@ def device_needs(
         hosted = _hosted(here, at_home, inventory.has_tied_head)
         cache = cache_bytes(inventory.shape, workload, at_home)
         compute = compute_bytes(inventory.shape, workload, hosted)
+        if name == CPU and (hosted.layers or hosted.routed_experts):
+            # native kernels for whole blocks, the reference's scratch for anything else
+            compute = max(compute, native_bytes(inventory.shape, workload))
         needs[name] = Need(weights[name], cache, compute)
     return needs
 

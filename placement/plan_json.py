@@ -180,6 +180,7 @@ def _workload(field: _Field) -> Workload:
         field.key("ubatch_tokens").count(),
         field.key("cache_format").text(),
         field.key("attention_work_bytes").count(),
+        field.key("threads").count(),
     )
     try:
         check_workload(workload)

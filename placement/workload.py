@@ -26,12 +26,14 @@ class Workload:
     ubatch_tokens          prompt tokens computed at once
     cache_format           one of CACHE_BYTES_PER_32_VALUES
     attention_work_bytes   upper bound of the expanded attention's work buffer (-amb)
+    threads                CPU threads; each has scratch of its own
     """
 
     context_tokens: int
     ubatch_tokens: int = 512
     cache_format: str = "f16"
     attention_work_bytes: int = 256 << 20
+    threads: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ def check_workload(workload: Workload) -> None:
         "context (-c)": (workload.context_tokens, MAX_TOKENS),
         "micro-batch (-ub)": (workload.ubatch_tokens, MAX_TOKENS),
         "attention work buffer (-amb)": (workload.attention_work_bytes, 1 << 60),
+        "number of threads (-t)": (workload.threads, MAX_TOKENS),
     }
     for name, (count, most) in counts.items():
         if not 0 < count <= most:

@@ -13,6 +13,7 @@ import kernels.native
 from hybrid import __version__
 from hybrid.cli.output import print_json, table
 from hybrid.cli.policy_trials import TRIAL_BYTES, PolicyTrial, try_policies
+from hybrid.runtime.options import TIERS
 from placement.budgets import parse_simulate
 from placement.machine import Machine
 from placement.probe import probe_machine
@@ -61,6 +62,7 @@ def program_facts() -> dict[str, Any]:
         "python": f"{platform.python_version()} ({sys.executable})",
         "system": platform.platform(),
         "native_library": native_library(),
+        "vector_code": vector_code(),
         "huge_pages": read_text(HUGE_PAGES).strip() or f"unknown: no {HUGE_PAGES}",
         "packages": {name: _version(name) for name in PACKAGES},
     }
@@ -76,6 +78,19 @@ def native_library() -> str:
         return f"{found}, interface {ctypes.CDLL(str(found)).hybrid_abi_version()}, loads"
     except (OSError, AttributeError) as error:
         return f"{found} does not load: {error}"
+
+
+def vector_code() -> str:
+    """The tiers of vector code that run here, as far as the library loads."""
+    found = [
+        path for folder in kernels.native.__path__ for path in Path(folder).glob(LIBRARY_NAMES)
+    ]
+    try:
+        loaded = ctypes.CDLL(str(found[0]))
+        here = [name for number, name in enumerate(TIERS) if loaded.hybrid_has_tier(number)]
+    except (OSError, AttributeError, IndexError):
+        return "unknown"
+    return f"{', '.join(here)}; {here[-1]} is used unless --tier says otherwise"
 
 
 def _version(package: str) -> str:

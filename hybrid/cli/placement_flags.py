@@ -6,7 +6,14 @@ from typing import Any
 from hybrid.cli.foreign_flags import add_foreign_flags
 from hybrid.cli.parser import whole
 from hybrid.errors import UsageError
-from hybrid.runtime.options import KERNELS, MAX_THREADS, NUMA_POLICIES, CpuMoe, LoadOptions
+from hybrid.runtime.options import (
+    KERNELS,
+    MAX_THREADS,
+    NUMA_POLICIES,
+    TIERS,
+    CpuMoe,
+    LoadOptions,
+)
 from hybrid.tokenizer.pretokenizers import CONVENTIONS
 from placement.budgets import parse_budgets, parse_simulate
 from placement.machine import CPU
@@ -51,6 +58,7 @@ def load_options(args: argparse.Namespace) -> tuple[LoadOptions, tuple[str, ...]
         notes.append(f"--plan {args.plan} decides; without effect: {', '.join(given)}")
     asked = LoadOptions(
         kernels=args.kernels,
+        tier=args.tier,
         conventions=args.conventions,
         simulate=parse_simulate(args.simulate) if args.simulate is not None else None,
         devices=tuple(args.device.split(",")) if args.device is not None else None,
@@ -169,7 +177,16 @@ def _add_machine(group: argparse._ArgumentGroup) -> None:
         help="leave the CPU's weights in the file's memory map (for models larger than RAM)",
     )
     group.add_argument("--no-mmap", dest="mmap", action="store_false", help="the default")
-    group.add_argument("--kernels", choices=KERNELS, default=KERNELS[0])
+    group.add_argument(
+        "--kernels",
+        choices=KERNELS,
+        default=KERNELS[0],
+        help="fast: activations of the CPU's products rounded to 8 bits, as ggml does (the "
+        "default); exact: float32",
+    )
+    group.add_argument(
+        "--tier", choices=TIERS, help="vector code of the CPU's kernels (the best one there)"
+    )
     group.add_argument(
         "--conventions",
         choices=CONVENTIONS,

@@ -71,7 +71,9 @@ class Engine:
         memories: dict[str, DeviceMemory],
         meter: Meter,
         threads: int,
+        notes: tuple[str, ...] = (),
     ) -> None:
+        self._notes = notes
         self.plan: PlacementPlan = prepared.plan
         self.prepared = prepared
         self.tokenizer = tokenizer
@@ -88,8 +90,9 @@ class Engine:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user should hear about how memory came out, one line each."""
-        return tuple(note for memory in self.memories.values() for note in memory.notes)
+        """What the user should hear about how threads and memory came out, one line each."""
+        of_memory = (note for memory in self.memories.values() for note in memory.notes)
+        return (*self._notes, *of_memory)
 
     @property
     def context_tokens(self) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from hybrid.errors import MachineError
+from hybrid.errors import MachineError, UsageError
 from hybrid.models.registry import builder
 from hybrid.runtime.engine import Engine
 from hybrid.runtime.loader import make_caches, place_weights, reserve_memory
@@ -19,8 +19,8 @@ from hybrid.runtime.prompt import open_tokenizer
 from hybrid.runtime.reading import MOST_READERS, Progress, ReadHow, read_weights
 from hybrid.runtime.stats import Meter
 from hybrid.tokenizer.tokenizer import Tokenizer
-from kernels.errors import NativeLibraryMissing
-from kernels.native import pool
+from kernels.errors import KernelInputError, NativeLibraryMissing
+from kernels.native import pool, tiers
 from kernels.native.library import library
 from placement.cpus import choose_cpus
 from placement.errors import DoesNotFit
@@ -58,6 +58,7 @@ def load_prepared(
     started = perf_counter()
     _need_native_kernels()
     prepared.file.require_data()
+    _use_tier(options.tier)
     cpus = choose_cpus(options.threads)
     pool.start(cpus.cpus, cpus.nodes)
     threads = len(cpus.cpus)
@@ -78,6 +79,7 @@ def load_prepared(
         prepared.config, parts, attention_work_bytes=plan.workload.attention_work_bytes
     )
     shared, own = native.needs(plan.workload.ubatch_tokens, plan.workload.context_tokens)
+    memories[CPU].used["compute"] = shared + threads * own
     native.reserve(torch.zeros(shared, dtype=torch.uint8), own)
     read_weights(file, pieces, progress or _no_progress, _read_how(prepared, options))
     native.fill_vectors()
@@ -90,6 +92,7 @@ def load_prepared(
         memories=memories,
         meter=meter,
         threads=threads,
+        notes=cpus.notes,
     )
     engine.stats.load_s = perf_counter() - started
     return engine
@@ -131,6 +134,15 @@ def _need_native_kernels() -> None:
             str(error),
             remedy="install again with a C++17 compiler there: pip install .",
         ) from error
+
+
+def _use_tier(name: str | None) -> None:
+    try:
+        tiers.use(name)
+    except KernelInputError as error:
+        raise UsageError(
+            str(error), remedy=["--tier " + tiers.here()[-1], "leave --tier out"]
+        ) from None
 
 
 def _no_progress(done_bytes: int, total_bytes: int) -> None:

@@ -18,6 +18,7 @@ from placement.rules import Rule
 from placement.workload import CACHE_BYTES_PER_32_VALUES
 
 KERNELS = ("fast", "exact")
+TIERS = ("scalar", "avx2", "avx512", "avx512_bf16", "amx")
 NUMA_POLICIES = ("interleave", "shard", "local", "off")
 MAX_THREADS = 4096
 MAX_SEED = (1 << 63) - 1
@@ -53,6 +54,7 @@ class LoadOptions:
     attention_work_bytes   bound of the expanded attention's work buffer
     kernels                "fast": on the CPU activations are rounded to eight bits, as ggml does;
                            "exact": float32 arithmetic on exactly decoded weights
+    tier                   of the CPU's vector code, one of TIERS; None: the best one here
     conventions            "trained": as the model was trained; "llama.cpp": as llama.cpp computes
     simulate               byte budgets of GPUs to be played by the CPU, by name; None probes real
                            ones
@@ -72,6 +74,7 @@ class LoadOptions:
     cache_format: str = "f16"
     attention_work_bytes: int = 256 << 20
     kernels: str = "fast"
+    tier: str | None = None
     conventions: str = "trained"
     simulate: Mapping[str, int] | None = None
     devices: tuple[str, ...] | None = None
@@ -85,6 +88,7 @@ class LoadOptions:
 
     def __post_init__(self) -> None:
         _one_of("kernels", self.kernels, KERNELS)
+        _one_of("tier", self.tier, (None, *TIERS))
         _one_of("conventions", self.conventions, CONVENTIONS)
         _one_of("numa", self.numa, NUMA_POLICIES)
         _one_of("cache_format", self.cache_format, tuple(CACHE_BYTES_PER_32_VALUES))

@@ -69,7 +69,7 @@ def prepare(path: str | Path, options: LoadOptions) -> Prepared:
             stock,
             room,
             all_rules(options, stock, machine),
-            workload(options, stock),
+            workload(options, stock, options.threads or machine.physical_cores),
             budgets=options.budgets,
             gpu_layers=options.gpu_layers,
         )
@@ -126,7 +126,7 @@ def all_rules(options: LoadOptions, stock: ModelInventory, machine: Machine) -> 
     return fallbacks_last(rules)
 
 
-def workload(options: LoadOptions, stock: ModelInventory) -> Workload:
+def workload(options: LoadOptions, stock: ModelInventory, threads: int) -> Workload:
     """Context, micro-batch and cache format; context 0 means the trained one. A micro-batch larger
     than the context would only reserve scratch that no prompt can use.
     """
@@ -140,6 +140,7 @@ def workload(options: LoadOptions, stock: ModelInventory) -> Workload:
         ubatch_tokens=min(options.ubatch, context),
         cache_format=options.cache_format,
         attention_work_bytes=options.attention_work_bytes,
+        threads=threads,
     )
 
 

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from kernels.formats import BY_NAME
-from kernels.native.library import BEST_TIER, library
+from kernels.native import tiers
+from kernels.native.library import library
 
 QUERIES_AT_ONCE = 256  # of one head: packing a tile of keys costs as much as eight queries
 VALUE_ROW = 16  # kValueRow of floats.h
@@ -84,7 +85,7 @@ def absorbed_attention(
     part = PartialAttention(largest.data_ptr(), total.data_ptr(), values.data_ptr(), padded)
     scratch = torch.empty(library().hybrid_absorbed_scratch(width))
     library().hybrid_absorbed_attention(
-        BEST_TIER,
+        tiers.current(),
         ctypes.addressof(cached),
         0,
         len(rows),
@@ -93,7 +94,7 @@ def absorbed_attention(
         scratch.data_ptr(),
     )
     library().hybrid_join_attention(
-        BEST_TIER, ctypes.addressof(part), 1, tokens * heads, latent, out.data_ptr(), latent
+        tiers.current(), ctypes.addressof(part), 1, tokens * heads, latent, out.data_ptr(), latent
     )
     return out
 
@@ -120,7 +121,7 @@ def expanded_attention(
     for head in range(heads):
         for first in range(0, tokens, run):
             library().hybrid_expanded_attention(
-                BEST_TIER,
+                tiers.current(),
                 ctypes.addressof(attention),
                 head,
                 first,

@@ -3,8 +3,8 @@
 from torch import Tensor
 
 from kernels.blocks import BlockTensor
-from kernels.native import pool
-from kernels.native.library import BEST_TIER, library
+from kernels.native import pool, tiers
+from kernels.native.library import library
 
 
 def dequantize_into(weight: BlockTensor, out: Tensor) -> None:
@@ -19,7 +19,7 @@ def dequantize_into(weight: BlockTensor, out: Tensor) -> None:
     group_stride, row_stride, _ = groups.stride()
     pool.run(
         library().hybrid_dequantize,
-        BEST_TIER,
+        tiers.current(),
         pool.threads_for(count * group_rows * columns),
         weight.format.ggml_id,
         groups.data_ptr(),

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from kernels.blocks import BlockTensor
-from kernels.native import pool, records
-from kernels.native.library import BEST_TIER, library
+from kernels.native import pool, records, tiers
+from kernels.native.library import library
 
 Part = tuple[BlockTensor, BlockTensor, BlockTensor]
 
@@ -30,11 +30,11 @@ def expert_ffn(
     record = records.experts(parts, first_expert, chosen.shape[1])
     precision = records.EXACT if exact else records.ROUNDED
     pointer, tokens = ctypes.byref(record), len(x)
-    needed = library().hybrid_expert_ffn_bytes(BEST_TIER, precision, pointer, tokens, 0)
+    needed = library().hybrid_expert_ffn_bytes(tiers.current(), precision, pointer, tokens, 0)
     workspace = torch.empty(needed, dtype=torch.uint8)
     pool.run(
         library().hybrid_expert_ffn,
-        BEST_TIER,
+        tiers.current(),
         precision,
         0,
         pointer,

@@ -20,11 +20,14 @@ from torch import Tensor
 from kernels.blocks import BlockTensor
 from kernels.errors import KernelInputError
 from kernels.formats import BlockFormat
-from kernels.native import pool, records
-from kernels.native.library import BEST_TIER, library
+from kernels.native import pool, records, tiers
+from kernels.native.library import library
 from kernels.router import RouterRules
 
 MOST_EXPANDED_ROWS = 16384  # kExpandedRows of block.h: beyond, attention stays absorbed
+
+# Longer passes go block by block: Ctrl-C is heard between calls, and a call costs them nothing.
+AT_ONCE_TOKENS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +128,7 @@ class LatentBlock:
     """Weights registered for `hybrid_latent_block`.
 
     exact   float32 activations; else they are rounded to eight bits as ggml does
-    tier    of vector code, tier.h; -1 the best one here
+    tier    of vector code, tier.h; None: the one in use (`kernels.native.tiers`)
     """
 
     def __init__(
@@ -134,14 +137,14 @@ class LatentBlock:
         weights: LatentWeights,
         *,
         exact: bool = False,
-        tier: int = BEST_TIER,
+        tier: int | None = None,
     ) -> None:
         _check(shape, weights)
         self.shape = shape
         self._weights = weights  # keeps what the record points to
         self._record = _record(shape, weights)
         self.precision = records.EXACT if exact else records.ROUNDED
-        self.tier = tier
+        self.tier = tiers.current() if tier is None else tier
 
     @property
     def address(self) -> int:
@@ -206,13 +209,15 @@ class BlockChain:
         record.threads = threads
         record.workspace = workspace.data_ptr()
         record.workspace_bytes = workspace.numel()
-        pool.run(
-            library().hybrid_latent_blocks,
-            self._blocks,
-            self._caches,
-            self._count,
-            ctypes.byref(record),
-        )
+        at_once = self._count if hidden.shape[0] < AT_ONCE_TOKENS else 1
+        for first in range(0, self._count, at_once):
+            pool.run(
+                library().hybrid_latent_blocks,
+                ctypes.byref(self._blocks, first * ctypes.sizeof(ctypes.c_void_p)),
+                ctypes.byref(self._caches, first * ctypes.sizeof(records.CacheRows)),
+                at_once,
+                ctypes.byref(record),
+            )
 
 
 def _cache_rows(shape: LatentShape, cache: CacheMemory) -> records.CacheRows:

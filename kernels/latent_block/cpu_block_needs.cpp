@@ -32,10 +32,14 @@ Matrix turned_key(const LatentBlock& b) {
     return {&b, static_cast<std::int64_t>(b.latent) * 4, kF32, b.nope, b.latent, 0};
 }
 
-// Runs of cache rows times tokens, of absorbed attention; never less than fewer tokens take.
-std::size_t most_split_tokens(const LatentBlock& b, int tokens, int workers) {
-    const int few = workers * least(tokens, kFewTokens - 1);
-    const int many = tokens < kFewTokens ? 0 : (workers / b.heads + 2) * tokens;
+// Partial results of absorbed attention, runs of rows times queries; never less than fewer tokens
+// take. The last group of heads may have room for heads that are not there.
+std::size_t most_partials(const LatentBlock& b, int tokens, int workers) {
+    const int few = workers * least(tokens, kFewTokens - 1) * 2 * b.heads;
+    if (tokens < kFewTokens) return static_cast<std::size_t>(few);
+    const int groups = least(b.heads, workers);
+    const int runs = (workers + groups - 1) / groups;
+    const int many = runs * tokens * (b.heads + (b.heads + groups - 1) / groups);
     return static_cast<std::size_t>(few > many ? few : many);
 }
 
@@ -93,7 +97,7 @@ std::size_t shared_bytes(const LatentBlock& b, const Arithmetic& arithmetic, int
         bytes += inputs_bytes(arithmetic, {b.value_up.first, turned_key(b)}, seen);
     } else {
         floats(count * heads * cached);
-        floats(most_split_tokens(b, tokens, workers) * 2 * heads * (value_row + 2));
+        floats(most_partials(b, tokens, workers) * (value_row + 2));
     }
     return bytes + feed_forward_needs(b, arithmetic, tokens).shared;
 }

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from kernels.blocks import BlockTensor
-from kernels.native import pool, records
-from kernels.native.library import BEST_TIER, library
+from kernels.native import pool, records, tiers
+from kernels.native.library import library
 
 
 def linear(x: Tensor, weight: BlockTensor) -> Tensor:
@@ -27,11 +27,11 @@ def _product(x: Tensor, weight: BlockTensor, precision: int) -> Tensor:
         return y
     record = ctypes.byref(records.matrix(weight))
     threads = pool.threads_for(rows * weight.columns)
-    needed = library().hybrid_linear_bytes(BEST_TIER, precision, record, tokens, threads)
+    needed = library().hybrid_linear_bytes(tiers.current(), precision, record, tokens, threads)
     workspace = torch.empty(needed, dtype=torch.uint8)
     pool.run(
         library().hybrid_linear,
-        BEST_TIER,
+        tiers.current(),
         precision,
         threads,
         record,

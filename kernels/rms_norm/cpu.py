@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from kernels.native.library import BEST_TIER, library
+from kernels.native import tiers
+from kernels.native.library import library
 
 
 def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
@@ -12,5 +13,5 @@ def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     width = x.shape[-1]
     rows = x.numel() // max(1, width)
     pointers = x.data_ptr(), weight.data_ptr()
-    library().hybrid_rms_norm(BEST_TIER, *pointers, rows, width, epsilon, out.data_ptr())
+    library().hybrid_rms_norm(tiers.current(), *pointers, rows, width, epsilon, out.data_ptr())
     return out

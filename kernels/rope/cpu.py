@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from kernels.native.library import BEST_TIER, library
+from kernels.native import tiers
+from kernels.native.library import library
 
 
 def rope(x: Tensor, positions: Tensor, frequency: Tensor, amplitude: float) -> Tensor:
@@ -17,5 +18,5 @@ def rope(x: Tensor, positions: Tensor, frequency: Tensor, amplitude: float) -> T
     source, angles = positions.data_ptr(), frequency.data_ptr()
     library().hybrid_rope_table(angles, length // 2, source, tokens, amplitude, cos, sin)
     heads = out.numel() // (tokens * length)
-    library().hybrid_rotate(BEST_TIER, out.data_ptr(), tokens, heads, length, cos, sin)
+    library().hybrid_rotate(tiers.current(), out.data_ptr(), tokens, heads, length, cos, sin)
     return out

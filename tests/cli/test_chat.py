@@ -8,7 +8,7 @@ import pytest
 
 from hybrid.cli.main import main
 
-FLAGS = ("demo", "-n", "6", "--temp", "0")
+FLAGS = ("demo", "-n", "6", "--temp", "0", "--kernels", "exact")
 
 
 def test_each_piped_line_is_a_turn(command):

@@ -153,7 +153,10 @@ def test_the_plan_of_this_file_and_machine_passes() -> None:
         (used(1, compute_bytes=0), "compute bytes on CUDA0 are too few"),
         (used(1, budget_bytes=5), "exceed its own budget"),
         (replace(PLAN, workload=replace(PLAN.workload, ubatch_tokens=1 << 31)), "compute bytes"),
-        (replace(PLAN, workload=replace(PLAN.workload, context_tokens=512)), "cache bytes"),
+        (
+            replace(PLAN, workload=replace(PLAN.workload, context_tokens=512)),
+            "bytes on CPU are too few",
+        ),
     ],
 )
 def test_a_plan_that_does_not_match_is_refused(plan: PlacementPlan, words: str) -> None:

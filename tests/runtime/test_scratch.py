@@ -48,3 +48,19 @@ def test_a_pass_stays_within_the_planned_scratch(wide: Path, ubatch: int, work_m
     planned = engine.plan.devices[0].compute_bytes
     peak = peak_bytes(engine, [1] * ubatch)
     assert peak <= planned
+
+
+@pytest.mark.parametrize("kernels", ["fast", "exact"])
+@pytest.mark.parametrize(("ubatch", "context", "threads"), [(512, 4096, 2), (7, 300, 1), (1, 9, 2)])
+def test_native_scratch_is_within_the_planned_bytes(
+    wide: Path, kernels: str, ubatch: int, context: int, threads: int
+) -> None:
+    engine = hybrid.load(
+        wide,
+        context=context,
+        ubatch=ubatch,
+        threads=threads,
+        kernels=kernels,
+        devices=("none",),
+    )
+    assert 0 < engine.memories["CPU"].used["compute"] <= engine.plan.devices[0].compute_bytes

@@ -1,0 +1,39 @@
+"""Tiers of vector code (tier.h) by name, and which of them this process uses.
+
+A tier is chosen once, by CPUID and what the operating system saves; naming one is for comparing
+them on one machine.
+"""
+
+from kernels.errors import KernelInputError
+from kernels.native.library import BEST_TIER, library
+
+NAMES = ("scalar", "avx2", "avx512", "avx512_bf16", "amx")
+
+
+class _Choice:
+    number = BEST_TIER
+
+
+def here() -> tuple[str, ...]:
+    """Those that this processor, its operating system and this build have, the best one last."""
+    return tuple(name for number, name in enumerate(NAMES) if library().hybrid_has_tier(number))
+
+
+def use(name: str | None) -> None:
+    """All native calls of this process run in this tier from now on; None: in the best one.
+
+    Raises KernelInputError for a tier that is not here.
+    """
+    if name is not None and name not in here():
+        raise KernelInputError(f"there is no tier {name!r} here; there are {', '.join(here())}")
+    _Choice.number = BEST_TIER if name is None else NAMES.index(name)
+
+
+def current() -> int:
+    """The number native functions take."""
+    return _Choice.number
+
+
+def name() -> str:
+    """Of the tier in use."""
+    return here()[-1] if _Choice.number == BEST_TIER else NAMES[_Choice.number]
