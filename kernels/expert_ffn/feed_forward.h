@@ -19,7 +19,7 @@
 
 namespace hybrid {
 
-constexpr int kMaxParts = 8;
+constexpr int kMaxParts = 16;  // NUMA nodes
 
 // One node's part of some experts, those of the first one; the next expert's lie the strides on.
 struct ExpertPart {

@@ -12,7 +12,7 @@ from kernels.blocks import BlockTensor
 from kernels.router.rules import Gating, GroupScore
 from kernels.router.rules import RouterRules as Rules
 
-MAX_PARTS = 8  # kMaxParts
+MAX_PARTS = 16  # kMaxParts
 ROUNDED, EXACT = 0, 1  # Precision
 
 _Int32, _Int64, _Pointer, _Float = ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p, ctypes.c_float

@@ -89,19 +89,23 @@ def test_gate_and_up_in_one_tensor_are_cut_each(tmp_path):
 @pytest.mark.parametrize("merged", [False, True])
 def test_a_sharded_model_gives_the_logits_of_a_whole_one(tmp_path, monkeypatch, nodes, merged):
     path = make_model(tmp_path / "tiny.gguf", expert_feed_forward=352, merged=merged)
-    expected = hybrid.load(path, devices=("none",)).logits(IDS)
+    expected = hybrid.load(path, kernels="exact", devices=("none",)).logits(IDS)
     pretend_nodes(monkeypatch, *[GIB] * nodes)
-    engine = hybrid.load(path, devices=("none",), numa="shard")
+    engine = hybrid.load(path, kernels="exact", devices=("none",), numa="shard")
     assert len(engine.memories["CPU"].bound) == nodes
     np.testing.assert_allclose(engine.logits(IDS), expected, atol=2e-5)
 
 
 def test_a_range_of_experts_is_sharded_beside_a_gpu(tmp_path, monkeypatch):
     path = make_model(tmp_path / "tiny.gguf", expert_feed_forward=352)
-    expected = hybrid.load(path, devices=("none",)).logits(IDS)
+    expected = hybrid.load(path, kernels="exact", devices=("none",)).logits(IDS)
     pretend_nodes(monkeypatch, GIB, GIB)
     engine = hybrid.load(
-        path, simulate={"CUDA0": GIB}, rules=["exps#0-2=CUDA0", "exps=CPU"], numa="shard"
+        path,
+        kernels="exact",
+        simulate={"CUDA0": GIB},
+        rules=["exps#0-2=CUDA0", "exps=CPU"],
+        numa="shard",
     )
     assert len(engine.memories["CPU"].bound) == 2
     np.testing.assert_allclose(engine.logits(IDS), expected, atol=2e-5)
@@ -113,6 +117,7 @@ def test_every_planned_byte_is_taken_and_read_once_under_shard(tmp_path, monkeyp
     seen = []
     engine = hybrid.load(
         path,
+        kernels="exact",
         devices=("none",),
         numa="shard",
         progress=lambda done, total: seen.append((done, total)),

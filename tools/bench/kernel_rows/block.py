@@ -14,6 +14,7 @@ import torch
 from kernels.blocks import BlockTensor
 from kernels.formats import BY_NAME, BlockFormat
 from kernels.latent_block import (
+    BlockChain,
     CacheMemory,
     GatedWeights,
     LatentBlock,
@@ -177,7 +178,12 @@ class Passes:
         workspace = workspace[-workspace.data_ptr() % 64 :]
         return [
             partial(
-                block, self.hidden, self.start, each.cache, self.rotation, workspace, self.threads
+                BlockChain([block], [each.cache]),
+                self.hidden,
+                self.start,
+                self.rotation,
+                workspace,
+                self.threads,
             )
             for block, each in zip(blocks, self.layers, strict=True)
         ]
