@@ -17,12 +17,8 @@ struct alignas(64) TileShapes {
     std::uint16_t row_bytes[16] = {};
     std::uint8_t rows[16] = {};
 
-    // Registers 0 .. 3 take sums, 4 and 5 weights of `k_bytes` a row, 6 and 7 activations.
-    explicit TileShapes(int k_bytes) {
-        for (int i = 0; i < 8; ++i) {
-            row_bytes[i] = static_cast<std::uint16_t>(i == 4 || i == 5 ? k_bytes : 64);
-            rows[i] = static_cast<std::uint8_t>(i >= 6 ? k_bytes / 4 : 16);
-        }
+    TileShapes() {
+        for (int i = 0; i < 8; ++i) row_bytes[i] = 64, rows[i] = 16;
     }
 };
 
@@ -30,7 +26,7 @@ struct alignas(64) TileShapes {
 
 struct EmulatedTiles {
     std::uint8_t byte[8][16][64];
-    TileShapes shapes{64};
+    TileShapes shapes;
     bool configured;
 };
 inline thread_local EmulatedTiles emulated;
@@ -165,9 +161,8 @@ void add_bf16_products() {
 #endif
 
 // Between end() and the next begin() the processor has no tiles to save.
-template <int kWeightBytes>
 struct TileUnit {
-    static void begin() { configure_tiles(TileShapes(kWeightBytes)); }
+    static void begin() { configure_tiles(TileShapes()); }
     static void end() { release_tiles(); }
 };
 

@@ -2,9 +2,6 @@
 #pragma once
 
 #include "gemm_slab.h"
-#if defined(HYBRID_AMX)
-#include "amx_tiles.h"
-#endif
 
 namespace hybrid::HYBRID_TIER {
 
@@ -112,53 +109,5 @@ struct Bf16Product : Bf16Slab {
         }
     }
 };
-
-#if defined(HYBRID_AMX)
-
-struct Bf16Tiles : Bf16Slab {
-    using Unit = TileUnit<64>;
-
-    // All rows of the slab times one or two tiles of tokens. Rows beyond the real ones are
-    // multiplied as they are; nothing reads their sums.
-    template <int kTiles>
-    static void multiply_tiles(const Slab& slab, const Packed* first, const Packed* last, int tile,
-                               SlabSums& out) {
-        load_tile<0>(out.of[tile][0], 64), load_tile<1>(out.of[tile][16], 64);
-        if constexpr (kTiles == 2) {
-            load_tile<2>(out.of[tile + 1][0], 64), load_tile<3>(out.of[tile + 1][16], 64);
-        }
-        for (std::size_t c = 0; c < kBf16Run; c += 32) {
-            load_tile<4>(slab.weight[0] + c, sizeof slab.weight[0]);
-            load_tile<6>(first->value[c / 2], 64);
-            add_bf16_products<0, 4, 6>();
-            load_tile<5>(slab.weight[16] + c, sizeof slab.weight[0]);
-            add_bf16_products<1, 5, 6>();
-            if constexpr (kTiles == 2) {
-                load_tile<7>(last->value[c / 2], 64);
-                add_bf16_products<2, 4, 7>();
-                add_bf16_products<3, 5, 7>();
-            }
-        }
-        store_tile<0>(out.of[tile][0], 64), store_tile<1>(out.of[tile][16], 64);
-        if constexpr (kTiles == 2) {
-            store_tile<2>(out.of[tile + 1][0], 64), store_tile<3>(out.of[tile + 1][16], 64);
-        }
-    }
-
-    static void multiply(const Slab& slab, std::size_t, int, const Batch<Packed>& batch,
-                         Fetch& fetch, SlabSums& sums) {
-        int tile = 0;
-        for (; tile + 2 <= batch.tiles; tile += 2) {
-            multiply_tiles<2>(slab, batch.of(tile), batch.of(tile + 1), tile, sums);
-            fetch.beside(kSlabRows / 2);
-        }
-        if (tile < batch.tiles) {
-            multiply_tiles<1>(slab, batch.of(tile), batch.of(tile), tile, sums);
-            fetch.beside(kSlabRows / 2);
-        }
-    }
-};
-
-#endif
 
 }  // namespace hybrid::HYBRID_TIER
