@@ -44,15 +44,13 @@ struct Bf16Tiles : Bf16Slab {
     }
 
     static void multiply(const Slab& slab, std::size_t, int, const Batch<Packed>& batch,
-                         Fetch& fetch, SlabSums& sums) {
+                         SlabSums& sums) {
         int tile = 0;
         for (; tile + 2 <= batch.tiles; tile += 2) {
             multiply_tiles<2>(slab, batch.of(tile), batch.of(tile + 1), tile, sums);
-            fetch.beside(kSlabRows / 2);
         }
         if (tile < batch.tiles) {
             multiply_tiles<1>(slab, batch.of(tile), batch.of(tile), tile, sums);
-            fetch.beside(kSlabRows / 2);
         }
     }
 };
@@ -140,8 +138,9 @@ struct BlockTiles : Bf16Tiles {
                        Slab& slab) {
         const std::size_t left = rows.columns - column;
         for (int r = 0; r < count; ++r) {
-            const Block* block =
-                blocks_at<Block>(rows, first + static_cast<std::size_t>(r), column);
+            const std::size_t row = first + static_cast<std::size_t>(r);
+            const Block* block = blocks_at<Block>(rows, row, column);
+            prefetch_next<Block, kRun>(rows, row, column);
             if (Block::kWeights == 256 || left >= kRun) {
                 unpack_bf16(block, slab.weight[r]);
             } else {

@@ -52,6 +52,7 @@ struct Bf16Slab {
         const std::size_t left = rows.columns - column, here = left < kColumns ? left : kColumns;
         for (int r = 0; r < count; ++r) {
             const std::size_t row = first + static_cast<std::size_t>(r);
+            prefetch_next<BF16, kColumns>(rows, row, column);
             std::memcpy(slab.weight[r], rows.first + row * rows.stride_bytes + 2 * column,
                         2 * here);
             std::memset(slab.weight[r] + here, 0, 2 * (kColumns - here));
@@ -90,22 +91,21 @@ struct Bf16Product : Bf16Slab {
 
     template <int kRowsNow, int kTiles>
     static void multiply_tiles(const Slab& slab, int count, const Batch<Packed>& batch, int tile,
-                               Fetch& fetch, SlabSums& sums) {
+                               SlabSums& sums) {
         const Packed* x[kTiles];
         for (int t = 0; t < kTiles; ++t) x[t] = batch.of(tile + t);
         for (int row = 0; row < count; row += kRowsNow) {
             multiply_rows<kRowsNow, kTiles>(slab, row, x, tile, sums);
-            fetch.beside(kRowsNow);
         }
     }
 
     static void multiply(const Slab& slab, std::size_t, int count, const Batch<Packed>& batch,
-                         Fetch& fetch, SlabSums& sums) {
+                         SlabSums& sums) {
         for (int tile = 0, now; tile < batch.tiles; tile += now) {
             now = tiles_now(batch.tiles - tile);
-            if (now == 3) multiply_tiles<8, 3>(slab, count, batch, tile, fetch, sums);
-            if (now == 2) multiply_tiles<8, 2>(slab, count, batch, tile, fetch, sums);
-            if (now == 1) multiply_tiles<16, 1>(slab, count, batch, tile, fetch, sums);
+            if (now == 3) multiply_tiles<8, 3>(slab, count, batch, tile, sums);
+            if (now == 2) multiply_tiles<8, 2>(slab, count, batch, tile, sums);
+            if (now == 1) multiply_tiles<16, 1>(slab, count, batch, tile, sums);
         }
     }
 };
