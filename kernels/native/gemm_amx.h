@@ -8,7 +8,7 @@
 
 #include "amx_tiles.h"
 #include "gemm_bf16.h"
-#include "gemm_weights.h"
+#include "gemm_vnni.h"
 
 namespace hybrid::HYBRID_TIER {
 
@@ -151,5 +151,43 @@ struct BlockTiles : Bf16Tiles {
         }
     }
 };
+
+// Byte products for few tokens, tiles for many: with less than kFrom tokens the tile unit does not
+// repay weights that are unpacked to twice as many bytes.
+template <class Few, class Many, int kFrom>
+struct FewOrMany {
+    static std::size_t larger_of(std::size_t a, std::size_t b) { return a < b ? b : a; }
+
+    static std::size_t packed_bytes(std::size_t columns, int tokens) {
+        return larger_of(product_packed_bytes<Few>(columns, tokens),
+                         product_packed_bytes<Many>(columns, tokens));
+    }
+    static std::size_t scratch_bytes(std::size_t columns) {
+        return larger_of(product_scratch_bytes<Few>(columns), product_scratch_bytes<Many>(columns));
+    }
+    static void pack(const Tokens& x, int tile_begin, int tile_end, void* packed) {
+        if (x.count < kFrom) return product_pack<Few>(x, tile_begin, tile_end, packed);
+        product_pack<Many>(x, tile_begin, tile_end, packed);
+    }
+    static void multiply(const Rows& rows, std::size_t begin, std::size_t end, const void* packed,
+                         int tokens, void* scratch, const Outputs& y) {
+        if (tokens < kFrom)
+            return product_multiply<Few>(rows, begin, end, packed, tokens, scratch, y);
+        product_multiply<Many>(rows, begin, end, packed, tokens, scratch, y);
+    }
+    static constexpr TokenProduct product(int from_tokens) {
+        return {packed_bytes, scratch_bytes, pack, multiply, from_tokens};
+    }
+};
+
+// Measured for 1408 x 2048 weights read from memory (docs/log.md).
+template <class Block>
+constexpr TokenProduct bytes_or_tiles(int from_tokens) {
+    if constexpr (Block::kWeights == 256) {
+        return FewOrMany<SuperProduct<Block>, BlockTiles<Block>, 32>::product(from_tokens);
+    } else {
+        return FewOrMany<SmallProduct<Block>, BlockTiles<Block>, 48>::product(from_tokens);
+    }
+}
 
 }  // namespace hybrid::HYBRID_TIER

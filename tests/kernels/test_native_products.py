@@ -100,13 +100,15 @@ def rounded(x: Tensor, block_weights: int) -> Tensor:
     return ((groups * inverse).round().double() * scale).reshape(x.shape)
 
 
-def in_bf16(known: BlockFormat, tier: int) -> bool:
-    """Whether rounded products multiply both sides as bf16: the tile unit all but F32 and F16."""
-    return known.name == "BF16" and tier >= 3 or tier == AMX and known.name not in PLAIN
+def in_bf16(known: BlockFormat, tier: int, tokens: int) -> bool:
+    """Whether rounded products multiply both sides as bf16: BF16, and many tokens by tiles."""
+    if known.name in PLAIN:
+        return known.name == "BF16" and tier >= 3
+    return tier == AMX and tokens >= (32 if known.block_weights == 256 else 48)
 
 
 def seen_by(known: BlockFormat, tier: int, x: Tensor) -> Tensor:
-    if in_bf16(known, tier):
+    if in_bf16(known, tier, len(x)):
         return x.bfloat16()
     return x if known.name in PLAIN else rounded(x, known.block_weights)
 
@@ -114,7 +116,7 @@ def seen_by(known: BlockFormat, tier: int, x: Tensor) -> Tensor:
 def expected_rounded(tier: int, weight: BlockTensor, x: Tensor) -> Tensor:
     """The product of what the tier multiplies, exactly."""
     weights = dequantize(weight, implementation="reference")
-    if in_bf16(weight.format, tier):
+    if in_bf16(weight.format, tier, len(x)):
         weights = weights.bfloat16()
     return seen_by(weight.format, tier, x).double() @ weights.double().T
 
