@@ -17,12 +17,8 @@ struct alignas(64) TileShapes {
     std::uint16_t row_bytes[16] = {};
     std::uint8_t rows[16] = {};
 
-    // Registers 0 .. 3 take sums, 4 and 5 weights of `k_bytes` a row, 6 and 7 activations.
-    explicit TileShapes(int k_bytes) {
-        for (int i = 0; i < 8; ++i) {
-            row_bytes[i] = static_cast<std::uint16_t>(i == 4 || i == 5 ? k_bytes : 64);
-            rows[i] = static_cast<std::uint8_t>(i >= 6 ? k_bytes / 4 : 16);
-        }
+    TileShapes() {
+        for (int i = 0; i < 8; ++i) row_bytes[i] = 64, rows[i] = 16;
     }
 };
 
@@ -30,7 +26,7 @@ struct alignas(64) TileShapes {
 
 struct EmulatedTiles {
     std::uint8_t byte[8][16][64];
-    TileShapes shapes{64};
+    TileShapes shapes;
     bool configured;
 };
 inline thread_local EmulatedTiles emulated;
@@ -73,32 +69,6 @@ void zero_tile() {
     std::memset(emulated.byte[kTile], 0, sizeof emulated.byte[kTile]);
 }
 
-// sums[m][n] += sum over k of weights[m][k] * activations[k][n], where k counts 32 bits.
-template <class Number, class Lane, Lane (*kProduct)(const std::uint8_t*, const std::uint8_t*)>
-void emulate_product(int sums, int weights, int activations) {
-    const TileShapes& shapes = emulated.shapes;
-    const int ks = shapes.row_bytes[weights] / 4;
-    demand(shapes.rows[activations] == ks && shapes.rows[sums] == shapes.rows[weights]);
-    for (int m = 0; m < shapes.rows[sums]; ++m) {
-        for (int n = 0; n < shapes.row_bytes[sums] / 4; ++n) {
-            Lane lane;
-            std::memcpy(&lane, emulated.byte[sums][m] + 4 * n, 4);
-            for (int k = 0; k < ks; ++k) {
-                lane += kProduct(emulated.byte[weights][m] + 4 * k,
-                                 emulated.byte[activations][k] + 4 * n);
-            }
-            std::memcpy(emulated.byte[sums][m] + 4 * n, &lane, 4);
-        }
-    }
-}
-
-inline std::int32_t product_of_bytes(const std::uint8_t* a, const std::uint8_t* b) {
-    std::int32_t sum = 0;
-    for (int i = 0; i < 4; ++i)
-        sum += static_cast<std::int8_t>(a[i]) * static_cast<std::int8_t>(b[i]);
-    return sum;
-}
-
 inline float product_of_bf16(const std::uint8_t* a, const std::uint8_t* b) {
     float sum = 0;
     for (int i = 0; i < 2; ++i) {
@@ -112,14 +82,27 @@ inline float product_of_bf16(const std::uint8_t* a, const std::uint8_t* b) {
     return sum;
 }
 
-template <int kSums, int kWeights, int kActivations>
-void add_byte_products() {
-    emulate_product<std::int8_t, std::int32_t, product_of_bytes>(kSums, kWeights, kActivations);
+// sums[m][n] += sum over k of weights[m][k] * activations[k][n], where k counts 32 bits.
+inline void emulate_product(int sums, int weights, int activations) {
+    const TileShapes& shapes = emulated.shapes;
+    const int ks = shapes.row_bytes[weights] / 4;
+    demand(shapes.rows[activations] == ks && shapes.rows[sums] == shapes.rows[weights]);
+    for (int m = 0; m < shapes.rows[sums]; ++m) {
+        for (int n = 0; n < shapes.row_bytes[sums] / 4; ++n) {
+            float lane;
+            std::memcpy(&lane, emulated.byte[sums][m] + 4 * n, 4);
+            for (int k = 0; k < ks; ++k) {
+                lane += product_of_bf16(emulated.byte[weights][m] + 4 * k,
+                                        emulated.byte[activations][k] + 4 * n);
+            }
+            std::memcpy(emulated.byte[sums][m] + 4 * n, &lane, 4);
+        }
+    }
 }
 
 template <int kSums, int kWeights, int kActivations>
 void add_bf16_products() {
-    emulate_product<std::uint16_t, float, product_of_bf16>(kSums, kWeights, kActivations);
+    emulate_product(kSums, kWeights, kActivations);
 }
 
 #else
@@ -149,13 +132,6 @@ void zero_tile() {
     __asm__ volatile("tilezero %%tmm%c0" ::"i"(kTile));
 }
 
-// Signed bytes.
-template <int kSums, int kWeights, int kActivations>
-void add_byte_products() {
-    __asm__ volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(kSums), "i"(kWeights),
-                     "i"(kActivations));
-}
-
 template <int kSums, int kWeights, int kActivations>
 void add_bf16_products() {
     __asm__ volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(kSums), "i"(kWeights),
@@ -165,9 +141,8 @@ void add_bf16_products() {
 #endif
 
 // Between end() and the next begin() the processor has no tiles to save.
-template <int kWeightBytes>
 struct TileUnit {
-    static void begin() { configure_tiles(TileShapes(kWeightBytes)); }
+    static void begin() { configure_tiles(TileShapes()); }
     static void end() { release_tiles(); }
 };
 

@@ -43,8 +43,7 @@ template <class Block>
 constexpr TokenProduct rounded_product() {
     [[maybe_unused]] constexpr int kFrom = kFromTokens<Block>;
 #if defined(HYBRID_AMX)
-    if constexpr (Block::kWeights == 256) return slab_product<SuperTiles<Block>>(kFrom);
-    if constexpr (Block::kWeights == 32) return slab_product<SmallTiles<Block>>(kFrom);
+    if constexpr (Block::kWeights >= 32) return bytes_or_tiles<Block>(kFrom);
     if constexpr (Block::kId == BF16::kId) return slab_product<Bf16Tiles>(kFrom);
 #else
     if constexpr (Block::kWeights == 256) return slab_product<SuperProduct<Block>>(kFrom);

@@ -1,257 +1,193 @@
-// Many tokens by the tile unit's byte products. Slabs hold signed bytes; weights are exact.
+// Many tokens by the tile unit's bf16 products, for every format in blocks and BF16: weights as
+// they decode and activations, each rounded once to bf16, are multiplied and summed in float32.
 //
-// Formats of 256 weights: number times scale is an integer of less than 15 bits, taken as two
-// planes, 128 * high + low, so that a whole block is summed inside the unit and its sums become
-// floats once. Formats of 32 weights scale by floats: their sums leave the unit every 32 columns.
-// Either way sums go through memory, and those of one step are turned into floats between the
-// products of the next, since tiles and vectors have their own execution units.
+// That errs by a quarter of what rounding activations to eight bits does, and no scale has to be
+// applied to sums: they stay in the unit over a slab's columns, where byte products would leave it
+// with each scale.
 #pragma once
 
 #include "amx_tiles.h"
-#include "gemm_planes.h"
+#include "gemm_bf16.h"
 #include "gemm_vnni.h"
 
 namespace hybrid::HYBRID_TIER {
 
-using TileSums = std::int32_t[16][16];
+struct Bf16Tiles : Bf16Slab {
+    using Unit = TileUnit;
 
-// Sixteen rows times kTiles tiles of tokens: one step's operands, and where its sums belong.
-template <class Run, class PackedRun, int kTiles>
-struct TileStep {
-    const Run* slab;
-    int row;
-    const PackedRun* x[kTiles];
-    SlabSums* out;
-    int tile;  // of `out`, the first
-    int part;  // of the run
-
-    float* sums(int r, int t) const { return out->of[tile + t][row + r]; }
-};
-
-// One block of 256 columns: four steps of 64 through the unit. Its minimums are each of
-// kMinimumWidth weights, 0: there are none.
-template <int kMinimumWidth>
-struct PlaneSteps {
-    using Run = SlabPlanes;
-    using Packed = Packed256;
-    using Unit = TileUnit<64>;
-    using Sums = TileSums[4];  // high and low of the first tile, then of the second
-
-    static int parts(int) { return 1; }
-
+    // All rows of the slab times one or two tiles of tokens. Rows beyond the real ones are
+    // multiplied as they are; nothing reads their sums.
     template <int kTiles>
-    static void start() {
-        zero_tile<0>(), zero_tile<1>();
-        if constexpr (kTiles == 2) zero_tile<2>(), zero_tile<3>();
-    }
-
-    template <int kTiles, int kQuarter>
-    static void multiply(const TileStep<Run, Packed, kTiles>& step, Sums&) {
-        load_tile<4>(step.slab->high[step.row] + 64 * kQuarter, kRun);
-        load_tile<6>(step.x[0]->number[16 * kQuarter], 64);
-        add_byte_products<0, 4, 6>();
-        load_tile<5>(step.slab->low[step.row] + 64 * kQuarter, kRun);
-        add_byte_products<1, 5, 6>();
+    static void multiply_tiles(const Slab& slab, const Packed* first, const Packed* last, int tile,
+                               SlabSums& out) {
+        load_tile<0>(out.of[tile][0], 64), load_tile<1>(out.of[tile][16], 64);
         if constexpr (kTiles == 2) {
-            load_tile<7>(step.x[1]->number[16 * kQuarter], 64);
-            add_byte_products<2, 4, 7>();
-            add_byte_products<3, 5, 7>();
+            load_tile<2>(out.of[tile + 1][0], 64), load_tile<3>(out.of[tile + 1][16], 64);
         }
-    }
-
-    template <int kTiles>
-    static void finish(Sums& sums) {
-        store_tile<0>(sums[0], 64), store_tile<1>(sums[1], 64);
-        if constexpr (kTiles == 2) store_tile<2>(sums[2], 64), store_tile<3>(sums[3], 64);
-    }
-
-    // Rows 4 * quarter .. + 3 of a step before.
-    template <int kTiles>
-    static void fold(const TileStep<Run, Packed, kTiles>& step, const Sums& sums, int quarter) {
-        for (int r = 4 * quarter; r < 4 * quarter + 4; ++r) {
-            const __m512 factor = _mm512_set1_ps(step.slab->factor[step.row + r]);
-            for (int t = 0; t < kTiles; ++t) {
-                const __m512i whole =
-                    _mm512_add_epi32(_mm512_slli_epi32(_mm512_load_si512(sums[2 * t][r]), 7),
-                                     _mm512_load_si512(sums[2 * t + 1][r]));
-                __m512 value = _mm512_mul_ps(_mm512_cvtepi32_ps(whole), factor);
-                if constexpr (kMinimumWidth != 0) {
-                    value = less_minimums(*step.slab, step.row + r, *step.x[t], value);
-                }
-                _mm512_store_ps(step.sums(r, t),
-                                _mm512_fmadd_ps(value, _mm512_load_ps(step.x[t]->scale),
-                                                _mm512_load_ps(step.sums(r, t))));
+#pragma GCC unroll 4
+        for (std::size_t c = 0; c < kBf16Run; c += 32) {
+            load_tile<4>(slab.weight[0] + c, sizeof slab.weight[0]);
+            load_tile<6>(first->value[c / 2], 64);
+            add_bf16_products<0, 4, 6>();
+            load_tile<5>(slab.weight[16] + c, sizeof slab.weight[0]);
+            add_bf16_products<1, 5, 6>();
+            if constexpr (kTiles == 2) {
+                load_tile<7>(last->value[c / 2], 64);
+                add_bf16_products<2, 4, 7>();
+                add_bf16_products<3, 5, 7>();
             }
         }
-    }
-
-    static __m512 less_minimums(const Run& slab, int row, const Packed& x, __m512 value) {
-        const __m512i sums = times_sums<kMinimumWidth>(slab.minimum[row], x);
-        return _mm512_fnmadd_ps(_mm512_cvtepi32_ps(sums), _mm512_set1_ps(slab.minimum_factor[row]),
-                                value);
-    }
-};
-
-// 128 columns: four blocks of 32.
-template <bool kMinimums>
-struct GroupSteps {
-    using Run = SlabRun32s;
-    using Packed = Packed32s;
-    using Unit = TileUnit<32>;
-    using Sums = TileSums[8];  // of each block the first tile's and the second's
-
-    static int parts(int groups) { return (groups + 3) / 4; }
-
-    template <int kTiles>
-    static void start() {}
-
-    template <int kTiles, int kQuarter>
-    static void multiply(const TileStep<Run, Packed, kTiles>& step, Sums& sums) {
-        constexpr int kFirst = 2 * (kQuarter % 2), kWeights = 4 + kQuarter % 2;
-        const int group = 4 * step.part + kQuarter;
-        zero_tile<kFirst>();
-        load_tile<kWeights>(step.slab->number[step.row] + 32 * group, kRun);
-        load_tile<6>(step.x[0]->number[8 * group], 64);
-        add_byte_products<kFirst, kWeights, 6>();
+        store_tile<0>(out.of[tile][0], 64), store_tile<1>(out.of[tile][16], 64);
         if constexpr (kTiles == 2) {
-            zero_tile<kFirst + 1>();
-            load_tile<7>(step.x[1]->number[8 * group], 64);
-            add_byte_products<kFirst + 1, kWeights, 7>();
-            store_tile<kFirst + 1>(sums[2 * kQuarter + 1], 64);
-        }
-        store_tile<kFirst>(sums[2 * kQuarter], 64);
-    }
-
-    template <int kTiles>
-    static void finish(Sums&) {}
-
-    template <int kTiles>
-    static void fold(const TileStep<Run, Packed, kTiles>& step, const Sums& sums, int quarter) {
-        const int first = 4 * quarter;
-        for (int t = 0; t < kTiles; ++t) {
-            __m512 y[4];
-            for (int r = 0; r < 4; ++r) y[r] = _mm512_load_ps(step.sums(first + r, t));
-            for (int g = 0; g < 4; ++g) {
-                const int group = 4 * step.part + g, row = step.row + first;
-                const __m512 scale = _mm512_load_ps(step.x[t]->scale[group]);
-                for (int r = 0; r < 4; ++r) {
-                    const __m512 by =
-                        _mm512_mul_ps(scale, _mm512_set1_ps(step.slab->scale[row + r][group]));
-                    const __m512i sum = _mm512_load_si512(sums[2 * g + t][first + r]);
-                    y[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), by, y[r]);
-                }
-                if constexpr (kMinimums) {
-                    const __m512 sum = scaled_sums(*step.x[t], group);
-                    for (int r = 0; r < 4; ++r) {
-                        const __m512 minimum = _mm512_set1_ps(step.slab->minimum[row + r][group]);
-                        y[r] = _mm512_fmadd_ps(minimum, sum, y[r]);
-                    }
-                }
-            }
-            for (int r = 0; r < 4; ++r) _mm512_store_ps(step.sums(first + r, t), y[r]);
-        }
-    }
-};
-
-// A slab's steps with kTiles tiles at a time, each folded between the products of the next.
-template <class Steps, int kTiles>
-struct StepRow {
-    using Run = typename Steps::Run;
-    using Packed = typename Steps::Packed;
-    using Step = TileStep<Run, Packed, kTiles>;
-    alignas(64) typename Steps::Sums sums[2];
-    Step before;
-    int steps = 0;
-
-    template <int kQuarter>
-    void quarter(const Step& step) {
-        Steps::template multiply<kTiles, kQuarter>(step, sums[steps % 2]);
-        if (steps) Steps::template fold<kTiles>(before, sums[(steps + 1) % 2], kQuarter);
-    }
-
-    void add(const Step& step) {
-        Steps::template start<kTiles>();
-        quarter<0>(step);
-        quarter<1>(step);
-        quarter<2>(step);
-        quarter<3>(step);
-        Steps::template finish<kTiles>(sums[steps % 2]);
-        before = step;
-        ++steps;
-    }
-
-    void run(const Run& slab, int count, int parts, const Batch<Packed>& batch, int tile,
-             SlabSums& out) {
-        for (int row = 0; row < count; row += 16) {
-            for (int part = 0; part < parts; ++part) {
-                Step step{&slab, row, {}, &out, tile, part};
-                for (int t = 0; t < kTiles; ++t) step.x[t] = batch.of(tile + t);
-                add(step);
-            }
+            store_tile<2>(out.of[tile + 1][0], 64), store_tile<3>(out.of[tile + 1][16], 64);
         }
     }
 
-    void finish() {
-        for (int q = 0; q < 4; ++q) {
-            Steps::template fold<kTiles>(before, sums[(steps + 1) % 2], q);
-        }
-    }
-};
-
-template <class Steps>
-struct TileProducts {
-    using Packed = typename Steps::Packed;
-    using Slab = typename Steps::Run;
-    using Unit = typename Steps::Unit;
-    static constexpr std::size_t kPackedColumns = kRun, kColumns = kRun;
-
-    static void multiply(const Slab& slab, std::size_t columns, int count,
-                         const Batch<Packed>& batch, Fetch& fetch, SlabSums& sums) {
-        const int parts = Steps::parts(static_cast<int>(columns / 32));
+    static void multiply(const Slab& slab, std::size_t, int, const Batch<Packed>& batch,
+                         SlabSums& sums) {
         int tile = 0;
-        if (batch.tiles >= 2) {
-            StepRow<Steps, 2> pairs;
-            for (; tile + 2 <= batch.tiles; tile += 2) {
-                pairs.run(slab, count, parts, batch, tile, sums);
-                fetch.beside(kSlabRows / 2);
-            }
-            pairs.finish();
+        for (; tile + 2 <= batch.tiles; tile += 2) {
+            multiply_tiles<2>(slab, batch.of(tile), batch.of(tile + 1), tile, sums);
         }
         if (tile < batch.tiles) {
-            StepRow<Steps, 1> last;
-            last.run(slab, count, parts, batch, tile, sums);
-            last.finish();
-            fetch.beside(kSlabRows / 2);
+            multiply_tiles<1>(slab, batch.of(tile), batch.of(tile), tile, sums);
         }
     }
 };
 
-template <class Block, class Run, class Products>
-struct TileProduct : Products {
-    static void pack(const Tokens& x, int tile, typename Products::Packed* packed) {
-        pack_tile<Run>(x, tile, packed);
-    }
+// 256 weights of a row: number * scale + minimum, the last two of each 16. Products are exact in
+// float32, so that the sums are the very floats of decode().
+struct alignas(64) SignedRun {
+    std::int8_t number[kRun];
+    float scale[16], minimum[16];
+};
 
+inline Bytes signed_bytes(Bytes numbers, int offset) {
+    return _mm512_sub_epi8(numbers, all_bytes(offset));
+}
+
+inline Bytes signed_bytes(const Signed& numbers, int) {
+    return flip(numbers.magnitude, numbers.negative);
+}
+
+inline __m512 floats_of_words(__m256i words, float factor) {
+    return _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(words)), _mm512_set1_ps(factor));
+}
+
+// Each of eight floats twice.
+inline __m512 each_twice(Floats8 values) {
+    return _mm512_permutexvar_ps(_mm512_set_epi32(7, 7, 6, 6, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0, 0),
+                                 _mm512_castps256_ps512(values));
+}
+
+// A block of 256 weights, or eight of 32.
+template <class Block>
+void read_run(const Block* block, SignedRun& out) {
+    if constexpr (Block::kWeights == 256) {
+        for (int quarter = 0; quarter < 4; ++quarter) {
+            store_bytes(signed_bytes(block->numbers(quarter), Block::kOffset),
+                        out.number + 64 * quarter);
+        }
+        _mm512_store_ps(out.scale, floats_of_words(block->scale_numbers(), block->factor()));
+        if constexpr (requires_minimum<Block>(0)) {
+            _mm512_store_ps(out.minimum,
+                            floats_of_words(block->minimum_numbers(), -block->minimum_factor()));
+        }
+    } else {
+        for (int pair = 0; pair < 4; ++pair) {
+            store_bytes(signed_bytes(Block::numbers(block + 2 * pair), Block::kOffset),
+                        out.number + 64 * pair);
+        }
+        _mm512_store_ps(out.scale, each_twice(Block::scales(block)));
+        if constexpr (requires_minimums<Block>(0)) {
+            _mm512_store_ps(out.minimum, each_twice(Block::minimums(block)));
+        }
+    }
+}
+
+template <class Block>
+constexpr bool kHasMinimums = requires_minimum<Block>(0) || requires_minimums<Block>(0);
+
+template <bool kMinimums>
+inline __m512 sixteen_weights(const SignedRun& run, int k) {
+    const __m128i bytes = _mm_load_si128(reinterpret_cast<const __m128i*>(run.number + 16 * k));
+    const __m512 number = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
+    const __m512 scale = _mm512_set1_ps(run.scale[k]);
+    if constexpr (kMinimums) {
+        return _mm512_fmadd_ps(number, scale, _mm512_set1_ps(run.minimum[k]));
+    } else {
+        return _mm512_mul_ps(number, scale);
+    }
+}
+
+template <class Block>
+void unpack_bf16(const Block* block, std::uint16_t* out) {
+    SignedRun run;
+    read_run(block, run);
+#pragma GCC unroll 8
+    for (int k = 0; k < 16; k += 2) {
+        const __m512 first = sixteen_weights<kHasMinimums<Block>>(run, k);
+        const __m512 last = sixteen_weights<kHasMinimums<Block>>(run, k + 1);
+        _mm512_store_si512(out + 16 * k, (__m512i)_mm512_cvtne2ps_pbh(last, first));
+    }
+}
+
+template <class Block>
+struct BlockTiles : Bf16Tiles {
     static void unpack(const Rows& rows, std::size_t first, int count, std::size_t column,
-                       typename Products::Slab& slab) {
+                       Slab& slab) {
+        const std::size_t left = rows.columns - column;
         for (int r = 0; r < count; ++r) {
-            const Block* block =
-                blocks_at<Block>(rows, first + static_cast<std::size_t>(r), column);
-            if constexpr (Block::kWeights == 256) {
-                unpack_planes(block, r, slab);
+            const std::size_t row = first + static_cast<std::size_t>(r);
+            const Block* block = blocks_at<Block>(rows, row, column);
+            prefetch_next<Block, kRun>(rows, row, column);
+            if (Block::kWeights == 256 || left >= kRun) {
+                unpack_bf16(block, slab.weight[r]);
             } else {
-                unpack_row<Block, Block::kOffset>(block, rows.columns - column, r, slab);
+                Block padded[kRun / Block::kWeights] = {};
+                std::memcpy(padded, block, left / Block::kWeights * sizeof(Block));
+                unpack_bf16(padded, slab.weight[r]);
             }
         }
     }
 };
 
+// Byte products for few tokens, tiles for many: with less than kFrom tokens the tile unit does not
+// repay weights that are unpacked to twice as many bytes.
+template <class Few, class Many, int kFrom>
+struct FewOrMany {
+    static std::size_t larger_of(std::size_t a, std::size_t b) { return a < b ? b : a; }
+
+    static std::size_t packed_bytes(std::size_t columns, int tokens) {
+        return larger_of(product_packed_bytes<Few>(columns, tokens),
+                         product_packed_bytes<Many>(columns, tokens));
+    }
+    static std::size_t scratch_bytes(std::size_t columns) {
+        return larger_of(product_scratch_bytes<Few>(columns), product_scratch_bytes<Many>(columns));
+    }
+    static void pack(const Tokens& x, int tile_begin, int tile_end, void* packed) {
+        if (x.count < kFrom) return product_pack<Few>(x, tile_begin, tile_end, packed);
+        product_pack<Many>(x, tile_begin, tile_end, packed);
+    }
+    static void multiply(const Rows& rows, std::size_t begin, std::size_t end, const void* packed,
+                         int tokens, void* scratch, const Outputs& y) {
+        if (tokens < kFrom)
+            return product_multiply<Few>(rows, begin, end, packed, tokens, scratch, y);
+        product_multiply<Many>(rows, begin, end, packed, tokens, scratch, y);
+    }
+    static constexpr TokenProduct product(int from_tokens) {
+        return {packed_bytes, scratch_bytes, pack, multiply, from_tokens};
+    }
+};
+
+// Measured for 1408 x 2048 weights read from memory (docs/log.md).
 template <class Block>
-using SuperTiles =
-    TileProduct<Block, RunOf256,
-                TileProducts<PlaneSteps<requires_minimum<Block>(0) ? kGroup<Block> : 0>>>;
-template <class Block>
-using SmallTiles =
-    TileProduct<Block, RunOf32s, TileProducts<GroupSteps<requires_minimums<Block>(0)>>>;
+constexpr TokenProduct bytes_or_tiles(int from_tokens) {
+    if constexpr (Block::kWeights == 256) {
+        return FewOrMany<SuperProduct<Block>, BlockTiles<Block>, 32>::product(from_tokens);
+    } else {
+        return FewOrMany<SmallProduct<Block>, BlockTiles<Block>, 48>::product(from_tokens);
+    }
+}
 
 }  // namespace hybrid::HYBRID_TIER

@@ -2,9 +2,6 @@
 #pragma once
 
 #include "gemm_slab.h"
-#if defined(HYBRID_AMX)
-#include "amx_tiles.h"
-#endif
 
 namespace hybrid::HYBRID_TIER {
 
@@ -55,6 +52,7 @@ struct Bf16Slab {
         const std::size_t left = rows.columns - column, here = left < kColumns ? left : kColumns;
         for (int r = 0; r < count; ++r) {
             const std::size_t row = first + static_cast<std::size_t>(r);
+            prefetch_next<BF16, kColumns>(rows, row, column);
             std::memcpy(slab.weight[r], rows.first + row * rows.stride_bytes + 2 * column,
                         2 * here);
             std::memset(slab.weight[r] + here, 0, 2 * (kColumns - here));
@@ -93,72 +91,23 @@ struct Bf16Product : Bf16Slab {
 
     template <int kRowsNow, int kTiles>
     static void multiply_tiles(const Slab& slab, int count, const Batch<Packed>& batch, int tile,
-                               Fetch& fetch, SlabSums& sums) {
+                               SlabSums& sums) {
         const Packed* x[kTiles];
         for (int t = 0; t < kTiles; ++t) x[t] = batch.of(tile + t);
         for (int row = 0; row < count; row += kRowsNow) {
             multiply_rows<kRowsNow, kTiles>(slab, row, x, tile, sums);
-            fetch.beside(kRowsNow);
         }
     }
 
     static void multiply(const Slab& slab, std::size_t, int count, const Batch<Packed>& batch,
-                         Fetch& fetch, SlabSums& sums) {
+                         SlabSums& sums) {
         for (int tile = 0, now; tile < batch.tiles; tile += now) {
             now = tiles_now(batch.tiles - tile);
-            if (now == 3) multiply_tiles<8, 3>(slab, count, batch, tile, fetch, sums);
-            if (now == 2) multiply_tiles<8, 2>(slab, count, batch, tile, fetch, sums);
-            if (now == 1) multiply_tiles<16, 1>(slab, count, batch, tile, fetch, sums);
+            if (now == 3) multiply_tiles<8, 3>(slab, count, batch, tile, sums);
+            if (now == 2) multiply_tiles<8, 2>(slab, count, batch, tile, sums);
+            if (now == 1) multiply_tiles<16, 1>(slab, count, batch, tile, sums);
         }
     }
 };
-
-#if defined(HYBRID_AMX)
-
-struct Bf16Tiles : Bf16Slab {
-    using Unit = TileUnit<64>;
-
-    // All rows of the slab times one or two tiles of tokens. Rows beyond the real ones are
-    // multiplied as they are; nothing reads their sums.
-    template <int kTiles>
-    static void multiply_tiles(const Slab& slab, const Packed* first, const Packed* last, int tile,
-                               SlabSums& out) {
-        load_tile<0>(out.of[tile][0], 64), load_tile<1>(out.of[tile][16], 64);
-        if constexpr (kTiles == 2) {
-            load_tile<2>(out.of[tile + 1][0], 64), load_tile<3>(out.of[tile + 1][16], 64);
-        }
-        for (std::size_t c = 0; c < kBf16Run; c += 32) {
-            load_tile<4>(slab.weight[0] + c, sizeof slab.weight[0]);
-            load_tile<6>(first->value[c / 2], 64);
-            add_bf16_products<0, 4, 6>();
-            load_tile<5>(slab.weight[16] + c, sizeof slab.weight[0]);
-            add_bf16_products<1, 5, 6>();
-            if constexpr (kTiles == 2) {
-                load_tile<7>(last->value[c / 2], 64);
-                add_bf16_products<2, 4, 7>();
-                add_bf16_products<3, 5, 7>();
-            }
-        }
-        store_tile<0>(out.of[tile][0], 64), store_tile<1>(out.of[tile][16], 64);
-        if constexpr (kTiles == 2) {
-            store_tile<2>(out.of[tile + 1][0], 64), store_tile<3>(out.of[tile + 1][16], 64);
-        }
-    }
-
-    static void multiply(const Slab& slab, std::size_t, int, const Batch<Packed>& batch,
-                         Fetch& fetch, SlabSums& sums) {
-        int tile = 0;
-        for (; tile + 2 <= batch.tiles; tile += 2) {
-            multiply_tiles<2>(slab, batch.of(tile), batch.of(tile + 1), tile, sums);
-            fetch.beside(kSlabRows / 2);
-        }
-        if (tile < batch.tiles) {
-            multiply_tiles<1>(slab, batch.of(tile), batch.of(tile), tile, sums);
-            fetch.beside(kSlabRows / 2);
-        }
-    }
-};
-
-#endif
 
 }  // namespace hybrid::HYBRID_TIER

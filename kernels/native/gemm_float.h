@@ -65,23 +65,22 @@ struct FloatProducts {
 
     template <int kRowsNow, int kTiles>
     static void multiply_tiles(const Slab& slab, std::size_t column, int count,
-                               const Batch<Packed>& batch, int tile, Fetch& fetch, SlabSums& sums) {
+                               const Batch<Packed>& batch, int tile, SlabSums& sums) {
         const Packed* x[kTiles];
         for (int t = 0; t < kTiles; ++t) x[t] = batch.of(tile + t) + column / kFloatRun;
         for (int row = 0; row < count; row += kRowsNow) {
             multiply_floats<kRowsNow, kTiles>(slab, row, column, x, tile, sums);
-            fetch.beside(kRowsNow);
         }
     }
 
     static void multiply(const Slab& slab, std::size_t columns, int count,
-                         const Batch<Packed>& batch, Fetch& fetch, SlabSums& sums) {
+                         const Batch<Packed>& batch, SlabSums& sums) {
         for (std::size_t c = 0; c < columns; c += kFloatRun) {
             for (int tile = 0, now; tile < batch.tiles; tile += now) {
                 now = tiles_now(batch.tiles - tile);
-                if (now == 3) multiply_tiles<8, 3>(slab, c, count, batch, tile, fetch, sums);
-                if (now == 2) multiply_tiles<8, 2>(slab, c, count, batch, tile, fetch, sums);
-                if (now == 1) multiply_tiles<16, 1>(slab, c, count, batch, tile, fetch, sums);
+                if (now == 3) multiply_tiles<8, 3>(slab, c, count, batch, tile, sums);
+                if (now == 2) multiply_tiles<8, 2>(slab, c, count, batch, tile, sums);
+                if (now == 1) multiply_tiles<16, 1>(slab, c, count, batch, tile, sums);
             }
         }
     }
@@ -93,10 +92,11 @@ struct FloatProduct : FloatProducts {
                        Slab& slab) {
         const std::size_t left = rows.columns - column, here = left < kColumns ? left : kColumns;
         for (int r = 0; r < count; ++r) {
-            const std::uint8_t* row =
-                rows.first + (first + static_cast<std::size_t>(r)) * rows.stride_bytes;
-            decode_blocks<Block>(row + column / Block::kWeights * sizeof(Block), here,
-                                 slab.weight[r]);
+            const std::size_t row = first + static_cast<std::size_t>(r);
+            prefetch_next<Block, kColumns>(rows, row, column);
+            decode_blocks<Block>(
+                rows.first + row * rows.stride_bytes + column / Block::kWeights * sizeof(Block),
+                here, slab.weight[r]);
             std::memset(slab.weight[r] + here, 0, (kColumns - here) * sizeof(float));
         }
     }

@@ -1,6 +1,6 @@
 // The frame of every many-token product on AVX-512: of 32 rows a few columns at a time are unpacked
 // into a slab that stays in the L1 cache, and multiplied there with all tokens, up to 256, while
-// the next rows' blocks are fetched from memory.
+// the next columns' blocks are fetched from memory.
 //
 // A product says, as static members:
 //     Packed, kPackedColumns   one tile of tokens over that many columns
@@ -8,7 +8,7 @@
 //     Unit                     begins before and ends after all of a call's products
 //     pack(x, tile, packed)    all columns of a tile
 //     unpack(rows, first, count, column, slab)   rows beyond count keep what they held
-//     multiply(slab, columns, count, batch, fetch, sums)    adds to sums.of[tile][row][token]
+//     multiply(slab, columns, count, batch, sums)    adds to sums.of[tile][row][token]
 #pragma once
 
 #include <immintrin.h>
@@ -43,18 +43,17 @@ struct Batch {
     const Packed* of(int tile) const { return first + static_cast<std::size_t>(tile) * per_tile; }
 };
 
-// Fetches a stretch of memory into the L2 cache bit by bit, between the arithmetic.
-struct Fetch {
-    const std::uint8_t *next, *end;
-    std::size_t lines;  // for every four rows and three tiles or fewer
-
-    void beside(int rows) {
-        const std::size_t count = lines * static_cast<std::size_t>(rows) / 4;
-        for (std::size_t i = 0; i < count && next < end; ++i, next += 64) {
-            __builtin_prefetch(next, 0, 2);
-        }
-    }
-};
+// Asks for what of a row is unpacked next: its next kColumns, or the first ones of the slab after
+// this. Workers mostly get rows that follow one another.
+template <class Block, std::size_t kColumns>
+void prefetch_next(const Rows& rows, std::size_t row, std::size_t column) {
+    constexpr std::size_t kBytes = kColumns / Block::kWeights * sizeof(Block);
+    const std::size_t next = column + kColumns;
+    const std::size_t at = next < rows.columns
+                               ? row * rows.stride_bytes + next / Block::kWeights * sizeof(Block)
+                               : (row + kSlabRows) * rows.stride_bytes;
+    for (std::size_t i = 0; i < kBytes; i += 64) __builtin_prefetch(rows.first + at + i, 0, 2);
+}
 
 // 16 x 16 values of 32 bits, rows to columns.
 inline void transpose(__m512i (&row)[16]) {
@@ -140,28 +139,16 @@ void product_pack(const Tokens& x, int tile_begin, int tile_end, void* packed) {
     }
 }
 
-// The rows after these.
-inline Fetch fetch_after(const Rows& rows, std::size_t begin, std::size_t end, int tiles,
-                         std::size_t slabs) {
-    const std::size_t first = end - begin < kSlabRows ? end : begin + kSlabRows;
-    const std::size_t last = end - first < kSlabRows ? end : first + kSlabRows;
-    const std::size_t times = slabs * static_cast<std::size_t>((tiles + 2) / 3 * kSlabRows / 4);
-    const std::size_t bytes = (last - first) * rows.stride_bytes;
-    return {rows.first + first * rows.stride_bytes, rows.first + last * rows.stride_bytes,
-            bytes / 64 / times + 1};
-}
-
 template <class Product>
 void multiply_rows(const Rows& rows, std::size_t begin, int count,
-                   const Batch<typename Product::Packed>& all, Fetch& fetch,
-                   Scratch<Product>& scratch) {
+                   const Batch<typename Product::Packed>& all, Scratch<Product>& scratch) {
     std::memset(scratch.sums.of, 0,
                 static_cast<std::size_t>(all.tiles) * sizeof scratch.sums.of[0]);
     for (std::size_t c = 0; c < rows.columns; c += Product::kColumns) {
         const std::size_t left = rows.columns - c;
         Product::unpack(rows, begin, count, c, scratch.slab);
         Product::multiply(scratch.slab, left < Product::kColumns ? left : Product::kColumns, count,
-                          {all.first + c / Product::kPackedColumns, all.per_tile, all.tiles}, fetch,
+                          {all.first + c / Product::kPackedColumns, all.per_tile, all.tiles},
                           scratch.sums);
     }
 }
@@ -172,15 +159,13 @@ void product_multiply(const Rows& rows, std::size_t begin, std::size_t end, cons
     using Packed = typename Product::Packed;
     auto& own = *static_cast<Scratch<Product>*>(scratch);
     const std::size_t per_tile = parts_of(rows.columns, Product::kPackedColumns);
-    const std::size_t slabs = parts_of(rows.columns, Product::kColumns);
     const Batch<Packed> all{static_cast<const Packed*>(packed), per_tile, token_tiles(tokens)};
     Product::Unit::begin();
     for (std::size_t r = begin; r < end; r += kSlabRows) {
         const int count = end - r < kSlabRows ? static_cast<int>(end - r) : kSlabRows;
-        Fetch fetch = fetch_after(rows, r, end, all.tiles, slabs);
         for (int tile = 0; tile < all.tiles; tile += kTilesAtOnce) {
             const int now = all.tiles - tile < kTilesAtOnce ? all.tiles - tile : kTilesAtOnce;
-            multiply_rows<Product>(rows, r, count, {all.of(tile), per_tile, now}, fetch, own);
+            multiply_rows<Product>(rows, r, count, {all.of(tile), per_tile, now}, own);
             const auto first = static_cast<std::size_t>(tile * kTokenTile);
             write_sums(own.sums, count, now, tokens - tile * kTokenTile,
                        {y.first + first * y.stride + r, y.stride});

@@ -156,23 +156,22 @@ struct ByteProducts {
 
     template <int kRowsNow, int kTiles>
     static void multiply_tiles(const Slab& slab, int groups, int count, const Batch<Packed>& batch,
-                               int tile, Fetch& fetch, SlabSums& sums) {
+                               int tile, SlabSums& sums) {
         const Packed* x[kTiles];
         for (int t = 0; t < kTiles; ++t) x[t] = batch.of(tile + t);
         for (int row = 0; row < count; row += kRowsNow) {
             multiply_run<Kind, kRowsNow, kTiles>(slab, row, groups, x, tile, sums);
-            fetch.beside(kRowsNow);
         }
     }
 
     static void multiply(const Slab& slab, std::size_t columns, int count,
-                         const Batch<Packed>& batch, Fetch& fetch, SlabSums& sums) {
+                         const Batch<Packed>& batch, SlabSums& sums) {
         const int groups = static_cast<int>(columns / 32);
         for (int tile = 0, now; tile < batch.tiles; tile += now) {
             now = tiles_now(batch.tiles - tile);
-            if (now == 3) multiply_tiles<4, 3>(slab, groups, count, batch, tile, fetch, sums);
-            if (now == 2) multiply_tiles<4, 2>(slab, groups, count, batch, tile, fetch, sums);
-            if (now == 1) multiply_tiles<8, 1>(slab, groups, count, batch, tile, fetch, sums);
+            if (now == 3) multiply_tiles<4, 3>(slab, groups, count, batch, tile, sums);
+            if (now == 2) multiply_tiles<4, 2>(slab, groups, count, batch, tile, sums);
+            if (now == 1) multiply_tiles<8, 1>(slab, groups, count, batch, tile, sums);
         }
     }
 };
@@ -186,8 +185,9 @@ struct ByteProduct : Products {
     static void unpack(const Rows& rows, std::size_t first, int count, std::size_t column,
                        typename Products::Slab& slab) {
         for (int r = 0; r < count; ++r) {
-            const Block* block =
-                blocks_at<Block>(rows, first + static_cast<std::size_t>(r), column);
+            const std::size_t row = first + static_cast<std::size_t>(r);
+            const Block* block = blocks_at<Block>(rows, row, column);
+            prefetch_next<Block, kRun>(rows, row, column);
             unpack_row(block, rows.columns - column, r, slab);
         }
     }

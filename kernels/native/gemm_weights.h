@@ -69,28 +69,24 @@ void put_minimums(const Block& block, std::int32_t* out) {
     }
 }
 
-inline Bytes less(Bytes numbers, int offset) {
-    return _mm512_sub_epi8(numbers, all_bytes(offset));
-}
-
-// Eight neighbouring blocks of one row; their numbers less kLess.
-template <class Block, int kLess>
+// Eight neighbouring blocks of one row.
+template <class Block>
 void unpack_run(const Block* eight, int row, SlabRun32s& out) {
     _mm256_storeu_ps(out.scale[row], Block::scales(eight));
     if constexpr (requires_minimums<Block>(0)) {
         _mm256_storeu_ps(out.minimum[row], Block::minimums(eight));
     }
     for (int pair = 0; pair < 4; ++pair) {
-        store_bytes(less(Block::numbers(eight + 2 * pair), kLess), out.number[row] + 64 * pair);
+        store_bytes(Block::numbers(eight + 2 * pair), out.number[row] + 64 * pair);
     }
 }
 
-template <class Block, int kLess = 0>
+template <class Block>
 void unpack_row(const Block* block, std::size_t columns, int row, SlabRun32s& out) {
-    if (columns >= kRun) return unpack_run<Block, kLess>(block, row, out);
+    if (columns >= kRun) return unpack_run(block, row, out);
     Block padded[8] = {};
     std::memcpy(padded, block, columns / 32 * sizeof(Block));
-    unpack_run<Block, kLess>(padded, row, out);
+    unpack_run(padded, row, out);
 }
 
 template <class Block>

@@ -72,7 +72,9 @@ struct FormatFunctions {
                         int tokens, const Outputs& y);
 
     // The same two products for many tokens. Without a `rounding`, activations are float32 in both,
-    // except that tiers with bf16 products round them to bf16 for BF16 weights in the second.
+    // except that tiers with bf16 products round them to bf16 for BF16 weights in the second. With
+    // 32 or 48 tokens and more, amx rounds to bf16 both activations and decoded weights of every
+    // format in blocks: closer to float32 products than activations of eight bits.
     TokenProduct product_exact, product_rounded;
 };
 
