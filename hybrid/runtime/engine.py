@@ -259,6 +259,7 @@ class Engine:
     def _pass(self, ids: list[int], *, rows: int, prompt: bool) -> tuple[StepStats, Tensor]:
         """One forward pass over new tokens; logits of the last `rows` of them."""
         self._meter.reset()
+        pool.use_threads(self._threads)
         native_before = pool.native_seconds()
         started = perf_counter()
         step = Step(start=len(self._cached_ids), tokens=len(ids))

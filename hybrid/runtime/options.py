@@ -54,7 +54,8 @@ class LoadOptions:
     attention_work_bytes   bound of the expanded attention's work buffer
     kernels                "fast": on the CPU activations are rounded to eight bits, as ggml does;
                            "exact": float32 arithmetic on exactly decoded weights
-    tier                   of the CPU's vector code, one of TIERS; None: the best one here
+    tier                   of the CPU's vector code, one of TIERS; None: the best one here. The last
+                           load decides for the whole process
     conventions            "trained": as the model was trained; "llama.cpp": as llama.cpp computes
     simulate               byte budgets of GPUs to be played by the CPU, by name; None probes real
                            ones

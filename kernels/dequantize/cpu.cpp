@@ -12,7 +12,7 @@ struct DequantizeJob {
     const std::uint8_t* blocks;
     std::size_t group_stride_bytes, group_rows, row_stride_bytes, rows, columns;
     float* out;
-    Tail tail;
+    Tail tail{};
 };
 
 void run_dequantize(Worker& worker, void* context) {
@@ -36,14 +36,8 @@ std::int32_t hybrid_dequantize(std::int32_t tier, std::int32_t threads, std::int
                                const void* blocks, std::size_t group_stride_bytes,
                                std::size_t group_rows, std::size_t row_stride_bytes,
                                std::size_t rows, std::size_t columns, float* out) {
-    hybrid::DequantizeJob job{*hybrid::format_of(*hybrid::functions_of(tier), format),
-                              static_cast<const std::uint8_t*>(blocks),
-                              group_stride_bytes,
-                              group_rows,
-                              row_stride_bytes,
-                              rows,
-                              columns,
-                              out,
-                              {}};
-    return hybrid::run_job(threads, hybrid::run_dequantize, &job);
+    return hybrid::run_kept<hybrid::DequantizeJob>(
+        threads, hybrid::run_dequantize, *hybrid::format_of(*hybrid::functions_of(tier), format),
+        static_cast<const std::uint8_t*>(blocks), group_stride_bytes, group_rows, row_stride_bytes,
+        rows, columns, out);
 }

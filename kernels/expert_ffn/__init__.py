@@ -42,7 +42,8 @@ def expert_ffn(
     gate, up        [experts, feed_forward, width] blocks
     down            [experts, width, feed_forward] blocks
     chosen          [tokens, k] int64, model-wide expert numbers; those outside first_expert ..
-                    first_expert+experts-1 add nothing (another device holds them)
+                    first_expert+experts-1 add nothing (another device holds them); one
+                    named twice by a token counts with both shares
     share           [tokens, k] float32, used as given
     first_expert    number of the first expert held here
     implementation  a name of IMPLEMENTATIONS; None: "native" on the CPU, else "reference"
@@ -171,9 +172,11 @@ def _check_weights(x: Tensor, gate: BlockTensor, up: BlockTensor, down: BlockTen
 
 
 def _check_routing(x: Tensor, chosen: Tensor, share: Tensor) -> None:
-    if chosen.shape != share.shape or share.dtype != torch.float32 or share.ndim != 2:
+    kinds = (chosen.dtype, share.dtype)
+    if chosen.shape != share.shape or kinds != (torch.int64, torch.float32) or share.ndim != 2:
         raise KernelInputError(
-            f"chosen {tuple(chosen.shape)}, share {tuple(share.shape)} {share.dtype} do not fit"
+            f"chosen {chosen.dtype} {tuple(chosen.shape)}, "
+            f"share {share.dtype} {tuple(share.shape)} do not fit"
         )
     if chosen.shape[0] != x.shape[0] or {chosen.device, share.device} != {x.device}:
         raise KernelInputError(

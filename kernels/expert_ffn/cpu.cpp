@@ -7,14 +7,14 @@ namespace {
 
 struct ExpertJob {
     Arithmetic arithmetic;
-    const Experts& experts;
+    Experts experts;
     const float* x;
     int tokens;
     const std::int32_t* chosen;
     const float* share;
     float* out;
     JobMemory memory;
-    Tail tails[FeedForward::kTails];
+    Tail tails[FeedForward::kTails]{};
 };
 
 void run_experts(Worker& worker, void* context) {
@@ -44,8 +44,7 @@ std::int32_t hybrid_expert_ffn(std::int32_t tier, std::int32_t precision, std::i
                                void* workspace, std::int64_t workspace_bytes) {
     const auto arithmetic = hybrid::arithmetic_of(tier, precision);
     const auto needs = hybrid::FeedForward::needs(arithmetic, *experts, tokens);
-    hybrid::ExpertJob job{arithmetic, *experts, x,   tokens,
-                          chosen,     share,    out, {workspace, workspace_bytes, needs.own},
-                          {}};
-    return hybrid::run_job(threads, hybrid::run_experts, &job);
+    return hybrid::run_kept<hybrid::ExpertJob>(
+        threads, hybrid::run_experts, arithmetic, *experts, x, tokens, chosen, share, out,
+        hybrid::JobMemory(workspace, workspace_bytes, needs.own));
 }

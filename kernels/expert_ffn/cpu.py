@@ -29,14 +29,14 @@ def expert_ffn(
     x, chosen, share = x.contiguous(), chosen.to(torch.int32).contiguous(), share.contiguous()
     record = records.experts(parts, first_expert, chosen.shape[1])
     precision = records.EXACT if exact else records.ROUNDED
-    pointer, tokens = ctypes.byref(record), len(x)
-    needed = library().hybrid_expert_ffn_bytes(tiers.current(), precision, pointer, tokens, 0)
+    pointer, tokens, threads = ctypes.byref(record), len(x), pool.job_threads()
+    needed = library().hybrid_expert_ffn_bytes(tiers.current(), precision, pointer, tokens, threads)
     workspace = torch.empty(needed, dtype=torch.uint8)
     pool.run(
         library().hybrid_expert_ffn,
         tiers.current(),
         precision,
-        0,
+        threads,
         pointer,
         x.data_ptr(),
         tokens,

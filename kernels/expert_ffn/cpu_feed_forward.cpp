@@ -72,20 +72,33 @@ FeedForward::FeedForward(const Arithmetic& arithmetic, Memory& own, Memory& shar
 
 void FeedForward::add(const Experts& experts, const std::int32_t* chosen, const float* share) {
     const int pairs = tokens_ * experts.used;
-    auto* first = own_.take<int>(static_cast<std::size_t>(experts.count) + 1);
+    const auto count = static_cast<std::size_t>(experts.count);
+    auto* first = own_.take<int>(count + 1);
+    auto* last = own_.take<int>(count);  // the token each expert has got last
     auto* token = own_.take<int>(static_cast<std::size_t>(pairs));
     auto* weight = own_.take<float>(static_cast<std::size_t>(pairs));
-    std::memset(first, 0, (static_cast<std::size_t>(experts.count) + 1) * sizeof(int));
+    std::memset(first, 0, (count + 1) * sizeof(int));
+    std::memset(last, 0xFF, count * sizeof(int));  // -1
     const auto here = [&](int pair) { return chosen[pair] - experts.first; };
     const auto held = [&](int expert) { return expert >= 0 && expert < experts.count; };
     for (int pair = 0; pair < pairs; ++pair) {
-        if (held(here(pair))) ++first[here(pair) + 1];
+        const int expert = here(pair), t = pair / experts.used;
+        if (!held(expert) || last[expert] == t) continue;
+        last[expert] = t;
+        ++first[expert + 1];
     }
     for (int e = 0; e < experts.count; ++e) first[e + 1] += first[e];
+    std::memset(last, 0xFF, count * sizeof(int));
     for (int pair = 0; pair < pairs; ++pair) {
-        if (!held(here(pair))) continue;
-        const int at = first[here(pair)]++;  // leaves first[e] at the end of e
-        token[at] = pair / experts.used;
+        const int expert = here(pair), t = pair / experts.used;
+        if (!held(expert)) continue;
+        if (last[expert] == t) {  // named twice by one token: once, with both shares
+            weight[first[expert] - 1] += share[pair];
+            continue;
+        }
+        last[expert] = t;
+        const int at = first[expert]++;  // leaves first[e] at the end of e
+        token[at] = t;
         weight[at] = share[pair];
     }
     for (int e = 0; e < experts.count; ++e) {
@@ -127,7 +140,7 @@ FeedForward::Needs FeedForward::needs(const Arithmetic& arithmetic, const Expert
         all.shared += static_cast<std::size_t>(experts.parts * tokens) * width * sizeof(float) + 64;
     }
     all.own +=
-        static_cast<std::size_t>(pairs) * 8 + static_cast<std::size_t>(experts.count) * 4 + 256;
+        static_cast<std::size_t>(pairs) * 8 + static_cast<std::size_t>(experts.count) * 8 + 512;
     return all;
 }
 

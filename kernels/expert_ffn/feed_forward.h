@@ -68,7 +68,6 @@ class FeedForward {
     // One that every token goes through, unweighted.
     void add(const Matrix& gate, const Matrix& up, const Matrix& down);
 
-    // Adds the sum to out [tokens][width]. Called by all workers; `tails` are kTails fresh ones.
     // Bounds of what routed experts need for some tokens, and one that every token goes through.
     struct Needs {
         std::size_t shared = 0, own = 0;
@@ -78,6 +77,7 @@ class FeedForward {
                        const Matrix& down, int tokens);
 
     static constexpr int kTails = 3 + 2 * kMaxParts;
+    // Adds the sum to out [tokens][width]. Called by all workers; `tails` are kTails fresh ones.
     void run(Worker& worker, Tail* tails, float* out);
 
   private:

@@ -17,92 +17,33 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kernels.blocks import BlockTensor
 from kernels.errors import KernelInputError
 from kernels.formats import BlockFormat
+from kernels.latent_block.weights import (
+    GatedWeights,
+    LatentShape,
+    LatentWeights,
+    RoutedWeights,
+    check,
+)
 from kernels.native import pool, records, tiers
 from kernels.native.library import library
-from kernels.router import RouterRules
 
-MOST_EXPANDED_ROWS = 16384  # kExpandedRows of block.h: beyond, attention stays absorbed
+__all__ = [
+    "BlockChain",
+    "CacheMemory",
+    "GatedWeights",
+    "LatentBlock",
+    "LatentShape",
+    "LatentWeights",
+    "RoutedWeights",
+    "Rotation",
+]
+
+MOST_EXPANDED_ROWS = 16384  # kExpandedRows of attend.h: beyond, attention stays absorbed
 
 # Longer passes go block by block: Ctrl-C is heard between calls, and a call costs them nothing.
 AT_ONCE_TOKENS = 16
-
-
-@dataclass(frozen=True, slots=True)
-class LatentShape:
-    """Lengths in values; query_latent 0: queries come straight from the activations.
-
-    absorb_up_to   tokens of a pass up to which attention is absorbed
-    score_scale    multiplies scores before the softmax
-    """
-
-    width: int
-    heads: int
-    nope: int
-    rope: int
-    value: int
-    latent: int
-    query_latent: int
-    absorb_up_to: int
-    epsilon: float
-    score_scale: float
-
-
-@dataclass(frozen=True, slots=True)
-class GatedWeights:
-    """A feed-forward every token goes through: gate, up [length, width], down [width, length]."""
-
-    gate: BlockTensor
-    up: BlockTensor
-    down: BlockTensor
-
-
-@dataclass(frozen=True, slots=True)
-class RoutedWeights:
-    """A router and its experts.
-
-    router   [experts, width] blocks
-    bias     [experts] float32 or None
-    parts    gate, up, down [experts, ., .] of all experts: one triple, or one for each NUMA node:
-             rows of gate and up, columns of down
-    """
-
-    router: BlockTensor
-    bias: Tensor | None
-    rules: RouterRules
-    parts: tuple[tuple[BlockTensor, BlockTensor, BlockTensor], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class LatentWeights:
-    """Weights of one block, all on the CPU.
-
-    norms             float32 [width], the query's [query_latent] or None, the latent's [latent]
-    query_down        [query_latent, width] blocks or None
-    query             [heads · (nope + rope), width or query_latent] blocks
-    compress          [latent + rope, width] blocks
-    key               [heads, latent, nope] blocks, or [heads, nope, latent]: key_transposed False
-    value_up          [heads, value, latent] blocks
-    output            [width, heads · value] blocks
-    dense             the dense feed-forward, or the shared experts as one, or None
-    routed            None in a dense block
-    """
-
-    attention_norm: Tensor
-    query_norm: Tensor | None
-    latent_norm: Tensor
-    feed_forward_norm: Tensor
-    query_down: BlockTensor | None
-    query: BlockTensor
-    compress: BlockTensor
-    key: BlockTensor
-    key_transposed: bool
-    value_up: BlockTensor
-    output: BlockTensor
-    dense: GatedWeights | None
-    routed: RoutedWeights | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +66,7 @@ class Rotation:
 
 
 class LatentBlock:
-    """Weights registered for `hybrid_latent_block`.
+    """Weights registered for `hybrid_latent_blocks`.
 
     exact   float32 activations; else they are rounded to eight bits as ggml does
     tier    of vector code, tier.h; None: the one in use (`kernels.native.tiers`)
@@ -139,7 +80,7 @@ class LatentBlock:
         exact: bool = False,
         tier: int | None = None,
     ) -> None:
-        _check(shape, weights)
+        check(shape, weights)
         self.shape = shape
         self._weights = weights  # keeps what the record points to
         self._record = _record(shape, weights)
@@ -182,6 +123,8 @@ class BlockChain:
             raise KernelInputError("blocks of a chain must have one precision and one tier")
         self._kept = (tuple(blocks), tuple(caches))  # what the records point to
         self._count = len(blocks)
+        self._width = first.shape.width
+        self._rows = min(len(cache.rows) for cache in caches)
         self._blocks = (ctypes.c_void_p * len(blocks))(*(b.address for b in blocks))
         self._caches = (records.CacheRows * len(blocks))(
             *(_cache_rows(b.shape, c) for b, c in zip(blocks, caches, strict=True))
@@ -198,18 +141,21 @@ class BlockChain:
         workspace   uint8, at least `needs` bytes of each block
         threads     workers of the pool, 0: all
 
-        Raises WorkerFailed when a worker fails: hidden and the new cache rows are undefined then.
+        Raises KernelInputError when shapes do not fit, WorkerFailed when a worker fails: hidden and
+        the new cache rows are undefined then.
         """
+        tokens = hidden.shape[0]
+        self._check_pass(hidden, start + tokens, rotation)
         record = self._pass
         record.hidden = hidden.data_ptr()
         record.cosine = rotation.cosine.data_ptr()
         record.sine = rotation.sine.data_ptr()
-        record.tokens = hidden.shape[0]
+        record.tokens = tokens
         record.start = start
         record.threads = threads
         record.workspace = workspace.data_ptr()
         record.workspace_bytes = workspace.numel()
-        at_once = self._count if hidden.shape[0] < AT_ONCE_TOKENS else 1
+        at_once = self._count if tokens < AT_ONCE_TOKENS else 1
         for first in range(0, self._count, at_once):
             pool.run(
                 library().hybrid_latent_blocks,
@@ -218,6 +164,17 @@ class BlockChain:
                 at_once,
                 ctypes.byref(record),
             )
+
+    def _check_pass(self, hidden: Tensor, end: int, rotation: Rotation) -> None:
+        tokens = hidden.shape[0]
+        if hidden.shape[1] != self._width or hidden.dtype != torch.float32:
+            raise KernelInputError(f"hidden must be float32 [tokens, {self._width}]")
+        if not hidden.is_contiguous() or tokens == 0 or end < tokens:
+            raise KernelInputError(f"hidden must be contiguous, with tokens: {tuple(hidden.shape)}")
+        if end > self._rows:
+            raise KernelInputError(f"positions up to {end} do not fit {self._rows} cache rows")
+        if rotation.cosine.shape[0] < tokens or rotation.sine.shape[0] < tokens:
+            raise KernelInputError(f"{tokens} tokens need as many rows of cos and sin")
 
 
 def _cache_rows(shape: LatentShape, cache: CacheMemory) -> records.CacheRows:
@@ -265,28 +222,3 @@ def _record(shape: LatentShape, weights: LatentWeights) -> records.LatentBlock:
         record.rules = records.router_rules(routed.rules)
         record.experts = records.experts(routed.parts, 0, routed.rules.used)
     return record
-
-
-def _check(shape: LatentShape, weights: LatentWeights) -> None:
-    heads, latent = shape.heads, shape.latent
-    query_from = shape.query_latent or shape.width
-    key = (latent, shape.nope) if weights.key_transposed else (shape.nope, latent)
-    expected = {
-        "query": (heads * (shape.nope + shape.rope), query_from),
-        "compress": (latent + shape.rope, shape.width),
-        "key": (heads, *key),
-        "value_up": (heads, shape.value, latent),
-        "output": (shape.width, heads * shape.value),
-    }
-    if shape.query_latent:
-        expected["query_down"] = (shape.query_latent, shape.width)
-    for name, dimensions in expected.items():
-        weight = getattr(weights, name)
-        if weight is None or weight.shape != dimensions or weight.device.type != "cpu":
-            found = None if weight is None else (*weight.shape, weight.device)
-            raise KernelInputError(f"{name} must be {dimensions} on the CPU, not {found}")
-    if weights.dense is None and weights.routed is None:
-        raise KernelInputError("a block has a dense feed-forward, experts, or both")
-    for norm in (weights.attention_norm, weights.latent_norm, weights.feed_forward_norm):
-        if norm.dtype != torch.float32 or norm.device.type != "cpu" or not norm.is_contiguous():
-            raise KernelInputError(f"norms must be contiguous float32, not {norm.dtype}")

@@ -42,9 +42,9 @@ struct BlocksJob {
     const LatentBlock* const* blocks;
     const CacheRows* caches;
     int count;
-    const BlockPass& pass;
+    BlockPass pass;
     Arithmetic arithmetic;
-    BlockTails tails[2];
+    BlockTails tails[2]{};
 };
 
 class BlockWork {
@@ -59,9 +59,13 @@ class BlockWork {
           own(of.scratch, of.scratch_bytes),
           shared(pass.workspace, static_cast<std::size_t>(pass.workspace_bytes)),
           tokens(static_cast<std::size_t>(pass.tokens)),
-          next_tail_(job.tails[number % 2].phases) {}
+          next_tail_(job.tails[number % 2].phases),
+          last_tail_(next_tail_ + BlockTails::kPhases) {}
 
-    Tail& tail() { return *next_tail_++; }
+    Tail& tail() {
+        if (next_tail_ == last_tail_) throw std::logic_error("a block has more phases than tails");
+        return *next_tail_++;
+    }
     bool alone() const { return pass.tokens == 1; }
     Memory& near() { return alone() ? own : shared; }
     int unit() const { return unit_rows(pass.tokens); }
@@ -110,6 +114,7 @@ class BlockWork {
     void multiply_units(const Inputs& inputs, const Matrix& matrix, float* out, int begin, int end);
 
     Tail* next_tail_;
+    Tail* last_tail_;
 };
 
 }  // namespace hybrid

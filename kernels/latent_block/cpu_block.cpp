@@ -146,7 +146,7 @@ void run_blocks(Worker& worker, void* context) {
 std::int32_t hybrid_latent_blocks(const hybrid::LatentBlock* const* blocks,
                                   const hybrid::CacheRows* caches, std::int32_t count,
                                   const hybrid::BlockPass* pass) {
-    hybrid::BlocksJob job{
-        blocks, caches, count, *pass, hybrid::arithmetic_of(pass->tier, pass->precision), {}};
-    return hybrid::run_job(pass->threads, hybrid::run_blocks, &job);
+    return hybrid::run_kept<hybrid::BlocksJob>(pass->threads, hybrid::run_blocks, blocks, caches,
+                                               count, *pass,
+                                               hybrid::arithmetic_of(pass->tier, pass->precision));
 }

@@ -11,7 +11,7 @@ struct LinearJob {
     Tokens x;
     Outputs y;
     JobMemory memory;
-    Tail fill, rows;
+    Tail fill{}, rows{};
 };
 
 void run_linear(Worker& worker, void* context) {
@@ -45,13 +45,10 @@ std::int32_t hybrid_linear(std::int32_t tier, std::int32_t precision, std::int32
                            std::int32_t tokens, float* y, void* workspace,
                            std::int64_t workspace_bytes) {
     const auto arithmetic = hybrid::arithmetic_of(tier, precision);
-    hybrid::LinearJob job{arithmetic,
-                          *matrix,
-                          {x, static_cast<std::size_t>(x_stride),
-                           static_cast<std::size_t>(matrix->columns), nullptr, tokens},
-                          {y, static_cast<std::size_t>(matrix->rows)},
-                          {workspace, workspace_bytes, hybrid::scratch_bytes(arithmetic, *matrix)},
-                          {},
-                          {}};
-    return hybrid::run_job(threads, hybrid::run_linear, &job);
+    const hybrid::Tokens tokens_of_x{x, static_cast<std::size_t>(x_stride),
+                                     static_cast<std::size_t>(matrix->columns), nullptr, tokens};
+    return hybrid::run_kept<hybrid::LinearJob>(
+        threads, hybrid::run_linear, arithmetic, *matrix, tokens_of_x,
+        hybrid::Outputs{y, static_cast<std::size_t>(matrix->rows)},
+        hybrid::JobMemory(workspace, workspace_bytes, hybrid::scratch_bytes(arithmetic, *matrix)));
 }

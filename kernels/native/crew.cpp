@@ -115,8 +115,9 @@ std::int32_t Crew::grow(const std::int32_t* cpus, const std::int32_t* nodes, int
         members_[index]->worker.node = nodes[index];
     }
     for (Member* member : members_) member->job_threads = 0;
-    const std::int32_t error = start_threads();
-    return error || scratch_bytes_ == 0 ? error : reserve(scratch_bytes_);
+    const std::int32_t refused = start_threads();
+    const std::int32_t short_of = scratch_bytes_ == 0 ? 0 : reserve(scratch_bytes_);
+    return refused ? refused : short_of;  // those that did start have their scratch
 }
 
 // Threads of all workers that have none; where the system refuses one, its worker and those after

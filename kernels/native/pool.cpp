@@ -237,4 +237,8 @@ void Crew::sleep_until_called(Member& member, Generation seen) {
     member.asleep.store(false, std::memory_order_relaxed);
 }
 
+bool is_stalled(std::int32_t code) {
+    return kind_of(code) == kPoolStalled;
+}
+
 }  // namespace hybrid

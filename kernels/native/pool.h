@@ -18,6 +18,8 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <new>
+#include <utility>
 
 namespace hybrid {
 
@@ -50,8 +52,30 @@ using Job = void (*)(Worker&, void* context);
 // within a job is a mistake and returns kPoolNested.
 //
 // After kPoolStalled a worker may still be at work on the context: the pool refuses every later
-// job, and what the context points to must outlive the process.
+// job, and context and what it points to must outlive the process (run_kept).
 int run_job(int threads, Job job, void* context);
+
+// Whether an error number says that a worker may still be at work.
+bool is_stalled(std::int32_t code);
+
+// A job's context in memory that the calling thread keeps from call to call, so that it is there
+// for a worker that stalled and goes on later; that memory is then given up.
+//   fields   of the context, in order; those left out are fresh
+template <class Context, class... Fields>
+std::int32_t run_kept(int threads, Job job, Fields&&... fields) {
+    struct Place {
+        void* memory = nullptr;
+        ~Place() { ::operator delete(memory, std::align_val_t{alignof(Context)}); }
+    };
+    thread_local Place place;
+    if (!place.memory) {
+        place.memory = ::operator new(sizeof(Context), std::align_val_t{alignof(Context)});
+    }
+    auto* context = new (place.memory) Context{std::forward<Fields>(fields)...};
+    const std::int32_t code = run_job(threads, job, context);
+    if (is_stalled(code)) place.memory = nullptr;
+    return code;
+}
 
 // The units of one phase not yet handed out; zero before the job.
 struct Tail {

@@ -6,8 +6,11 @@ several Python threads take turns. A forked child gets threads of its own with i
 
 import ctypes
 import mmap
+import sys
+import threading
 from collections.abc import Callable, Sequence
 from time import perf_counter
+from types import FrameType
 
 from kernels.errors import KernelInputError, WorkerFailed
 from kernels.native.library import library
@@ -49,9 +52,22 @@ def threads() -> int:
     return int(library().hybrid_pool_workers())
 
 
+def use_threads(count: int) -> None:
+    """How many workers this thread's calls of single ops may take from now on; 0: all there are.
+
+    An engine says it before each pass: engines share the pool, and may have asked for fewer.
+    """
+    _wanted.threads = count
+
+
+def job_threads() -> int:
+    """Workers for one op that the calling thread starts now."""
+    return min(_wanted.threads or threads(), threads())
+
+
 def threads_for(weights: int) -> int:
-    """Workers that a small job of this many decoded weights repays; 0, all, for any other."""
-    return 1 if weights < SMALL_JOB_WEIGHTS else 0
+    """The same for a job of this many decoded weights: small ones do not repay waking others."""
+    return 1 if weights < SMALL_JOB_WEIGHTS else job_threads()
 
 
 def reserve(nbytes: int) -> None:
@@ -89,21 +105,35 @@ def read_gb_s(threads: int, nbytes: int = READ_NBYTES) -> float:
     return nbytes / best_s / 1e9
 
 
-class _Spent:
+class _Spent(threading.local):
+    """Of one thread: engines on several threads count their own."""
+
     seconds = 0.0
+
+
+_spent = _Spent()
+
+
+class _Wanted(threading.local):
+    threads = 0
+
+
+_wanted = _Wanted()
+# Frames of calls in which a worker stalled, and with them the tensors it may still write to.
+_given_up: list[FrameType | None] = []
 
 
 def run(function: Callable[..., int], *arguments: object) -> None:
     """Calls a native function that returns an error number, and `check`s that."""
     began = perf_counter()
     code = function(*arguments)
-    _Spent.seconds += perf_counter() - began
+    _spent.seconds += perf_counter() - began
     check(code)
 
 
 def native_seconds() -> float:
-    """Wall time that this process has spent in functions called through `run`."""
-    return _Spent.seconds
+    """Wall time that this thread has spent in functions called through `run`."""
+    return _spent.seconds
 
 
 def check(code: int) -> None:
@@ -114,6 +144,8 @@ def check(code: int) -> None:
     if code == 0:
         return
     kind, worker = code % 256, code // 256
+    if kind == _STALLED:
+        _given_up.append(sys._getframe())
     said = library().hybrid_pool_error_text().decode(errors="replace")
     message = {
         _THREW: f"worker {worker} of the thread pool failed: {said}; the call can be made again",

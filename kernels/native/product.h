@@ -117,6 +117,7 @@ class Inputs {
         const Form form =
             form_of(arithmetic.of(matrix), arithmetic.precision, x_.columns, x_.count);
         if (find(form)) return;
+        if (count_ == kForms) throw std::logic_error("a phase takes more forms of its inputs");
         const bool as_they_are = !form.pack && form.rounding == Rounding::none && !x_.index;
         forms_[count_] = form;
         places_[count_++] = as_they_are ? nullptr : memory.take<std::byte>(form.bytes);
@@ -145,7 +146,9 @@ class Inputs {
                   Memory own, const Outputs& y) const {
         const FormatFunctions& format = arithmetic.of(matrix);
         const Form form = form_of(format, arithmetic.precision, x_.columns, x_.count);
-        const void* place = places_[find(form) - forms_];
+        const Form* found = find(form);
+        if (!found) throw std::logic_error("a matrix takes a form that was not reserved");
+        const void* place = places_[found - forms_];
         const Rows rows = rows_of(matrix);
         const auto first = static_cast<std::size_t>(begin), last = static_cast<std::size_t>(end);
         if (form.pack) {

@@ -5,10 +5,19 @@ import torch
 from torch import Tensor
 
 from kernels.blocks import BlockTensor
+from kernels.dequantize.cases import like_weights
 from kernels.errors import KernelInputError
-from kernels.expert_ffn import add_weighted, cases, expert_ffn, expert_rows, gated
+from kernels.expert_ffn import (
+    IMPLEMENTATIONS,
+    add_weighted,
+    cases,
+    expert_ffn,
+    expert_rows,
+    gated,
+)
 from kernels.expert_ffn.cases import Case
 from kernels.formats import BY_NAME
+from kernels.testing import assert_close
 
 
 def blocks_of(values: np.ndarray, name: str = "F32") -> BlockTensor:
@@ -135,3 +144,18 @@ def test_stages_refuse_what_does_not_fit() -> None:
         gated(torch.ones(2, 3), torch.ones(2, 3).double())
     with pytest.raises(KernelInputError):
         add_weighted(torch.zeros(2, 4), torch.ones(1, 4), torch.ones(2, 1), rows)
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("tokens", [1, 3, 40])
+def test_an_expert_named_twice_by_a_token_counts_twice(implementation: str, tokens: int) -> None:
+    shapes = [(4, 64, 32), (4, 64, 32), (4, 32, 64)]
+    gate, up, down = (like_weights(BY_NAME["Q8_0"], shape) for shape in shapes)
+    x = torch.randn(tokens, 32, generator=torch.Generator().manual_seed(3))
+    twice = torch.tensor([[2, 2, 0]]).expand(tokens, 3)
+    once = torch.tensor([[2, 0]]).expand(tokens, 2)
+    share = torch.tensor([[0.25, 0.5, 1.0]]).expand(tokens, 3)
+    joined = torch.tensor([[0.75, 1.0]]).expand(tokens, 2)
+    got = expert_ffn(x, gate, up, down, twice, share, implementation=implementation)
+    expected = expert_ffn(x, gate, up, down, once, joined, implementation=implementation)
+    assert_close(got, expected, 1e-6)

@@ -214,5 +214,23 @@ def test_a_block_without_a_feed_forward_or_with_other_norms_is_refused() -> None
     shape, weights = cases.shape_of(case), cases.weights_of(case)
     with pytest.raises(KernelInputError, match="a dense feed-forward, experts, or both"):
         LatentBlock(shape, replace(weights, dense=None))
-    with pytest.raises(KernelInputError, match="norms must be"):
-        LatentBlock(shape, replace(weights, latent_norm=weights.latent_norm.double()))
+    short = weights.attention_norm[:1].contiguous()
+    for name, norm in (("latent_norm", weights.latent_norm.double()), ("attention_norm", short)):
+        with pytest.raises(KernelInputError, match=f"{name} must be"):
+            LatentBlock(shape, replace(weights, **{name: norm}))
+    down = weights.dense.down
+    with pytest.raises(KernelInputError, match="down must be"):
+        LatentBlock(shape, replace(weights, dense=replace(weights.dense, down=down[:1])))
+
+
+def test_a_pass_beyond_its_cache_or_of_another_width_is_refused() -> None:
+    case = cases.SMALL["plain floats, dense"]
+    cache = filled_cache(case, "F32", 2, 3)
+    chain = BlockChain([LatentBlock(cases.shape_of(case), cases.weights_of(case))], [cache])
+    turn, memory = cases.rotation_of(case, 2, 3), torch.empty(64, dtype=torch.uint8)
+    with pytest.raises(KernelInputError, match="cache rows"):
+        chain(torch.zeros(2, case.width), 1_000_000, turn, memory, 1)
+    with pytest.raises(KernelInputError, match="hidden must be"):
+        chain(torch.zeros(2, case.width + 1), 3, turn, memory, 1)
+    with pytest.raises(KernelInputError, match="cos and sin"):
+        chain(torch.zeros(3, case.width), 0, turn, memory, 1)

@@ -42,12 +42,13 @@ def test_a_pass_stays_within_the_planned_scratch(wide: Path, ubatch: int, work_m
         context=CONTEXT,
         ubatch=ubatch,
         attention_work_bytes=work_mib * MIB,
-        devices=("none",),
+        simulate={"CUDA0": 8 << 30},  # where torch computes; the CPU's own kernels reserve theirs
+        rules=[".*=CUDA0"],
     )
     engine._cached_ids = [1] * (CONTEXT - ubatch)  # as if read: their rows' values play no part
-    planned = engine.plan.devices[0].compute_bytes
+    planned = next(use for use in engine.plan.devices if use.name == "CUDA0").compute_bytes
     peak = peak_bytes(engine, [1] * ubatch)
-    assert peak <= planned
+    assert 0.1 * planned <= peak <= planned
 
 
 @pytest.mark.parametrize("kernels", ["fast", "exact"])
