@@ -46,6 +46,8 @@ def load_engine(
     with progress_bar("loading", "bytes") as bar:
         engine = load_prepared(prepared, tokenizer, options, bar)
     notes(engine.notes)
+    threads = "1 thread" if engine.threads == 1 else f"{engine.threads} threads"
+    say(f"  kernels on the CPU: {options.kernels}, {engine.tier}, {threads}")
     return engine
 
 

@@ -28,7 +28,7 @@ from hybrid.runtime.prompt import checked, encode
 from hybrid.runtime.sampling import Sampler, SamplingOptions
 from hybrid.runtime.stats import Meter, RunStats, StepStats
 from hybrid.tokenizer.tokenizer import Tokenizer
-from kernels.native import pool
+from kernels.native import pool, tiers
 from placement.plan import PlacementPlan
 
 # Passes that torch computes on one thread: others gain nothing there (demo model: 164 against 163
@@ -97,6 +97,11 @@ class Engine:
     @property
     def context_tokens(self) -> int:
         return self.plan.workload.context_tokens
+
+    @property
+    def tier(self) -> str:
+        """Of vector code in which this process's native kernels run."""
+        return tiers.name()
 
     @property
     def threads(self) -> int:

@@ -132,7 +132,10 @@ def _need_native_kernels() -> None:
         raise MachineError(
             "the compiled kernels are not there",
             str(error),
-            remedy="install again with a C++17 compiler there: pip install .",
+            remedy=[
+                "make native, in a source tree",
+                "pip install --force-reinstall --no-deps . with a C++17 compiler there",
+            ],
         ) from error
 
 

@@ -19,7 +19,7 @@ FILE_NAME = "libhybrid_kernels.so"
 BEST_TIER = -1  # kBestTier of tier.h
 ABI_VERSION = 3  # hybrid_abi_version() of the library.h that this file was written for
 BUILD = (
-    "build it with: cmake -S kernels/native -B build/native && cmake --build build/native"
+    "build it with: make native"
     " (a source tree), or: pip install --force-reinstall --no-deps . (an installation)"
 )
 

@@ -98,7 +98,7 @@ def test_without_the_native_library_the_remedy_is_to_install(command, monkeypatc
     assert outcome.code == 1
     assert "error: the compiled kernels are not there" in outcome.err
     assert str(tmp_path) in outcome.err
-    assert "  try   install again" in outcome.err
+    assert "  try   make native" in outcome.err
 
 
 def test_simulated_gpus_must_fit_into_the_memory_there_is(command, monkeypatch):
