@@ -1,6 +1,6 @@
 #include "tier.h"
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(HYBRID_ONLY_SCALAR)
 #include <cpuid.h>
 #if defined(__linux__)
 #include <sys/syscall.h>
@@ -11,7 +11,7 @@
 namespace hybrid {
 namespace {
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(HYBRID_ONLY_SCALAR)
 
 // Tile data is off until a process asks for it; threads started later inherit the permission.
 bool amx_permitted() {
