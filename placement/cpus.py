@@ -8,16 +8,23 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
+from placement.machine import NumaNode
 from placement.probe import UsableCpus, numa_nodes, usable_cpus
 from placement.sysfiles import number_list, read_text
 
 
 @dataclass(frozen=True, slots=True)
 class ThreadCpus:
-    """One entry per thread; any first few of them are spread as evenly as all."""
+    """Any first few of the threads are spread as evenly as all.
+
+    cpus           one per thread
+    nodes          of each CPU, numbered 0 .. n - 1 without gaps, those with memory first
+    system_nodes   [n] what the system calls node 0 .. n - 1
+    """
 
     cpus: tuple[int, ...]
-    nodes: tuple[int, ...]  # of the cpus, numbered 0 .. n - 1 without gaps
+    nodes: tuple[int, ...]
+    system_nodes: tuple[int, ...]
     notes: tuple[str, ...]
 
 
@@ -36,21 +43,31 @@ def choose_cpus(
     usable = usable_cpus(sysfs, proc)
     online = number_list(read_text(sysfs / "devices/system/cpu/online"))
     cpus = sorted(usable.cpus.intersection(online) or usable.cpus)
-    nodes = _nodes(sysfs, cpus)
+    listed = numa_nodes(sysfs, proc)
+    nodes = _nodes(listed, cpus)
+    order = _node_order(listed, nodes)
     ranks = _sibling_ranks(sysfs, cpus)
     cores = list(ranks.values()).count(0)
     most = min(len(cpus), usable.count)
     count = min(cores if threads is None else threads, most)
-    chosen = _spread(cpus, nodes, ranks)[:count]
-    dense = {node: number for number, node in enumerate(sorted({nodes[cpu] for cpu in chosen}))}
+    chosen = _spread(cpus, nodes, order, ranks)[:count]
+    used = tuple(node for node in order if node in {nodes[cpu] for cpu in chosen})
     notes = _notes(threads, count, cores, _limit(usable, len(cpus)))
-    return ThreadCpus(tuple(chosen), tuple(dense[nodes[cpu]] for cpu in chosen), notes)
+    return ThreadCpus(tuple(chosen), tuple(used.index(nodes[cpu]) for cpu in chosen), used, notes)
 
 
-def _nodes(sysfs: Path, cpus: list[int]) -> dict[int, int]:
+def _nodes(listed: tuple[NumaNode, ...], cpus: list[int]) -> dict[int, int]:
     """NUMA node of each CPU; 0 for those that no node lists."""
-    listed = {cpu: node.index for node in numa_nodes(sysfs) for cpu in node.cpus}
-    return {cpu: listed.get(cpu, 0) for cpu in cpus}
+    found = {cpu: node.index for node in listed for cpu in node.cpus}
+    return {cpu: found.get(cpu, 0) for cpu in cpus}
+
+
+def _node_order(listed: tuple[NumaNode, ...], nodes: dict[int, int]) -> list[int]:
+    """The CPUs' nodes. Those with memory come first, so that parts of weights, which only they
+    hold, have the same numbers as their workers' nodes.
+    """
+    holders = {node.index for node in listed if node.holds_memory}
+    return sorted(set(nodes.values()), key=lambda node: (node not in holders, node))
 
 
 def _sibling_ranks(sysfs: Path, cpus: list[int]) -> dict[int, int]:
@@ -75,13 +92,15 @@ def _core(topology: Path, cpu: int) -> str:
     return f"core {core} of package {package}" if package and core else f"of cpu{cpu}"
 
 
-def _spread(cpus: list[int], nodes: dict[int, int], ranks: dict[int, int]) -> list[int]:
+def _spread(
+    cpus: list[int], nodes: dict[int, int], node_order: list[int], ranks: dict[int, int]
+) -> list[int]:
     """All CPUs: first siblings before second ones, among equals one node after the other."""
     order: list[int] = []
     for rank in sorted(set(ranks.values())):
         per_node = [
             [cpu for cpu in cpus if ranks[cpu] == rank and nodes[cpu] == node]
-            for node in sorted(set(nodes.values()))
+            for node in node_order
         ]
         order += [cpu for turn in zip_longest(*per_node) for cpu in turn if cpu is not None]
     return order

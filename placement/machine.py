@@ -86,6 +86,11 @@ class NumaNode:
     free_bytes: int
     allowed: bool = True
 
+    @property
+    def holds_memory(self) -> bool:
+        """Whether there is any for this process."""
+        return self.allowed and self.total_bytes > 0
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -118,7 +123,7 @@ class Machine:
     @property
     def memory_nodes(self) -> tuple[NumaNode, ...]:
         """Nodes with memory for this process; empty where the system lists none."""
-        return tuple(node for node in self.numa_nodes if node.allowed and node.total_bytes)
+        return tuple(node for node in self.numa_nodes if node.holds_memory)
 
     def device(self, name: str) -> Device | None:
         return next((device for device in self.devices if device.name == name), None)

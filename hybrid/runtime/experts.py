@@ -67,12 +67,10 @@ class ShardedExperts:
     """Experts in RAM whose feed-forward length is cut over NUMA nodes (`node_layout.py`): node n
     has rows of gate and up and the same columns of down, and the nodes' outputs are summed.
 
-    parts   each node's matrices, all of the same experts
-    nodes   number of each part's node
+    parts   each node's matrices, all of the same experts; part n is for the workers of node n
     """
 
     parts: tuple[ExpertWeights, ...]
-    nodes: tuple[int, ...]
     implementation: str | None = None
 
     def __call__(self, x: Tensor, chosen: Tensor, share: Tensor) -> Tensor:

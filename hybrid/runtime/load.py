@@ -22,7 +22,6 @@ from hybrid.tokenizer.tokenizer import Tokenizer
 from kernels.errors import KernelInputError, NativeLibraryMissing
 from kernels.native import pool, tiers
 from kernels.native.library import library
-from placement.cpus import choose_cpus
 from placement.errors import DoesNotFit
 from placement.machine import CPU, DeviceKind
 from placement.units import format_bytes
@@ -59,7 +58,7 @@ def load_prepared(
     _need_native_kernels()
     prepared.file.require_data()
     _use_tier(options.tier)
-    cpus = choose_cpus(options.threads)
+    cpus = prepared.cpus
     pool.start(cpus.cpus, cpus.nodes)
     threads = len(cpus.cpus)
     plan, shape, file = prepared.plan, prepared.inventory.shape, prepared.file
@@ -67,7 +66,6 @@ def load_prepared(
     memories = open_memories(plan.devices, prepared.machine, layout)
     _check_ram(prepared, options)
     reserve_memory(plan, memories, shape, layout, mapped=options.mmap)
-    caches = make_caches(plan, memories, shape)
     weights, pieces = place_weights(file, plan, memories, layout, mapped=options.mmap)
     places = {name: memory.place for name, memory in memories.items()}
     meter = Meter()
@@ -80,6 +78,8 @@ def load_prepared(
     )
     shared, own = native.needs(plan.workload.ubatch_tokens, plan.workload.context_tokens)
     memories[CPU].used["compute"] = shared + threads * own
+    _check_scratch(prepared, shared + threads * own)
+    caches = make_caches(plan, memories, shape)
     native.reserve(torch.zeros(shared, dtype=torch.uint8), own)
     read_weights(file, pieces, progress or _no_progress, _read_how(prepared, options))
     native.fill_vectors()
@@ -122,6 +122,19 @@ def _check_ram(prepared: Prepared, options: LoadOptions) -> None:
             "the plan needs more RAM than is free",
             f"needs {format_bytes(needed)} with its simulated GPUs, {format_bytes(free)} are free",
             remedy="smaller simulated GPUs, or --ram SIZE if RAM will grow with use",
+        )
+
+
+def _check_scratch(prepared: Prepared, needed: int) -> None:
+    """A plan out of a file may have been made for fewer threads."""
+    planned = sum(use.compute_bytes for use in prepared.plan.devices if use.name == CPU)
+    if needed > planned:
+        threads, of_plan = len(prepared.cpus.cpus), prepared.plan.workload.threads
+        raise DoesNotFit(
+            "the plan has too little scratch for this many threads",
+            f"{threads} threads need {format_bytes(needed)}, planned are {format_bytes(planned)}"
+            f" for {of_plan}",
+            remedy=["make the plan again: hybrid plan MODEL --save plan.json", f"-t {of_plan}"],
         )
 
 

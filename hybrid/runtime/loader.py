@@ -137,7 +137,7 @@ def _take_parts(
 ) -> NodeParts:
     sizes = _node_bytes(layout, assignment)
     rooms = [memory.take(nbytes, "weights", node) for node, nbytes in sizes]
-    return node_parts(tensor, bounds, layout.part_nodes, rooms)
+    return node_parts(tensor, bounds, rooms)
 
 
 def _first_byte(tensor: GgufTensor, assignment: Assignment) -> int:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from hybrid.gguf.table import GgufTensor
 from hybrid.runtime.numa_calls import NumaPolicy
+from hybrid.runtime.options import LoadOptions
 from placement.inventory import ModelInventory, Role
 from placement.machine import CPU, DeviceKind, Machine
 from placement.notes import number_ranges
@@ -25,6 +26,7 @@ from placement.units import format_bytes
 Bounds = tuple[int, ...]  # node n has feed-forward values bounds[n] .. bounds[n+1]-1
 Piece = tuple[str, tuple[int, int] | None]  # tensor and experts of an assignment
 
+MOST_PARTS = 16  # MAX_PARTS of kernels/native/records.py, which would import torch
 LEAST_COLUMNS = 32  # of a cut: what one vector instruction takes, also of formats without blocks
 NODE_RESERVE = 32  # of a node's free bytes, one in so many is not for bound pages
 
@@ -34,7 +36,8 @@ class HostLayout:
     """What is done with host memory.
 
     nodes        with memory for this process; less than two leave nothing to decide
-    part_nodes   of them those with CPUs, which hold parts under `shard`
+    part_nodes   of them those that threads run on, as the threads number them: part n is for the
+                 workers of node n (`placement.cpus`)
     cuts         assignments that are cut over the part nodes, and where
     node_bytes   planned weights and caches per node; empty where the system decides
     """
@@ -81,23 +84,20 @@ def host_layout(
     stock: ModelInventory,
     tensors: Mapping[str, GgufTensor],
     machine: Machine,
-    wanted: str,
-    *,
-    mapped: bool,
+    options: LoadOptions,
+    thread_nodes: Sequence[int],
 ) -> HostLayout:
-    """The layout for `--numa wanted`.
+    """The layout for the options' `--numa`.
 
-    mapped   weights stay in the file's map, where no policy reaches
+    thread_nodes   `ThreadCpus.system_nodes`
     """
-    policy = NumaPolicy(wanted)
+    policy, mapped = NumaPolicy(options.numa), options.mmap
     nodes = tuple(node.index for node in machine.memory_nodes)
-    part_nodes = tuple(node.index for node in machine.memory_nodes if node.cpus)
+    part_nodes = tuple(node for node in thread_nodes if node in nodes)
     cuts: dict[Piece, Bounds] = {}
     notes: list[str] = []
-    if policy is NumaPolicy.SHARD and len(part_nodes) < 2:
-        notes.append("--numa shard: fewer than two NUMA nodes here have CPUs and memory")
-    elif policy is NumaPolicy.SHARD and mapped:
-        notes.append("--numa shard: weights in the file's map (--mmap) cannot be divided")
+    if policy is NumaPolicy.SHARD and (hindrance := _hindrance(part_nodes, mapped=mapped)):
+        notes.append(f"--numa shard: {hindrance}")
     elif policy is NumaPolicy.SHARD:
         cuts, whole = _cuts(plan, stock, tensors, len(part_nodes))
         notes += _left_whole(whole)
@@ -113,6 +113,18 @@ def host_layout(
     if short := _shortage(machine, node_bytes):
         notes.append(f"--numa {policy.value}: {short}; pages will go to other nodes")
     return HostLayout(policy, nodes, part_nodes, cuts, node_bytes, tuple(notes))
+
+
+def _hindrance(part_nodes: Sequence[int], *, mapped: bool) -> str | None:
+    """Why nothing can be cut over these nodes.
+
+    mapped   weights stay in the file's map, where no policy reaches
+    """
+    if len(part_nodes) < 2:
+        return "the threads run on fewer than two NUMA nodes with memory"
+    if len(part_nodes) > MOST_PARTS:
+        return f"{len(part_nodes)} NUMA nodes, at most {MOST_PARTS} can have parts"
+    return "weights in the file's map (--mmap) cannot be divided" if mapped else None
 
 
 def _cuts(

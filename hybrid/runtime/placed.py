@@ -134,7 +134,7 @@ class PlacedParts:
             matrices = zip(gate.parts, up.parts, down.parts, strict=True)
             parts = tuple(ExpertWeights(*matrix, first) for matrix in matrices)
             products = self._native.products(pieces[0].device)
-            return self._reached(ShardedExperts(parts, down.nodes, products), pieces[0], home)
+            return self._reached(ShardedExperts(parts, products), pieces[0], home)
         assert isinstance(gate, BlockTensor), "a layout cuts all matrices of a range"
         assert isinstance(up, BlockTensor), "a layout cuts all matrices of a range"
         weights = ExpertWeights(gate, up, down, first)

@@ -15,6 +15,7 @@ from hybrid.gguf.reader import GgufFile
 from hybrid.models.config import ModelConfig
 from hybrid.runtime.node_layout import HostLayout, host_layout
 from hybrid.runtime.options import CpuMoe, LoadOptions
+from placement.cpus import ThreadCpus, choose_cpus
 from placement.errors import PlanError
 from placement.inventory import ModelInventory
 from placement.machine import Machine, canonical_name, device_advice
@@ -36,6 +37,7 @@ DEFAULT_CONTEXT_TOKENS = 8192
 class Prepared:
     """All that is known before a byte of weights is read.
 
+    cpus    those that the threads are pinned to
     layout  which node of the host's memory gets which bytes
     notes   what the user should hear, one line each
     """
@@ -45,6 +47,7 @@ class Prepared:
     inventory: ModelInventory
     machine: Machine
     plan: PlacementPlan
+    cpus: ThreadCpus
     layout: HostLayout
     notes: tuple[str, ...]
 
@@ -60,6 +63,7 @@ def prepare(path: str | Path, options: LoadOptions) -> Prepared:
     machine = chosen_devices(
         probe_machine(simulate=options.simulate, visible=options.visible), options.devices
     )
+    cpus = choose_cpus(options.threads)
     room = _with_mapped_weights(machine, stock) if options.mmap else machine
     if options.plan is not None:
         plan = options.plan if isinstance(options.plan, PlacementPlan) else read_plan(options.plan)
@@ -69,13 +73,13 @@ def prepare(path: str | Path, options: LoadOptions) -> Prepared:
             stock,
             room,
             all_rules(options, stock, machine),
-            workload(options, stock, options.threads or machine.physical_cores),
+            workload(options, stock, len(cpus.cpus)),
             budgets=options.budgets,
             gpu_layers=options.gpu_layers,
         )
-    layout = host_layout(plan, stock, file.tensors, machine, options.numa, mapped=options.mmap)
+    layout = host_layout(plan, stock, file.tensors, machine, options, cpus.system_nodes)
     notes = (*_notes(plan, stock), *layout.notes)
-    return Prepared(file, config, stock, machine, plan, layout, notes)
+    return Prepared(file, config, stock, machine, plan, cpus, layout, notes)
 
 
 def model_path(path: str | Path) -> Path:

@@ -24,11 +24,9 @@ class NodeParts:
 
     parts   node n's blocks, [experts, Fn, row_bytes] of gate and up, [experts, width, bytes of Fn
             columns] of down; each contiguous, in memory bound to the node
-    nodes   number of each part's node
     """
 
     parts: tuple[BlockTensor, ...]
-    nodes: tuple[int, ...]
     cut_columns: bool
 
     @property
@@ -43,7 +41,7 @@ class NodeParts:
 
     def __getitem__(self, experts: slice) -> "NodeParts":
         """Fewer experts, the same memory."""
-        return NodeParts(tuple(p[experts] for p in self.parts), self.nodes, self.cut_columns)
+        return NodeParts(tuple(p[experts] for p in self.parts), self.cut_columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +69,7 @@ def halves(weight: BlockTensor | NodeParts) -> tuple[BlockTensor | NodeParts, ..
     return tuple(replace(weight, parts=parts) for parts in (gates, ups))
 
 
-def node_parts(
-    tensor: GgufTensor, bounds: Bounds, nodes: Sequence[int], rooms: Sequence[Tensor]
-) -> NodeParts:
+def node_parts(tensor: GgufTensor, bounds: Bounds, rooms: Sequence[Tensor]) -> NodeParts:
     """The parts of a matrix over memory that is still empty.
 
     rooms   per node a uint8 tensor of its part's bytes
@@ -86,7 +82,7 @@ def node_parts(
         rows = tensor.shape[1] if cut_columns else tensor.shape[1] * width // bounds[-1]
         blocks = room.view(-1, rows, row_bytes(columns))
         parts.append(BlockTensor(blocks, tensor.format, columns))
-    return NodeParts(tuple(parts), tuple(nodes), cut_columns)
+    return NodeParts(tuple(parts), cut_columns)
 
 
 def part_pieces(

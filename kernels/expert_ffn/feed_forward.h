@@ -27,7 +27,7 @@ struct ExpertPart {
     std::int64_t gate_bytes, up_bytes, down_bytes;
 };
 
-// Routed experts at the C border; library.py has the same record.
+// Routed experts at the C border; records.py has the same.
 struct Experts {
     std::int32_t parts;
     std::int32_t first, count;  // model-wide number of the first expert here, and how many are here

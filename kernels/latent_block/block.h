@@ -1,5 +1,5 @@
 // One transformer block with multi-head latent attention, as one job of the worker pool: the
-// records of the C border and the phases. library.py has the same records.
+// records of the C border and the phases. records.py has the same.
 #pragma once
 
 #include "../expert_ffn/feed_forward.h"

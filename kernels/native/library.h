@@ -19,6 +19,9 @@ struct Experts;  // expert_ffn/feed_forward.h
 // Raised whenever a signature below changes; library.py refuses another number.
 HYBRID_EXPORT std::int32_t hybrid_abi_version();
 
+// Bytes of a record of the border, by its number in `RECORDS` of records.py; 0 for another number.
+HYBRID_EXPORT std::int64_t hybrid_record_bytes(std::int32_t which);
+
 // Tiers of vector code by number: 0 scalar, 1 AVX2, 2 AVX-512, 3 AVX-512 BF16, 4 AMX. Functions
 // that take a tier also take -1, the best one here; a tier that is not here must not be asked for.
 HYBRID_EXPORT std::int32_t hybrid_has_tier(std::int32_t tier);

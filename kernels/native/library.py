@@ -13,6 +13,7 @@ import kernels.native
 from kernels.codebooks import NAMES, codebook
 from kernels.errors import NativeLibraryMissing
 from kernels.formats import BY_NAME, FORMATS
+from kernels.native.records import RECORDS
 from kernels.native.signatures import SIGNATURES
 
 FILE_NAME = "libhybrid_kernels.so"
@@ -29,7 +30,7 @@ def library() -> ctypes.CDLL:
     """The loaded library, its functions typed and its codebooks filled; loaded once.
 
     Raises NativeLibraryMissing when no file is there, it does not load, or it was built from other
-    sources: another interface, a function, block size or codebook that is not this program's.
+    sources: another interface, a function, record, block or codebook that is not this program's.
     """
     return load(find(tuple(kernels.native.__path__)))
 
@@ -67,6 +68,17 @@ def _interface_fault(loaded: ctypes.CDLL) -> str | None:
         if function is None:
             return f"lacks {name}, so it was built from other sources"
         function.restype, function.argtypes = result, arguments
+    return _record_fault(loaded)
+
+
+def _record_fault(loaded: ctypes.CDLL) -> str | None:
+    for which, record in enumerate(RECORDS):
+        nbytes = loaded.hybrid_record_bytes(which)
+        if nbytes != ctypes.sizeof(record):
+            return (
+                f"has {record.__name__} records of {nbytes} bytes, this program needs "
+                f"{ctypes.sizeof(record)}"
+            )
     return None
 
 

@@ -11,7 +11,7 @@
 
 namespace hybrid {
 
-// Rows of blocks at the C border; library.py has the same record.
+// Rows of blocks at the C border; records.py has the same.
 struct Matrix {
     const void* blocks;      // of row 0
     std::int64_t row_bytes;  // from one row to the next
@@ -22,7 +22,7 @@ struct Matrix {
     bool present() const { return blocks != nullptr; }
 };
 
-static_assert(sizeof(Matrix) == 32, "library.py has the same record");
+static_assert(sizeof(Matrix) == 32, "records.py has the same");
 
 inline Rows rows_of(const Matrix& matrix) {
     return {static_cast<const std::uint8_t*>(matrix.blocks),

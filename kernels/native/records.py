@@ -5,12 +5,14 @@ A record holds addresses: whoever makes one keeps the tensors they point to.
 
 import ctypes
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
 from kernels.blocks import BlockTensor
-from kernels.router.rules import Gating, GroupScore
-from kernels.router.rules import RouterRules as Rules
+
+if TYPE_CHECKING:  # the ops import the library, which compares its records with these
+    from kernels.router.rules import RouterRules as Rules
 
 MAX_PARTS = 16  # kMaxParts
 ROUNDED, EXACT = 0, 1  # Precision
@@ -121,6 +123,10 @@ class BlockNeeds(ctypes.Structure):
     _fields_ = [("shared_bytes", _Int64), ("own_bytes", _Int64)]
 
 
+# By the number that hybrid_record_bytes() takes.
+RECORDS = (Matrix, Experts, RouterRules, LatentBlock, BlockPass, BlockNeeds, CacheRows)
+
+
 def matrix(weight: BlockTensor | None) -> Matrix:
     """Of blocks [rows, row_bytes] on the CPU; None: no matrix."""
     if weight is None:
@@ -153,14 +159,14 @@ def experts(
     return made
 
 
-def router_rules(rules: Rules) -> RouterRules:
+def router_rules(rules: "Rules") -> RouterRules:
     return RouterRules(
         rules.experts,
         rules.used,
         rules.groups,
         rules.groups_used,
-        rules.gating is Gating.SIGMOID,
-        rules.group_score is GroupScore.MAX,
+        rules.gating.name == "SIGMOID",
+        rules.group_score.name == "MAX",
         rules.normalise,
         rules.scale,
     )

@@ -6,6 +6,7 @@ _P, _SIZE, _I, _I64 = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int32, ctypes.c
 _FLOAT, _DOUBLE = ctypes.c_float, ctypes.c_double
 
 SIGNATURES = {
+    "hybrid_record_bytes": (_I64, [_I]),
     "hybrid_has_tier": (_I, [_I]),
     "hybrid_best_tier": (_I, []),
     "hybrid_block_weights": (_I, [_I]),

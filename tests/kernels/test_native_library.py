@@ -10,6 +10,7 @@ import kernels.native
 from kernels.errors import NativeLibraryMissing
 from kernels.formats import BY_NAME, FORMATS
 from kernels.native.library import ABI_VERSION, FILE_NAME, find, library, load
+from kernels.native.records import RECORDS
 from kernels.native.signatures import SIGNATURES
 
 
@@ -17,6 +18,13 @@ def test_every_format_has_the_size_of_the_table():
     for known in FORMATS:
         assert library().hybrid_block_weights(known.ggml_id) == known.block_weights
         assert library().hybrid_block_bytes(known.ggml_id) == known.block_bytes
+
+
+def test_every_record_has_the_size_that_the_library_says():
+    for which, record in enumerate(RECORDS):
+        assert library().hybrid_record_bytes(which) == ctypes.sizeof(record)
+    assert library().hybrid_record_bytes(-1) == 0
+    assert library().hybrid_record_bytes(len(RECORDS)) == 0
 
 
 @pytest.mark.parametrize("ggml_id", [-1, 4, 9, 15, 1000])
@@ -62,20 +70,22 @@ def test_a_file_that_is_no_library_names_the_build(tmp_path):
 
 
 VERSION = f'extern "C" int hybrid_abi_version() {{ return {ABI_VERSION}; }}'
-BLOCK_SIZES = ("hybrid_block_weights", "hybrid_block_bytes")
+SIZES = ("hybrid_record_bytes", "hybrid_block_weights", "hybrid_block_bytes")
 FUNCTIONS = "".join(  # every other one, returning 0
-    f'extern "C" long {name}() {{ return 0; }}' for name in SIGNATURES if name not in BLOCK_SIZES
+    f'extern "C" long {name}() {{ return 0; }}' for name in SIGNATURES if name not in SIZES
 )
-LAST = [name for name in SIGNATURES if name not in BLOCK_SIZES][-1]
+RECORD_BYTES = {which: ctypes.sizeof(record) for which, record in enumerate(RECORDS)}
+LAST = [name for name in SIGNATURES if name not in SIZES][-1]
 
 
-def sizes(weights, nbytes):
-    """Code of the two functions that tell block sizes, each given as ggml id -> number."""
+def sizes(weights, nbytes, records=RECORD_BYTES):
+    """Code of the functions that tell sizes: of blocks by ggml id, of records by their number."""
+    tables = {"block_weights": weights, "block_bytes": nbytes, "record_bytes": records}
     return "".join(
-        f'extern "C" int hybrid_block_{name}(int format) {{ switch (format) {{'
-        + "".join(f"case {ggml_id}: return {number};" for ggml_id, number in table.items())
+        f'extern "C" long hybrid_{name}(int which) {{ switch (which) {{'
+        + "".join(f"case {which}: return {number};" for which, number in table.items())
         + "} return 0; }"
-        for name, table in (("weights", weights), ("bytes", nbytes))
+        for name, table in tables.items()
     )
 
 
@@ -94,12 +104,29 @@ BYTES = {known.ggml_id: known.block_bytes for known in FORMATS}
             f"lacks {LAST}",
         ),
         (
+            VERSION + FUNCTIONS + sizes(WEIGHTS, BYTES, RECORD_BYTES | {0: 40}),
+            "Matrix records of 40 bytes, this program needs 32",
+        ),
+        (
+            VERSION + FUNCTIONS + sizes(WEIGHTS, BYTES, RECORD_BYTES | {6: 8}),
+            "CacheRows records of 8 bytes, this program needs 40",
+        ),
+        (
             VERSION + FUNCTIONS + sizes(WEIGHTS, BYTES | {12: 143}),
             "Q4_K blocks of 256 weights in 143 bytes, this program needs 256 in 144",
         ),
         (VERSION + FUNCTIONS + sizes(WEIGHTS, BYTES), "take the IQ2_XXS codebook of 2048 bytes"),
     ],
-    ids=["version", "another library", "no functions", "a function less", "sizes", "codebook"],
+    ids=[
+        "version",
+        "another library",
+        "no functions",
+        "a function less",
+        "the first record",
+        "the last record",
+        "sizes",
+        "codebook",
+    ],
 )
 def test_a_library_built_from_other_sources_is_refused(tmp_path, code, fault):
     compiler = shutil.which("c++")

@@ -48,7 +48,7 @@ def may_run_on(monkeypatch: pytest.MonkeyPatch, cpus: set[int]) -> None:
 
 def test_physical_cores_are_the_default_and_nodes_take_turns(sysfs: Path, proc: Path) -> None:
     chosen = choose_cpus(sysfs=sysfs, proc=proc)
-    assert chosen == ThreadCpus((0, 4, 1, 5, 2, 6, 3, 7), (0, 1) * 4, ())
+    assert chosen == ThreadCpus((0, 4, 1, 5, 2, 6, 3, 7), (0, 1) * 4, (0, 2), ())
 
 
 def test_fewer_threads_are_the_first_of_more(sysfs: Path, proc: Path) -> None:
@@ -119,7 +119,7 @@ def test_without_sys_every_cpu_is_a_core_of_one_node(
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: 3)
     chosen = choose_cpus(sysfs=tmp_path / "none", proc=tmp_path / "none")
-    assert chosen == ThreadCpus((0, 1, 2), (0, 0, 0), ())
+    assert chosen == ThreadCpus((0, 1, 2), (0, 0, 0), (0,), ())
     cut = choose_cpus(5, sysfs=tmp_path / "none", proc=tmp_path / "none")
     assert cut.notes == ("-t 5 is cut to 3: this process may run on 3 CPUs (os.cpu_count)",)
 
@@ -129,3 +129,16 @@ def test_this_machine_has_a_cpu_for_one_thread(monkeypatch: pytest.MonkeyPatch) 
     chosen = choose_cpus(1)
     assert len(chosen.cpus) == 1
     assert chosen.nodes == (0,)
+
+
+def test_nodes_with_memory_come_first(
+    sysfs: Path, proc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for node, kib in ((0, 0), (2, 1 << 20)):
+        text = f"Node {node} MemTotal: {kib} kB\n"
+        write(sysfs, {f"devices/system/node/node{node}/meminfo": text})
+    chosen = choose_cpus(3, sysfs=sysfs, proc=proc)
+    assert (chosen.cpus, chosen.nodes, chosen.system_nodes) == ((4, 0, 5), (0, 1, 0), (2, 0))
+    may_run_on(monkeypatch, {0, 1})
+    chosen = choose_cpus(sysfs=sysfs, proc=proc)
+    assert (chosen.nodes, chosen.system_nodes) == ((0, 0), (0,))

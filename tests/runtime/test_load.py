@@ -7,6 +7,9 @@ import pytest
 
 import hybrid
 from hybrid.errors import UnsupportedModel
+from hybrid.runtime.load import load_prepared
+from hybrid.runtime.options import LoadOptions
+from hybrid.runtime.prepare import prepare
 from placement.errors import DoesNotFit
 from placement.probe import probe_machine
 from tools.make_model import make_model
@@ -69,6 +72,21 @@ def test_simulated_gpus_count_as_ram(tmp_path, monkeypatch):
     )
     with pytest.raises(DoesNotFit, match="more RAM than is free"):
         hybrid.load(path, simulate={"CUDA0": 64 * MIB}, rules=[".*=CUDA0"], context=256, ubatch=64)
+
+
+def test_a_plan_for_fewer_threads_is_refused_before_memory_is_touched(tmp_path, monkeypatch):
+    path = make_model(tmp_path / "tiny.gguf")
+    wanted = LoadOptions.from_keywords(devices=("none",), threads=1, context=32, ubatch=1)
+    prepared = prepare(path, wanted)
+    [host] = prepared.plan.devices
+    small = replace(prepared.plan, devices=(replace(host, compute_bytes=100),))
+    touched = []
+    monkeypatch.setattr("hybrid.runtime.load.make_caches", lambda *given: touched.append(given))
+    with pytest.raises(DoesNotFit, match="too little scratch") as error:
+        load_prepared(replace(prepared, plan=small), None, wanted)
+    assert "planned are 100 B for 1" in str(error.value)
+    assert "-t 1" in error.value.remedies
+    assert touched == []
 
 
 def small_machine(simulate):

@@ -1,11 +1,18 @@
 """Which node gets which bytes, from the plan alone."""
 
+import os
+from dataclasses import replace
+from functools import partial
+
 import pytest
 
-from hybrid.runtime.node_layout import cut, part_bytes
+from hybrid.runtime.node_layout import MOST_PARTS, cut, part_bytes
 from hybrid.runtime.numa_calls import NumaPolicy
 from hybrid.runtime.options import LoadOptions
 from hybrid.runtime.prepare import prepare
+from kernels.native.records import MAX_PARTS
+from placement.cpus import choose_cpus
+from placement.probe import numa_nodes, probe_machine
 from tests.runtime.machines import GIB, pretend_nodes
 from tools.make_model import make_model
 
@@ -114,6 +121,82 @@ def test_a_node_without_cpus_gets_pages_but_no_parts(model, monkeypatch):
     assert (layout.nodes, layout.part_nodes) == ((0, 1, 2), (0, 2))
     assert set(layout.cuts.values()) == {(0, 192, 352)}
     assert 0 < layout.node_bytes[1] < layout.node_bytes[2] < layout.node_bytes[0]
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    """Makes `prepare` see nodes with these CPUs and, unless without, 1 GiB each."""
+
+    def make(cpulists, may_run_on, without_memory=()):
+        sysfs = tmp_path / "sys"
+        for node, cpus in enumerate(cpulists):
+            folder = sysfs / f"devices/system/node/node{node}"
+            folder.mkdir(parents=True)
+            kib = 0 if node in without_memory else GIB >> 10
+            (folder / "cpulist").write_text(f"{cpus}\n")
+            (folder / "meminfo").write_text(
+                f"Node {node} MemTotal: {kib} kB\nNode {node} MemFree: {kib} kB\n"
+            )
+        proc = tmp_path / "proc"
+        nodes = numa_nodes(sysfs, proc)
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(may_run_on), raising=False)
+        monkeypatch.setattr(
+            "hybrid.runtime.prepare.probe_machine",
+            lambda **given: replace(probe_machine(**given), numa_nodes=nodes),
+        )
+        monkeypatch.setattr(
+            "hybrid.runtime.prepare.choose_cpus", partial(choose_cpus, sysfs=sysfs, proc=proc)
+        )
+
+    return make
+
+
+def node_of_parts(prepared):
+    """The system's node of each worker's own part; None without one."""
+    parts = prepared.layout.part_nodes
+    return [parts[node] if node < len(parts) else None for node in prepared.cpus.nodes]
+
+
+SHARD = LoadOptions.from_keywords(devices=("none",), numa="shard")
+
+
+def test_parts_are_numbered_as_the_nodes_of_the_threads_affinity_allows(model, tree):
+    tree(("0,3", "1,4", "2,5"), may_run_on=(1, 2, 4, 5))
+    prepared = prepare(model, SHARD)
+    assert (prepared.layout.nodes, prepared.layout.part_nodes) == ((0, 1, 2), (1, 2))
+    assert prepared.cpus.cpus == (1, 2, 4, 5)
+    assert node_of_parts(prepared) == [1, 2, 1, 2]
+    assert prepared.plan.workload.threads == 4
+
+
+def test_parts_are_numbered_past_a_node_without_cpus(model, tree):
+    tree(("", "1,4", "2,5"), may_run_on=(1, 2, 4, 5))
+    prepared = prepare(model, SHARD)
+    assert prepared.layout.part_nodes == (1, 2)
+    assert node_of_parts(prepared) == [1, 2, 1, 2]
+
+
+def test_a_node_without_memory_has_workers_and_no_part(model, tree):
+    tree(("0,3", "1,4", "2,5"), may_run_on=range(6), without_memory=(0,))
+    prepared = prepare(model, SHARD)
+    assert prepared.layout.part_nodes == (1, 2)
+    assert prepared.cpus.cpus == (1, 2, 0, 4, 5, 3)
+    assert node_of_parts(prepared) == [1, 2, None, 1, 2, None]
+
+
+def test_threads_on_one_node_leave_nothing_to_divide(model, tree):
+    tree(("0,3", "1,4", "2,5"), may_run_on=(1, 4))
+    layout = prepare(model, SHARD).layout
+    assert (layout.policy, layout.cuts) == (NumaPolicy.INTERLEAVE, {})
+    assert "fewer than two NUMA nodes" in layout.notes[0]
+
+
+def test_more_nodes_than_a_kernel_has_parts_are_interleaved(model, monkeypatch):
+    assert MOST_PARTS == MAX_PARTS
+    pretend_nodes(monkeypatch, *[GIB] * (MAX_PARTS + 1))
+    layout = layout_of(model)
+    assert (layout.policy, layout.cuts) == (NumaPolicy.INTERLEAVE, {})
+    assert "17 NUMA nodes, at most 16" in layout.notes[0]
 
 
 def test_mapped_weights_are_not_divided(model, monkeypatch):

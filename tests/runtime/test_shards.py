@@ -28,7 +28,7 @@ def loaded_parts(path, name, most_bytes=1 << 20, first=0, count=8) -> NodeParts:
         torch.full((count * expert_bytes * int(width) // BOUNDS[-1],), 0xEE, dtype=torch.uint8)
         for width in widths
     ]
-    parts = node_parts(tensor, BOUNDS, (0, 1, 4), rooms)
+    parts = node_parts(tensor, BOUNDS, rooms)
     pieces = list(part_pieces(tensor, BOUNDS, first * expert_bytes, parts, most_bytes))
     assert sum(piece.nbytes for piece in pieces) == count * expert_bytes
     read_weights(file, pieces, lambda done, total: None)
