@@ -60,7 +60,9 @@ def test_the_newest_library_wins(tmp_path):
 def test_a_missing_library_names_the_folders_and_the_build(tmp_path):
     with pytest.raises(NativeLibraryMissing) as raised:
         find((str(tmp_path / "a"), str(tmp_path / "b")))
-    assert all(text in str(raised.value) for text in (f"{tmp_path}/a", f"{tmp_path}/b", "make native"))
+    assert all(
+        text in str(raised.value) for text in (f"{tmp_path}/a", f"{tmp_path}/b", "make native")
+    )
 
 
 def test_a_file_that_is_no_library_names_the_build(tmp_path):

@@ -1,4 +1,4 @@
-"""The ops in C++ under sanitizers (`native/ops_test.cpp`): the scalar tier alone, several workers."""
+"""The ops in C++ under sanitizers (`native/ops_test.cpp`): the scalar tier, several workers."""
 
 import shutil
 import subprocess
