@@ -1,4 +1,4 @@
-"""The ops in C++ under sanitizers (`native/ops_test.cpp`): the scalar tier alone, several workers."""
+"""The ops in C++ under sanitizers (`native/ops_test.cpp`): the scalar tier, several workers."""
 
 import shutil
 import subprocess
@@ -47,7 +47,7 @@ def build(base, folder, path):
     with subprocess.Popen([*command, "-c", TIER, "-o", tier]) as running:
         # One by one would name several of them cpu.o.
         relocatable = ["-r", "-nostdlib"]
-        subprocess.run([*command, *relocatable, *SOURCES, "-o", rest], check=True, timeout=300)
+        subprocess.run([*command, *relocatable, *SOURCES, "-o", rest], check=True, timeout=900)
     assert running.returncode == 0
     subprocess.run([*base, tier, rest, "-o", path], check=True, timeout=60)
 
