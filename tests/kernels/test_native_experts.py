@@ -15,7 +15,8 @@ from kernels.expert_ffn import cases, expert_ffn
 from kernels.expert_ffn.cpu import Part
 from kernels.formats import BY_NAME
 from kernels.native import pool, records
-from kernels.native.library import BEST_TIER, library
+from kernels.native.library import library
+from kernels.native.tiers import NAMES, here
 from kernels.testing import assert_close, assert_same_bits
 
 TIERS = {0: "scalar", 1: "avx2", 2: "avx512", 3: "avx512_bf16", 4: "amx"}
@@ -30,6 +31,10 @@ MIXED = [
 ]
 every_mixture = pytest.mark.parametrize("formats", MIXED, ids="-".join)
 ROUNDINGS = pytest.mark.parametrize("exact", [True, False], ids=["exact", "rounded"])
+
+
+# Tiles of many tokens take bf16 instead, which is nearer to exact than what is expected here.
+BEST_OF_EIGHT_BITS = NAMES.index([name for name in here() if name != "amx"][-1])
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +76,7 @@ def run(
     exact: bool,
     first: int = 0,
     workers: int = 1,
-    tier: int = BEST_TIER,
+    tier: int = BEST_OF_EIGHT_BITS,
     memory: float = 1.0,
 ) -> Tensor:
     """Over a workspace of NaN, of just the size that the library asks for, or a part of it."""
