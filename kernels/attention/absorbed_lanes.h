@@ -12,6 +12,7 @@
 #include "../attention/cache_lanes.h"
 #include "../attention/softmax_lanes.h"
 #include "block_product.h"
+#include "prefetch.h"
 
 namespace hybrid::HYBRID_TIER {
 
@@ -112,8 +113,7 @@ inline void score_group(const AbsorbedTile& tile, const AbsorbedGroup& group, st
 inline void prefetch_rows(const CacheRows& rows, std::size_t begin, std::size_t end) {
     const std::size_t bytes = cache_row_bytes(rows);
     for (std::size_t r = begin; r < end; ++r) {
-        const std::uint8_t* row = rows.first + r * rows.stride_bytes;
-        for (std::size_t i = 0; i < bytes; i += 64) __builtin_prefetch(row + i, 0, 2);
+        prefetch(rows.first + r * rows.stride_bytes, bytes);
     }
 }
 

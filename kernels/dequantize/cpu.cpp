@@ -18,7 +18,7 @@ struct DequantizeJob {
 void run_dequantize(Worker& worker, void* context) {
     auto& job = *static_cast<DequantizeJob*>(context);
     const int units = static_cast<int>((job.rows + kUnitRows - 1) / kUnitRows);
-    share(worker, job.tail, units, 1, [&](int begin, int end) {
+    share(worker, job.tail, units, [&](int begin, int end) {
         const auto first = static_cast<std::size_t>(begin) * kUnitRows;
         const auto last = static_cast<std::size_t>(end) * kUnitRows;
         for (std::size_t r = first; r < (last < job.rows ? last : job.rows); ++r) {

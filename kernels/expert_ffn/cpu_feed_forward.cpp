@@ -21,7 +21,7 @@ Matrix moved(const Matrix& matrix, std::int64_t bytes) {
 template <class Units, class Run>
 void over_parts(const Worker& worker, Tail* tails, int parts, const Units& units, const Run& run) {
     if (parts == 1) {
-        share(worker, tails[0], units(0), 1, [&](int begin, int end) { run(0, begin, end); });
+        share(worker, tails[0], units(0), [&](int begin, int end) { run(0, begin, end); });
         return;
     }
     for (int step = 0; step < parts; ++step) {
@@ -45,8 +45,10 @@ FeedForward::Needs entry_needs(const Arithmetic& arithmetic, const Matrix& gate,
                                inputs_bytes(arithmetic, down, pairs, lists);
     (tokens == 1 ? needs.own : needs.shared) += inputs;
     needs.shared += count * rows * sizeof(float) + 64 * static_cast<std::size_t>(lists);
-    needs.own += static_cast<std::size_t>(lists) * (sizeof(Entry) + 64) +
-                 2 * (static_cast<std::size_t>(tokens * kMostUnitRows) * sizeof(float) + 64);
+    needs.own +=
+        static_cast<std::size_t>(lists) * (sizeof(Entry) + 64) +
+        2 * (static_cast<std::size_t>(tokens * RowUnits::stretch_rows(tokens)) * sizeof(float) +
+             64);
     std::size_t scratch = 0;
     for (const Matrix* matrix : {&gate, &up, &down}) {
         const std::size_t here = scratch_bytes(arithmetic, *matrix);
@@ -60,13 +62,7 @@ FeedForward::Needs entry_needs(const Arithmetic& arithmetic, const Matrix& gate,
 
 FeedForward::FeedForward(const Arithmetic& arithmetic, Memory& own, Memory& shared, const float* x,
                          std::size_t width, int tokens, int most_entries)
-    : arithmetic_(arithmetic),
-      own_(own),
-      shared_(shared),
-      x_(x),
-      width_(width),
-      tokens_(tokens),
-      unit_(unit_rows(tokens)) {
+    : arithmetic_(arithmetic), own_(own), shared_(shared), x_(x), width_(width), tokens_(tokens) {
     entries_ = own.take<Entry>(static_cast<std::size_t>(most_entries));
 }
 
@@ -199,7 +195,7 @@ void FeedForward::fill_inputs(Worker& worker, Tail& tail, bool hidden) {
     }
     int all = 0;
     for (int e = 0; e < count_; ++e) all += inputs(e).pieces();
-    share(worker, tail, all, 1, [&](int begin, int end) {
+    share(worker, tail, all, [&](int begin, int end) {
         int first = 0;
         for (int e = 0; e < count_; ++e) {
             const int pieces = inputs(e).pieces();
@@ -215,7 +211,7 @@ void FeedForward::widen(Worker& worker, Tail* tails) {
     const auto units = [&](int part) {
         int all = 0;
         for (int e = 0; e < count_; ++e) {
-            if (entries_[e].part == part) all += units_of(entries_[e].gate.rows, unit_);
+            if (entries_[e].part == part) all += RowUnits(entries_[e].gate.rows, tokens_).count();
         }
         return all;
     };
@@ -228,36 +224,37 @@ void FeedForward::widen_units(int part, int begin, int end) {
     for (int e = 0; e < count_; ++e) {
         const Entry& entry = entries_[e];
         if (entry.part != part) continue;
-        const int rows = entry.gate.rows, units = units_of(rows, unit_);
-        for (int unit = begin < first ? first : begin; unit < least(end, first + units); ++unit) {
-            const int row = (unit - first) * unit_, last = least(row + unit_, rows);
-            Memory scratch = own_;
-            const auto tokens = static_cast<std::size_t>(entry.tokens);
-            auto* gate = scratch.take<float>(tokens * static_cast<std::size_t>(unit_));
-            auto* up = scratch.take<float>(tokens * static_cast<std::size_t>(unit_));
-            entry.x.multiply(arithmetic_, entry.gate, row, last, scratch,
-                             {gate - row, static_cast<std::size_t>(unit_)});
-            entry.x.multiply(arithmetic_, entry.up, row, last, scratch,
-                             {up - row, static_cast<std::size_t>(unit_)});
-            for (std::size_t t = 0; t < tokens; ++t) {
-                float* hidden = entry.hidden_values + t * static_cast<std::size_t>(rows) + row;
-                arithmetic_.tier.floats.silu_times(gate + t * static_cast<std::size_t>(unit_),
-                                                   up + t * static_cast<std::size_t>(unit_),
-                                                   last - row, hidden);
-            }
+        const RowUnits units(entry.gate.rows, tokens_);
+        const int from = begin < first ? 0 : begin - first, to = least(end - first, units.count());
+        if (from < to) {
+            units.each_stretch(from, to, [&](int row, int last) { widen_rows(entry, row, last); });
         }
-        first += units;
+        first += units.count();
+    }
+}
+
+void FeedForward::widen_rows(const Entry& entry, int begin, int end) {
+    const auto tokens = static_cast<std::size_t>(entry.tokens);
+    const auto rows = static_cast<std::size_t>(end - begin);
+    Memory scratch = own_;
+    auto* gate = scratch.take<float>(tokens * rows);
+    auto* up = scratch.take<float>(tokens * rows);
+    entry.x.multiply(arithmetic_, entry.gate, begin, end, scratch, {gate - begin, rows});
+    entry.x.multiply(arithmetic_, entry.up, begin, end, scratch, {up - begin, rows});
+    for (std::size_t t = 0; t < tokens; ++t) {
+        float* hidden = entry.hidden_values + t * static_cast<std::size_t>(entry.gate.rows) + begin;
+        arithmetic_.tier.floats.silu_times(gate + t * rows, up + t * rows, end - begin, hidden);
     }
 }
 
 void FeedForward::narrow(Worker& worker, Tail* tails, float* out) {
-    const auto units = [&](int) { return units_of(static_cast<int>(width_), unit_); };
-    over_parts(worker, tails, parts_, units, [&](int part, int begin, int end) {
-        for (int unit = begin; unit < end; ++unit) {
-            const int row = unit * unit_;
-            narrow_rows(part, row, least(row + unit_, static_cast<int>(width_)), out);
-        }
-    });
+    const RowUnits rows(static_cast<int>(width_), tokens_);
+    over_parts(
+        worker, tails, parts_, [&](int) { return rows.count(); },
+        [&](int part, int begin, int end) {
+            rows.each_stretch(begin, end,
+                              [&](int first, int last) { narrow_rows(part, first, last, out); });
+        });
 }
 
 void FeedForward::narrow_rows(int part, int begin, int end, float* out) {
@@ -273,21 +270,20 @@ void FeedForward::narrow_rows(int part, int begin, int end, float* out) {
         const Entry& entry = entries_[e];
         if (entry.part != part) continue;
         Memory scratch = own_;
-        auto* y = scratch.take<float>(static_cast<std::size_t>(entry.tokens * unit_));
-        entry.hidden.multiply(arithmetic_, entry.down, begin, end, scratch,
-                              {y - begin, static_cast<std::size_t>(unit_)});
+        auto* y = scratch.take<float>(static_cast<std::size_t>(entry.tokens) * rows);
+        entry.hidden.multiply(arithmetic_, entry.down, begin, end, scratch, {y - begin, rows});
         for (int t = 0; t < entry.tokens; ++t) {
             const float share = entry.share ? entry.share[t] : 1.0f;
             const int token = entry.token ? entry.token[t] : t;
             float* sum = out + static_cast<std::size_t>(token) * width_ + begin;
-            const float* row = y + static_cast<std::size_t>(t * unit_);
+            const float* row = y + static_cast<std::size_t>(t) * rows;
             for (std::size_t r = 0; r < rows; ++r) sum[r] += share * row[r];
         }
     }
 }
 
 void FeedForward::add_parts(const Worker& worker, Tail& tail, float* out) const {
-    share(worker, tail, tokens_, 1, [&](int begin, int end) {
+    share(worker, tail, tokens_, [&](int begin, int end) {
         const std::size_t first = static_cast<std::size_t>(begin) * width_;
         const std::size_t last = static_cast<std::size_t>(end) * width_;
         for (int part = 0; part < parts_; ++part) {

@@ -86,6 +86,7 @@ class FeedForward {
     void widen(Worker& worker, Tail* tails);
     void narrow(Worker& worker, Tail* tails, float* out);
     void widen_units(int part, int begin, int end);
+    void widen_rows(const Entry& entry, int begin, int end);
     void narrow_rows(int part, int begin, int end, float* out);
     void add_parts(const Worker& worker, Tail& tail, float* out) const;
 
@@ -95,7 +96,6 @@ class FeedForward {
     const float* x_;
     std::size_t width_;
     int tokens_;
-    int unit_;  // rows of gate and up, or of down
     int parts_ = 1;
     Entry* entries_;
     int count_ = 0;

@@ -68,7 +68,7 @@ class BlockWork {
     }
     bool alone() const { return pass.tokens == 1; }
     Memory& near() { return alone() ? own : shared; }
-    int unit() const { return unit_rows(pass.tokens); }
+    RowUnits units_of(const Matrix& matrix) const { return {matrix.rows, pass.tokens}; }
     int seen() const { return pass.start + pass.tokens; }
     std::size_t head_key() const { return static_cast<std::size_t>(block.nope + block.rope); }
     std::size_t cache_width() const { return static_cast<std::size_t>(block.latent + block.rope); }
@@ -78,7 +78,7 @@ class BlockWork {
     template <class Run>
     void each(int units, const Run& run) {
         if (alone()) return run(0, units);
-        share(worker, tail(), units, 1, run);
+        share(worker, tail(), units, run);
         worker.barrier();
     }
 

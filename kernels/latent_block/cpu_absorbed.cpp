@@ -35,18 +35,18 @@ class Absorbed {
     const float* run(const float* queries) {
         const auto heads = static_cast<std::size_t>(b_.heads);
         auto* moved = work_.shared.take<float>(tokens_ * heads * work_.cache_width());
-        share(work_.worker, work_.tail(), b_.heads, 1, [&](int begin, int end) {
+        share(work_.worker, work_.tail(), b_.heads, [&](int begin, int end) {
             for (int head = begin; head < end; ++head) move_into_latent(queries, head, moved);
         });
         work_.worker.barrier();
         const Splits splits = choose_splits();
         auto* partials = work_.shared.take<float>(splits.partial_values());
-        share(work_.worker, work_.tail(), splits.rows * splits.groups, 1, [&](int begin, int end) {
+        share(work_.worker, work_.tail(), splits.rows * splits.groups, [&](int begin, int end) {
             for (int unit = begin; unit < end; ++unit) attend_split(moved, splits, unit, partials);
         });
         work_.worker.barrier();
         auto* out = work_.shared.take<float>(tokens_ * heads * static_cast<std::size_t>(b_.value));
-        share(work_.worker, work_.tail(), b_.heads, 1, [&](int begin, int end) {
+        share(work_.worker, work_.tail(), b_.heads, [&](int begin, int end) {
             for (int head = begin; head < end; ++head) values_of(partials, splits, head, out);
         });
         work_.worker.barrier();

@@ -33,7 +33,7 @@ void write_cache(BlockWork& work, float* kv) {
     const LatentBlock& b = work.block;
     const CacheRows& cache = work.cache;
     const std::size_t width = work.cache_width();
-    share(work.worker, work.tail(), work.pass.tokens, 1, [&](int begin, int end) {
+    share(work.worker, work.tail(), work.pass.tokens, [&](int begin, int end) {
         for (int t = begin; t < end; ++t) {
             float* row = kv + static_cast<std::size_t>(t) * width;
             work.tier.floats.rms_norm(row, b.latent_norm, static_cast<std::size_t>(b.latent),
@@ -56,16 +56,15 @@ const float* attend(BlockWork& work) {
     return few ? attend_absorbed(work, queries) : attend_expanded(work, queries);
 }
 
-void add_output_rows(BlockWork& work, const Inputs& inputs, int row) {
-    const int last = least(row + work.unit(), work.block.width);
-    const auto unit = static_cast<std::size_t>(work.unit());
+void add_output_rows(BlockWork& work, const Inputs& inputs, int first, int last) {
+    const auto rows = static_cast<std::size_t>(last - first);
     Memory own = work.own;
-    auto* y = own.take<float>(work.tokens * unit);
-    inputs.multiply(work.arithmetic, work.block.output, row, last, own, {y - row, unit});
+    auto* y = own.take<float>(work.tokens * rows);
+    inputs.multiply(work.arithmetic, work.block.output, first, last, own, {y - first, rows});
     for (std::size_t t = 0; t < work.tokens; ++t) {
         float* h = work.pass.hidden + t * static_cast<std::size_t>(work.block.width);
-        for (int r = row; r < last; ++r) {
-            h[r] += y[t * unit + static_cast<std::size_t>(r - row)];
+        for (int r = first; r < last; ++r) {
+            h[r] += y[t * rows + static_cast<std::size_t>(r - first)];
         }
     }
 }
@@ -76,11 +75,11 @@ void add_output(BlockWork& work, const float* heads_out) {
     Inputs inputs({heads_out, columns, columns, nullptr, work.pass.tokens});
     inputs.reserve(work.near(), work.arithmetic, output);
     work.each(inputs.pieces(), [&](int begin, int end) { inputs.fill(work.tier, begin, end); });
-    share(work.worker, work.tail(), units_of(work.block.width, work.unit()), 1,
-          [&](int begin, int end) {
-              for (int unit = begin; unit < end; ++unit)
-                  add_output_rows(work, inputs, unit * work.unit());
-          });
+    const RowUnits rows = work.units_of(output);
+    share(work.worker, work.tail(), rows.count(), [&](int begin, int end) {
+        rows.each_stretch(begin, end,
+                          [&](int first, int last) { add_output_rows(work, inputs, first, last); });
+    });
     work.worker.barrier();
 }
 

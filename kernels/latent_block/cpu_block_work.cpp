@@ -16,9 +16,9 @@ void BlockWork::normalise(const float* x, const float* weight, const Inputs& inp
 
 void BlockWork::multiply_all(const Inputs& inputs, const Matrix& first, float* first_out,
                              const Matrix& second, float* second_out) {
-    const int units = units_of(first.rows, unit());
-    const int more = second.present() ? units_of(second.rows, unit()) : 0;
-    share(worker, tail(), units + more, 1, [&](int begin, int end) {
+    const int units = units_of(first).count();
+    const int more = second.present() ? units_of(second).count() : 0;
+    share(worker, tail(), units + more, [&](int begin, int end) {
         multiply_units(inputs, first, first_out, begin, least(end, units));
         multiply_units(inputs, second, second_out, begin < units ? 0 : begin - units, end - units);
     });
@@ -27,7 +27,8 @@ void BlockWork::multiply_all(const Inputs& inputs, const Matrix& first, float* f
 void BlockWork::multiply_units(const Inputs& inputs, const Matrix& matrix, float* out, int begin,
                                int end) {
     if (begin >= end) return;
-    inputs.multiply(arithmetic, matrix, begin * unit(), least(end * unit(), matrix.rows), own,
+    const RowUnits units = units_of(matrix);
+    inputs.multiply(arithmetic, matrix, units.row(begin), units.row(end), own,
                     {out, static_cast<std::size_t>(matrix.rows)});
 }
 

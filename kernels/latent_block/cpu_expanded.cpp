@@ -19,7 +19,7 @@ class Expanded {
                         work_.seen()});
         latents.reserve(work_.shared, work_.arithmetic, b_.value_up.first);
         latents.reserve(work_.shared, work_.arithmetic, key_rows(nullptr));
-        share(work_.worker, work_.tail(), latents.pieces(), 1, [&](int begin, int end) {
+        share(work_.worker, work_.tail(), latents.pieces(), [&](int begin, int end) {
             const auto first = static_cast<std::size_t>(begin * kTokenTile);
             const auto last = static_cast<std::size_t>(least(end * kTokenTile, work_.seen()));
             tier_.floats.read_cache_rows(work_.cache, first, last,
@@ -29,7 +29,7 @@ class Expanded {
         work_.worker.barrier();
         auto* out =
             work_.shared.take<float>(tokens_ * static_cast<std::size_t>(b_.heads * b_.value));
-        share(work_.worker, work_.tail(), b_.heads, 1, [&](int begin, int end) {
+        share(work_.worker, work_.tail(), b_.heads, [&](int begin, int end) {
             for (int head = begin; head < end; ++head) attend_head(queries, latents, head, out);
         });
         work_.worker.barrier();

@@ -19,13 +19,12 @@ void run_linear(Worker& worker, void* context) {
     Memory shared = job.memory.shared(worker), own = job.memory.own(worker);
     Inputs inputs(job.x);
     inputs.reserve(shared, job.arithmetic, job.matrix);
-    share(worker, job.fill, inputs.pieces(), 1,
+    share(worker, job.fill, inputs.pieces(),
           [&](int begin, int end) { inputs.fill(job.arithmetic.tier, begin, end); });
     worker.barrier();
-    const int unit = unit_rows(job.x.count), units = units_of(job.matrix.rows, unit);
-    share(worker, job.rows, units, 1, [&](int begin, int end) {
-        const int last = end * unit < job.matrix.rows ? end * unit : job.matrix.rows;
-        inputs.multiply(job.arithmetic, job.matrix, begin * unit, last, own, job.y);
+    const RowUnits rows(job.matrix.rows, job.x.count);
+    share(worker, job.rows, rows.count(), [&](int begin, int end) {
+        inputs.multiply(job.arithmetic, job.matrix, rows.row(begin), rows.row(end), own, job.y);
     });
 }
 

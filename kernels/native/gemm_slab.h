@@ -15,6 +15,7 @@
 
 #include "formats.h"
 #include "gemm_tokens.h"
+#include "prefetch.h"
 #include "row_dot.h"
 
 namespace hybrid::HYBRID_TIER {
@@ -52,7 +53,7 @@ void prefetch_next(const Rows& rows, std::size_t row, std::size_t column) {
     const std::size_t at = next < rows.columns
                                ? row * rows.stride_bytes + next / Block::kWeights * sizeof(Block)
                                : (row + kSlabRows) * rows.stride_bytes;
-    for (std::size_t i = 0; i < kBytes; i += 64) __builtin_prefetch(rows.first + at + i, 0, 2);
+    prefetch(rows.first + at, kBytes);
 }
 
 // 16 x 16 values of 32 bits, rows to columns.

@@ -7,9 +7,9 @@
 //     struct Context { Tail gate_up, down; ... };
 //     void ffn(Worker& worker, void* context) {
 //         auto& job = *static_cast<Context*>(context);
-//         share(worker, job.gate_up, 132, 1, [&](int begin, int end) { ... });
+//         share(worker, job.gate_up, 132, [&](int begin, int end) { ... });
 //         worker.barrier();   // what any worker wrote before it, every worker reads after it
-//         share(worker, job.down, 64, 1, [&](int begin, int end) { ... });
+//         share(worker, job.down, 64, [&](int begin, int end) { ... });
 //     }
 //     int error = run_job(threads, ffn, &context);
 #pragma once
@@ -77,26 +77,42 @@ std::int32_t run_kept(int threads, Job job, Fields&&... fields) {
     return code;
 }
 
-// The units of one phase not yet handed out; zero before the job.
+// How many pieces of one phase were handed out; zero before the job.
 struct Tail {
     alignas(64) std::atomic<int> next{0};
 };
 
+struct Piece {
+    int begin, end;
+};
+
+// The piece of 0 .. units - 1 that comes as number `ticket`: as many pieces as workers take half of
+// all units, as many again half of the rest, and so on down to pieces of one. Empty: none is left.
+inline Piece piece_of(int units, int workers, int ticket) {
+    for (int begin = 0;; ticket -= workers) {
+        const int size = (units - begin) / (2 * workers);
+        if (size <= 1)
+            return {std::min(begin + ticket, units), std::min(begin + ticket + 1, units)};
+        if (ticket < workers) return {begin + ticket * size, begin + (ticket + 1) * size};
+        begin += workers * size;
+    }
+}
+
 // Runs run(begin, end) over this worker's part of 0 .. units - 1: an equal contiguous range of the
-// first 7/8, the same in every job, then pieces of `grain` units of the rest while there are any.
-// Every unit is run once by one worker.
+// first 7/8, the same in every job, then pieces of the rest while there are any. Every unit is run
+// once by one worker.
 template <class Run>
-void share(const Worker& worker, Tail& tail, int units, int grain, const Run& run) {
+void share(const Worker& worker, Tail& tail, int units, const Run& run) {
     const int shared = worker.count == 1 ? 0 : units / 8;
     const std::int64_t fixed = units - shared;
     const int begin = static_cast<int>(fixed * worker.index / worker.count);
     const int end = static_cast<int>(fixed * (worker.index + 1) / worker.count);
     if (begin < end) run(begin, end);
     for (;;) {
-        const int first =
-            static_cast<int>(fixed) + tail.next.fetch_add(grain, std::memory_order_relaxed);
-        if (first >= units) return;
-        run(first, std::min(first + grain, units));
+        const int ticket = tail.next.fetch_add(1, std::memory_order_relaxed);
+        const Piece piece = piece_of(shared, worker.count, ticket);
+        if (piece.begin == piece.end) return;
+        run(static_cast<int>(fixed) + piece.begin, static_cast<int>(fixed) + piece.end);
     }
 }
 

@@ -83,17 +83,37 @@ inline Form form_of(const FormatFunctions& format, Precision precision, std::siz
     return {rounding, nullptr, columns * static_cast<std::size_t>(tokens) * sizeof(float)};
 }
 
-// Rows of a matrix in a unit of work. Few tokens read the RAM: small units, so that workers end a
-// phase together. Many compute: as many rows as a slab.
-constexpr int kMostUnitRows = 32;
+// The rows of a matrix as workers share them out.
+//
+// A unit is what one worker takes from another: small where few tokens read the RAM, so that
+// workers end a phase together, a slab where many compute. A stretch is what a worker computes at
+// once of units that follow one another: long where the RAM is read, for it idles at each start.
+class RowUnits {
+  public:
+    RowUnits(int rows, int tokens)
+        : rows_(rows), unit_(few(tokens) ? 8 : 32), stretch_(stretch_rows(tokens)) {}
 
-inline int unit_rows(int tokens) {
-    return tokens < kTokenTile ? 8 : kMostUnitRows;
-}
+    int count() const { return (rows_ + unit_ - 1) / unit_; }
 
-inline int units_of(int rows, int unit) {
-    return (rows + unit - 1) / unit;
-}
+    // The first row of a unit; of count(): the end.
+    int row(int unit) const { return unit * unit_ < rows_ ? unit * unit_ : rows_; }
+
+    // run(begin, end) over rows of units begin .. end - 1, stretch_rows() at most.
+    template <class Run>
+    void each_stretch(int begin, int end, const Run& run) const {
+        const int last = row(end);
+        for (int r = row(begin); r < last; r += stretch_) {
+            run(r, r + stretch_ < last ? r + stretch_ : last);
+        }
+    }
+
+    static int stretch_rows(int tokens) { return few(tokens) ? 64 : 32; }
+
+  private:
+    static bool few(int tokens) { return tokens < kTokenTile; }
+
+    int rows_, unit_, stretch_;
+};
 
 // The tier and precision that all products of a job use.
 struct Arithmetic {

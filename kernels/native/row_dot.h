@@ -3,6 +3,7 @@
 
 #include "activations.h"
 #include "formats.h"
+#include "prefetch.h"
 #include "tier.h"
 
 namespace hybrid::HYBRID_TIER {
@@ -11,9 +12,8 @@ namespace hybrid::HYBRID_TIER {
 // processor's own prefetching stops at each 4 KiB.
 constexpr std::size_t kPrefetchBytes = 8192;
 
-inline void prefetch(const void* here, std::size_t bytes) {
-    const auto* ahead = static_cast<const char*>(here) + kPrefetchBytes;
-    for (std::size_t i = 0; i < bytes; i += 64) __builtin_prefetch(ahead + i, 0, 2);
+inline void prefetch_after(const void* here, std::size_t bytes) {
+    prefetch(static_cast<const char*>(here) + kPrefetchBytes, bytes);
 }
 
 template <class Block>
@@ -53,7 +53,7 @@ void super_row_dot(const Block* block, std::size_t blocks, const RunOf256* const
                    float (&y)[kTokens]) {
     Partial<kTokens> partial;
     for (std::size_t b = 0; b < blocks; ++b, ++block) {
-        prefetch(block, sizeof(Block));
+        prefetch_after(block, sizeof(Block));
         const Scales scales = block->scale_numbers();
         const float factor = block->factor();
         Sums sums[kTokens];
@@ -130,7 +130,7 @@ void small_row_dot(const Block* block, std::size_t blocks, const RunOf32s* const
     const Block* const end = block + blocks;
     std::size_t run = 0;
     for (; end - block >= 8; block += 8, ++run) {
-        prefetch(block, 8 * sizeof(Block));
+        prefetch_after(block, 8 * sizeof(Block));
         const Floats8 scales = Block::scales(block);
         add_blocks<Block, kTokens>(block, 4, scales, lows_of(block, scales), x, run, partial);
     }
@@ -162,7 +162,7 @@ void short_rows_dot(const Rows& rows, std::size_t begin, std::size_t end, const 
     std::size_t r = begin;
     for (; r + 2 <= end; r += 2) {
         const auto* block = reinterpret_cast<const Block*>(rows.first + r * rows.stride_bytes);
-        prefetch(block, 8 * sizeof(Block));
+        prefetch_after(block, 8 * sizeof(Block));
         const Floats8 scales = Block::scales(block);
         const Factors factors = factors_of(multiply8(scales, x_scales));
         RowSums sums[2] = {no_row_sums(), no_row_sums()};

@@ -104,13 +104,13 @@ void test_barriers_hand_data_over() {
 
 struct Units {
     Tail tail;
-    int units, grain;
+    int units;
     std::vector<int> taken;
 };
 
 void take_units(Worker& worker, void* context) {
     auto& job = *static_cast<Units*>(context);
-    share(worker, job.tail, job.units, job.grain, [&](int begin, int end) {
+    share(worker, job.tail, job.units, [&](int begin, int end) {
         CHECK(begin < end);
         for (int unit = begin; unit < end; ++unit) ++job.taken[unit];
     });
@@ -120,11 +120,26 @@ void test_every_unit_is_taken_once() {
     start(4);
     for (int units : {0, 1, 2, 3, 7, 8, 9, 64, 132, 1000}) {
         for (int threads = 1; threads <= 4; ++threads) {
-            for (int grain : {1, 3, 50}) {
-                Units job{{}, units, grain, std::vector<int>(units)};
-                CHECK(run_job(threads, take_units, &job) == kPoolOk);
-                CHECK(std::count(job.taken.begin(), job.taken.end(), 1) == units);
+            Units job{{}, units, std::vector<int>(units)};
+            CHECK(run_job(threads, take_units, &job) == kPoolOk);
+            CHECK(std::count(job.taken.begin(), job.taken.end(), 1) == units);
+        }
+    }
+}
+
+void test_pieces_become_smaller() {
+    for (int workers : {1, 2, 3, 16, 100}) {
+        for (int units : {0, 1, 2, 5, 64, 1000, 4097}) {
+            int next = 0, last_size = units;
+            for (int ticket = 0; next < units; ++ticket) {
+                const Piece piece = piece_of(units, workers, ticket);
+                CHECK(piece.begin == next && piece.end > next);
+                CHECK(piece.end - piece.begin <= last_size);
+                next = piece.end, last_size = piece.end - piece.begin;
             }
+            CHECK(units == 0 || last_size == 1);
+            const Piece none = piece_of(units, workers, 1 << 20);
+            CHECK(next == units && none.begin == none.end);
         }
     }
 }
@@ -361,6 +376,7 @@ const Case kCases[] = {
     {"jobs", test_jobs_of_changing_thread_counts},
     {"barriers", test_barriers_hand_data_over},
     {"units", test_every_unit_is_taken_once},
+    {"pieces", test_pieces_become_smaller},
     {"workers", test_workers_know_their_node_and_have_scratch_of_their_own},
     {"callers", test_two_callers_take_turns},
     {"exceptions", test_an_exception_in_any_worker_is_an_error_of_that_job_alone},
