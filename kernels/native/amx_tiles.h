@@ -142,6 +142,7 @@ void add_bf16_products() {
 
 // Between end() and the next begin() the processor has no tiles to save.
 struct TileUnit {
+    static constexpr int kSlabs = 2;  // it multiplies while the vector units unpack
     static void begin() { configure_tiles(TileShapes()); }
     static void end() { release_tiles(); }
 };

@@ -17,14 +17,13 @@ struct Bf16Tiles : Bf16Slab {
 
     // All rows of the slab times one or two tiles of tokens. Rows beyond the real ones are
     // multiplied as they are; nothing reads their sums.
-    template <int kTiles>
+    template <int kTiles, class Between>
     static void multiply_tiles(const Slab& slab, const Packed* first, const Packed* last, int tile,
-                               SlabSums& out) {
+                               SlabSums& out, const Between& between) {
         load_tile<0>(out.of[tile][0], 64), load_tile<1>(out.of[tile][16], 64);
         if constexpr (kTiles == 2) {
             load_tile<2>(out.of[tile + 1][0], 64), load_tile<3>(out.of[tile + 1][16], 64);
         }
-#pragma GCC unroll 4
         for (std::size_t c = 0; c < kBf16Run; c += 32) {
             load_tile<4>(slab.weight[0] + c, sizeof slab.weight[0]);
             load_tile<6>(first->value[c / 2], 64);
@@ -36,6 +35,7 @@ struct Bf16Tiles : Bf16Slab {
                 add_bf16_products<2, 4, 7>();
                 add_bf16_products<3, 5, 7>();
             }
+            between(tile * kBf16Run + kTiles * (c + 32));
         }
         store_tile<0>(out.of[tile][0], 64), store_tile<1>(out.of[tile][16], 64);
         if constexpr (kTiles == 2) {
@@ -43,14 +43,17 @@ struct Bf16Tiles : Bf16Slab {
         }
     }
 
+    template <class Between>
     static void multiply(const Slab& slab, std::size_t, int, const Batch<Packed>& batch,
-                         SlabSums& sums) {
+                         SlabSums& sums, const Between& between) {
+        const std::size_t all = static_cast<std::size_t>(batch.tiles) * kBf16Run;
+        const auto after = [&](std::size_t done) { between(done, all); };
         int tile = 0;
         for (; tile + 2 <= batch.tiles; tile += 2) {
-            multiply_tiles<2>(slab, batch.of(tile), batch.of(tile + 1), tile, sums);
+            multiply_tiles<2>(slab, batch.of(tile), batch.of(tile + 1), tile, sums, after);
         }
         if (tile < batch.tiles) {
-            multiply_tiles<1>(slab, batch.of(tile), batch.of(tile), tile, sums);
+            multiply_tiles<1>(slab, batch.of(tile), batch.of(tile), tile, sums, after);
         }
     }
 };
@@ -134,21 +137,14 @@ void unpack_bf16(const Block* block, std::uint16_t* out) {
 
 template <class Block>
 struct BlockTiles : Bf16Tiles {
-    static void unpack(const Rows& rows, std::size_t first, int count, std::size_t column,
-                       Slab& slab) {
+    static void unpack(const Rows& rows, std::size_t row, std::size_t column, int r, Slab& slab) {
+        const Block* block = blocks_at<Block>(rows, row, column);
         const std::size_t left = rows.columns - column;
-        for (int r = 0; r < count; ++r) {
-            const std::size_t row = first + static_cast<std::size_t>(r);
-            const Block* block = blocks_at<Block>(rows, row, column);
-            prefetch_next<Block, kRun>(rows, row, column);
-            if (Block::kWeights == 256 || left >= kRun) {
-                unpack_bf16(block, slab.weight[r]);
-            } else {
-                Block padded[kRun / Block::kWeights] = {};
-                std::memcpy(padded, block, left / Block::kWeights * sizeof(Block));
-                unpack_bf16(padded, slab.weight[r]);
-            }
-        }
+        prefetch_next<Block, kRun>(rows, row, column);
+        if (Block::kWeights == 256 || left >= kRun) return unpack_bf16(block, slab.weight[r]);
+        Block padded[kRun / Block::kWeights] = {};
+        std::memcpy(padded, block, left / Block::kWeights * sizeof(Block));
+        unpack_bf16(padded, slab.weight[r]);
     }
 };
 

@@ -47,16 +47,11 @@ struct Bf16Slab {
 
     static void pack(const Tokens& x, int tile, Packed* packed) { pack_bf16(x, tile, packed); }
 
-    static void unpack(const Rows& rows, std::size_t first, int count, std::size_t column,
-                       Slab& slab) {
+    static void unpack(const Rows& rows, std::size_t row, std::size_t column, int r, Slab& slab) {
         const std::size_t left = rows.columns - column, here = left < kColumns ? left : kColumns;
-        for (int r = 0; r < count; ++r) {
-            const std::size_t row = first + static_cast<std::size_t>(r);
-            prefetch_next<BF16, kColumns>(rows, row, column);
-            std::memcpy(slab.weight[r], rows.first + row * rows.stride_bytes + 2 * column,
-                        2 * here);
-            std::memset(slab.weight[r] + here, 0, 2 * (kColumns - here));
-        }
+        prefetch_next<BF16, kColumns>(rows, row, column);
+        std::memcpy(slab.weight[r], rows.first + row * rows.stride_bytes + 2 * column, 2 * here);
+        std::memset(slab.weight[r] + here, 0, 2 * (kColumns - here));
     }
 };
 
@@ -99,8 +94,9 @@ struct Bf16Product : Bf16Slab {
         }
     }
 
+    template <class Between>
     static void multiply(const Slab& slab, std::size_t, int count, const Batch<Packed>& batch,
-                         SlabSums& sums) {
+                         SlabSums& sums, const Between&) {
         for (int tile = 0, now; tile < batch.tiles; tile += now) {
             now = tiles_now(batch.tiles - tile);
             if (now == 3) multiply_tiles<8, 3>(slab, count, batch, tile, sums);

@@ -73,8 +73,9 @@ struct FloatProducts {
         }
     }
 
+    template <class Between>
     static void multiply(const Slab& slab, std::size_t columns, int count,
-                         const Batch<Packed>& batch, SlabSums& sums) {
+                         const Batch<Packed>& batch, SlabSums& sums, const Between&) {
         for (std::size_t c = 0; c < columns; c += kFloatRun) {
             for (int tile = 0, now; tile < batch.tiles; tile += now) {
                 now = tiles_now(batch.tiles - tile);
@@ -88,17 +89,13 @@ struct FloatProducts {
 
 template <class Block>
 struct FloatProduct : FloatProducts {
-    static void unpack(const Rows& rows, std::size_t first, int count, std::size_t column,
-                       Slab& slab) {
+    static void unpack(const Rows& rows, std::size_t row, std::size_t column, int r, Slab& slab) {
         const std::size_t left = rows.columns - column, here = left < kColumns ? left : kColumns;
-        for (int r = 0; r < count; ++r) {
-            const std::size_t row = first + static_cast<std::size_t>(r);
-            prefetch_next<Block, kColumns>(rows, row, column);
-            decode_blocks<Block>(
-                rows.first + row * rows.stride_bytes + column / Block::kWeights * sizeof(Block),
-                here, slab.weight[r]);
-            std::memset(slab.weight[r] + here, 0, (kColumns - here) * sizeof(float));
-        }
+        prefetch_next<Block, kColumns>(rows, row, column);
+        decode_blocks<Block>(
+            rows.first + row * rows.stride_bytes + column / Block::kWeights * sizeof(Block), here,
+            slab.weight[r]);
+        std::memset(slab.weight[r] + here, 0, (kColumns - here) * sizeof(float));
     }
 };
 

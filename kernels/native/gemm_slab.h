@@ -1,14 +1,16 @@
 // The frame of every many-token product on AVX-512: of 32 rows a few columns at a time are unpacked
-// into a slab that stays in the L1 cache, and multiplied there with all tokens, up to 256, while
-// the next columns' blocks are fetched from memory.
+// into a slab that stays in the cache, and multiplied there with all tokens, up to 256, while the
+// next columns' blocks are fetched from memory. A unit that multiplies beside the vector units has
+// two slabs in turn: the next one is unpacked between its products.
 //
 // A product says, as static members:
 //     Packed, kPackedColumns   one tile of tokens over that many columns
 //     Slab, kColumns           weights of kSlabRows rows over that many, whole Packed
-//     Unit                     begins before and ends after all of a call's products
+//     Unit                     begins before and ends after all of a call's products; kSlabs
 //     pack(x, tile, packed)    all columns of a tile
-//     unpack(rows, first, count, column, slab)   rows beyond count keep what they held
-//     multiply(slab, columns, count, batch, sums)    adds to sums.of[tile][row][token]
+//     unpack(rows, row, column, r, slab)     a row of the matrix into row r of the slab
+//     multiply(slab, columns, count, batch, sums, between)     adds to sums.of[tile][row][token];
+//                              with two slabs it calls between(work done, all of it) now and then
 #pragma once
 
 #include <immintrin.h>
@@ -25,6 +27,7 @@ constexpr int kTilesAtOnce = 16;  // their sums stay in the L2 cache
 
 // A unit that needs no setting up.
 struct NoUnit {
+    static constexpr int kSlabs = 1;
     static void begin() {}
     static void end() {}
 };
@@ -123,7 +126,7 @@ std::size_t product_packed_bytes(std::size_t columns, int tokens) {
 template <class Product>
 struct Scratch {
     SlabSums sums;
-    typename Product::Slab slab;
+    typename Product::Slab slab[Product::Unit::kSlabs];
 };
 
 template <class Product>
@@ -140,37 +143,76 @@ void product_pack(const Tokens& x, int tile_begin, int tile_end, void* packed) {
     }
 }
 
-template <class Product>
-void multiply_rows(const Rows& rows, std::size_t begin, int count,
-                   const Batch<typename Product::Packed>& all, Scratch<Product>& scratch) {
-    std::memset(scratch.sums.of, 0,
-                static_cast<std::size_t>(all.tiles) * sizeof scratch.sums.of[0]);
-    for (std::size_t c = 0; c < rows.columns; c += Product::kColumns) {
-        const std::size_t left = rows.columns - c;
-        Product::unpack(rows, begin, count, c, scratch.slab);
-        Product::multiply(scratch.slab, left < Product::kColumns ? left : Product::kColumns, count,
-                          {all.first + c / Product::kPackedColumns, all.per_tile, all.tiles},
-                          scratch.sums);
+// What is multiplied at a time; columns go first, then tiles of tokens, then rows.
+struct Step {
+    std::size_t row, column;
+    int tile;
+
+    template <std::size_t kColumns>
+    Step next(std::size_t columns, int tiles) const {
+        if (column + kColumns < columns) return {row, column + kColumns, tile};
+        if (tile + kTilesAtOnce < tiles) return {row, 0, tile + kTilesAtOnce};
+        return {row + kSlabRows, 0, 0};
     }
-}
+};
+
+// A slab on its way: none of its rows, some or all are there. Rows beyond the real ones keep what
+// they held.
+template <class Product>
+class Unpacking {
+  public:
+    Unpacking(const Rows& rows, std::size_t end, const Step& step, typename Product::Slab& slab)
+        : rows_(rows), step_(step), slab_(slab) {
+        if (step.row < end) count_ = end - step.row < kSlabRows ? end - step.row : kSlabRows;
+    }
+
+    // done of `all` parts of the rows at least.
+    void reach(std::size_t done, std::size_t all) {
+        for (; unpacked_ * all < count_ * done; ++unpacked_) {
+            Product::unpack(rows_, step_.row + unpacked_, step_.column, static_cast<int>(unpacked_),
+                            slab_);
+        }
+    }
+
+    int count() const { return static_cast<int>(count_); }
+
+  private:
+    const Rows& rows_;
+    Step step_;
+    typename Product::Slab& slab_;
+    std::size_t count_ = 0, unpacked_ = 0;
+};
 
 template <class Product>
 void product_multiply(const Rows& rows, std::size_t begin, std::size_t end, const void* packed,
                       int tokens, void* scratch, const Outputs& y) {
     using Packed = typename Product::Packed;
+    constexpr int kSlabs = Product::Unit::kSlabs;
     auto& own = *static_cast<Scratch<Product>*>(scratch);
     const std::size_t per_tile = parts_of(rows.columns, Product::kPackedColumns);
     const Batch<Packed> all{static_cast<const Packed*>(packed), per_tile, token_tiles(tokens)};
     Product::Unit::begin();
-    for (std::size_t r = begin; r < end; r += kSlabRows) {
-        const int count = end - r < kSlabRows ? static_cast<int>(end - r) : kSlabRows;
-        for (int tile = 0; tile < all.tiles; tile += kTilesAtOnce) {
-            const int now = all.tiles - tile < kTilesAtOnce ? all.tiles - tile : kTilesAtOnce;
-            multiply_rows<Product>(rows, r, count, {all.of(tile), per_tile, now}, own);
-            const auto first = static_cast<std::size_t>(tile * kTokenTile);
-            write_sums(own.sums, count, now, tokens - tile * kTokenTile,
-                       {y.first + first * y.stride + r, y.stride});
+    int slab = 0;
+    Step step{begin, 0, 0};
+    Unpacking<Product> first(rows, end, step, own.slab[0]);
+    first.reach(1, 1);
+    for (int count = first.count(); step.row < end;) {
+        const Step next = step.next<Product::kColumns>(rows.columns, all.tiles);
+        const int left = all.tiles - step.tile, tiles = left < kTilesAtOnce ? left : kTilesAtOnce;
+        if (step.column == 0) std::memset(own.sums.of, 0, tiles * sizeof own.sums.of[0]);
+        const std::size_t columns = rows.columns - step.column;
+        const auto* x = all.of(step.tile) + step.column / Product::kPackedColumns;
+        Unpacking<Product> ahead(rows, end, next, own.slab[(slab + 1) % kSlabs]);
+        Product::multiply(own.slab[slab], columns < Product::kColumns ? columns : Product::kColumns,
+                          count, {x, per_tile, tiles}, own.sums,
+                          [&](std::size_t done, std::size_t of) { ahead.reach(done, of); });
+        ahead.reach(1, 1);
+        if (next.column == 0) {
+            const auto token = static_cast<std::size_t>(step.tile * kTokenTile);
+            write_sums(own.sums, count, tiles, tokens - step.tile * kTokenTile,
+                       {y.first + token * y.stride + step.row, y.stride});
         }
+        slab = (slab + 1) % kSlabs, count = ahead.count(), step = next;
     }
     Product::Unit::end();
 }

@@ -164,8 +164,9 @@ struct ByteProducts {
         }
     }
 
+    template <class Between>
     static void multiply(const Slab& slab, std::size_t columns, int count,
-                         const Batch<Packed>& batch, SlabSums& sums) {
+                         const Batch<Packed>& batch, SlabSums& sums, const Between&) {
         const int groups = static_cast<int>(columns / 32);
         for (int tile = 0, now; tile < batch.tiles; tile += now) {
             now = tiles_now(batch.tiles - tile);
@@ -182,14 +183,10 @@ struct ByteProduct : Products {
         pack_tile<Run>(x, tile, packed);
     }
 
-    static void unpack(const Rows& rows, std::size_t first, int count, std::size_t column,
+    static void unpack(const Rows& rows, std::size_t row, std::size_t column, int r,
                        typename Products::Slab& slab) {
-        for (int r = 0; r < count; ++r) {
-            const std::size_t row = first + static_cast<std::size_t>(r);
-            const Block* block = blocks_at<Block>(rows, row, column);
-            prefetch_next<Block, kRun>(rows, row, column);
-            unpack_row(block, rows.columns - column, r, slab);
-        }
+        prefetch_next<Block, kRun>(rows, row, column);
+        unpack_row(blocks_at<Block>(rows, row, column), rows.columns - column, r, slab);
     }
 };
 

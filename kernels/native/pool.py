@@ -85,7 +85,6 @@ def read_gb_s(threads: int, nbytes: int = READ_NBYTES) -> float:
 
     nbytes   of fresh memory, each worker's part touched first by itself
     """
-    elapsed = ctypes.c_double()
     with mmap.mmap(-1, nbytes) as memory:
         if hasattr(mmap, "MADV_HUGEPAGE"):
             memory.madvise(mmap.MADV_HUGEPAGE)
@@ -93,16 +92,16 @@ def read_gb_s(threads: int, nbytes: int = READ_NBYTES) -> float:
         try:
             address = ctypes.addressof(buffer)
             check(library().hybrid_pool_fill(address, nbytes, threads))
-            best_s = float("inf")
-            for _ in range(READ_ROUNDS):
-                code = library().hybrid_pool_read(
-                    address, nbytes, threads, ctypes.addressof(elapsed)
-                )
-                check(code)
-                best_s = min(best_s, elapsed.value)
+            return max(read_at_gb_s(address, nbytes, threads) for _ in range(READ_ROUNDS))
         finally:
             del buffer  # else the map cannot be closed
-    return nbytes / best_s / 1e9
+
+
+def read_at_gb_s(address: int, nbytes: int, threads: int) -> float:
+    """The same of memory that is there, once."""
+    elapsed = ctypes.c_double()
+    check(library().hybrid_pool_read(address, nbytes, threads, ctypes.addressof(elapsed)))
+    return nbytes / elapsed.value / 1e9
 
 
 class _Spent(threading.local):

@@ -25,8 +25,18 @@ BUILDS = {
     "thread": ["-O1", "-fsanitize=thread"],
     "address": ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
 }
-CASES = ["jobs", "barriers", "units", "pieces", "workers", "callers", "exceptions", "nested", "ended"]
-CASES += ["stalled", "cycles", "asleep", "read"]
+CASES = [
+    "jobs",
+    "barriers",
+    "units",
+    "pieces",
+    "workers",
+    "callers",
+    "exceptions",
+    "nested",
+    "ended",
+]
+CASES += ["ended", "stalled", "cycles", "asleep", "read"]
 
 # A child of a process with threads has records of threads that it does not have, which the
 # sanitizers take for leaks and for living threads; and they make a race of speed meaningless.

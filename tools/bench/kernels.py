@@ -6,7 +6,7 @@
 
 time us      of one call: the median of the rounds; best us: the shortest
 read GB/s    blocks or cache rows that a call reads, over the median time; none of it from a cache
-of read      that over what the pool's threads read in the same round; median. 1 is the limit
+of read      that over what the pool's threads read just before and after; median. 1 is the limit
 G MAC/s      multiply-adds
 vs first     time of the first tier of the rows alike over this one's, in the same round; median
 error        relative, against double precision; dequantize: values that differ in a bit;

@@ -21,6 +21,8 @@
 
 namespace {
 
+using hybrid::Piece;
+using hybrid::piece_of;
 using hybrid::run_job;
 using hybrid::Tail;
 using hybrid::Worker;

@@ -113,28 +113,36 @@ def test_bytes_of_a_call_are_those_of_the_chosen_experts():
     assert contender.work.macs == 2 * 3 * 256 * 512
 
 
+def timed_group(name, tiers, seconds):
+    """A group whose contenders read 1e9 bytes a call and take these times."""
+
+    def contenders(_memory):
+        for tier in tiers:
+            work = Work(tier, "-", 1, 1, nbytes=10**9)
+            yield Contender(work, lambda _: next(seconds), lambda: 0.0)
+
+    return Group(name, name, "1x1", 0, contenders)
+
+
 def test_rounds_go_through_all_groups_and_ratios_stay_within_a_round(monkeypatch):
-    monkeypatch.setattr(measure.pool, "read_gb_s", lambda threads, nbytes: 2.0)
-    order: list[str] = []
-    speeds = iter([1.0, 0.5, 3.0, 1.0, 2.0, 0.5, 3.0, 1.0])
-
-    def group(name: str) -> Group:
-        def contenders(_memory):
-            for tier in ("scalar", "avx2"):
-                yield Contender(Work(tier, "-", 1, 1, nbytes=10**9), timed, lambda: 0.0)
-
-        def timed(seconds: float) -> float:
-            order.append(name)
-            return next(speeds)
-
-        return Group("op", name, "1x1", 0, contenders)
-
-    found, reads = measure.measure([group("A"), group("B")], setup_of(), 2)
-    assert order == ["A", "A", "B", "B"] * 2
+    monkeypatch.setattr(measure, "SLICES", 3)
+    monkeypatch.setattr(measure.RamMemory, "read_gb_s", lambda memory, threads: 2.0)
+    medians = [1.0, 0.5, 3.0, 1.0, 2.0, 0.5, 3.0, 1.0]
+    slices = iter([slice_s for s in medians for slice_s in (s, 9 * s, s)])
+    groups = [timed_group(name, ("scalar", "avx2"), slices) for name in "AB"]
+    found, reads = measure.measure(groups, setup_of(), 2)
+    assert [measured.seconds for measured in found] == [[1, 2], [0.5, 0.5], [3, 3], [1, 1]]
     assert found[1].ratios == [2.0, 4.0]
     assert found[1].shares == [1.0, 1.0]
-    assert found[0].seconds == [1.0, 2.0]
-    assert reads.all_threads == [2.0] * 4
+    assert reads.all_threads == [2.0] * 3 * 8
+
+
+def test_a_slice_is_held_against_the_reads_on_both_sides_of_it(monkeypatch):
+    monkeypatch.setattr(measure, "SLICES", 1)
+    given = iter([2.0, 6.0])
+    monkeypatch.setattr(measure.RamMemory, "read_gb_s", lambda memory, threads: next(given))
+    (found,), _ = measure.measure([timed_group("A", ("avx2",), iter([0.5]))], setup_of(), 1)
+    assert found.shares == [0.5]
 
 
 def test_a_row_has_a_cell_for_every_column():

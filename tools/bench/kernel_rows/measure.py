@@ -1,8 +1,10 @@
 """Groups of contenders, timed in rounds.
 
 A group is one op on one format and shape; its contenders differ in tier, tokens and precision and
-share its memory. A round goes once through all groups and reads the RAM before each, so that noise
-hits all alike; a contender's share and its ratio to the first tier are taken within a round.
+share its memory. A round goes once through all groups, so that noise hits all alike; a contender's
+ratio to the first tier is taken within a round. Other users of a machine change what its RAM gives
+from one moment to the next: a contender whose share of it is asked for is timed in slices, with a
+plain read before and after each.
 
 A timing is a chain of calls of the C border with arguments made beforehand, each on the next piece
 of memory, divided by their number; the time of a call that does nothing is taken off.
@@ -24,6 +26,7 @@ from tools.bench.kernel_rows.shapes import ModelShape
 TIERS = {"scalar": 0, "avx2": 1, "avx512": 2, "avx512_bf16": 3, "amx": 4}  # tier.h
 MOST_CALLS = 20_000  # of a chain
 EMPTY_CALLS = 2000
+SLICES = 10  # of a timing
 
 Call = Callable[[], int | None]  # of the C border: an error number of the pool, or nothing
 
@@ -98,7 +101,7 @@ class Group:
 class Measured:
     """Of one contender; a number a round in each list.
 
-    shares   of the read bandwidth measured in that round
+    shares   of what the RAM gave before and after; the slices' median
     ratios   time of the first tier over this one's
     """
 
@@ -116,7 +119,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Reads:
-    """What the pool's own threads read, 1e9 bytes per second, a number a visit of a group."""
+    """What the pool's own threads read, 1e9 bytes per second, a number a slice."""
 
     all_threads: list[float] = field(default_factory=list)
     one_thread: list[float] = field(default_factory=list)
@@ -140,28 +143,36 @@ def measure(groups: Sequence[Group], setup: Setup, rounds: int) -> tuple[list[Me
 def _visit(
     group: Group, setup: Setup, memory: RamMemory, found: dict[Key, Measured], reads: Reads
 ) -> None:
-    read_gb_s: dict[int, float] = {}
     first_s: dict[tuple[str, int], float] = {}
     for contender in group.contenders(memory):
         work = contender.work
         key = (group.op, group.format, group.shape, work.tier, work.precision, work.tokens)
         if key not in found:
             found[key] = Measured(group, work, contender.error())
-        if work.nbytes and work.threads not in read_gb_s:
-            read_gb_s[work.threads] = _read(setup, work.threads, reads)
-        seconds = contender.time(setup.seconds)
+        if work.nbytes:
+            told = reads.all_threads if work.threads == setup.threads else reads.one_thread
+            seconds, share = _beside_reads(contender, setup.seconds, memory, told)
+            found[key].shares.append(share)
+        else:
+            seconds = contender.time(setup.seconds)
         first = first_s.setdefault((work.precision, work.tokens), seconds)
         found[key].seconds.append(seconds)
         found[key].ratios.append(first / seconds)
-        if work.nbytes:
-            found[key].shares.append(work.nbytes / seconds / 1e9 / read_gb_s[work.threads])
 
 
-def _read(setup: Setup, threads: int, reads: Reads) -> float:
-    nbytes = max(shape.ram_bytes for shape in setup.shapes.values())
-    gb_s = pool.read_gb_s(threads, nbytes)
-    (reads.all_threads if threads == setup.threads else reads.one_thread).append(gb_s)
-    return gb_s
+def _beside_reads(
+    contender: Contender, seconds: float, memory: RamMemory, told: list[float]
+) -> tuple[float, float]:
+    """Seconds of a call and its share of what plain reads got; medians of the slices."""
+    work, times, shares = contender.work, [], []
+    before = memory.read_gb_s(work.threads)
+    for _ in range(SLICES):
+        times.append(contender.time(seconds / SLICES))
+        after = memory.read_gb_s(work.threads)
+        shares.append(work.nbytes / times[-1] / 1e9 / ((before + after) / 2))
+        told.append(after)
+        before = after
+    return statistics.median(times), statistics.median(shares)
 
 
 def chain(calls: Sequence[Call]) -> Callable[[float], float]:

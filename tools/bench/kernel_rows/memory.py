@@ -11,7 +11,9 @@ from hybrid.runtime.host_pages import HUGE_PAGE_BYTES, NumaPolicy
 from kernels.blocks import BlockTensor
 from kernels.dequantize.cases import like_weights
 from kernels.formats import BlockFormat
+from kernels.native import pool
 
+READ_BYTES = 128 << 20  # at a time, to see what the RAM gives
 PATTERN_BYTES = 4 << 20  # blocks that are repeated: addresses differ, and they decide
 
 
@@ -31,10 +33,20 @@ class RamMemory:
         arena = HostArena(nbytes + HUGE_PAGE_BYTES, NumaPolicy.INTERLEAVE)
         self._all = arena.take(arena.nbytes)
         self._used_bytes = 0
+        self._read_bytes = 0
 
     def empty(self) -> None:
         """What was given out is given out again."""
         self._used_bytes = 0
+
+    def read_gb_s(self, threads: int) -> float:
+        """1e9 bytes per second at which this many workers read the next READ_BYTES of it."""
+        nbytes = min(READ_BYTES, len(self._all))
+        if self._read_bytes + nbytes > len(self._all):
+            self._read_bytes = 0
+        address = self._all.data_ptr() + self._read_bytes
+        self._read_bytes += nbytes
+        return pool.read_at_gb_s(address, nbytes, threads)
 
     def raw(self, nbytes: int) -> Tensor:
         """uint8 [nbytes] on a cache line, with whatever was there."""
