@@ -5,6 +5,8 @@
 //
 // Formats of 32 weights also tell vector code what they hold, two or eight blocks at a time:
 //     weight = scale * (number - kOffset) + minimum
+// and those of nibbles the sixteen values that kValues has for them:
+//     weight = scale * kValues[nibble] + minimum
 #pragma once
 
 #include "lanes.h"
@@ -32,6 +34,9 @@ struct BF16 {
     void decode(float* __restrict out) const { *out = float_of_bits(high.value() << 16); }
 };
 
+inline constexpr int8_t kCentred[16] = {-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7};
+inline constexpr int8_t kCounted[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+
 struct Q4_0 {
     static constexpr int kId = 2, kWeights = 32;
     Half d;
@@ -45,6 +50,7 @@ struct Q4_0 {
     }
 
     static constexpr int kOffset = 8;
+    static constexpr const int8_t* kValues = kCentred;
     static Bytes numbers(const Q4_0* two) { return nibbles_of_two(two[0].nibbles, two[1].nibbles); }
     static Floats8 scales(const Q4_0* eight) { return eight_halves<sizeof(Q4_0)>(&eight->d); }
 };
@@ -62,6 +68,7 @@ struct Q4_1 {
     }
 
     static constexpr int kOffset = 0;
+    static constexpr const int8_t* kValues = kCounted;
     static Bytes numbers(const Q4_1* two) { return nibbles_of_two(two[0].nibbles, two[1].nibbles); }
     static Floats8 scales(const Q4_1* eight) { return eight_halves<sizeof(Q4_1)>(&eight->d); }
     static Floats8 minimums(const Q4_1* eight) { return eight_halves<sizeof(Q4_1)>(&eight->m); }
@@ -176,6 +183,7 @@ struct IQ4_NL {
     }
 
     static constexpr int kOffset = kWideOffset;
+    static constexpr const int8_t* kValues = kNonlinear;
     static auto numbers(const IQ4_NL* two) {
         return wide_lookup(kNonlinear, nibbles_of_two(two[0].nibbles, two[1].nibbles));
     }
@@ -195,6 +203,7 @@ struct MXFP4 {
     void decode(float* __restrict out) const { decode_lookup(nibbles, kE2m1, scale(), out); }
 
     static constexpr int kOffset = 12;
+    static constexpr const int8_t* kValues = kE2m1;
     static Bytes numbers(const MXFP4* two) {
         return lookup(kE2m1Plus12, nibbles_of_two(two[0].nibbles, two[1].nibbles));
     }

@@ -136,15 +136,70 @@ void unpack_bf16(const Block* block, std::uint16_t* out) {
 }
 
 template <class Block>
+constexpr auto has_values(int) -> decltype(&Block::kValues, true) {
+    return true;
+}
+template <class Block>
+constexpr bool has_values(long) {
+    return false;
+}
+
+inline void store_halves(__m512i weights, std::uint16_t* low, std::uint16_t* high) {
+    _mm256_store_si256(reinterpret_cast<__m256i*>(low), _mm512_castsi512_si256(weights));
+    _mm256_store_si256(reinterpret_cast<__m256i*>(high), _mm512_extracti64x4_epi64(weights, 1));
+}
+
+// The same of eight blocks of nibbles: the sixteen weights that a block can have are computed, and
+// chosen from, two blocks at a time.
+template <class Block>
+void choose_bf16(const Block* block, std::uint16_t* out) {
+    const __m512 values = _mm512_cvtepi32_ps(
+        _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(Block::kValues))));
+    const __m512i last_table = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi16(16), 1);
+    alignas(32) float scale[8], minimum[8] = {};
+    store8(Block::scales(block), scale);
+    if constexpr (kHasMinimums<Block>) store8(Block::minimums(block), minimum);
+    const auto weights = [&](int k) {
+        const __m512 scaled = _mm512_set1_ps(scale[k]);
+        if constexpr (!kHasMinimums<Block>) return _mm512_mul_ps(values, scaled);
+        return _mm512_fmadd_ps(values, scaled, _mm512_set1_ps(minimum[k]));
+    };
+#pragma GCC unroll 4
+    for (int k = 0; k < 8; k += 2) {
+        const auto table = (__m512i)_mm512_cvtne2ps_pbh(weights(k + 1), weights(k));
+        const __m256i nibbles =
+            _mm256_loadu2_m128i(reinterpret_cast<const __m128i*>(block[k + 1].nibbles),
+                                reinterpret_cast<const __m128i*>(block[k].nibbles));
+        const __m512i words = _mm512_cvtepu8_epi16(nibbles);
+        const __m512i low = _mm512_and_si512(words, _mm512_set1_epi16(15));
+        const __m512i high = _mm512_srli_epi16(words, 4);
+        std::uint16_t* at = out + 32 * k;
+        store_halves(_mm512_permutexvar_epi16(_mm512_or_si512(low, last_table), table), at,
+                     at + 32);
+        store_halves(_mm512_permutexvar_epi16(_mm512_or_si512(high, last_table), table), at + 16,
+                     at + 48);
+    }
+}
+
+template <class Block>
 struct BlockTiles : Bf16Tiles {
     static void unpack(const Rows& rows, std::size_t row, std::size_t column, int r, Slab& slab) {
         const Block* block = blocks_at<Block>(rows, row, column);
         const std::size_t left = rows.columns - column;
         prefetch_next<Block, kRun>(rows, row, column);
-        if (Block::kWeights == 256 || left >= kRun) return unpack_bf16(block, slab.weight[r]);
+        if (Block::kWeights == 256 || left >= kRun) return unpack_run(block, slab.weight[r]);
         Block padded[kRun / Block::kWeights] = {};
         std::memcpy(padded, block, left / Block::kWeights * sizeof(Block));
-        unpack_bf16(padded, slab.weight[r]);
+        unpack_run(padded, slab.weight[r]);
+    }
+
+  private:
+    static void unpack_run(const Block* block, std::uint16_t* out) {
+        if constexpr (has_values<Block>(0)) {
+            choose_bf16(block, out);
+        } else {
+            unpack_bf16(block, out);
+        }
     }
 };
 

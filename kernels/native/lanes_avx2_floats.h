@@ -39,6 +39,18 @@ inline Lanes larger(Lanes a, Lanes b) {
     return _mm256_max_ps(a, b);
 }
 
+inline __m128i eight_rounded(const float* values, float factor) {
+    const __m256i rounded = _mm256_cvtps_epi32(_mm256_mul_ps(load(values), all_lanes(factor)));
+    return _mm_packs_epi32(_mm256_castsi256_si128(rounded), _mm256_extracti128_si256(rounded, 1));
+}
+
+// Sixteen floats times `factor`, rounded to the nearest integers, ties to even, that fit a byte;
+// returns their sum.
+inline int round_16(const float* values, float factor, std::int8_t* out) {
+    const __m128i first = eight_rounded(values, factor), last = eight_rounded(values + 8, factor);
+    return store_and_sum(_mm_packs_epi16(first, last), out);
+}
+
 inline RowSums no_row_sums() {
     return _mm256_setzero_ps();
 }

@@ -39,6 +39,13 @@ inline Lanes larger(Lanes a, Lanes b) {
     return _mm512_max_ps(a, b);
 }
 
+// Sixteen floats times `factor`, rounded to the nearest integers, ties to even, that fit a byte;
+// returns their sum.
+inline int round_16(const float* values, float factor, std::int8_t* out) {
+    const __m512i rounded = _mm512_cvtps_epi32(_mm512_mul_ps(load(values), all_lanes(factor)));
+    return store_and_sum(_mm512_cvtepi32_epi8(rounded), out);
+}
+
 inline float total(Lanes lanes) {
     return _mm512_reduce_add_ps(lanes);
 }

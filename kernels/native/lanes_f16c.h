@@ -101,6 +101,14 @@ inline Scales odd_top_nibbles(const void* first) {
                             _mm256_set1_epi16(1));
 }
 
+// Sixteen signed bytes, stored; returns their sum.
+inline int store_and_sum(__m128i bytes, std::int8_t* out) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out), bytes);
+    const __m128i above_128 = _mm_xor_si128(bytes, _mm_set1_epi8(static_cast<char>(0x80)));
+    const __m128i halves = _mm_sad_epu8(above_128, _mm_setzero_si128());
+    return _mm_cvtsi128_si32(halves) + _mm_extract_epi16(halves, 4) - 16 * 128;
+}
+
 inline Scales scales_of_ones() {
     return _mm256_set1_epi16(1);
 }

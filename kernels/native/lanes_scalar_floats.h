@@ -137,6 +137,26 @@ inline Lanes larger(Lanes a, Lanes b) {
     return a;
 }
 
+// The integer nearest to a float below 2^22 in size, ties to even, without a library call.
+inline int nearest(float value) {
+    std::int32_t bits;
+    const float shifted = value + 12582912.0f;  // 1.5 * 2^23: the integer stands in the low bits
+    std::memcpy(&bits, &shifted, 4);
+    return (bits & 0x7FFFFF) - 0x400000;
+}
+
+// Sixteen floats times `factor`, rounded to the nearest integers, ties to even, that fit a byte;
+// returns their sum.
+inline int round_16(const float* values, float factor, std::int8_t* out) {
+    int sum = 0;
+    for (int i = 0; i < 16; ++i) {
+        const int rounded = nearest(values[i] * factor);
+        out[i] = static_cast<std::int8_t>(rounded);
+        sum += rounded;
+    }
+    return sum;
+}
+
 inline float total(Lanes lanes) {
     return (lanes[0] + lanes[1]) + (lanes[2] + lanes[3]);
 }

@@ -6,14 +6,6 @@
 
 namespace hybrid::HYBRID_TIER {
 
-// The integer nearest to a float below 2^22 in size, ties to even, without a library call.
-inline int nearest(float value) {
-    std::int32_t bits;
-    const float shifted = value + 12582912.0f;  // 1.5 * 2^23: the integer stands in the low bits
-    std::memcpy(&bits, &shifted, 4);
-    return (bits & 0x7FFFFF) - 0x400000;
-}
-
 inline float largest_of(const float* x, std::size_t count) {
     Lanes lanes = no_lanes();
     const std::size_t whole = count / kLanes * kLanes;
@@ -29,23 +21,21 @@ inline float largest_of(const float* x, std::size_t count) {
     return most;
 }
 
+// Rows of whole 32s; what a run has beyond them is zeros.
 inline void round_32(const float* x, std::size_t columns, RunOf32s* out) {
     for (std::size_t first = 0; first < columns; first += kRun, ++out) {
-        const std::size_t here = columns - first < kRun ? columns - first : kRun;
         for (std::size_t k = 0; k < 8; ++k) {
-            const float* part = x + first + 32 * k;
-            const std::size_t count =
-                32 * k >= here ? 0 : (here - 32 * k < 32 ? here - 32 * k : 32);
-            const float scale = largest_of(part, count) / 127.0f;
-            const float inverse = scale != 0 ? 1.0f / scale : 0.0f;
-            int sum = 0;
+            const std::size_t at = first + 32 * k;
             std::int8_t* number = out->number + 32 * k;
-            for (std::size_t i = 0; i < count; ++i) {
-                const int n = nearest(part[i] * inverse);
-                number[i] = static_cast<std::int8_t>(n);
-                sum += n;
+            if (at >= columns) {
+                std::memset(number, 0, 32);
+                out->scale[k] = out->sum[k] = 0;
+                continue;
             }
-            for (std::size_t i = count; i < 32; ++i) number[i] = 0;
+            const float scale = largest_of(x + at, 32) / 127.0f;
+            const float inverse = scale != 0 ? 1.0f / scale : 0.0f;
+            const int sum =
+                round_16(x + at, inverse, number) + round_16(x + at + 16, inverse, number + 16);
             out->scale[k] = scale;
             out->sum[k] = scale * static_cast<float>(sum);
         }
@@ -56,14 +46,8 @@ inline void round_256(const float* x, std::size_t columns, RunOf256* out) {
     for (std::size_t first = 0; first < columns; first += kRun, ++out) {
         const float scale = largest_of(x + first, kRun) / 127.0f;
         const float inverse = scale != 0 ? 1.0f / scale : 0.0f;
-        for (int k = 0; k < 16; ++k) {
-            const float* part = x + first + 16 * k;
-            int sum = 0;
-            for (int i = 0; i < 16; ++i) {
-                const int n = nearest(part[i] * inverse);
-                out->number[16 * k + i] = static_cast<std::int8_t>(n);
-                sum += n;
-            }
+        for (std::size_t k = 0; k < 16; ++k) {
+            const int sum = round_16(x + first + 16 * k, inverse, out->number + 16 * k);
             out->sum[k] = static_cast<std::int16_t>(sum);
         }
         out->scale = scale;

@@ -122,10 +122,11 @@ Floats8 lows_of(const Block* eight, Floats8 scales) {
     }
 }
 
-// Formats of 32 weights: one float a block.
+// Formats of 32 weights: one float a block. In line, so that constants are made once for all rows.
 template <class Block, int kTokens>
-void small_row_dot(const Block* block, std::size_t blocks, const RunOf32s* const (&x)[kTokens],
-                   float (&y)[kTokens]) {
+[[gnu::always_inline]] inline void small_row_dot(const Block* block, std::size_t blocks,
+                                                 const RunOf32s* const (&x)[kTokens],
+                                                 float (&y)[kTokens]) {
     Partial<kTokens> partial;
     const Block* const end = block + blocks;
     std::size_t run = 0;
