@@ -239,6 +239,7 @@ void FeedForward::widen_rows(const Entry& entry, int begin, int end) {
     Memory scratch = own_;
     auto* gate = scratch.take<float>(tokens * rows);
     auto* up = scratch.take<float>(tokens * rows);
+    ask_for(entry.up, begin);
     entry.x.multiply(arithmetic_, entry.gate, begin, end, scratch, {gate - begin, rows});
     entry.x.multiply(arithmetic_, entry.up, begin, end, scratch, {up - begin, rows});
     for (std::size_t t = 0; t < tokens; ++t) {
@@ -268,6 +269,7 @@ void FeedForward::narrow_rows(int part, int begin, int end, float* out) {
     }
     for (int e = 0; e < count_; ++e) {
         const Entry& entry = entries_[e];
+        if (e + 1 < count_) ask_for(entries_[e + 1].down, begin);
         if (entry.part != part) continue;
         Memory scratch = own_;
         auto* y = scratch.take<float>(static_cast<std::size_t>(entry.tokens) * rows);

@@ -118,6 +118,7 @@ struct Q4_K {
     }
 
     static constexpr int kOffset = 0;
+    static constexpr const int8_t* kValues = kCounted;
     float factor() const { return half_number(d); }
     float minimum_factor() const { return half_number(dmin); }
     Scales scale_numbers() const { return six_bit_scales(&scales); }

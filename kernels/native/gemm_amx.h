@@ -8,6 +8,7 @@
 
 #include "amx_tiles.h"
 #include "gemm_bf16.h"
+#include "gemm_bf16_weights.h"
 #include "gemm_vnni.h"
 
 namespace hybrid::HYBRID_TIER {
@@ -58,148 +59,16 @@ struct Bf16Tiles : Bf16Slab {
     }
 };
 
-// 256 weights of a row: number * scale + minimum, the last two of each 16. Products are exact in
-// float32, so that the sums are the very floats of decode().
-struct alignas(64) SignedRun {
-    std::int8_t number[kRun];
-    float scale[16], minimum[16];
-};
-
-inline Bytes signed_bytes(Bytes numbers, int offset) {
-    return _mm512_sub_epi8(numbers, all_bytes(offset));
-}
-
-inline Bytes signed_bytes(const Signed& numbers, int) {
-    return flip(numbers.magnitude, numbers.negative);
-}
-
-inline __m512 floats_of_words(__m256i words, float factor) {
-    return _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(words)), _mm512_set1_ps(factor));
-}
-
-// Each of eight floats twice.
-inline __m512 each_twice(Floats8 values) {
-    return _mm512_permutexvar_ps(_mm512_set_epi32(7, 7, 6, 6, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0, 0),
-                                 _mm512_castps256_ps512(values));
-}
-
-// A block of 256 weights, or eight of 32.
-template <class Block>
-void read_run(const Block* block, SignedRun& out) {
-    if constexpr (Block::kWeights == 256) {
-        for (int quarter = 0; quarter < 4; ++quarter) {
-            store_bytes(signed_bytes(block->numbers(quarter), Block::kOffset),
-                        out.number + 64 * quarter);
-        }
-        _mm512_store_ps(out.scale, floats_of_words(block->scale_numbers(), block->factor()));
-        if constexpr (requires_minimum<Block>(0)) {
-            _mm512_store_ps(out.minimum,
-                            floats_of_words(block->minimum_numbers(), -block->minimum_factor()));
-        }
-    } else {
-        for (int pair = 0; pair < 4; ++pair) {
-            store_bytes(signed_bytes(Block::numbers(block + 2 * pair), Block::kOffset),
-                        out.number + 64 * pair);
-        }
-        _mm512_store_ps(out.scale, each_twice(Block::scales(block)));
-        if constexpr (requires_minimums<Block>(0)) {
-            _mm512_store_ps(out.minimum, each_twice(Block::minimums(block)));
-        }
-    }
-}
-
-template <class Block>
-constexpr bool kHasMinimums = requires_minimum<Block>(0) || requires_minimums<Block>(0);
-
-template <bool kMinimums>
-inline __m512 sixteen_weights(const SignedRun& run, int k) {
-    const __m128i bytes = _mm_load_si128(reinterpret_cast<const __m128i*>(run.number + 16 * k));
-    const __m512 number = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
-    const __m512 scale = _mm512_set1_ps(run.scale[k]);
-    if constexpr (kMinimums) {
-        return _mm512_fmadd_ps(number, scale, _mm512_set1_ps(run.minimum[k]));
-    } else {
-        return _mm512_mul_ps(number, scale);
-    }
-}
-
-template <class Block>
-void unpack_bf16(const Block* block, std::uint16_t* out) {
-    SignedRun run;
-    read_run(block, run);
-#pragma GCC unroll 8
-    for (int k = 0; k < 16; k += 2) {
-        const __m512 first = sixteen_weights<kHasMinimums<Block>>(run, k);
-        const __m512 last = sixteen_weights<kHasMinimums<Block>>(run, k + 1);
-        _mm512_store_si512(out + 16 * k, (__m512i)_mm512_cvtne2ps_pbh(last, first));
-    }
-}
-
-template <class Block>
-constexpr auto has_values(int) -> decltype(&Block::kValues, true) {
-    return true;
-}
-template <class Block>
-constexpr bool has_values(long) {
-    return false;
-}
-
-inline void store_halves(__m512i weights, std::uint16_t* low, std::uint16_t* high) {
-    _mm256_store_si256(reinterpret_cast<__m256i*>(low), _mm512_castsi512_si256(weights));
-    _mm256_store_si256(reinterpret_cast<__m256i*>(high), _mm512_extracti64x4_epi64(weights, 1));
-}
-
-// The same of eight blocks of nibbles: the sixteen weights that a block can have are computed, and
-// chosen from, two blocks at a time.
-template <class Block>
-void choose_bf16(const Block* block, std::uint16_t* out) {
-    const __m512 values = _mm512_cvtepi32_ps(
-        _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(Block::kValues))));
-    const __m512i last_table = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi16(16), 1);
-    alignas(32) float scale[8], minimum[8] = {};
-    store8(Block::scales(block), scale);
-    if constexpr (kHasMinimums<Block>) store8(Block::minimums(block), minimum);
-    const auto weights = [&](int k) {
-        const __m512 scaled = _mm512_set1_ps(scale[k]);
-        if constexpr (!kHasMinimums<Block>) return _mm512_mul_ps(values, scaled);
-        return _mm512_fmadd_ps(values, scaled, _mm512_set1_ps(minimum[k]));
-    };
-#pragma GCC unroll 4
-    for (int k = 0; k < 8; k += 2) {
-        const auto table = (__m512i)_mm512_cvtne2ps_pbh(weights(k + 1), weights(k));
-        const __m256i nibbles =
-            _mm256_loadu2_m128i(reinterpret_cast<const __m128i*>(block[k + 1].nibbles),
-                                reinterpret_cast<const __m128i*>(block[k].nibbles));
-        const __m512i words = _mm512_cvtepu8_epi16(nibbles);
-        const __m512i low = _mm512_and_si512(words, _mm512_set1_epi16(15));
-        const __m512i high = _mm512_srli_epi16(words, 4);
-        std::uint16_t* at = out + 32 * k;
-        store_halves(_mm512_permutexvar_epi16(_mm512_or_si512(low, last_table), table), at,
-                     at + 32);
-        store_halves(_mm512_permutexvar_epi16(_mm512_or_si512(high, last_table), table), at + 16,
-                     at + 48);
-    }
-}
-
 template <class Block>
 struct BlockTiles : Bf16Tiles {
     static void unpack(const Rows& rows, std::size_t row, std::size_t column, int r, Slab& slab) {
         const Block* block = blocks_at<Block>(rows, row, column);
         const std::size_t left = rows.columns - column;
         prefetch_next<Block, kRun>(rows, row, column);
-        if (Block::kWeights == 256 || left >= kRun) return unpack_run(block, slab.weight[r]);
+        if (Block::kWeights == 256 || left >= kRun) return unpack_bf16(block, slab.weight[r]);
         Block padded[kRun / Block::kWeights] = {};
         std::memcpy(padded, block, left / Block::kWeights * sizeof(Block));
-        unpack_run(padded, slab.weight[r]);
-    }
-
-  private:
-    static void unpack_run(const Block* block, std::uint16_t* out) {
-        if constexpr (has_values<Block>(0)) {
-            choose_bf16(block, out);
-        } else {
-            unpack_bf16(block, out);
-        }
+        unpack_bf16(padded, slab.weight[r]);
     }
 };
 

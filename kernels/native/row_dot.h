@@ -8,13 +8,18 @@
 
 namespace hybrid::HYBRID_TIER {
 
-// While a row is read, the memory this far ahead is asked for: rows follow one another, and the
-// processor's own prefetching stops at each 4 KiB.
+// While a row is read, the memory this far ahead is asked for, up to the end of the rows at hand:
+// they follow one another, and the processor's own prefetching stops at each 4 KiB.
 constexpr std::size_t kPrefetchBytes = 8192;
 
-inline void prefetch_after(const void* here, std::size_t bytes) {
-    prefetch(static_cast<const char*>(here) + kPrefetchBytes, bytes);
-}
+struct Ahead {
+    const std::uint8_t* end;
+
+    void fetch(const void* here, std::size_t bytes) const {
+        const auto* ahead = static_cast<const std::uint8_t*>(here) + kPrefetchBytes;
+        if (ahead < end) prefetch(ahead, bytes);
+    }
+};
 
 template <class Block>
 constexpr auto requires_minimum(int) -> decltype(&Block::minimum_factor, true) {
@@ -49,11 +54,11 @@ struct Partial {
 
 // Formats of 256 weights: integers all through a block, one float a block.
 template <class Block, int kTokens>
-void super_row_dot(const Block* block, std::size_t blocks, const RunOf256* const (&x)[kTokens],
-                   float (&y)[kTokens]) {
+void super_row_dot(const Block* block, std::size_t blocks, const Ahead& ahead,
+                   const RunOf256* const (&x)[kTokens], float (&y)[kTokens]) {
     Partial<kTokens> partial;
     for (std::size_t b = 0; b < blocks; ++b, ++block) {
-        prefetch_after(block, sizeof(Block));
+        ahead.fetch(block, sizeof(Block));
         const Scales scales = block->scale_numbers();
         const float factor = block->factor();
         Sums sums[kTokens];
@@ -125,13 +130,14 @@ Floats8 lows_of(const Block* eight, Floats8 scales) {
 // Formats of 32 weights: one float a block. In line, so that constants are made once for all rows.
 template <class Block, int kTokens>
 [[gnu::always_inline]] inline void small_row_dot(const Block* block, std::size_t blocks,
+                                                 const Ahead& ahead,
                                                  const RunOf32s* const (&x)[kTokens],
                                                  float (&y)[kTokens]) {
     Partial<kTokens> partial;
     const Block* const end = block + blocks;
     std::size_t run = 0;
     for (; end - block >= 8; block += 8, ++run) {
-        prefetch_after(block, 8 * sizeof(Block));
+        ahead.fetch(block, 8 * sizeof(Block));
         const Floats8 scales = Block::scales(block);
         add_blocks<Block, kTokens>(block, 4, scales, lows_of(block, scales), x, run, partial);
     }
@@ -160,10 +166,11 @@ void short_rows_dot(const Rows& rows, std::size_t begin, std::size_t end, const 
     std::memcpy(twice.scale + 4, x.scale, 4 * sizeof(float));
     std::memcpy(twice.sum + 4, x.sum, 4 * sizeof(float));
     const Floats8 x_scales = load8(twice.scale), x_sums = load8(twice.sum);
+    const Ahead ahead{rows.first + end * rows.stride_bytes};
     std::size_t r = begin;
     for (; r + 2 <= end; r += 2) {
         const auto* block = reinterpret_cast<const Block*>(rows.first + r * rows.stride_bytes);
-        prefetch_after(block, 8 * sizeof(Block));
+        ahead.fetch(block, 8 * sizeof(Block));
         const Floats8 scales = Block::scales(block);
         const Factors factors = factors_of(multiply8(scales, x_scales));
         RowSums sums[2] = {no_row_sums(), no_row_sums()};
@@ -183,7 +190,7 @@ void short_rows_dot(const Rows& rows, std::size_t begin, std::size_t end, const 
     const RunOf32s* const one[1] = {&x};
     float sum[1];
     const auto* block = reinterpret_cast<const Block*>(rows.first + r * rows.stride_bytes);
-    small_row_dot<Block, 1>(block, 4, one, sum);
+    small_row_dot<Block, 1>(block, 4, ahead, one, sum);
     y.first[r] = sum[0];
 }
 
@@ -198,13 +205,14 @@ void rows_dot(const Rows& rows, std::size_t begin, std::size_t end, const Run* r
     }
     const Run* x[kTokens];
     for (int t = 0; t < kTokens; ++t) x[t] = runs + t * runs_of(rows.columns);
+    const Ahead ahead{rows.first + end * rows.stride_bytes};
     float sums[kTokens];
     for (std::size_t r = begin; r < end; ++r) {
         const auto* row = reinterpret_cast<const Block*>(rows.first + r * rows.stride_bytes);
         if constexpr (Block::kWeights == 256) {
-            super_row_dot<Block, kTokens>(row, blocks, x, sums);
+            super_row_dot<Block, kTokens>(row, blocks, ahead, x, sums);
         } else {
-            small_row_dot<Block, kTokens>(row, blocks, x, sums);
+            small_row_dot<Block, kTokens>(row, blocks, ahead, x, sums);
         }
         for (int t = 0; t < kTokens; ++t) y.first[t * y.stride + r] = sums[t];
     }
