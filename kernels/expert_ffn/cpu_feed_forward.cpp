@@ -40,10 +40,9 @@ FeedForward::Needs entry_needs(const Arithmetic& arithmetic, const Matrix& gate,
     if (!gate.present()) return {};
     FeedForward::Needs needs;
     const auto count = static_cast<std::size_t>(pairs), rows = static_cast<std::size_t>(gate.rows);
-    const std::size_t inputs = inputs_bytes(arithmetic, gate, pairs, lists) +
-                               inputs_bytes(arithmetic, up, pairs, lists) +
-                               inputs_bytes(arithmetic, down, pairs, lists);
-    (tokens == 1 ? needs.own : needs.shared) += inputs;
+    (tokens == 1 ? needs.own : needs.shared) += inputs_bytes(arithmetic, gate, pairs, lists) +
+                                                inputs_bytes(arithmetic, up, pairs, lists);
+    needs.shared += inputs_bytes(arithmetic, down, pairs, lists);
     needs.shared += count * rows * sizeof(float) + 64 * static_cast<std::size_t>(lists);
     needs.own +=
         static_cast<std::size_t>(lists) * (sizeof(Entry) + 64) +
@@ -157,13 +156,12 @@ void FeedForward::run(Worker& worker, Tail* tails, float* out) {
     add_parts(worker, tails[2], out);
 }
 
-// One token's inputs are each worker's own; x is one for all entries then.
+// One token's x is one for all entries, and each worker's own.
 void FeedForward::reserve_inputs() {
-    Memory& memory = tokens_ == 1 ? own_ : shared_;
     Inputs common({x_, width_, width_, nullptr, 1});
     for (int e = 0; e < count_ && tokens_ == 1; ++e) {
-        common.reserve(memory, arithmetic_, entries_[e].gate);
-        common.reserve(memory, arithmetic_, entries_[e].up);
+        common.reserve(own_, arithmetic_, entries_[e].gate);
+        common.reserve(own_, arithmetic_, entries_[e].up);
     }
     for (int e = 0; e < count_; ++e) {
         Entry& entry = entries_[e];
@@ -172,25 +170,25 @@ void FeedForward::reserve_inputs() {
         entry.x = common;
         if (tokens_ > 1) {
             entry.x = Inputs({x_, width_, width_, entry.token, entry.tokens});
-            entry.x.reserve(memory, arithmetic_, entry.gate);
-            entry.x.reserve(memory, arithmetic_, entry.up);
+            entry.x.reserve(shared_, arithmetic_, entry.gate);
+            entry.x.reserve(shared_, arithmetic_, entry.up);
         }
         entry.hidden = Inputs({entry.hidden_values, rows, rows, nullptr, entry.tokens});
-        entry.hidden.reserve(memory, arithmetic_, entry.down);
+        entry.hidden.reserve(shared_, arithmetic_, entry.down);
     }
     if (parts_ > 1) {
         part_outputs_ = shared_.take<float>(static_cast<std::size_t>(parts_ * tokens_) * width_);
     }
 }
 
-// The pieces of all entries, shared out; one token's are each worker's own.
+// The pieces of all entries, shared out, but for one token's x. What workers read of one another is
+// a quarter of the bytes when it is rounded.
 void FeedForward::fill_inputs(Worker& worker, Tail& tail, bool hidden) {
     const auto inputs = [&](int e) -> const Inputs& {
         return hidden ? entries_[e].hidden : entries_[e].x;
     };
-    if (tokens_ == 1) {
-        const int filled = hidden || !count_ ? count_ : 1;
-        for (int e = 0; e < filled; ++e) inputs(e).fill(arithmetic_.tier, 0, 1);
+    if (tokens_ == 1 && !hidden) {
+        if (count_) inputs(0).fill(arithmetic_.tier, 0, 1);
         return;
     }
     int all = 0;

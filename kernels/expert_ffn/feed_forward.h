@@ -2,7 +2,7 @@
 //
 //     round     x of each entry's tokens            (one token: once, by every worker for itself)
 //     widen     hidden = silu(gate x) * up x        units are runs of gate and up rows
-//     round     hidden
+//     round     hidden             shared out
 //     narrow    out[token] += share * down hidden   units are runs of down rows, through all
 //     entries
 //

@@ -27,6 +27,7 @@ struct IQ1_S {
     static constexpr int kOffset = 0;
     float factor() const { return half_number(d) * 0.125f; }
     float minimum_factor() const { return factor(); }
+    FactorPair factors() const { return {factor(), factor()}; }
     Scales scale_numbers() const {
         const std::uint64_t threes = words_bits(0x7000700070007000, 3);
         return scales_of_32s(2 * deposit(threes, 7 * kEach) + kEach);

@@ -45,6 +45,7 @@ struct Q2_K {
     static constexpr int kOffset = 0;
     float factor() const { return half_number(d); }
     float minimum_factor() const { return half_number(dmin); }
+    FactorPair factors() const { return half_pair(&d); }
     Scales scale_numbers() const { return scales_of_nibbles(scales, 0); }
     Scales minimum_numbers() const { return scales_of_nibbles(scales, 4); }
     Bytes numbers(int quarter) const {
@@ -121,6 +122,7 @@ struct Q4_K {
     static constexpr const int8_t* kValues = kCounted;
     float factor() const { return half_number(d); }
     float minimum_factor() const { return half_number(dmin); }
+    FactorPair factors() const { return half_pair(&d); }
     Scales scale_numbers() const { return six_bit_scales(&scales); }
     Scales minimum_numbers() const { return six_bit_minimums(&scales); }
     Bytes numbers(int quarter) const { return fields(nibbles + 32 * quarter, 0, 4, 15); }
@@ -150,6 +152,7 @@ struct Q5_K {
     static constexpr int kOffset = 0;
     float factor() const { return half_number(d); }
     float minimum_factor() const { return half_number(dmin); }
+    FactorPair factors() const { return half_pair(&d); }
     Scales scale_numbers() const { return six_bit_scales(&scales); }
     Scales minimum_numbers() const { return six_bit_minimums(&scales); }
     Bytes numbers(int quarter) const {

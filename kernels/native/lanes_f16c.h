@@ -11,6 +11,14 @@ inline float half_number(const Half& half) {
     return _cvtsh_ss(static_cast<unsigned short>(half.value()));
 }
 
+// Two halves that follow one another.
+inline FactorPair half_pair(const Half* two) {
+    std::int32_t bits;
+    std::memcpy(&bits, two, 4);
+    const __m128 floats = _mm_cvtph_ps(_mm_cvtsi32_si128(bits));
+    return {_mm_cvtss_f32(floats), _mm_cvtss_f32(_mm_movehdup_ps(floats))};
+}
+
 // The halves at the same place in eight blocks, kStride bytes apart.
 template <int kStride>
 inline Floats8 eight_halves(const void* first) {

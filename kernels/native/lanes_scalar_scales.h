@@ -9,6 +9,11 @@ inline float half_number(const Half& half) {
     return half.number();
 }
 
+// Two halves that follow one another.
+inline FactorPair half_pair(const Half* two) {
+    return {half_number(two[0]), half_number(two[1])};
+}
+
 // The halves at the same place in eight blocks, kStride bytes apart.
 template <int kStride>
 inline Floats8 eight_halves(const void* first) {

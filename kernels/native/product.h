@@ -116,7 +116,8 @@ class RowUnits {
         }
     }
 
-    static int stretch_rows(int tokens) { return few(tokens) ? 512 : 32; }
+    // Products of a stretch: no more for more tokens, until they compute.
+    static int stretch_rows(int tokens) { return few(tokens) ? 512 / tokens : 32; }
 
   private:
     static bool few(int tokens) { return tokens < kTokenTile; }

@@ -38,6 +38,15 @@ constexpr bool requires_minimums(long) {
     return false;
 }
 
+template <class Block>
+FactorPair factors_of_block(const Block& block) {
+    if constexpr (requires_minimum<Block>(0)) {
+        return block.factors();
+    } else {
+        return {block.factor(), 0};
+    }
+}
+
 // What a row has come to for each token: products, and what offsets or minima take away.
 template <int kTokens>
 struct Partial {
@@ -60,7 +69,7 @@ void super_row_dot(const Block* block, std::size_t blocks, const Ahead& ahead,
     for (std::size_t b = 0; b < blocks; ++b, ++block) {
         ahead.fetch(block, sizeof(Block));
         const Scales scales = block->scale_numbers();
-        const float factor = block->factor();
+        const FactorPair factors = factors_of_block(*block);
         Sums sums[kTokens];
         for (int t = 0; t < kTokens; ++t) sums[t] = no_sums();
 #pragma GCC unroll 4
@@ -74,14 +83,15 @@ void super_row_dot(const Block* block, std::size_t blocks, const Ahead& ahead,
         }
         for (int t = 0; t < kTokens; ++t) {
             const RunOf256& run = x[t][b];
-            partial.row[t] = add_times(partial.row[t], sums[t], factor * run.scale);
+            partial.row[t] = add_times(partial.row[t], sums[t], factors.factor * run.scale);
             if constexpr (requires_minimum<Block>(0)) {
                 partial.correction[t] =
                     add_scaled_sums(partial.correction[t], block->minimum_numbers(), run.sum,
-                                    -block->minimum_factor() * run.scale);
+                                    -factors.minimum * run.scale);
             } else if constexpr (Block::kOffset != 0) {
-                partial.correction[t] = add_scaled_sums(partial.correction[t], scales, run.sum,
-                                                        -Block::kOffset * factor * run.scale);
+                partial.correction[t] =
+                    add_scaled_sums(partial.correction[t], scales, run.sum,
+                                    -Block::kOffset * factors.factor * run.scale);
             }
         }
     }

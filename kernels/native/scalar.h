@@ -57,6 +57,11 @@ struct Half : Word16 {
     float number() const { return float_of_half(value()); }
 };
 
+// Of a block of 256 weights: what its scales and its minima are times.
+struct FactorPair {
+    float factor, minimum;
+};
+
 // bit[b][j] is bit j of byte b: eight bits become eight lanes by one load, where SSE has no
 // per-lane shift.
 struct BitTable {
