@@ -117,7 +117,9 @@ class RowUnits {
     }
 
     // Products of a stretch: no more for more tokens, until they compute.
-    static int stretch_rows(int tokens) { return few(tokens) ? 512 / tokens : 32; }
+    static int stretch_rows(int tokens) {
+        return few(tokens) ? 512 / (tokens > 0 ? tokens : 1) : 32;
+    }
 
   private:
     static bool few(int tokens) { return tokens < kTokenTile; }
