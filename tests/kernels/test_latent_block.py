@@ -154,13 +154,15 @@ def test_every_tier_computes_nearly_as_the_scalar_one(case: Case, tier: int, exa
     if not library().hybrid_has_tier(tier):
         pytest.skip(f"this processor has no {TIERS[tier]}")
     weights = cases.weights_of(case, settled=True)
+    tiles = TIERS[tier] == "amx" and not exact
+    allowed = cases.TILES_ERROR if tiles else cases.TIER_ERROR[exact]
     for tokens, start in cases.PASSES:
         found = []
         for number in (0, tier):
             block = LatentBlock(cases.shape_of(case), weights, exact=exact, tier=number)
             cache = filled_cache(case, "F32", tokens, start)
             found.append(run(block, case, cache, tokens, start))
-        assert_close(found[1], found[0], cases.TIER_ERROR[exact])
+        assert_close(found[1], found[0], allowed)
 
 
 @every_case
