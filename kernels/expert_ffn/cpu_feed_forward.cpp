@@ -16,8 +16,8 @@ Matrix moved(const Matrix& matrix, std::int64_t bytes) {
     return there;
 }
 
-// Runs run(part, begin, end) over the units of every part: one part is shared out beforehand, of
-// several a worker takes its own node's first.
+// Runs run(part, begin, end) over the units of every part. One part is shared out beforehand; of
+// several a worker takes pieces as they come, its own node's first.
 template <class Units, class Run>
 void over_parts(const Worker& worker, Tail* tails, int parts, const Units& units, const Run& run) {
     if (parts == 1) {
@@ -25,12 +25,9 @@ void over_parts(const Worker& worker, Tail* tails, int parts, const Units& units
         return;
     }
     for (int step = 0; step < parts; ++step) {
-        const int part = (worker.node + step) % parts, all = units(part);
-        for (;;) {
-            const int unit = tails[part].next.fetch_add(1, std::memory_order_relaxed);
-            if (unit >= all) break;
-            run(part, unit, unit + 1);
-        }
+        const int part = (worker.node + step) % parts;
+        take_pieces(tails[part], units(part), (worker.count + parts - 1) / parts,
+                    [&](int begin, int end) { run(part, begin, end); });
     }
 }
 
@@ -40,14 +37,12 @@ FeedForward::Needs entry_needs(const Arithmetic& arithmetic, const Matrix& gate,
     if (!gate.present()) return {};
     FeedForward::Needs needs;
     const auto count = static_cast<std::size_t>(pairs), rows = static_cast<std::size_t>(gate.rows);
-    (tokens == 1 ? needs.own : needs.shared) += inputs_bytes(arithmetic, gate, pairs, lists) +
-                                                inputs_bytes(arithmetic, up, pairs, lists);
+    (tokens == 1 ? needs.own : needs.shared) +=
+        inputs_bytes(arithmetic, gate, pairs, lists) + inputs_bytes(arithmetic, up, pairs, lists);
     needs.shared += inputs_bytes(arithmetic, down, pairs, lists);
     needs.shared += count * rows * sizeof(float) + 64 * static_cast<std::size_t>(lists);
-    needs.own +=
-        static_cast<std::size_t>(lists) * (sizeof(Entry) + 64) +
-        2 * (static_cast<std::size_t>(tokens * RowUnits::stretch_rows(tokens)) * sizeof(float) +
-             64);
+    needs.own += static_cast<std::size_t>(lists) * (sizeof(Entry) + 64) +
+                 2 * (RowUnits::most_values(tokens) * sizeof(float) + 64);
     std::size_t scratch = 0;
     for (const Matrix* matrix : {&gate, &up, &down}) {
         const std::size_t here = scratch_bytes(arithmetic, *matrix);
@@ -113,11 +108,15 @@ void FeedForward::add(const Experts& experts, const std::int32_t* chosen, const 
                                   nullptr};
         }
     }
+    for (int e = 0; e < count_; ++e) {
+        if (entries_[e].tokens > most_tokens_) most_tokens_ = entries_[e].tokens;
+    }
     if (experts.parts > parts_) parts_ = experts.parts;
 }
 
 void FeedForward::add(const Matrix& gate, const Matrix& up, const Matrix& down) {
     entries_[count_++] = {gate, up, down, 0, tokens_, nullptr, nullptr, {}, {}, nullptr};
+    most_tokens_ = tokens_;
 }
 
 FeedForward::Needs FeedForward::needs(const Arithmetic& arithmetic, const Experts& experts,
@@ -209,7 +208,7 @@ void FeedForward::widen(Worker& worker, Tail* tails) {
     const auto units = [&](int part) {
         int all = 0;
         for (int e = 0; e < count_; ++e) {
-            if (entries_[e].part == part) all += RowUnits(entries_[e].gate.rows, tokens_).count();
+            if (entries_[e].part == part) all += units_of(entries_[e]).count();
         }
         return all;
     };
@@ -217,12 +216,16 @@ void FeedForward::widen(Worker& worker, Tail* tails) {
                [&](int part, int begin, int end) { widen_units(part, begin, end); });
 }
 
+RowUnits FeedForward::units_of(const Entry& entry) const {
+    return {entry.gate.rows, entry.tokens};
+}
+
 void FeedForward::widen_units(int part, int begin, int end) {
     int first = 0;  // unit of the entry at hand
     for (int e = 0; e < count_; ++e) {
         const Entry& entry = entries_[e];
         if (entry.part != part) continue;
-        const RowUnits units(entry.gate.rows, tokens_);
+        const RowUnits units = units_of(entry);
         const int from = begin < first ? 0 : begin - first, to = least(end - first, units.count());
         if (from < to) {
             units.each_stretch(from, to, [&](int row, int last) { widen_rows(entry, row, last); });
@@ -237,8 +240,8 @@ void FeedForward::widen_rows(const Entry& entry, int begin, int end) {
     Memory scratch = own_;
     auto* gate = scratch.take<float>(tokens * rows);
     auto* up = scratch.take<float>(tokens * rows);
-    ask_for(entry.up, begin);
-    entry.x.multiply(arithmetic_, entry.gate, begin, end, scratch, {gate - begin, rows});
+    entry.x.multiply(arithmetic_, entry.gate, begin, end, scratch, {gate - begin, rows},
+                     row_of(entry.up, begin));
     entry.x.multiply(arithmetic_, entry.up, begin, end, scratch, {up - begin, rows});
     for (std::size_t t = 0; t < tokens; ++t) {
         float* hidden = entry.hidden_values + t * static_cast<std::size_t>(entry.gate.rows) + begin;
@@ -247,7 +250,7 @@ void FeedForward::widen_rows(const Entry& entry, int begin, int end) {
 }
 
 void FeedForward::narrow(Worker& worker, Tail* tails, float* out) {
-    const RowUnits rows(static_cast<int>(width_), tokens_);
+    const RowUnits rows(static_cast<int>(width_), most_tokens_);
     over_parts(
         worker, tails, parts_, [&](int) { return rows.count(); },
         [&](int part, int begin, int end) {
@@ -267,11 +270,13 @@ void FeedForward::narrow_rows(int part, int begin, int end, float* out) {
     }
     for (int e = 0; e < count_; ++e) {
         const Entry& entry = entries_[e];
-        if (e + 1 < count_) ask_for(entries_[e + 1].down, begin);
         if (entry.part != part) continue;
         Memory scratch = own_;
         auto* y = scratch.take<float>(static_cast<std::size_t>(entry.tokens) * rows);
-        entry.hidden.multiply(arithmetic_, entry.down, begin, end, scratch, {y - begin, rows});
+        int next = e + 1;
+        while (next < count_ && entries_[next].part != part) ++next;
+        entry.hidden.multiply(arithmetic_, entry.down, begin, end, scratch, {y - begin, rows},
+                              next < count_ ? row_of(entries_[next].down, begin) : nullptr);
         for (int t = 0; t < entry.tokens; ++t) {
             const float share = entry.share ? entry.share[t] : 1.0f;
             const int token = entry.token ? entry.token[t] : t;

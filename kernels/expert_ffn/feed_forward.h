@@ -85,6 +85,7 @@ class FeedForward {
     void fill_inputs(Worker& worker, Tail& tail, bool hidden);
     void widen(Worker& worker, Tail* tails);
     void narrow(Worker& worker, Tail* tails, float* out);
+    RowUnits units_of(const Entry& entry) const;
     void widen_units(int part, int begin, int end);
     void widen_rows(const Entry& entry, int begin, int end);
     void narrow_rows(int part, int begin, int end, float* out);
@@ -96,6 +97,7 @@ class FeedForward {
     const float* x_;
     std::size_t width_;
     int tokens_;
+    int most_tokens_ = 0;  // of an entry
     int parts_ = 1;
     Entry* entries_;
     int count_ = 0;

@@ -56,7 +56,7 @@ std::size_t own_bytes(const LatentBlock& b, const Arithmetic& arithmetic, int to
         scratch = here > scratch ? here : scratch;
     }
     bytes += scratch + inputs_bytes(arithmetic, {b.key.first, b.value_up.first}, tokens);
-    floats(count * static_cast<std::size_t>(RowUnits::stretch_rows(tokens)));
+    floats(RowUnits::most_values(tokens));
     floats(count * (static_cast<std::size_t>(b.latent) + kValueRow));
     floats(absorbed_scratch(static_cast<std::size_t>(b.latent + b.rope)));
     if (tokens == 1) {

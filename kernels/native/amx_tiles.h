@@ -64,11 +64,6 @@ void store_tile(void* first, std::size_t stride) {
     }
 }
 
-template <int kTile>
-void zero_tile() {
-    std::memset(emulated.byte[kTile], 0, sizeof emulated.byte[kTile]);
-}
-
 inline float product_of_bf16(const std::uint8_t* a, const std::uint8_t* b) {
     float sum = 0;
     for (int i = 0; i < 2; ++i) {
@@ -125,11 +120,6 @@ template <int kTile>
 void store_tile(void* first, std::size_t stride) {
     __asm__ volatile("tilestored %%tmm%c2, (%0,%1,1)" ::"r"(first), "r"(stride), "i"(kTile)
                      : "memory");
-}
-
-template <int kTile>
-void zero_tile() {
-    __asm__ volatile("tilezero %%tmm%c0" ::"i"(kTile));
 }
 
 template <int kSums, int kWeights, int kActivations>

@@ -54,9 +54,7 @@ void pack_rounded(const Tokens& x, int tile_begin, int tile_end, void* packed) {
 template <class Block, class Run>
 void multiply_rounded(const Rows& rows, std::size_t begin, std::size_t end, const void* packed,
                       int tokens, void*, const Outputs& y) {
-    for (std::size_t r = begin; r < end; r += kBand) {
-        dot_rounded<Block, Run>(rows, r, band_end(r, end), packed, tokens, y);
-    }
+    dot_rounded<Block, Run>(rows, begin, end, packed, tokens, y);
 }
 
 }  // namespace hybrid::HYBRID_TIER

@@ -98,6 +98,18 @@ inline Piece piece_of(int units, int workers, int ticket) {
     }
 }
 
+// Runs run(begin, end) over pieces of 0 .. units - 1 while there are any.
+//   workers   as many as will come for them; all of them say the same
+template <class Run>
+void take_pieces(Tail& tail, int units, int workers, const Run& run) {
+    for (;;) {
+        const int ticket = tail.next.fetch_add(1, std::memory_order_relaxed);
+        const Piece piece = piece_of(units, workers, ticket);
+        if (piece.begin == piece.end) return;
+        run(piece.begin, piece.end);
+    }
+}
+
 // Runs run(begin, end) over this worker's part of 0 .. units - 1: an equal contiguous range of the
 // first 7/8, the same in every job, then pieces of the rest while there are any. Every unit is run
 // once by one worker.
@@ -108,12 +120,9 @@ void share(const Worker& worker, Tail& tail, int units, const Run& run) {
     const int begin = static_cast<int>(fixed * worker.index / worker.count);
     const int end = static_cast<int>(fixed * (worker.index + 1) / worker.count);
     if (begin < end) run(begin, end);
-    for (;;) {
-        const int ticket = tail.next.fetch_add(1, std::memory_order_relaxed);
-        const Piece piece = piece_of(shared, worker.count, ticket);
-        if (piece.begin == piece.end) return;
-        run(static_cast<int>(fixed) + piece.begin, static_cast<int>(fixed) + piece.end);
-    }
+    const int rest = static_cast<int>(fixed);
+    take_pieces(tail, shared, worker.count,
+                [&](int first, int last) { run(rest + first, rest + last); });
 }
 
 }  // namespace hybrid

@@ -99,8 +99,9 @@ def read_gb_s(threads: int, nbytes: int = READ_NBYTES) -> float:
 
 def read_at_gb_s(address: int, nbytes: int, threads: int) -> float:
     """The same of memory that is there, once."""
-    elapsed = ctypes.c_double()
-    check(library().hybrid_pool_read(address, nbytes, threads, ctypes.addressof(elapsed)))
+    elapsed, words = ctypes.c_double(), ctypes.c_uint64()
+    told = (ctypes.addressof(elapsed), ctypes.addressof(words))
+    check(library().hybrid_pool_read(address, nbytes, threads, *told))
     return nbytes / elapsed.value / 1e9
 
 

@@ -154,6 +154,7 @@ std::int32_t hybrid_pool_stop() {
 }
 
 std::int32_t hybrid_pool_workers() {
+    if (hybrid::inside_job) return hybrid::the_crew->size();  // the turn is taken
     const hybrid::Turn turn;
     return hybrid::the_crew ? hybrid::the_crew->size() : 1;
 }

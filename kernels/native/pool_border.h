@@ -50,8 +50,10 @@ HYBRID_EXPORT std::int32_t hybrid_pool_fill(void* buffer, std::size_t bytes, std
 
 // Reads the buffer once with `threads` workers, each an equal contiguous part in 4 streams.
 //   seconds  out: of the reading alone
+//   words    out: all that was read in one number, which changes with every bit of it
 HYBRID_EXPORT std::int32_t hybrid_pool_read(const void* buffer, std::size_t bytes,
-                                            std::int32_t threads, double* seconds);
+                                            std::int32_t threads, double* seconds,
+                                            std::uint64_t* words);
 
 // A job of one barrier and nothing else, in which one worker fails: shows that failures end in
 // errors. For one caller at a time.

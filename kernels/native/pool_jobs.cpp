@@ -115,8 +115,9 @@ struct Reading {
     const std::byte* buffer;
     std::size_t bytes;
     ReadStreams read;
-    Nanoseconds lasted;
-    std::atomic<std::uint64_t> sum;
+    double* seconds;  // the caller's, written by itself
+    std::uint64_t* words;
+    std::atomic<std::uint64_t> sum{0};
 };
 
 void read_part(Worker& worker, void* context) {
@@ -129,7 +130,9 @@ void read_part(Worker& worker, void* context) {
         sum ^= std::to_integer<std::uint64_t>(reading.buffer[at]);
     reading.sum.fetch_xor(sum, std::memory_order_relaxed);
     worker.barrier();
-    if (worker.index == 0) reading.lasted = now_ns() - begin;
+    if (worker.index != 0) return;
+    *reading.seconds = static_cast<double>(now_ns() - begin) * 1e-9;
+    *reading.words = reading.sum.load(std::memory_order_relaxed);
 }
 
 enum class Fault : std::int32_t { kNone, kThrowBefore, kThrowAfter, kEnd, kStall };
@@ -155,16 +158,15 @@ void fail_on_purpose(Worker& worker, void*) {
 }  // namespace hybrid
 
 std::int32_t hybrid_pool_fill(void* buffer, std::size_t bytes, std::int32_t threads) {
-    hybrid::Filling filling{static_cast<std::byte*>(buffer), bytes};
-    return hybrid::run_job(threads, hybrid::fill_part, &filling);
+    return hybrid::run_kept<hybrid::Filling>(threads, hybrid::fill_part,
+                                             static_cast<std::byte*>(buffer), bytes);
 }
 
 std::int32_t hybrid_pool_read(const void* buffer, std::size_t bytes, std::int32_t threads,
-                              double* seconds) {
-    hybrid::Reading reading{static_cast<const std::byte*>(buffer), bytes, hybrid::widest(), 0, {0}};
-    const std::int32_t error = hybrid::run_job(threads, hybrid::read_part, &reading);
-    *seconds = static_cast<double>(reading.lasted) * 1e-9;
-    return error;
+                              double* seconds, std::uint64_t* words) {
+    return hybrid::run_kept<hybrid::Reading>(threads, hybrid::read_part,
+                                             static_cast<const std::byte*>(buffer), bytes,
+                                             hybrid::widest(), seconds, words);
 }
 
 std::int32_t hybrid_pool_try_fault(std::int32_t fault, std::int32_t worker, std::int32_t threads,

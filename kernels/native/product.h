@@ -29,13 +29,8 @@ inline Rows rows_of(const Matrix& matrix) {
             static_cast<std::size_t>(matrix.row_bytes), static_cast<std::size_t>(matrix.columns)};
 }
 
-// Asks for the beginning of what is read next: products look ahead within their own rows only.
-inline void ask_for(const Matrix& matrix, int row) {
-    constexpr int kBytes = 4096;
-    asm volatile("");  // as in prefetch.h
-    const Rows rows = rows_of(matrix);
-    const auto* first = rows.first + static_cast<std::size_t>(row) * rows.stride_bytes;
-    for (int i = 0; i < kBytes; i += 64) __builtin_prefetch(first + i, 0, 2);
+inline const std::uint8_t* row_of(const Matrix& matrix, int row) {
+    return static_cast<const std::uint8_t*>(matrix.blocks) + row * matrix.row_bytes;
 }
 
 inline std::size_t whole_lines(std::size_t bytes) {
@@ -100,14 +95,16 @@ inline Form form_of(const FormatFunctions& format, Precision precision, std::siz
 class RowUnits {
   public:
     RowUnits(int rows, int tokens)
-        : rows_(rows), unit_(few(tokens) ? 8 : 32), stretch_(stretch_rows(tokens)) {}
+        : rows_(rows),
+          unit_(few(tokens) ? 8 : kSlab),
+          stretch_(few(tokens) ? kFewValues / (tokens > 0 ? tokens : 1) : kSlab) {}
 
     int count() const { return (rows_ + unit_ - 1) / unit_; }
 
     // The first row of a unit; of count(): the end.
     int row(int unit) const { return unit * unit_ < rows_ ? unit * unit_ : rows_; }
 
-    // run(begin, end) over rows of units begin .. end - 1, stretch_rows() at most.
+    // run(begin, end) over rows of units begin .. end - 1, a stretch at most.
     template <class Run>
     void each_stretch(int begin, int end, const Run& run) const {
         const int last = row(end);
@@ -116,13 +113,15 @@ class RowUnits {
         }
     }
 
-    // Products of a stretch: no more for more tokens, until they compute.
-    static int stretch_rows(int tokens) {
-        return few(tokens) ? 512 / (tokens > 0 ? tokens : 1) : 32;
+    // Most tokens times rows of a stretch, no fewer for more tokens.
+    static std::size_t most_values(int tokens) {
+        return few(tokens) ? kFewValues : static_cast<std::size_t>(tokens) * kSlab;
     }
 
   private:
     static bool few(int tokens) { return tokens < kTokenTile; }
+
+    static constexpr int kSlab = 32, kFewValues = 512;
 
     int rows_, unit_, stretch_;
 };
@@ -173,15 +172,17 @@ class Inputs {
     const Tokens& x() const { return x_; }
 
     // y[t][r] for rows begin .. end - 1 and all tokens.
-    //   own  this worker's memory; what is taken of it is free again afterwards
+    //   own   this worker's memory; what is taken of it is free again afterwards
+    //   next  what is read after them, if it is known
     void multiply(const Arithmetic& arithmetic, const Matrix& matrix, int begin, int end,
-                  Memory own, const Outputs& y) const {
+                  Memory own, const Outputs& y, const std::uint8_t* next = nullptr) const {
         const FormatFunctions& format = arithmetic.of(matrix);
         const Form form = form_of(format, arithmetic.precision, x_.columns, x_.count);
         const Form* found = find(form);
         if (!found) throw std::logic_error("a matrix takes a form that was not reserved");
         const void* place = places_[found - forms_];
-        const Rows rows = rows_of(matrix);
+        Rows rows = rows_of(matrix);
+        rows.next = next;
         const auto first = static_cast<std::size_t>(begin), last = static_cast<std::size_t>(end);
         if (form.pack) {
             const TokenProduct& product = product_of(format, arithmetic.precision);

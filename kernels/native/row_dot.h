@@ -8,17 +8,32 @@
 
 namespace hybrid::HYBRID_TIER {
 
-// While a row is read, the memory this far ahead is asked for, up to the end of the rows at hand:
-// they follow one another, and the processor's own prefetching stops at each 4 KiB.
-constexpr std::size_t kPrefetchBytes = 8192;
+// While a row is read, the memory this far ahead is asked for, since the processor's own
+// prefetching stops at each 4 KiB: rows follow one another, and after the last comes what the
+// caller reads next.
+constexpr std::ptrdiff_t kPrefetchBytes = 8192;
 
-struct Ahead {
-    const std::uint8_t* end;
+class Ahead {
+  public:
+    Ahead(const Rows& rows, std::size_t begin, std::size_t end)
+        : end_(rows.first + end * rows.stride_bytes), next_(rows.next) {
+        const auto bytes = static_cast<std::ptrdiff_t>((end - begin) * rows.stride_bytes);
+        if (next_ && bytes < kPrefetchBytes) {
+            prefetch(next_, static_cast<std::size_t>(kPrefetchBytes - bytes));
+        }
+    }
 
     void fetch(const void* here, std::size_t bytes) const {
         const auto* ahead = static_cast<const std::uint8_t*>(here) + kPrefetchBytes;
-        if (ahead < end) prefetch(ahead, bytes);
+        if (ahead < end_) {
+            prefetch(ahead, bytes);
+        } else if (next_) {
+            prefetch(next_ + (ahead - end_), bytes);
+        }
     }
+
+  private:
+    const std::uint8_t *end_, *next_;
 };
 
 template <class Block>
@@ -169,14 +184,13 @@ template <class Block, int kTokens>
 // Two rows of four blocks that follow one another, as one run: short rows, such as those of an
 // attention head's key matrix, spend their time on starting and summing up.
 template <class Block>
-void short_rows_dot(const Rows& rows, std::size_t begin, std::size_t end, const RunOf32s& x,
-                    const Outputs& y) {
+void short_rows_dot(const Rows& rows, std::size_t begin, std::size_t end, const Ahead& ahead,
+                    const RunOf32s& x, const Outputs& y) {
     RunOf32s twice = x;
     std::memcpy(twice.number + 128, x.number, 128);
     std::memcpy(twice.scale + 4, x.scale, 4 * sizeof(float));
     std::memcpy(twice.sum + 4, x.sum, 4 * sizeof(float));
     const Floats8 x_scales = load8(twice.scale), x_sums = load8(twice.sum);
-    const Ahead ahead{rows.first + end * rows.stride_bytes};
     std::size_t r = begin;
     for (; r + 2 <= end; r += 2) {
         const auto* block = reinterpret_cast<const Block*>(rows.first + r * rows.stride_bytes);
@@ -205,17 +219,16 @@ void short_rows_dot(const Rows& rows, std::size_t begin, std::size_t end, const 
 }
 
 template <class Block, class Run, int kTokens>
-void rows_dot(const Rows& rows, std::size_t begin, std::size_t end, const Run* runs,
-              const Outputs& y) {
+void rows_dot(const Rows& rows, std::size_t begin, std::size_t end, const Ahead& ahead,
+              const Run* runs, const Outputs& y) {
     const std::size_t blocks = rows.columns / Block::kWeights;
     if constexpr (Block::kWeights == 32 && kTokens == 1) {
         if (blocks == 4 && rows.stride_bytes == 4 * sizeof(Block)) {
-            return short_rows_dot<Block>(rows, begin, end, *runs, y);
+            return short_rows_dot<Block>(rows, begin, end, ahead, *runs, y);
         }
     }
     const Run* x[kTokens];
     for (int t = 0; t < kTokens; ++t) x[t] = runs + t * runs_of(rows.columns);
-    const Ahead ahead{rows.first + end * rows.stride_bytes};
     float sums[kTokens];
     for (std::size_t r = begin; r < end; ++r) {
         const auto* row = reinterpret_cast<const Block*>(rows.first + r * rows.stride_bytes);
@@ -230,20 +243,31 @@ void rows_dot(const Rows& rows, std::size_t begin, std::size_t end, const Run* r
 
 // Four tokens at a time share a row's unpacking.
 template <class Block, class Run>
-void dot_rounded(const Rows& rows, std::size_t begin, std::size_t end, const void* runs, int tokens,
-                 const Outputs& y) {
-    const auto* x = static_cast<const Run*>(runs);
+void band_dot(const Rows& rows, std::size_t begin, std::size_t end, const Ahead& ahead,
+              const Run* x, int tokens, const Outputs& y) {
     const std::size_t row_runs = runs_of(rows.columns);
     int t = 0;
     for (; t + 4 <= tokens; t += 4) {
-        rows_dot<Block, Run, 4>(rows, begin, end, x + t * row_runs,
+        rows_dot<Block, Run, 4>(rows, begin, end, ahead, x + t * row_runs,
                                 {y.first + t * y.stride, y.stride});
     }
     x += t * row_runs;
     const Outputs rest{y.first + t * y.stride, y.stride};
-    if (tokens - t == 3) rows_dot<Block, Run, 3>(rows, begin, end, x, rest);
-    if (tokens - t == 2) rows_dot<Block, Run, 2>(rows, begin, end, x, rest);
-    if (tokens - t == 1) rows_dot<Block, Run, 1>(rows, begin, end, x, rest);
+    if (tokens - t == 3) rows_dot<Block, Run, 3>(rows, begin, end, ahead, x, rest);
+    if (tokens - t == 2) rows_dot<Block, Run, 2>(rows, begin, end, ahead, x, rest);
+    if (tokens - t == 1) rows_dot<Block, Run, 1>(rows, begin, end, ahead, x, rest);
+}
+
+// A few rows at a time where they are gone through more than once: they are read from memory once.
+template <class Block, class Run>
+void dot_rounded(const Rows& rows, std::size_t begin, std::size_t end, const void* runs, int tokens,
+                 const Outputs& y) {
+    const Ahead ahead(rows, begin, end);
+    const std::size_t band = tokens > 4 ? 16 : end - begin;
+    for (std::size_t r = begin; r < end; r += band) {
+        band_dot<Block, Run>(rows, r, end - r < band ? end : r + band, ahead,
+                             static_cast<const Run*>(runs), tokens, y);
+    }
 }
 
 }  // namespace hybrid::HYBRID_TIER

@@ -19,7 +19,7 @@ SIGNATURES = {
     "hybrid_pool_set_timeout": (_I, [_DOUBLE]),
     "hybrid_pool_error_text": (ctypes.c_char_p, []),
     "hybrid_pool_fill": (_I, [_P, _SIZE, _I]),
-    "hybrid_pool_read": (_I, [_P, _SIZE, _I, _P]),
+    "hybrid_pool_read": (_I, [_P, _SIZE, _I, _P, _P]),
     "hybrid_pool_try_fault": (_I, [_I, _I, _I, _DOUBLE]),
     "hybrid_round": (None, [_I, _I, _P, _SIZE, _SIZE, _SIZE, _P]),
     "hybrid_dot_rounded": (

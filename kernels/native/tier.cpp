@@ -21,8 +21,7 @@ bool amx_permitted() {
     constexpr long kRequestPermission = 0x1023, kTileData = 18;  // arch_prctl of Linux 5.16
     unsigned a, b, c, d;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
-    constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24, kInt8 = 1u << 25;
-    constexpr unsigned kAll = kBf16 | kTile | kInt8;
+    constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24, kAll = kBf16 | kTile;
     if ((d & kAll) != kAll) return false;
     return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 #else

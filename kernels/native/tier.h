@@ -20,6 +20,7 @@ struct Rows {
     const std::uint8_t* first;  // of row 0
     std::size_t stride_bytes;
     std::size_t columns;
+    const std::uint8_t* next = nullptr;  // what the caller reads after these rows, to be asked for
 };
 
 // y[t][r] = row r times activations t, for rows begin .. end - 1 and `tokens` tokens.

@@ -25,17 +25,7 @@ BUILDS = {
     "thread": ["-O1", "-fsanitize=thread"],
     "address": ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
 }
-CASES = [
-    "jobs",
-    "barriers",
-    "units",
-    "pieces",
-    "workers",
-    "callers",
-    "exceptions",
-    "nested",
-    "ended",
-]
+CASES = ["jobs", "barriers", "units", "pieces", "workers", "callers", "exceptions", "nested"]
 CASES += ["ended", "stalled", "cycles", "asleep", "read"]
 
 # A child of a process with threads has records of threads that it does not have, which the

@@ -13,7 +13,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <memory>
 #include <thread>
 #include <vector>
 
@@ -305,15 +304,27 @@ void test_a_forked_child_has_workers_of_its_own() {
     other.join();
 }
 
+std::uint64_t words_read(const std::vector<std::byte>& buffer, int threads) {
+    double seconds = -1;
+    std::uint64_t words = 0;
+    CHECK(hybrid_pool_read(buffer.data(), buffer.size(), threads, &seconds, &words) == kPoolOk);
+    CHECK(seconds > 0 && seconds < 10);
+    return words;
+}
+
 void test_a_buffer_is_read_whole() {
-    start(2);
-    const std::size_t bytes = (std::size_t{8} << 20) + 77;
-    const std::unique_ptr<std::byte[]> buffer(new std::byte[bytes]());
-    for (int threads : {1, 2}) {
-        double seconds = -1;
-        CHECK(hybrid_pool_read(buffer.get(), bytes, threads, &seconds) == kPoolOk);
-        CHECK(seconds > 0 && seconds < 10);
-        CHECK(hybrid_pool_read(buffer.get(), 5, threads, &seconds) == kPoolOk);
+    start(3);
+    for (int threads : {1, 2, 3}) {
+        for (std::size_t bytes : {0, 5, 256, 777, 2048, 4099}) {
+            std::vector<std::byte> buffer(bytes);
+            CHECK(words_read(buffer, threads) == 0);
+            for (std::byte& one : buffer) {
+                one = std::byte{1};
+                CHECK(words_read(buffer, threads) != 0);
+                one = std::byte{0};
+            }
+        }
+        words_read(std::vector<std::byte>((std::size_t{8} << 20) + 77), threads);
     }
 }
 
