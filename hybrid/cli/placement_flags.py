@@ -10,11 +10,11 @@ from hybrid.runtime.options import (
     KERNELS,
     MAX_THREADS,
     NUMA_POLICIES,
-    TIERS,
     CpuMoe,
     LoadOptions,
 )
 from hybrid.tokenizer.pretokenizers import CONVENTIONS
+from kernels.native import tiers
 from placement.budgets import parse_budgets, parse_simulate
 from placement.machine import CPU
 from placement.units import parse_bytes
@@ -185,7 +185,7 @@ def _add_machine(group: argparse._ArgumentGroup) -> None:
         "default); exact: float32",
     )
     group.add_argument(
-        "--tier", choices=TIERS, help="vector code of the CPU's kernels (the best one there)"
+        "--tier", choices=tiers.NAMES, help="vector code of the CPU's kernels (the best one there)"
     )
     group.add_argument(
         "--conventions",

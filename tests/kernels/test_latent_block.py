@@ -19,9 +19,10 @@ from kernels.latent_block import (
 from kernels.latent_block.cases import Case
 from kernels.native import pool
 from kernels.native.library import library
+from kernels.native.tiers import NAMES
 from kernels.testing import assert_close, assert_same_bits
 
-TIERS = {0: "scalar", 1: "avx2", 2: "avx512", 3: "avx512_bf16", 4: "amx"}
+TIERS = dict(enumerate(NAMES))
 every_case = pytest.mark.parametrize("case", cases.SMALL.values(), ids=cases.SMALL.keys())
 every_pass = pytest.mark.parametrize(("tokens", "start"), cases.PASSES)
 GUARD = 256  # bytes after a workspace

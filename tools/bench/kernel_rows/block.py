@@ -24,7 +24,7 @@ from kernels.latent_block import (
     RoutedWeights,
 )
 from kernels.native import pool
-from kernels.native.library import BEST_TIER
+from kernels.native.tiers import BEST_TIER
 from kernels.rope import frequencies, rotation
 from kernels.testing import compare
 from tools.bench.kernel_rows.experts import PRECISIONS, expert_bytes, make_part
