@@ -149,6 +149,19 @@ def test_a_long_context_may_be_cut_and_joined(name: str, tokens: int) -> None:
 
 
 @every_case
+def test_beyond_the_rows_that_are_expanded_attention_is_absorbed(case: Case) -> None:
+    tokens, start = 9, 37
+    weights = cases.weights_of(case)
+    found = []
+    for few, rows in ((8, tokens + start - 1), (tokens, 4096), (8, tokens + start)):
+        shape = replace(cases.shape_of(case), absorb_up_to=few, expand_up_to=rows)
+        cache = filled_cache(case, "F32", tokens, start)
+        found.append(run(LatentBlock(shape, weights, exact=True), case, cache, tokens, start))
+    assert_same_bits(found[0], found[1])
+    assert not torch.equal(found[0], found[2])  # expanded: sums in another order
+
+
+@every_case
 @pytest.mark.parametrize("tier", list(TIERS)[1:], ids=TIERS.get)
 @pytest.mark.parametrize("exact", [True, False], ids=["exact", "rounded"])
 def test_every_tier_computes_nearly_as_the_scalar_one(case: Case, tier: int, exact: bool) -> None:
