@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from hybrid.errors import MachineError, UsageError
+from hybrid.errors import MachineError
 from hybrid.models.registry import builder
 from hybrid.runtime.engine import Engine
 from hybrid.runtime.loader import make_caches, place_weights, reserve_memory
@@ -19,7 +19,7 @@ from hybrid.runtime.prompt import open_tokenizer
 from hybrid.runtime.reading import MOST_READERS, Progress, ReadHow, read_weights
 from hybrid.runtime.stats import Meter
 from hybrid.tokenizer.tokenizer import Tokenizer
-from kernels.errors import KernelInputError, NativeLibraryMissing
+from kernels.errors import NativeLibraryMissing
 from kernels.native import pool, tiers
 from kernels.native.library import library
 from placement.errors import DoesNotFit
@@ -57,7 +57,7 @@ def load_prepared(
     started = perf_counter()
     _need_native_kernels()
     prepared.file.require_data()
-    _use_tier(options.tier)
+    tiers.use(options.tier)
     cpus = prepared.cpus
     pool.start(cpus.cpus, cpus.nodes)
     threads = len(cpus.cpus)
@@ -150,15 +150,6 @@ def _need_native_kernels() -> None:
                 "pip install --force-reinstall --no-deps . with a C++17 compiler there",
             ],
         ) from error
-
-
-def _use_tier(name: str | None) -> None:
-    try:
-        tiers.use(name)
-    except KernelInputError as error:
-        raise UsageError(
-            str(error), remedy=["--tier " + tiers.here()[-1], "leave --tier out"]
-        ) from None
 
 
 def _no_progress(done_bytes: int, total_bytes: int) -> None:
