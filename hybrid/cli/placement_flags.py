@@ -152,7 +152,8 @@ def _add_sizes(group: argparse._ArgumentGroup) -> None:
         dest="amb",
         type=whole(1, 1 << 40),
         metavar="MIB",
-        help="bound of the attention's work buffer (256)",
+        help="bound of attention's work buffer on GPUs, and in blocks that lie only partly in RAM "
+        "(256); a block wholly on the CPU takes one head a thread",
     )
 
 

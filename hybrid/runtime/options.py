@@ -51,7 +51,8 @@ class LoadOptions:
                            trained
     ubatch                 prompt tokens computed at once
     cache_format           "f32", "f16", "bf16" or "q8_0"
-    attention_work_bytes   bound of the expanded attention's work buffer
+    attention_work_bytes   bound of attention's work buffer on GPUs, and in blocks that lie only
+                           partly in RAM; a block wholly on the CPU takes one head a thread
     kernels                "fast": on the CPU activations are rounded to eight bits, as ggml does;
                            "exact": float32 arithmetic on exactly decoded weights
     tier                   of the CPU's vector code, a name in kernels.native.tiers; None: the best
