@@ -12,6 +12,7 @@ from hybrid.runtime.engine import Engine
 from hybrid.runtime.loader import make_caches, place_weights, reserve_memory
 from hybrid.runtime.memory import open_memories
 from hybrid.runtime.native_block import NativeBlocks
+from hybrid.runtime.option_names import options_named
 from hybrid.runtime.options import LoadOptions
 from hybrid.runtime.placed import PlacedParts
 from hybrid.runtime.prepare import Prepared, prepare
@@ -41,10 +42,11 @@ def load(path: str | Path, *, progress: Progress | None = None, **options: Any) 
     Raises HybridError subclasses, before the first byte of weights is read when something does not
     fit.
     """
-    wanted = LoadOptions.from_keywords(**options)
-    prepared = prepare(path, wanted)
-    tokenizer = open_tokenizer(prepared, wanted.conventions)
-    return load_prepared(prepared, tokenizer, wanted, progress)
+    with options_named():
+        wanted = LoadOptions.from_keywords(**options)
+        prepared = prepare(path, wanted)
+        tokenizer = open_tokenizer(prepared, wanted.conventions)
+        return load_prepared(prepared, tokenizer, wanted, progress)
 
 
 def load_prepared(
