@@ -11,7 +11,8 @@ from placement.workload import FLOAT_BYTES, Workload
 # A value as products take it: float32 and its share of a token tile's scales and padding.
 PACKED_BYTES = 4.5
 TILE_TOKENS = 16  # lists of tokens are padded to whole tiles
-EXPANDED_ROWS = 16384  # longer contexts are never unfolded into keys and values
+# Longer contexts are never unfolded: keys and values of one head would fill a worker's memory.
+EXPANDED_ROWS = 16384
 OWN_BYTES = 4 << 20  # of a worker: slabs of weights, tiles of attention
 
 

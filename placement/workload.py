@@ -25,7 +25,8 @@ class Workload:
     context_tokens         cache rows reserved per layer
     ubatch_tokens          prompt tokens computed at once
     cache_format           one of CACHE_BYTES_PER_32_VALUES
-    attention_work_bytes   upper bound of the expanded attention's work buffer (-amb)
+    attention_work_bytes   upper bound of attention's work buffer (-amb), but for the CPU's native
+                           blocks: these take one head a thread (native_scratch.py)
     threads                CPU threads; each has scratch of its own
     """
 

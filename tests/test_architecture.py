@@ -51,6 +51,7 @@ TORCH_FREE = (
     "hybrid.runtime.prepare",
     "hybrid.runtime.prompt",
     "hybrid.cli",
+    "kernels.native.tiers",
 )
 
 MACHINE_LIBRARIES = {"psutil", "numa", "pynvml"}
@@ -166,7 +167,7 @@ def test_a_library_is_seen_however_it_is_imported(line: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("room", TORCH_FREE)
 def test_torch_free_rooms_do_not_load_torch(room: str) -> None:
-    names = [name for name, _ in modules("hybrid", "placement") if _in(name, room)]
+    names = [name for name, _ in modules(*SHIPPED) if _in(name, room)]
     names = [name for name in names if not name.endswith("__main__")]
     assert names, f"{room} is empty"
     code = f"import sys, {', '.join(names)}; sys.exit('torch' in sys.modules)"

@@ -13,7 +13,9 @@ import kernels.native
 from hybrid import __version__
 from hybrid.cli.output import print_json, table
 from hybrid.cli.policy_trials import TRIAL_BYTES, PolicyTrial, try_policies
-from hybrid.runtime.options import TIERS
+from kernels.errors import NativeLibraryMissing
+from kernels.native import tiers
+from kernels.native.file import find
 from placement.budgets import parse_simulate
 from placement.machine import Machine
 from placement.probe import probe_machine
@@ -32,7 +34,6 @@ PACKAGES = (
     "jinja2",
 )
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
-LIBRARY_NAMES = "libhybrid_kernels.*"
 BUILD = "not found: build it with cmake, or install again: pip install --force-reinstall ."
 
 
@@ -70,9 +71,9 @@ def program_facts() -> dict[str, Any]:
 
 def native_library() -> str:
     """The compiled library's file and interface, or what is wrong with it."""
-    folders = [Path(folder) for folder in kernels.native.__path__]
-    found = next((path for folder in folders for path in folder.glob(LIBRARY_NAMES)), None)
-    if found is None:
+    try:
+        found = find(tuple(kernels.native.__path__))
+    except NativeLibraryMissing:
         return BUILD
     try:
         return f"{found}, interface {ctypes.CDLL(str(found)).hybrid_abi_version()}, loads"
@@ -82,13 +83,9 @@ def native_library() -> str:
 
 def vector_code() -> str:
     """The tiers of vector code that run here, as far as the library loads."""
-    found = [
-        path for folder in kernels.native.__path__ for path in Path(folder).glob(LIBRARY_NAMES)
-    ]
     try:
-        loaded = ctypes.CDLL(str(found[0]))
-        here = [name for number, name in enumerate(TIERS) if loaded.hybrid_has_tier(number)]
-    except (OSError, AttributeError, IndexError):
+        here = tiers.here()
+    except NativeLibraryMissing:
         return "unknown"
     return f"{', '.join(here)}; {here[-1]} is used unless --tier says otherwise"
 

@@ -46,7 +46,7 @@ FLAGS = (
         "the latent cache is always used: absorbed for single tokens, expanded for prompts",
         "one",
     ),
-    _flag("-fa --flash-attn", "attention bounds its own buffer; -amb sets the bound", "switch"),
+    _flag("-fa --flash-attn", "attention bounds its own buffer (see -amb)", "switch"),
     _flag("-fmoe --fused-moe", "an expert's gate, up and down are one operation already"),
     _flag("-no-fmoe --no-fused-moe", "an expert's gate, up and down stay one operation"),
     _flag("-rtr --run-time-repack", "weights stay in the file's own blocks"),

@@ -36,6 +36,7 @@ def load_engine(
     prepared.file.require_data()
     notes(prepared.notes)
     say(short_plan(prepared.plan))
+    say(f"  kernels on the CPU: {prepared.kernels.text()}")
     tokenizer = open_tokenizer(prepared, options.conventions)
     if before is not None:
         before(prepared, tokenizer)
@@ -46,8 +47,6 @@ def load_engine(
     with progress_bar("loading", "bytes") as bar:
         engine = load_prepared(prepared, tokenizer, options, bar)
     notes(engine.notes)
-    threads = "1 thread" if engine.threads == 1 else f"{engine.threads} threads"
-    say(f"  kernels on the CPU: {options.kernels}, {engine.tier}, {threads}")
     return engine
 
 

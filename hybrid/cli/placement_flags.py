@@ -10,11 +10,11 @@ from hybrid.runtime.options import (
     KERNELS,
     MAX_THREADS,
     NUMA_POLICIES,
-    TIERS,
     CpuMoe,
     LoadOptions,
 )
 from hybrid.tokenizer.pretokenizers import CONVENTIONS
+from kernels.native import tiers
 from placement.budgets import parse_budgets, parse_simulate
 from placement.machine import CPU
 from placement.units import parse_bytes
@@ -152,7 +152,8 @@ def _add_sizes(group: argparse._ArgumentGroup) -> None:
         dest="amb",
         type=whole(1, 1 << 40),
         metavar="MIB",
-        help="bound of the attention's work buffer (256)",
+        help="bound of attention's work buffer on GPUs, and in blocks that lie only partly in RAM "
+        "(256); a block wholly on the CPU takes one head a thread",
     )
 
 
@@ -185,7 +186,7 @@ def _add_machine(group: argparse._ArgumentGroup) -> None:
         "default); exact: float32",
     )
     group.add_argument(
-        "--tier", choices=TIERS, help="vector code of the CPU's kernels (the best one there)"
+        "--tier", choices=tiers.NAMES, help="vector code of the CPU's kernels (the best one there)"
     )
     group.add_argument(
         "--conventions",

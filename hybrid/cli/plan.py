@@ -3,6 +3,7 @@
 import argparse
 import shutil
 import sys
+from dataclasses import asdict
 
 from hybrid.cli.output import as_json, notes, print_json, save_text
 from hybrid.cli.parser import add_model, need_model
@@ -29,10 +30,11 @@ def run(args: argparse.Namespace) -> int:
     notes([*heard, *(text for text in prepared.notes if text not in in_report)])
     layout = prepared.layout
     sizes = {f"node{node}": nbytes for node, nbytes in (layout.node_bytes or {}).items()}
-    # For the reader: a plan that is obeyed later goes with the --numa given then.
+    # For the reader: a plan that is obeyed later goes with the --numa and --tier given then.
     as_dict = {
         **to_json(prepared.plan),
         "numa": {"policy": layout.policy.value, "node_bytes": sizes},
+        "kernels": asdict(prepared.kernels),
     }
     if args.save:
         save_text(args.save, as_json(as_dict) + "\n", "--save")
@@ -41,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(text_report(prepared.plan, prepared.inventory, width=_columns()), end="", flush=True)
         print(f"\n{'numa':{MARGIN}}{layout.text()}", flush=True)
+        print(f"\n{'kernels':{MARGIN}}{prepared.kernels.text()}", flush=True)
         if args.tensors:
             print("\n" + tensor_report(prepared.plan), end="", flush=True)
     return 0

@@ -6,12 +6,13 @@ from typing import Any
 
 import torch
 
-from hybrid.errors import MachineError, UsageError
+from hybrid.errors import MachineError
 from hybrid.models.registry import builder
 from hybrid.runtime.engine import Engine
 from hybrid.runtime.loader import make_caches, place_weights, reserve_memory
 from hybrid.runtime.memory import open_memories
 from hybrid.runtime.native_block import NativeBlocks
+from hybrid.runtime.option_names import options_named
 from hybrid.runtime.options import LoadOptions
 from hybrid.runtime.placed import PlacedParts
 from hybrid.runtime.prepare import Prepared, prepare
@@ -19,7 +20,7 @@ from hybrid.runtime.prompt import open_tokenizer
 from hybrid.runtime.reading import MOST_READERS, Progress, ReadHow, read_weights
 from hybrid.runtime.stats import Meter
 from hybrid.tokenizer.tokenizer import Tokenizer
-from kernels.errors import KernelInputError, NativeLibraryMissing
+from kernels.errors import NativeLibraryMissing
 from kernels.native import pool, tiers
 from kernels.native.library import library
 from placement.errors import DoesNotFit
@@ -41,10 +42,11 @@ def load(path: str | Path, *, progress: Progress | None = None, **options: Any) 
     Raises HybridError subclasses, before the first byte of weights is read when something does not
     fit.
     """
-    wanted = LoadOptions.from_keywords(**options)
-    prepared = prepare(path, wanted)
-    tokenizer = open_tokenizer(prepared, wanted.conventions)
-    return load_prepared(prepared, tokenizer, wanted, progress)
+    with options_named():
+        wanted = LoadOptions.from_keywords(**options)
+        prepared = prepare(path, wanted)
+        tokenizer = open_tokenizer(prepared, wanted.conventions)
+        return load_prepared(prepared, tokenizer, wanted, progress)
 
 
 def load_prepared(
@@ -57,7 +59,7 @@ def load_prepared(
     started = perf_counter()
     _need_native_kernels()
     prepared.file.require_data()
-    _use_tier(options.tier)
+    tiers.use(options.tier)
     cpus = prepared.cpus
     pool.start(cpus.cpus, cpus.nodes)
     threads = len(cpus.cpus)
@@ -150,15 +152,6 @@ def _need_native_kernels() -> None:
                 "pip install --force-reinstall --no-deps . with a C++17 compiler there",
             ],
         ) from error
-
-
-def _use_tier(name: str | None) -> None:
-    try:
-        tiers.use(name)
-    except KernelInputError as error:
-        raise UsageError(
-            str(error), remedy=["--tier " + tiers.here()[-1], "leave --tier out"]
-        ) from None
 
 
 def _no_progress(done_bytes: int, total_bytes: int) -> None:

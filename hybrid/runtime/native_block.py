@@ -20,7 +20,6 @@ from hybrid.runtime.experts import CpuExperts, ExpertWeights, ShardedExperts
 from hybrid.runtime.ops import HeadLinearOp, LinearOp, NormOp, RouterOp, VectorOp
 from kernels.blocks import BlockTensor
 from kernels.latent_block import (
-    MOST_EXPANDED_ROWS,
     BlockChain,
     GatedWeights,
     LatentBlock,
@@ -32,6 +31,7 @@ from kernels.latent_block import (
 from kernels.native import pool
 from kernels.rope import rotation
 from placement.machine import CPU
+from placement.native_scratch import EXPANDED_ROWS
 
 
 class NotPlain(Exception):
@@ -91,7 +91,7 @@ class NativeBlocks:
         for block in self._blocks.values():
             few = block.native.shape.absorb_up_to
             for tokens in {1, min(few, ubatch, context), min(ubatch, context)}:
-                for seen in {context, min(context, MOST_EXPANDED_ROWS)}:
+                for seen in {context, min(context, EXPANDED_ROWS)}:
                     found.append(block.native.needs(tokens, seen, self.threads))
         return max(shared for shared, _ in found), max(own for _, own in found)
 
@@ -207,6 +207,7 @@ def _shape(block: DeepseekBlock) -> LatentShape:
         latent=config.latent,
         query_latent=config.query_latent,
         absorb_up_to=attention.absorb_up_to,
+        expand_up_to=EXPANDED_ROWS,
         epsilon=config.norm_epsilon,
         score_scale=config.rope.attention_scale,
     )

@@ -12,13 +12,13 @@ from typing import Any
 
 from hybrid.errors import UsageError
 from hybrid.tokenizer.pretokenizers import CONVENTIONS
+from kernels.native import tiers
 from placement.machine import canonical_name
 from placement.plan import PlacementPlan
 from placement.rules import Rule
 from placement.workload import CACHE_BYTES_PER_32_VALUES
 
 KERNELS = ("fast", "exact")
-TIERS = ("scalar", "avx2", "avx512", "avx512_bf16", "amx")
 NUMA_POLICIES = ("interleave", "shard", "local", "off")
 MAX_THREADS = 4096
 MAX_SEED = (1 << 63) - 1
@@ -51,11 +51,12 @@ class LoadOptions:
                            trained
     ubatch                 prompt tokens computed at once
     cache_format           "f32", "f16", "bf16" or "q8_0"
-    attention_work_bytes   bound of the expanded attention's work buffer
+    attention_work_bytes   bound of attention's work buffer on GPUs, and in blocks that lie only
+                           partly in RAM; a block wholly on the CPU takes one head a thread
     kernels                "fast": on the CPU activations are rounded to eight bits, as ggml does;
                            "exact": float32 arithmetic on exactly decoded weights
-    tier                   of the CPU's vector code, one of TIERS; None: the best one here. The last
-                           load decides for the whole process
+    tier                   of the CPU's vector code, a name in kernels.native.tiers; None: the best
+                           one here. The last load decides for the whole process
     conventions            "trained": as the model was trained; "llama.cpp": as llama.cpp computes
     simulate               byte budgets of GPUs to be played by the CPU, by name; None probes real
                            ones
@@ -89,7 +90,7 @@ class LoadOptions:
 
     def __post_init__(self) -> None:
         _one_of("kernels", self.kernels, KERNELS)
-        _one_of("tier", self.tier, (None, *TIERS))
+        _one_of("tier", self.tier, (None, *tiers.NAMES))
         _one_of("conventions", self.conventions, CONVENTIONS)
         _one_of("numa", self.numa, NUMA_POLICIES)
         _one_of("cache_format", self.cache_format, tuple(CACHE_BYTES_PER_32_VALUES))

@@ -15,6 +15,8 @@ from hybrid.gguf.reader import GgufFile
 from hybrid.models.config import ModelConfig
 from hybrid.runtime.node_layout import HostLayout, host_layout
 from hybrid.runtime.options import CpuMoe, LoadOptions
+from kernels.errors import NativeLibraryMissing
+from kernels.native import tiers
 from placement.cpus import ThreadCpus, choose_cpus
 from placement.errors import PlanError
 from placement.inventory import ModelInventory
@@ -34,12 +36,32 @@ DEFAULT_CONTEXT_TOKENS = 8192
 
 
 @dataclass(frozen=True, slots=True)
+class CpuKernels:
+    """How the CPU will compute.
+
+    mode      "fast" or "exact"
+    tier      of vector code; None where no compiled library is there to ask
+    threads   of the pool
+    """
+
+    mode: str
+    tier: str | None
+    threads: int
+
+    def text(self) -> str:
+        """One line: "fast, avx2, 8 threads"."""
+        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        return ", ".join(word for word in (self.mode, self.tier, threads) if word)
+
+
+@dataclass(frozen=True, slots=True)
 class Prepared:
     """All that is known before a byte of weights is read.
 
-    cpus    those that the threads are pinned to
-    layout  which node of the host's memory gets which bytes
-    notes   what the user should hear, one line each
+    cpus     those that the threads are pinned to
+    kernels  what these run
+    layout   which node of the host's memory gets which bytes
+    notes    what the user should hear, one line each
     """
 
     file: GgufFile
@@ -48,6 +70,7 @@ class Prepared:
     machine: Machine
     plan: PlacementPlan
     cpus: ThreadCpus
+    kernels: CpuKernels
     layout: HostLayout
     notes: tuple[str, ...]
 
@@ -57,6 +80,7 @@ def prepare(path: str | Path, options: LoadOptions) -> Prepared:
 
     path   a GGUF file (any part of a split one), or "demo" for the packaged model
     """
+    tier = chosen_tier(options.tier)
     file = GgufFile.open(model_path(path))
     config = ModelConfig.from_gguf(file, conventions=options.conventions)
     stock = inventory(file, config.shape())
@@ -79,7 +103,26 @@ def prepare(path: str | Path, options: LoadOptions) -> Prepared:
         )
     layout = host_layout(plan, stock, file.tensors, machine, options, cpus.system_nodes)
     notes = (*_notes(plan, stock), *layout.notes)
-    return Prepared(file, config, stock, machine, plan, cpus, layout, notes)
+    found = CpuKernels(options.kernels, tier, len(cpus.cpus))
+    return Prepared(file, config, stock, machine, plan, cpus, found, layout, notes)
+
+
+def chosen_tier(name: str | None) -> str | None:
+    """The tier that `name` leads to, the best one for None; None where there is no library to ask.
+
+    Raises UsageError for one that does not run here.
+    """
+    try:
+        here = tiers.here()
+    except NativeLibraryMissing:
+        return None  # told when something is to be computed
+    if name is not None and name not in here:
+        raise UsageError(
+            f"the vector code of tier {name} does not run on this processor",
+            f"these do: {', '.join(here)}",
+            remedy=[f"--tier {here[-1]}", "leave --tier out: the best one is taken"],
+        )
+    return name or here[-1]
 
 
 def model_path(path: str | Path) -> Path:

@@ -48,7 +48,7 @@ def encode(
     """
     if not isinstance(prompt, str):
         return list(prompt)
-    remedy = "give the prompt as token ids: --prompt-ids 1,2,3"
+    remedy = "give the prompt as token ids: --prompt-ids 1,2,3 (in Python a list)"
     return need_tokenizer(prepared, tokenizer, remedy).encode(prompt, parse_special=parse_special)
 
 
@@ -66,7 +66,9 @@ def checked(
     except TypeError as error:
         raise UsageError(f"token ids are whole numbers: {error}", remedy="[0, 54, 1183]") from error
     if not ids:
-        raise UsageError("the prompt is empty", remedy="give at least one token: -p TEXT")
+        raise UsageError(
+            "the prompt is empty", remedy="give at least one token: -p TEXT, or a list of ids"
+        )
     vocabulary = prepared.config.vocabulary
     if wrong := [token for token in ids if not 0 <= token < vocabulary]:
         raise UsageError(
@@ -75,13 +77,14 @@ def checked(
         )
     reserved = prepared.plan.workload.context_tokens
     prompt_tokens = cached_tokens + len(ids)
-    if prompt_tokens + new_tokens > reserved:
+    reach = prompt_tokens + new_tokens
+    if reach > reserved:
         raise ContextError(
             f"{prompt_tokens} prompt tokens and {new_tokens} to generate exceed the context",
             f"{reserved} tokens of cache are reserved",
             remedy=[
-                f"-c {prompt_tokens + new_tokens} reserves enough",
-                "a shorter prompt or smaller -n",
+                f"-c {reach} (context={reach}) reserves enough",
+                "a shorter prompt or smaller -n (max_tokens)",
             ],
         )
     return ids

@@ -12,7 +12,7 @@ one call for all of them.
 
 import ctypes
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
@@ -39,8 +39,6 @@ __all__ = [
     "RoutedWeights",
     "Rotation",
 ]
-
-MOST_EXPANDED_ROWS = 16384  # kExpandedRows of attend.h: beyond, attention stays absorbed
 
 # Longer passes go block by block: Ctrl-C is heard between calls, and a call costs them nothing.
 AT_ONCE_TOKENS = 16
@@ -190,17 +188,8 @@ def _cache_rows(shape: LatentShape, cache: CacheMemory) -> records.CacheRows:
 def _record(shape: LatentShape, weights: LatentWeights) -> records.LatentBlock:
     dense, routed = weights.dense, weights.routed
     record = records.LatentBlock(
-        width=shape.width,
-        heads=shape.heads,
-        nope=shape.nope,
-        rope=shape.rope,
-        value=shape.value,
-        latent=shape.latent,
-        query_latent=shape.query_latent,
+        **asdict(shape),  # fields of the same names
         key_transposed=int(weights.key_transposed),
-        absorb_up_to=shape.absorb_up_to,
-        epsilon=shape.epsilon,
-        score_scale=shape.score_scale,
         attention_norm=records.address(weights.attention_norm),
         query_norm=records.address(weights.query_norm),
         latent_norm=records.address(weights.latent_norm),

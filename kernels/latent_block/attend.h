@@ -8,11 +8,10 @@
 
 namespace hybrid {
 
-constexpr int kExpandedRows = 16384;  // beyond, keys and values of one head would fill the memory
-constexpr int kFewTokens = 4;         // tokens from which absorbed attention is cut by heads first
+constexpr int kFewTokens = 4;  // tokens from which absorbed attention is cut by heads first
 
 inline bool absorbs(const LatentBlock& block, int tokens, int seen) {
-    return tokens <= block.absorb_up_to || seen > kExpandedRows;
+    return tokens <= block.absorb_up_to || seen > block.expand_up_to;
 }
 
 const float* attend_absorbed(BlockWork& work, const float* queries);

@@ -20,6 +20,7 @@ struct LatentBlock {
     std::int32_t
         key_transposed;  // 1: key is [heads][latent][nope] (attn_k_b), 0: [heads][nope][latent]
     std::int32_t absorb_up_to;  // tokens of a pass up to which attention is absorbed
+    std::int32_t expand_up_to;  // cache rows beyond which it is absorbed for more tokens too
     float epsilon, score_scale;
     const float* attention_norm;  // [width]
     const float* query_norm;      // [query_latent], null without a query latent

@@ -52,6 +52,7 @@ class Case:
     expert: int = 0
     biased: bool = False
     absorb_up_to: int = 8
+    expand_up_to: int = 4096
 
 
 SMALL = {
@@ -109,6 +110,7 @@ def shape_of(case: Case) -> LatentShape:
         latent=case.latent,
         query_latent=case.query_latent,
         absorb_up_to=case.absorb_up_to,
+        expand_up_to=case.expand_up_to,
         epsilon=1e-6,
         score_scale=1 / math.sqrt(case.nope + case.rope),
     )

@@ -43,7 +43,8 @@ def latent_block(
     q_nope, q_rope = queries.split([shape.nope, shape.rope], -1)
     q_rope = rope(q_rope, positions, frequency, 1.0)
     rows = read(cache, start + len(x), shape.latent + shape.rope)
-    attend = _absorbed if len(x) <= shape.absorb_up_to else _expanded
+    is_absorbed = len(x) <= shape.absorb_up_to or len(rows) > shape.expand_up_to
+    attend = _absorbed if is_absorbed else _expanded
     heads = attend(shape, weights, (q_nope, q_rope), rows, start)
     hidden = hidden + exact_product(heads.flatten(-2), weights.output)
     return hidden + _feed_forward(

@@ -15,6 +15,8 @@ class LatentShape:
     """Lengths in values; query_latent 0: queries come straight from the activations.
 
     absorb_up_to   tokens of a pass up to which attention is absorbed
+    expand_up_to   cache rows beyond which it is absorbed for more tokens too: keys and values of
+                   one head would fill a worker's memory
     score_scale    multiplies scores before the softmax
     """
 
@@ -26,6 +28,7 @@ class LatentShape:
     latent: int
     query_latent: int
     absorb_up_to: int
+    expand_up_to: int
     epsilon: float
     score_scale: float
 

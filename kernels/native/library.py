@@ -1,4 +1,4 @@
-"""Finds, checks and loads the compiled library; its functions take ints: `data_ptr()`, sizes.
+"""Checks and loads the compiled library; its functions take ints: `data_ptr()`, sizes.
 
 A call of one int costs 0.33 us, converting one array alone 2.8 us (ADR 2 has the commands).
 """
@@ -13,16 +13,11 @@ import kernels.native
 from kernels.codebooks import NAMES, codebook
 from kernels.errors import NativeLibraryMissing
 from kernels.formats import BY_NAME, FORMATS
+from kernels.native.file import BUILD, find, open_library
 from kernels.native.records import RECORDS
 from kernels.native.signatures import SIGNATURES
 
-FILE_NAME = "libhybrid_kernels.so"
-BEST_TIER = -1  # kBestTier of tier.h
-ABI_VERSION = 3  # hybrid_abi_version() of the library.h that this file was written for
-BUILD = (
-    "build it with: make native"
-    " (a source tree), or: pip install --force-reinstall --no-deps . (an installation)"
-)
+ABI_VERSION = 4  # hybrid_abi_version() of the library.h that this file was written for
 
 
 @lru_cache
@@ -35,23 +30,8 @@ def library() -> ctypes.CDLL:
     return load(find(tuple(kernels.native.__path__)))
 
 
-def find(folders: tuple[str, ...]) -> Path:
-    """The newest library in `folders`.
-
-    A wheel has one folder; an editable installation two, pip's and the source tree, where a later
-    build by hand leaves its own.
-    """
-    found = [path for folder in folders if (path := Path(folder) / FILE_NAME).is_file()]
-    if found:
-        return max(found, key=lambda path: path.stat().st_mtime)
-    raise NativeLibraryMissing(f"{FILE_NAME} is not in {' or '.join(folders)}; {BUILD}")
-
-
 def load(path: Path) -> ctypes.CDLL:
-    try:
-        loaded = ctypes.CDLL(str(path))
-    except OSError as error:
-        raise NativeLibraryMissing(f"{path} does not load ({error}); {BUILD}") from error
+    loaded = open_library(path)
     fault = _interface_fault(loaded) or _format_fault(loaded) or _codebook_fault(loaded)
     if fault:
         raise NativeLibraryMissing(f"{path} {fault}; {BUILD}")

@@ -77,6 +77,7 @@ class LatentBlock(ctypes.Structure):
         ("query_latent", _Int32),
         ("key_transposed", _Int32),
         ("absorb_up_to", _Int32),
+        ("expand_up_to", _Int32),
         ("epsilon", _Float),
         ("score_scale", _Float),
         ("attention_norm", _Pointer),

@@ -1,13 +1,15 @@
 """Tiers of vector code (tier.h) by name, and which of them this process uses.
 
 A tier is chosen once, by CPUID and what the operating system saves; naming one is for comparing
-them on one machine.
+them on one machine. Imports no torch.
 """
 
-from kernels.errors import KernelInputError
-from kernels.native.library import BEST_TIER, library
+import kernels.native
+from kernels.errors import KernelInputError, NativeLibraryMissing
+from kernels.native.file import BUILD, find, open_library
 
-NAMES = ("scalar", "avx2", "avx512", "avx512_bf16", "amx")
+NAMES = ("scalar", "avx2", "avx512", "avx512_bf16", "amx")  # by number
+BEST_TIER = -1  # kBestTier of tier.h
 
 
 class _Choice:
@@ -15,8 +17,15 @@ class _Choice:
 
 
 def here() -> tuple[str, ...]:
-    """Those that this processor, its operating system and this build have, the best one last."""
-    return tuple(name for number, name in enumerate(NAMES) if library().hybrid_has_tier(number))
+    """Those that this processor, its operating system and this build have, the best one last.
+
+    Raises NativeLibraryMissing when there is no library to ask.
+    """
+    path = find(tuple(kernels.native.__path__))
+    has = getattr(open_library(path), "hybrid_has_tier", None)
+    if has is None:
+        raise NativeLibraryMissing(f"{path} knows no tiers, so it was built from others; {BUILD}")
+    return tuple(name for number, name in enumerate(NAMES) if has(number))
 
 
 def use(name: str | None) -> None:

@@ -10,6 +10,7 @@ import tools.make_model
 from hybrid.runtime import prepare
 from hybrid.runtime.options import LoadOptions
 from hybrid.runtime.prepare import probe_machine
+from kernels.native import tiers
 from kernels.native.library import library
 from placement.machine import CPU
 from tools.make_header import make_header
@@ -99,6 +100,38 @@ def test_without_the_native_library_the_remedy_is_to_install(command, monkeypatc
     assert "error: the compiled kernels are not there" in outcome.err
     assert str(tmp_path) in outcome.err
     assert "  try   make native" in outcome.err
+
+
+@pytest.mark.parametrize("name", ["run", "plan", "chat", "bench", "perplexity"])
+def test_a_tier_that_does_not_run_here_is_refused_before_a_plan_is_made(name, command, monkeypatch):
+    monkeypatch.setattr(tiers, "here", lambda: ("scalar", "avx2"))
+    monkeypatch.setattr(prepare.GgufFile, "open", lambda path: pytest.fail("opened"))
+    more = {"run": ("-p", "x"), "perplexity": ("-f", __file__)}.get(name, ())
+    outcome = command(name, "demo", "--tier", "amx", *more)
+    assert outcome.code == 2
+    assert "error: the vector code of tier amx does not run on this processor" in outcome.err
+    assert "  these do: scalar, avx2\n  try   --tier avx2\n" in outcome.err
+
+
+def test_without_the_native_library_a_plan_is_made_and_names_no_tier(
+    command, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(kernels.native, "__path__", [str(tmp_path)])
+    outcome = command("plan", "demo", "-t", "1", "--tier", "amx")
+    assert outcome.code == 0
+    assert "kernels   fast, 1 thread\n" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [((), "fast, avx2, 1 thread"), (("--kernels", "exact", "--tier", "scalar"), "exact, scalar,")],
+)
+def test_plan_and_run_say_how_the_cpu_will_compute(flags, text, command, loads, monkeypatch):
+    monkeypatch.setattr(tiers, "here", lambda: ("scalar", "avx2"))
+    assert f"\nkernels   {text}" in command("plan", "demo", "-t", "1", *flags).out
+    shown = command("run", "demo", "-p", "x", "-t", "1", *flags)
+    assert len(loads) == 1
+    assert f"\n  kernels on the CPU: {text}" in shown.err
 
 
 def test_simulated_gpus_must_fit_into_the_memory_there_is(command, monkeypatch):

@@ -19,9 +19,10 @@ from kernels.latent_block import (
 from kernels.latent_block.cases import Case
 from kernels.native import pool
 from kernels.native.library import library
+from kernels.native.tiers import NAMES
 from kernels.testing import assert_close, assert_same_bits
 
-TIERS = {0: "scalar", 1: "avx2", 2: "avx512", 3: "avx512_bf16", 4: "amx"}
+TIERS = dict(enumerate(NAMES))
 every_case = pytest.mark.parametrize("case", cases.SMALL.values(), ids=cases.SMALL.keys())
 every_pass = pytest.mark.parametrize(("tokens", "start"), cases.PASSES)
 GUARD = 256  # bytes after a workspace
@@ -145,6 +146,19 @@ def test_a_long_context_may_be_cut_and_joined(name: str, tokens: int) -> None:
         got = run(block, case, cache, tokens, 1300, workers)
         wanted = expected(case, weights, other, tokens, 1300)
         assert_close(got, wanted, cases.RELATIVE_ERROR["F32"])
+
+
+@every_case
+def test_beyond_the_rows_that_are_expanded_attention_is_absorbed(case: Case) -> None:
+    tokens, start = 9, 37
+    weights = cases.weights_of(case)
+    found = []
+    for few, rows in ((8, tokens + start - 1), (tokens, 4096), (8, tokens + start)):
+        shape = replace(cases.shape_of(case), absorb_up_to=few, expand_up_to=rows)
+        cache = filled_cache(case, "F32", tokens, start)
+        found.append(run(LatentBlock(shape, weights, exact=True), case, cache, tokens, start))
+    assert_same_bits(found[0], found[1])
+    assert not torch.equal(found[0], found[2])  # expanded: sums in another order
 
 
 @every_case

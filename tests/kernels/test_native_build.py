@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from kernels.native.library import FILE_NAME, load
+from kernels.native.file import FILE_NAME
+from kernels.native.library import load
+from kernels.native.tiers import NAMES
 
 SOURCES = Path(__file__).parents[2] / "kernels"
 
@@ -115,7 +117,7 @@ def test_only_the_vector_tiers_have_wide_registers(built):
         pytest.skip("not an x86-64 processor")
     tiers, others = objects_of(built, "objdump")
     wide = {path.name for path in tiers if wide_functions(path)}
-    assert wide == {f"{name}.cpp.o" for name in ("avx2", "avx512", "avx512_bf16", "amx")}
+    assert wide == {f"{name}.cpp.o" for name in NAMES[1:]}
     named = re.compile(r"_avx(2|512)(?!\d)")
     strays = {name for path in others for name in wide_functions(path) if not named.search(name)}
     assert strays == set()

@@ -19,7 +19,7 @@ from kernels.native.library import library
 from kernels.native.tiers import NAMES, here
 from kernels.testing import assert_close, assert_same_bits
 
-TIERS = {0: "scalar", 1: "avx2", 2: "avx512", 3: "avx512_bf16", 4: "amx"}
+TIERS = dict(enumerate(NAMES))
 FLOATS = ("F32", "F32", "F32")
 MIXED = [
     ("Q8_0", "Q8_0", "Q8_0"),

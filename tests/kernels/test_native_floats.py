@@ -12,13 +12,13 @@ from kernels.blocks import BlockTensor
 from kernels.dequantize import dequantize
 from kernels.formats import BY_NAME
 from kernels.native.library import library
+from kernels.native.tiers import NAMES
 from kernels.quantize import quantize_q8_0
 from kernels.rms_norm import cases as norm_cases
 from kernels.rope import cases as rope_cases
 from kernels.rope import frequencies, reference
 from kernels.testing import assert_close
 
-TIERS = ["scalar", "AVX2", "AVX-512", "AVX-512 BF16", "AMX"]
 CACHE_TYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "Q8_0": None}
 GUARD = 7.25  # stands behind outputs and must stay
 SCALE = 0.11
@@ -26,10 +26,10 @@ SCALE = 0.11
 every_cache = pytest.mark.parametrize("cache", CACHE_TYPES)
 
 
-@pytest.fixture(params=range(len(TIERS)), ids=TIERS)
+@pytest.fixture(params=range(len(NAMES)), ids=NAMES)
 def tier(request: pytest.FixtureRequest) -> int:
     if not library().hybrid_has_tier(request.param):
-        pytest.skip(f"this processor has no {TIERS[request.param]}")
+        pytest.skip(f"this processor has no {NAMES[request.param]}")
     return int(request.param)
 
 

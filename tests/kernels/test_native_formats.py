@@ -8,18 +8,18 @@ import torch
 from kernels.dequantize import cases, dequantize
 from kernels.formats import FORMATS
 from kernels.native.library import library
+from kernels.native.tiers import NAMES
 from kernels.testing import assert_same_bits
 
-TIERS = ("scalar", "avx2", "avx512", "avx512_bf16", "amx")
 RUN, RUN_BYTES = 256, 320  # of activations.h
 QUANTISED = [known for known in FORMATS if known.block_weights > 1]
 
-every_tier = pytest.mark.parametrize("tier", TIERS)
+every_tier = pytest.mark.parametrize("tier", NAMES)
 every_format = pytest.mark.parametrize("known", QUANTISED, ids=lambda known: known.name)
 
 
 def number_of(tier):
-    number = TIERS.index(tier)
+    number = NAMES.index(tier)
     if not library().hybrid_has_tier(number):
         pytest.skip(f"this processor has no tier {tier}")
     return number

@@ -9,7 +9,8 @@ import pytest
 import kernels.native
 from kernels.errors import NativeLibraryMissing
 from kernels.formats import BY_NAME, FORMATS
-from kernels.native.library import ABI_VERSION, FILE_NAME, find, library, load
+from kernels.native.file import FILE_NAME, find
+from kernels.native.library import ABI_VERSION, library, load
 from kernels.native.records import RECORDS
 from kernels.native.signatures import SIGNATURES
 

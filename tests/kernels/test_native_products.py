@@ -16,9 +16,11 @@ from kernels.blocks import BlockTensor
 from kernels.dequantize import dequantize
 from kernels.dequantize.cases import like_weights
 from kernels.formats import BY_NAME, FORMATS, BlockFormat
-from kernels.native.library import FILE_NAME, library, load
+from kernels.native.file import FILE_NAME
+from kernels.native.library import library, load
+from kernels.native.tiers import NAMES
 
-TIERS = {0: "scalar", 1: "avx2", 2: "avx512", 3: "avx512_bf16", 4: "amx"}
+TIERS = dict(enumerate(NAMES))
 every_format = pytest.mark.parametrize("known", FORMATS, ids=lambda known: known.name)
 every_tier = pytest.mark.parametrize("tier", TIERS, ids=TIERS.get)
 SHAPES = [(1, 1, 1), (3, 16, 2), (17, 33, 3), (33, 70, 1), (40, 49, 5), (5, 65, 2)]

@@ -55,8 +55,12 @@ def test_a_refusal_says_why(memory):
 
 
 def test_the_policy_off_makes_no_call(monkeypatch):
-    monkeypatch.setattr(numa_calls, "_call", lambda name: pytest.fail(name))
-    set_policy(1, 1, NumaPolicy.OFF, [0, 1])
+    called = []
+    monkeypatch.setattr(numa_calls, "_call", lambda name: lambda *_: called.append(name))
+    set_policy(4096, 8192, NumaPolicy.OFF, [0, 1])
+    assert called == []
+    set_policy(4096, 8192, NumaPolicy.LOCAL, [0, 1])
+    assert called == ["mbind"]  # a call would have been seen
 
 
 @pytest.mark.parametrize(

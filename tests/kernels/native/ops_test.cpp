@@ -25,7 +25,7 @@ LatentBlock latent_block(Weights& w, int absorb_up_to, int query_latent) {
     b.width = kWidth, b.heads = kHeads, b.nope = kNope, b.rope = kRope;
     b.value = kValue, b.latent = kLatent, b.query_latent = query_latent;
     b.key_transposed = query_latent ? 1 : 0;
-    b.absorb_up_to = absorb_up_to;
+    b.absorb_up_to = absorb_up_to, b.expand_up_to = 1000;
     b.epsilon = 1e-6f, b.score_scale = 0.16f;
     b.attention_norm = w.norm(kWidth), b.feed_forward_norm = w.norm(kWidth);
     b.latent_norm = w.norm(kLatent);

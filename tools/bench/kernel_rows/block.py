@@ -24,9 +24,10 @@ from kernels.latent_block import (
     RoutedWeights,
 )
 from kernels.native import pool
-from kernels.native.library import BEST_TIER
+from kernels.native.tiers import BEST_TIER
 from kernels.rope import frequencies, rotation
 from kernels.testing import compare
+from placement.native_scratch import EXPANDED_ROWS
 from tools.bench.kernel_rows.experts import PRECISIONS, expert_bytes, make_part
 from tools.bench.kernel_rows.floats import EPSILON, rules_of
 from tools.bench.kernel_rows.measure import TIERS, Contender, Group, Setup, Work, chain
@@ -159,6 +160,7 @@ class Passes:
             latent=shape.latent,
             query_latent=shape.query_latent,
             absorb_up_to=8,
+            expand_up_to=EXPANDED_ROWS,
             epsilon=EPSILON,
             score_scale=(shape.nope + shape.rope) ** -0.5,
         )

@@ -20,10 +20,11 @@ from time import perf_counter
 from kernels.formats import BlockFormat
 from kernels.native import pool
 from kernels.native.library import library
+from kernels.native.tiers import NAMES
 from tools.bench.kernel_rows.memory import RamMemory
 from tools.bench.kernel_rows.shapes import ModelShape
 
-TIERS = {"scalar": 0, "avx2": 1, "avx512": 2, "avx512_bf16": 3, "amx": 4}  # tier.h
+TIERS = {name: number for number, name in enumerate(NAMES)}
 MOST_CALLS = 20_000  # of a chain
 EMPTY_CALLS = 2000
 SLICES = 10  # of a timing
