@@ -8,7 +8,7 @@
 
     node n computes  down[:, Fn] · (silu(gate[Fn] x) * (up[Fn] x));  the sum over n is the FFN
 
-So a node's workers read their own memory only, and what crosses is one vector per node. No torch.
+So a node's workers read their own memory first, and what crosses is one vector per node. No torch.
 """
 
 from collections.abc import Mapping, Sequence

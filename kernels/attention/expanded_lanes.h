@@ -1,8 +1,9 @@
 // Attention of a prompt's queries, one head at a time, over keys and values unfolded for each head.
 //
-//     keys ─ 64, transposed ─► [nope + rope][64] ─┐                       values ─ 64 ─►
-//     [64][value] six queries ────────────────────────────────┴► scores [6][64] ─ softmax ─ weights
-//     · ─┘
+// clang-format off
+//     keys ─ 64, transposed ─► [nope + rope][64] ─┐      values ─ 64 ─► [64][value] ─┐
+//     six queries ────────────────────────────────┴► scores [6][64] ─► softmax ─► weights · ─┘
+// clang-format on
 //
 // Both products broadcast one number of the left side to a register and multiply it with a row of
 // the right side. Packing the tiles is repaid by all queries of the call, and it keeps rows that

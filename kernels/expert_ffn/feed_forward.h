@@ -1,16 +1,15 @@
 // Gated feed-forwards of one job, as one list: routed experts, a shared expert, or a dense one.
 //
-//     round     x of each entry's tokens            (one token: once, by every worker for itself)
-//     widen     hidden = silu(gate x) * up x        units are runs of gate and up rows
-//     round     hidden             shared out
-//     narrow    out[token] += share * down hidden   units are runs of down rows, through all
-//     entries
+//     round     x of each entry's tokens             one token's: by every worker for itself
+//     widen     hidden = silu(gate x) * up x         units are runs of gate and up rows
+//     round     hidden                               shared out
+//     narrow    out[token] += share * down hidden    units are runs of down rows of all entries
 //
 // A worker that narrows owns its rows of the output: nothing is summed across workers, and the sum
 // of a row has one order whatever the number of workers. Every weight is read once a job.
 //
 // Under the NUMA policy `shard` an expert is cut into parts, one a node: rows of gate and up,
-// columns of down. Each node's workers do that node's parts, into an output of their own; the
+// columns of down. Each node's workers do that node's parts first, into an output of their own; the
 // outputs are added at the end.
 #pragma once
 

@@ -1,4 +1,4 @@
-// A pass over one block, from its norms to the residual stream. Every worker runs `run_block`.
+// A pass over one block, from its norms to the residual stream. Every worker runs `run_blocks`.
 
 #include "attend.h"
 
