@@ -89,7 +89,7 @@ def rounds(ours: Decoder, peer: Decoder, count: int, tokens: int) -> list[list[C
 
 def answer(model: str, threads: int) -> None:
     """Our side."""
-    engine = hybrid.load(model, context=CONTEXT, threads=threads, device="none")
+    engine = hybrid.load(model, context=CONTEXT, threads=threads, devices="none")
     draw = random.Random(1)
     engine.fill([draw.randrange(10, LARGEST_ID) for _ in range(PROMPT_TOKENS)])
     print("ready", flush=True)
