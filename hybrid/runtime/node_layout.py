@@ -97,7 +97,7 @@ def host_layout(
     cuts: dict[Piece, Bounds] = {}
     notes: list[str] = []
     if policy is NumaPolicy.SHARD and (hindrance := _hindrance(part_nodes, mapped=mapped)):
-        notes.append(f"--numa shard: {hindrance}")
+        notes.append(f"--numa shard cuts nothing: {hindrance}")
     elif policy is NumaPolicy.SHARD:
         cuts, whole = _cuts(plan, stock, tensors, len(part_nodes))
         notes += _left_whole(whole)
