@@ -97,7 +97,7 @@ class RowUnits {
     RowUnits(int rows, int tokens)
         : rows_(rows),
           unit_(few(tokens) ? 8 : kSlab),
-          stretch_(few(tokens) ? kFewValues / (tokens > 0 ? tokens : 1) : kSlab) {}
+          stretch_(few(tokens) ? kFewValues / (tokens > 0 ? tokens : 1) / kSlab * kSlab : kSlab) {}
 
     int count() const { return (rows_ + unit_ - 1) / unit_; }
 
@@ -115,11 +115,11 @@ class RowUnits {
 
     // Most tokens times rows of a stretch, no fewer for more tokens.
     static std::size_t most_values(int tokens) {
-        return few(tokens) ? kFewValues : static_cast<std::size_t>(tokens) * kSlab;
+        return static_cast<std::size_t>(tokens * kSlab < kFewValues ? kFewValues : tokens * kSlab);
     }
 
   private:
-    static bool few(int tokens) { return tokens < kTokenTile; }
+    static bool few(int tokens) { return tokens < 8; }  // about where slabs begin
 
     static constexpr int kSlab = 32, kFewValues = 512;
 
