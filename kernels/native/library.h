@@ -95,7 +95,7 @@ HYBRID_EXPORT void hybrid_dot_rounded(std::int32_t tier, std::int32_t format, co
 // is 1 for float32 activations, 0 for rounded ones.
 //
 // hybrid_product_packed_bytes, hybrid_product_scratch_bytes: sizes of `packed` and `scratch`, both
-// 64-byte aligned; hybrid_product_from_tokens: tokens from which the product repays packing.
+// 64-byte aligned.
 // hybrid_product_pack: tiles tile_begin .. tile_end - 1 of 16 tokens each.
 //   x        rows of `columns`, x_stride floats apart; token t is row index[t], or t without index
 // hybrid_product_multiply: y of hybrid_linear, tokens as they were packed.
@@ -104,8 +104,6 @@ HYBRID_EXPORT std::size_t hybrid_product_packed_bytes(std::int32_t tier, std::in
                                                       std::size_t tokens);
 HYBRID_EXPORT std::size_t hybrid_product_scratch_bytes(std::int32_t tier, std::int32_t format,
                                                        std::int32_t exact, std::size_t columns);
-HYBRID_EXPORT std::int32_t hybrid_product_from_tokens(std::int32_t tier, std::int32_t format,
-                                                      std::int32_t exact);
 HYBRID_EXPORT void hybrid_product_pack(std::int32_t tier, std::int32_t format, std::int32_t exact,
                                        const float* x, std::size_t x_stride, std::size_t columns,
                                        const std::int32_t* index, std::size_t tokens,

@@ -20,11 +20,6 @@ std::size_t hybrid_product_scratch_bytes(std::int32_t tier, std::int32_t format,
     return product(tier, format, exact).scratch_bytes(columns);
 }
 
-std::int32_t hybrid_product_from_tokens(std::int32_t tier, std::int32_t format,
-                                        std::int32_t exact) {
-    return product(tier, format, exact).from_tokens;
-}
-
 void hybrid_product_pack(std::int32_t tier, std::int32_t format, std::int32_t exact, const float* x,
                          std::size_t x_stride, std::size_t columns, const std::int32_t* index,
                          std::size_t tokens, std::size_t tile_begin, std::size_t tile_end,

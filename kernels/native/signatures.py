@@ -28,7 +28,6 @@ SIGNATURES = {
     ),
     "hybrid_product_packed_bytes": (_SIZE, [_I, _I, _I, _SIZE, _SIZE]),
     "hybrid_product_scratch_bytes": (_SIZE, [_I, _I, _I, _SIZE]),
-    "hybrid_product_from_tokens": (_I, [_I, _I, _I]),
     "hybrid_product_pack": (
         None,
         [_I, _I, _I, _P, _SIZE, _SIZE, _P, _SIZE, _SIZE, _SIZE, _P],

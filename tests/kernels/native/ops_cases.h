@@ -11,17 +11,11 @@
 #include <vector>
 
 #include "../expert_ffn/feed_forward.h"
+#include "check.h"
 #include "library.h"
 #include "pool_border.h"
 
 namespace ops_test {
-
-#define CHECK(holds)                                                             \
-    do {                                                                         \
-        if (holds) break;                                                        \
-        std::fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #holds); \
-        std::_Exit(1);                                                           \
-    } while (false)
 
 constexpr int kF32 = 0, kF16 = 1, kQ8 = 8;  // ggml ids
 constexpr int kWorkers = 4;

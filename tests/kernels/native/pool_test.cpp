@@ -16,6 +16,7 @@
 #include <thread>
 #include <vector>
 
+#include "check.h"
 #include "pool_border.h"
 
 namespace {
@@ -25,13 +26,6 @@ using hybrid::piece_of;
 using hybrid::run_job;
 using hybrid::Tail;
 using hybrid::Worker;
-
-#define CHECK(holds)                                                             \
-    do {                                                                         \
-        if (holds) break;                                                        \
-        std::fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #holds); \
-        std::_Exit(1);                                                           \
-    } while (false)
 
 double seconds_now() {
     const auto now = std::chrono::steady_clock::now().time_since_epoch();
