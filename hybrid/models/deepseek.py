@@ -16,7 +16,7 @@ from torch import Tensor
 from hybrid.models.config import ModelConfig
 from hybrid.models.latent import LatentAttention, build_attention
 from hybrid.models.moe import build_feed_forward
-from hybrid.models.parts import Block, Embedding, LayerCache, Linear, Norm, Parts, Step
+from hybrid.models.parts import Block, Embedding, Ending, LayerCache, Norm, Parts, Step
 
 ATTENTION_WORK_BYTES = 256 << 20
 
@@ -37,29 +37,25 @@ class DeepseekBlock:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """Embedding, blocks, norm and head."""
+    """Embedding, blocks, and the way from the last block to logits."""
 
     config: ModelConfig
     embedding: Embedding
     blocks: tuple[Block, ...]
-    output_norm: Norm
-    head: Linear
+    ending: Ending
 
-    def hidden(self, ids: Tensor, step: Step, caches: Sequence[LayerCache]) -> Tensor:
+    def logits(self, ids: Tensor, step: Step, caches: Sequence[LayerCache], rows: int) -> Tensor:
         """Run `step`, whose tokens are `ids`, after what the caches hold, and add its rows to them.
 
         ids      [T] int64
         caches   one per layer, rows 0 .. step.start-1 filled
-        returns  [T, D] float32, after the output norm
+        rows     how many logits are wanted: those of the last `rows` tokens
+        returns  [rows, vocabulary] float32
         """
         h = self.embedding(ids)
         for block, cache in zip(self.blocks, caches, strict=True):
             h = block(h, step, cache)
-        return self.output_norm(h)
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """[T, D] of `hidden`, any of its rows -> [T, vocabulary] float32."""
-        return self.head(hidden)
+        return self.ending(h, rows)
 
 
 def build(
@@ -93,6 +89,8 @@ def build(
         config,
         parts.embedding("token_embd.weight", config.vocabulary, width),
         tuple(block(layer) for layer in range(config.layers)),
-        parts.norm("output_norm.weight", width, epsilon),
-        parts.linear(head, config.vocabulary, width),
+        parts.ending(
+            parts.norm("output_norm.weight", width, epsilon),
+            parts.linear(head, config.vocabulary, width),
+        ),
     )

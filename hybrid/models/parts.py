@@ -104,6 +104,14 @@ class Block(Protocol):
         ...
 
 
+class Ending(Protocol):
+    """Output norm and head: from a pass's last block to its logits."""
+
+    def __call__(self, h: Tensor, rows: int) -> Tensor:
+        """h [T, D] float32 -> [rows, vocabulary] float32, of the last `rows` tokens."""
+        ...
+
+
 class Parts(Protocol):
     """Operations of one model file by tensor name. Every method raises UnsupportedModel when the
     tensor is missing or its shape differs from the shape asked for."""
@@ -131,4 +139,8 @@ class Parts(Protocol):
 
     def place(self, layer: int, block: Block) -> Block:
         """The block as the model should call it, activations brought to the layer's home first."""
+        ...
+
+    def ending(self, norm: Norm, head: Linear) -> Ending:
+        """Output norm and head as the model should call them."""
         ...

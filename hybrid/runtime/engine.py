@@ -271,8 +271,7 @@ class Engine:
         small = step.tokens < SMALL_TOKENS and step.end <= SMALL_ROWS
         torch.set_num_threads(1 if small else self._threads)
         with self._meter.on(self.plan.layers[-1]):
-            hidden = self._model.hidden(torch.tensor(ids), step, self._caches)
-            logits = self._model.logits(hidden[len(ids) - rows :]).cpu()
+            logits = self._model.logits(torch.tensor(ids), step, self._caches, rows).cpu()
         self._cached_ids += ids
         self._pending = []
         stats = StepStats(

@@ -11,19 +11,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hybrid.models.deepseek import DeepseekBlock
-from hybrid.models.latent import LatentAttention, LowRankQuery
-from hybrid.models.moe import FeedForward, MixtureOfExperts
-from hybrid.models.parts import Block, LayerCache, Step
+from hybrid.models.parts import Block, Experts, LayerCache, Step
 from hybrid.runtime.cache import FloatCache, QuantisedCache
 from hybrid.runtime.experts import CpuExperts, ExpertWeights, ShardedExperts
-from hybrid.runtime.ops import HeadLinearOp, LinearOp, NormOp, RouterOp, VectorOp
-from kernels.blocks import BlockTensor
+from hybrid.runtime.ops import NormOp, RouterOp, VectorOp
+from hybrid.runtime.plain_block import NotPlain, PlainBlock, read_block, values
 from kernels.latent_block import (
     BlockChain,
-    GatedWeights,
     LatentBlock,
-    LatentShape,
     LatentWeights,
     Rotation,
     RoutedWeights,
@@ -32,10 +27,6 @@ from kernels.native import pool
 from kernels.rope import rotation
 from placement.machine import CPU
 from placement.native_scratch import EXPANDED_ROWS
-
-
-class NotPlain(Exception):
-    """Some operation of a block is not one of this device's own."""
 
 
 class NativeBlocks:
@@ -61,15 +52,14 @@ class NativeBlocks:
 
     def registered(self, layer: int, block: Block) -> "NativeBlock | None":
         """The same block as one native call; None when some of it is not plainly on the CPU."""
-        if not isinstance(block, DeepseekBlock):
-            return None
         try:
-            weights = self._weights(block)
+            plain = read_block(block)
+            weights = self._weights(plain)
         except NotPlain:
             return None
-        rope = block.attention.config.rope
-        registered = LatentBlock(_shape(block), weights, exact=self._exact)
-        made = NativeBlock(registered, block.attention.frequency, rope.amplitude, self)
+        rope = plain.attention.config.rope
+        registered = LatentBlock(plain.shape, weights, exact=self._exact)
+        made = NativeBlock(registered, plain.attention.frequency, rope.amplitude, self)
         self._blocks[layer] = made
         return made
 
@@ -104,7 +94,7 @@ class NativeBlocks:
     def fill_vectors(self) -> None:
         """Decode norms that are not float32 in the file; their bytes have been read now."""
         for op, vector in self._vectors:
-            vector.copy_(_values(op))
+            vector.copy_(values(op))
 
     def rotation(self, step: Step, frequency: Tensor, amplitude: float) -> Rotation:
         """Of a pass; all blocks of a model turn alike."""
@@ -113,61 +103,37 @@ class NativeBlocks:
             self._rotation = (step, Rotation(*rotation(positions, frequency, amplitude)))
         return self._rotation[1]
 
-    def _weights(self, block: DeepseekBlock) -> LatentWeights:
-        attention = block.attention
-        query_down, query_norm, query = self._query(attention)
-        key = attention.key_value
-        dense, routed = self._feed_forward(block.feed_forward)
+    def _weights(self, block: PlainBlock) -> LatentWeights:
+        query_norm = None if block.query_norm is None else self._vector(block.query_norm)
         return LatentWeights(
             attention_norm=self._vector(block.attention_norm),
             query_norm=query_norm,
-            latent_norm=self._vector(attention.latent_norm),
+            latent_norm=self._vector(block.latent_norm),
             feed_forward_norm=self._vector(block.feed_forward_norm),
-            query_down=query_down,
-            query=query,
-            compress=_matrix(attention.compress),
-            key=_heads(key.key_weight),
-            key_transposed=key.key_is_transposed,
-            value_up=_heads(key.value_weight),
-            output=_matrix(attention.output),
-            dense=dense,
-            routed=routed,
+            query_down=block.query_down,
+            query=block.query,
+            compress=block.compress,
+            key=block.key,
+            key_transposed=block.key_transposed,
+            value_up=block.value_up,
+            output=block.output,
+            dense=block.dense,
+            routed=None if block.router is None else self._routed(block.router, block.experts),
         )
 
-    def _query(
-        self, attention: LatentAttention
-    ) -> tuple[BlockTensor | None, Tensor | None, BlockTensor]:
-        query = attention.query
-        if isinstance(query, LowRankQuery):
-            return _matrix(query.down), self._vector(query.norm), _matrix(query.up)
-        return None, None, _matrix(query)
-
-    def _feed_forward(self, part: object) -> tuple[GatedWeights | None, RoutedWeights | None]:
-        if isinstance(part, FeedForward):
-            return GatedWeights(_matrix(part.gate), _matrix(part.up), _matrix(part.down)), None
-        if not isinstance(part, MixtureOfExperts):
-            raise NotPlain
-        router, experts = part.router, part.experts
-        if not isinstance(router, RouterOp):
-            raise NotPlain
+    def _routed(self, router: RouterOp, experts: Experts | None) -> RoutedWeights:
         parts = _parts(experts)
         if parts[0].first or parts[0].count != router.rules.experts:
             raise NotPlain
         bias = None if router.bias is None else self._vector(router.bias)
-        routed = RoutedWeights(
-            router.gate,
-            bias,
-            router.rules,
-            tuple((part.gate, part.up, part.down) for part in parts),
-        )
-        shared = None if part.shared is None else self._feed_forward(part.shared)[0]
-        return shared, routed
+        matrices = tuple((part.gate, part.up, part.down) for part in parts)
+        return RoutedWeights(router.gate, bias, router.rules, matrices)
 
     def _vector(self, op: object) -> Tensor:
         if not isinstance(op, (NormOp, VectorOp)):
             raise NotPlain
         if op.weight.format.name == "F32":
-            return _values(op)  # a view of bytes that may still be read
+            return values(op)  # a view of bytes that may still be read
         vector = torch.empty(op.weight.columns)
         self._vectors.append((op, vector))
         return vector
@@ -196,42 +162,9 @@ class NativeBlock:
         return h
 
 
-def _shape(block: DeepseekBlock) -> LatentShape:
-    attention, config = block.attention, block.attention.config
-    return LatentShape(
-        width=config.embedding_length,
-        heads=config.heads,
-        nope=config.nope,
-        rope=config.rope.length,
-        value=config.value,
-        latent=config.latent,
-        query_latent=config.query_latent,
-        absorb_up_to=attention.absorb_up_to,
-        expand_up_to=EXPANDED_ROWS,
-        epsilon=config.norm_epsilon,
-        score_scale=config.rope.attention_scale,
-    )
-
-
 def _parts(experts: object) -> tuple[ExpertWeights, ...]:
     if isinstance(experts, CpuExperts):
         return (experts.weights,)
     if isinstance(experts, ShardedExperts):
         return experts.parts
     raise NotPlain
-
-
-def _matrix(op: object) -> BlockTensor:
-    if not isinstance(op, LinearOp):
-        raise NotPlain
-    return op.weight
-
-
-def _heads(op: object) -> BlockTensor:
-    if not isinstance(op, HeadLinearOp):
-        raise NotPlain
-    return op.weight
-
-
-def _values(op: NormOp | VectorOp) -> Tensor:
-    return op.vector() if isinstance(op, NormOp) else op()

@@ -12,9 +12,11 @@ from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 from hybrid.errors import UnsupportedModel
+from hybrid.models.ending import NormedHead
 from hybrid.models.parts import (
     Block,
     Embedding,
+    Ending,
     Experts,
     HeadLinear,
     Linear,
@@ -124,6 +126,9 @@ class PlacedParts:
         if home.name == CPU:
             block = self._native.registered(layer, block) or block
         return PlacedBlock(block, before, home, self._meter)
+
+    def ending(self, norm: Norm, head: Linear) -> Ending:
+        return NormedHead(norm, head)
 
     def _range_of_experts(self, layer: int, first: int, pieces: list[AnyShard]) -> Experts:
         home = self._homes[layer]

@@ -16,7 +16,17 @@ import torch
 from torch import Tensor
 
 from hybrid.errors import UnsupportedModel
-from hybrid.models.parts import Block, Embedding, Experts, HeadLinear, Linear, Norm, Router
+from hybrid.models.ending import NormedHead
+from hybrid.models.parts import (
+    Block,
+    Embedding,
+    Ending,
+    Experts,
+    HeadLinear,
+    Linear,
+    Norm,
+    Router,
+)
 from kernels.expert_ffn import add_weighted, expert_rows, gated
 from kernels.rms_norm import rms_norm
 from kernels.router import RouterRules, choose_experts
@@ -143,6 +153,9 @@ class PlainParts:
 
     def place(self, layer: int, block: Block) -> Block:
         return block
+
+    def ending(self, norm: Norm, head: Linear) -> Ending:
+        return NormedHead(norm, head)
 
     def _weight(self, name: str, *shape: int) -> Tensor:
         tensor = self._file.tensors.get(name)

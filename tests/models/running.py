@@ -34,7 +34,6 @@ def logits_of(
     found, start = [], 0
     for tokens in steps:
         chunk = torch.tensor(ids[start : start + tokens])
-        hidden = model.hidden(chunk, Step(start, tokens), caches)
-        found.append(model.logits(hidden))
+        found.append(model.logits(chunk, Step(start, tokens), caches, tokens))
         start += tokens
     return torch.cat(found)
