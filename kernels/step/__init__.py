@@ -4,7 +4,8 @@
 most likely successor where the CPU can read it: a graph is replayed without touching its nodes.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -23,13 +24,13 @@ __all__ = [
     "step_input",
 ]
 
+Implementation = TypeVar("Implementation")
+
 BEGIN_STEP = {"gpu": gpu.begin_step, "reference": reference.begin_step}
 ARGMAX = {"gpu": gpu.argmax, "reference": reference.argmax}
 
 
-def step_input(
-    tokens: int, width: int, device: torch.device, *, pinned: bool = False
-) -> StepInput:
+def step_input(tokens: int, width: int, device: torch.device, *, pinned: bool = False) -> StepInput:
     """Zeroed buffers of a step, the four tensors in one piece of memory.
 
     pinned   page-locked host memory, which every GPU can read; device must be the CPU
@@ -126,7 +127,9 @@ def _check_greatest(place: Greatest, tokens: int) -> None:
         )
 
 
-def _chosen(known: dict, name: str | None, device: torch.device):  # type: ignore[no-untyped-def]
+def _chosen(
+    known: Mapping[str, Implementation], name: str | None, device: torch.device
+) -> Implementation:
     name = name or ("gpu" if device.type == "cuda" else "reference")
     if name not in known:
         raise KernelInputError(f"unknown implementation {name!r}; there are {', '.join(known)}")

@@ -1,5 +1,5 @@
-// Both ends of a decode step. The beginning copies the step's inputs out of host memory that the GPU
-// reads over the bus; the end finds each token's greatest logit, a block for a piece of the
+// Both ends of a decode step. The beginning copies the step's inputs out of host memory that the
+// GPU reads over the bus; the end finds each token's greatest logit, a block for a piece of the
 // vocabulary, and the last block of a token to arrive compares the pieces.
 #include "cuda/device.h"
 

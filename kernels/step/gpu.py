@@ -4,7 +4,7 @@ import ctypes
 
 from torch import Tensor
 
-from kernels.cuda import Program
+from kernels.cuda import Program, Record
 from kernels.step.records import ArgmaxScratch, Greatest, StepInput
 
 PROGRAM = Program("step/gpu.cu")
@@ -13,7 +13,7 @@ COPIED_EACH = 2  # values of a thread: few, so that reads over the bus come from
 COMPARED_EACH = 16
 
 
-class BeginRecord(ctypes.Structure):
+class BeginRecord(Record):
     _fields_ = [
         *((name, ctypes.c_void_p) for name in ("hidden", "positions", "rows", "seen")),
         *((f"{name}_to", ctypes.c_void_p) for name in ("hidden", "positions", "rows", "seen")),
@@ -22,7 +22,7 @@ class BeginRecord(ctypes.Structure):
     ]
 
 
-class ArgmaxRecord(ctypes.Structure):
+class ArgmaxRecord(Record):
     _fields_ = [
         ("logits", ctypes.c_void_p),
         ("best", ctypes.c_void_p),
