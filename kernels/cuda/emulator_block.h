@@ -222,6 +222,12 @@ inline void enter_block(Block& block) {
     }
 }
 
+// At once, since the next thread to run may be the one whose stack was written over.
+inline void check_stack(Block& block, int number) {
+    if (memcmp(block.threads[number].stack, &kStackEnd, sizeof(kStackEnd)) != 0)
+        fault(block, "thread %d needs more than %zu bytes of stack", number, kStackBytes);
+}
+
 inline void run_block(Block& block) {
     enter_block(block);
     for (unsigned pass = block.index[0]; block.alive > 0; ++pass) {
@@ -230,6 +236,7 @@ inline void run_block(Block& block) {
             const int number = pass & 1 ? block.count - 1 - turn : turn;
             if (block.threads[number].at != At::running) continue;
             resume(block, number);
+            check_stack(block, number);
             if (block.failed) return;
             moved = true;
         }
