@@ -1,0 +1,17 @@
+"""The launches of latent attention around `kernels.attention` in a decode step on a GPU."""
+
+from kernels.latent_block.gpu_prepare import prepare
+from kernels.latent_block.gpu_records import Angles, HeadRows, NewRows, Queries, SplitResults
+from kernels.latent_block.gpu_unfold import UnfoldScratch, unfold, unfold_scratch
+
+__all__ = [
+    "Angles",
+    "HeadRows",
+    "NewRows",
+    "Queries",
+    "SplitResults",
+    "UnfoldScratch",
+    "prepare",
+    "unfold",
+    "unfold_scratch",
+]
