@@ -110,9 +110,11 @@ std::int64_t hybrid_serve_bytes(const hybrid::ServedLayer* layers, std::int32_t 
                                 std::int32_t threads) {
     std::int64_t most = 0;
     for (int i = 0; i < count; ++i) {
-        const std::int64_t bytes =
-            hybrid_expert_ffn_bytes(tier, precision, layers[i].experts, tokens, threads);
-        most = std::max(most, bytes);
+        for (int t = 1; t <= tokens; ++t) {
+            const std::int64_t bytes =
+                hybrid_expert_ffn_bytes(tier, precision, layers[i].experts, t, threads);
+            most = std::max(most, bytes);
+        }
     }
     return most;
 }

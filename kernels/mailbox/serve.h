@@ -45,7 +45,7 @@ enum HybridServeResult : std::int32_t {
     kServeGaveUp = -3,  // the GPU's own limit passed
 };
 
-// Bytes of workspace that layers 0 .. count - 1 need at most.
+// Bytes of workspace that layers 0 .. count - 1 need at most, for steps of 1 to `tokens` tokens.
 HYBRID_EXPORT std::int64_t hybrid_serve_bytes(const hybrid::ServedLayer* layers, std::int32_t count,
                                               std::int32_t tier, std::int32_t precision,
                                               std::int32_t tokens, std::int32_t threads);

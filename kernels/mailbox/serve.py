@@ -68,6 +68,7 @@ class Service:
                 for experts, layer in zip(self._experts, layers, strict=True)
             )
         )
+        self._needed: dict[tuple[int, int], int] = {}
         self._pointers = (ctypes.c_void_p * len(self.mailboxes))(*map(_served, self.mailboxes))
         self._step = records.ServedStep(
             layers=ctypes.addressof(self._records),
@@ -80,13 +81,13 @@ class Service:
         )
 
     def needs(self, tokens: int, threads: int) -> int:
-        """Bytes of workspace for steps of so many tokens at most, by so many workers, 0: all."""
-        step = self._step
-        return int(
-            library().hybrid_serve_bytes(
-                step.layers, step.count, step.tier, step.precision, tokens, threads
+        """Bytes of workspace for steps of 1 to `tokens` tokens, by so many workers, 0: all."""
+        step, key = self._step, (tokens, threads or pool.threads())
+        if key not in self._needed:
+            self._needed[key] = library().hybrid_serve_bytes(
+                step.layers, step.count, step.tier, step.precision, *key
             )
-        )
+        return self._needed[key]
 
     def serve(self, tokens: int, workspace: Tensor, threads: int = 0) -> None:
         """Answers one step's crossings; returns when the last one is answered.
