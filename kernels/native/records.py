@@ -1,4 +1,4 @@
-"""Records of the C border as ctypes has them: product.h, feed_forward.h, block.h.
+"""Records of the C border as ctypes has them: product.h, feed_forward.h, block.h, serve.h.
 
 A record holds addresses: whoever makes one keeps the tensors they point to.
 """
@@ -124,8 +124,50 @@ class BlockNeeds(ctypes.Structure):
     _fields_ = [("shared_bytes", _Int64), ("own_bytes", _Int64)]
 
 
+class Mailbox(ctypes.Structure):
+    """Of `mailbox.h`; GPU kernels take it as well."""
+
+    _fields_ = [
+        *((name, _Pointer) for name in ("from_gpu", "from_cpu", "x", "chosen", "share", "y")),
+        ("state", _Pointer),
+        ("limit_ns", _Int64),
+        ("width", _Int32),
+        ("used", _Int32),
+    ]
+
+
+class ServedMailbox(ctypes.Structure):
+    _fields_ = [("at", Mailbox), ("number", ctypes.c_uint32), ("unused", _Int32)]
+
+
+class ServedLayer(ctypes.Structure):
+    _fields_ = [
+        ("experts", _Pointer),
+        ("mailbox", _Pointer),
+        ("waited_s", ctypes.c_double),
+        ("computed_s", ctypes.c_double),
+    ]
+
+
+class ServedStep(ctypes.Structure):
+    _fields_ = [
+        ("layers", _Pointer),
+        ("mailboxes", _Pointer),
+        *((name, _Int32) for name in ("count", "mailbox_count")),
+        *((name, _Int32) for name in ("tokens", "tier", "precision", "threads")),
+        *((name, _Int32) for name in ("next", "unused")),
+        ("limit_s", ctypes.c_double),
+        ("silent_s", ctypes.c_double),
+        ("workspace", _Pointer),
+        ("workspace_bytes", _Int64),
+    ]
+
+
 # By the number that hybrid_record_bytes() takes.
-RECORDS = (Matrix, Experts, RouterRules, LatentBlock, BlockPass, BlockNeeds, CacheRows)
+RECORDS = (
+    *(Matrix, Experts, RouterRules, LatentBlock, BlockPass, BlockNeeds, CacheRows),
+    *(Mailbox, ServedMailbox, ServedLayer, ServedStep),
+)
 
 
 def matrix(weight: BlockTensor | None) -> Matrix:

@@ -65,6 +65,9 @@ SIGNATURES = {
     "hybrid_linear": (_I, [_I, _I, _I, _P, _P, _I64, _I, _P, _P, _I64]),
     "hybrid_expert_ffn_bytes": (_I64, [_I, _I, _P, _I, _I]),
     "hybrid_expert_ffn": (_I, [_I, _I, _I, _P, _P, _I, _P, _P, _P, _P, _I64]),
+    "hybrid_serve_bytes": (_I64, [_P, _I, _I, _I, _I, _I]),
+    "hybrid_serve": (_I, [_P]),
+    "hybrid_abandon": (None, [_P]),
     "hybrid_latent_blocks": (_I, [_P, _P, _I, _P]),
     "hybrid_latent_block_needs": (None, [_P, _I, _I, _I, _I, _I, _P]),
 }

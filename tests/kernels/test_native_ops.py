@@ -9,14 +9,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 KERNELS = ROOT / "kernels"
 NATIVE = KERNELS / "native"
-PROGRAM = ROOT / "tests" / "kernels" / "native" / "ops_test.cpp"
-SOURCES = [*sorted(NATIVE.glob("*.cpp")), *sorted(KERNELS.glob("*/cpu*.cpp")), PROGRAM]
+PROGRAM = [Path(__file__).parent / "native" / name for name in ("ops_test.cpp", "serve_case.cpp")]
+SOURCES = [*sorted(NATIVE.glob("*.cpp")), *sorted(KERNELS.glob("*/cpu*.cpp")), *PROGRAM]
 TIER = NATIVE / "tiers" / "scalar.cpp"
 BUILDS = {
     "thread": ["-fsanitize=thread"],
     "address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
 }
-CASES = ["blocks", "experts", "twice", "linear", "dequantize", "formats"]
+CASES = ["blocks", "experts", "twice", "linear", "dequantize", "formats", "serve"]
 
 pytestmark = pytest.mark.slow
 

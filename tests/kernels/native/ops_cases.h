@@ -105,6 +105,8 @@ struct Workspace {
     void* const first;
 };
 
+void test_serve();  // serve_case.cpp
+
 // A pool anew: its scratch is no larger than the next job asks for.
 inline void start(int workers) {
     const std::int32_t cpus[kWorkers] = {-1, -1, -1, -1}, nodes[kWorkers] = {0, 1, 0, 1};

@@ -266,9 +266,10 @@ struct Case {
     void (*run)();
 };
 
-const Case kCases[] = {{"blocks", test_blocks},         {"experts", test_experts},
-                       {"twice", test_twice},           {"linear", test_linear},
-                       {"dequantize", test_dequantize}, {"formats", test_formats}};
+const Case kCases[] = {
+    {"blocks", test_blocks}, {"experts", test_experts},       {"twice", test_twice},
+    {"linear", test_linear}, {"dequantize", test_dequantize}, {"formats", test_formats},
+    {"serve", test_serve}};
 
 }  // namespace
 }  // namespace ops_test

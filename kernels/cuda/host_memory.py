@@ -1,0 +1,62 @@
+"""CPU memory that GPUs read and write themselves, and numbers in it that a stream waits for."""
+
+import ctypes
+
+import torch
+
+from kernels.cuda.driver_library import call, context
+
+PORTABLE, MAPPED, READ_ONLY = 1, 2, 8  # flags of cuMemHostRegister
+WAIT_UNTIL_AT_LEAST = 0  # CU_STREAM_WAIT_VALUE_GEQ: (int32)(value - wanted) >= 0
+
+
+def register(
+    address: int, nbytes: int, device: torch.device | int = 0, flags: int = PORTABLE | MAPPED
+) -> None:
+    """Pins pages and maps them for every GPU; takes as long as the pages need to be touched.
+
+    Raises CudaCallFailed, for memory that cannot be pinned or is pinned already.
+    """
+    with context(_index(device)):
+        call("cuMemHostRegister_v2", address, nbytes, flags, about=f"{nbytes} bytes of CPU memory")
+
+
+def unregister(address: int, device: torch.device | int = 0) -> None:
+    with context(_index(device)):
+        call("cuMemHostUnregister", address)
+
+
+def device_pointer(address: int, device: torch.device | int = 0) -> int:
+    """The address under which the GPU finds registered memory."""
+    found = ctypes.c_void_p()
+    with context(_index(device)):
+        call("cuMemHostGetDevicePointer_v2", ctypes.byref(found), address, 0)
+    return found.value or 0
+
+
+def wait_value(pointer: int, wanted: int, device: torch.device | int) -> None:
+    """torch's current stream goes on when the uint32 there, read by the GPU, is `wanted` or more.
+
+    Counts around 2^32: a number up to 2^31 behind is less. Never by itself when it never comes.
+    """
+    with context(_index(device)):
+        stream = torch.cuda.current_stream(device).cuda_stream
+        call("cuStreamWaitValue32_v2", stream, pointer, wanted, WAIT_UNTIL_AT_LEAST)
+
+
+def write_value(pointer: int, value: int, device: torch.device | int) -> None:
+    """torch's current stream writes the uint32 when all before it is done and can be seen."""
+    with context(_index(device)):
+        call(
+            "cuStreamWriteValue32_v2",
+            torch.cuda.current_stream(device).cuda_stream,
+            pointer,
+            value,
+            0,
+        )
+
+
+def _index(device: torch.device | int) -> int:
+    if isinstance(device, int):
+        return device
+    return torch.cuda.current_device() if device.index is None else device.index

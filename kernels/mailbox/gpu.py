@@ -1,0 +1,45 @@
+"""Launches `gpu.cu`; a CPU tensor's launch is emulated."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from kernels.cuda import Program, Record
+from kernels.native.records import Mailbox as MailboxRecord
+
+if TYPE_CHECKING:
+    from kernels.mailbox import Mailbox
+
+_PROGRAM = Program("mailbox/gpu.cu")
+_THREADS = 512
+_FLOATS_PER_BLOCK = 8192  # one token of the widest models is one block's
+
+
+class _Posting(Record):
+    _fields_ = [
+        ("mailbox", MailboxRecord),
+        ("x", ctypes.c_void_p),
+        ("chosen", ctypes.c_void_p),
+        ("share", ctypes.c_void_p),
+        ("tokens", ctypes.c_int32),
+    ]
+
+
+class _Receipt(Record):
+    _fields_ = [("mailbox", MailboxRecord), ("h", ctypes.c_void_p), ("tokens", ctypes.c_int32)]
+
+
+def publish(mailbox: Mailbox, x: Tensor, chosen: Tensor, share: Tensor) -> None:
+    record = _Posting(mailbox.record, x.data_ptr(), chosen.data_ptr(), share.data_ptr(), x.shape[0])
+    kernel = _PROGRAM.kernel(f"post<{_THREADS}>", x.device)
+    kernel.launch((1, 1, 1), _THREADS, record, overlap=True)
+
+
+def receive(mailbox: Mailbox, h: Tensor) -> None:
+    blocks = -(-h.numel() // _FLOATS_PER_BLOCK)
+    kernel = _PROGRAM.kernel(f"receive<{_THREADS}>", h.device)
+    record = _Receipt(mailbox.record, h.data_ptr(), h.shape[0])
+    kernel.launch((blocks, 1, 1), _THREADS, record, overlap=True)

@@ -1,0 +1,41 @@
+"""The GPU's side of the protocol in plain torch: a thread that calls these plays the GPU.
+
+Order between the processor's stores is left to it: where it reorders them, only gpu.cu is right.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from kernels.mailbox import Mailbox
+
+_LOOK_S = 20e-6
+
+
+def publish(mailbox: Mailbox, x: Tensor, chosen: Tensor, share: Tensor) -> None:
+    tokens = len(x)
+    mailbox.x[:tokens].copy_(x)
+    mailbox.chosen[:tokens].copy_(chosen)
+    mailbox.share[:tokens].copy_(share)
+    mailbox.state[0] += 1
+    mailbox.from_gpu[0] = mailbox.state[0]
+
+
+def receive(mailbox: Mailbox, h: Tensor) -> None:
+    limit = time.monotonic() + mailbox.record.limit_ns * 1e-9
+    while int(mailbox.state[1]) == 0 and not _ended(mailbox):
+        if time.monotonic() > limit:
+            mailbox.state[1] = 1
+            mailbox.from_gpu[1] = 1
+        time.sleep(_LOOK_S)
+    h += mailbox.y[: len(h)]
+
+
+def _ended(mailbox: Mailbox) -> bool:
+    """Answered or abandoned."""
+    behind = int(mailbox.from_cpu[0]) - int(mailbox.state[0]) & 0xFFFFFFFF
+    return behind < 1 << 31 or int(mailbox.from_cpu[1]) != 0
