@@ -1,0 +1,64 @@
+// Feed-forward of a decode step in two launches: hidden = silu(gate x) * (up x), then h += down
+// hidden, each one grid over the routed experts in use and the shared (or dense) feed-forward.
+//
+//   expert_hidden   a block: 32 rows of gate and up of one expert, for all tokens that chose it.
+//                   One block of 32 rows for each slot of each token is launched; the first slot
+//                   that names an expert works for all, the others leave at once. 32 rows make
+//                   one group of what `down` multiplies, so the block rounds it too, and
+//                   expert_down's blocks need not.
+//   expert_down     a warp: some rows of the sum, over all experts in use, their groups laid end to
+//                   end over the lanes. One writer a value, added in the same order every time.
+//
+// A row of `hidden` is as long as its values are as floats; for a `down` in blocks it holds them as
+// `Rounded` of activations.h.
+#include "expert_ffn/down.h"
+#include "expert_ffn/hidden.h"
+
+namespace hybrid {
+
+template <int PASS, class RG, class RU, class SG, class SU>
+__global__ void __launch_bounds__(kThreads) expert_hidden(const HiddenRecord record) {
+    __shared__ Users users;
+    DYNAMIC_SHARED(uint8_t, memory);
+    const int block = static_cast<int>(blockIdx.x), of_shared = units(record.shared);
+    wait_for_previous();
+    let_next_start();
+    if (block < of_shared) {
+        everybody(record.tokens, users);
+        hidden_unit<PASS, SG, SU>(record, record.shared, 0, block, users, memory);
+        return;
+    }
+    const int of_slot = units(record.routed);
+    const int slot = (block - of_shared) / of_slot, unit = (block - of_shared) % of_slot;
+    const int expert = record.chosen[slot] - record.first_expert;
+    if (expert < 0 || expert >= record.experts) return;
+    if (!find_users(record.chosen, record.tokens, record.used, slot, users)) return;
+    hidden_unit<PASS, RG, RU>(record, record.routed, expert, unit, users, memory);
+}
+
+template <int TOKENS, int ROWS, class RD, class SD>
+__global__ void __launch_bounds__(kThreads) expert_down(const DownRecord record) {
+    __shared__ Work<TOKENS> routed[TOKENS * kMostUsed], shared;
+    __shared__ int32_t expert_of[TOKENS * kMostUsed];
+    const int warp = static_cast<int>(blockIdx.x) * kWarps + warp_index();
+    const int first_row = warp * ROWS;
+    wait_for_previous();
+    let_next_start();
+    const int count = list_work(record, expert_of, routed, shared);
+    int row[ROWS];
+    for (int r = 0; r < ROWS; ++r) row[r] = min(first_row + r, record.rows - 1);
+    float sums[ROWS][TOKENS] = {};
+    add_products<RD>(record.routed, row, routed, count, sums);
+    add_products<SD>(record.shared, row, &shared, record.shared.hidden != nullptr, sums);
+#pragma unroll
+    for (int r = 0; r < ROWS; ++r) {
+#pragma unroll
+        for (int t = 0; t < TOKENS; ++t) {
+            const float sum = warp_sum(sums[r][t]);
+            if (lane_index() != 0 || t >= record.tokens || first_row + r >= record.rows) continue;
+            record.h[static_cast<int64_t>(t) * record.rows + first_row + r] += sum;
+        }
+    }
+}
+
+}  // namespace hybrid

@@ -1,0 +1,145 @@
+// The router as one launch: logits = gate · rms_norm(h), then the rules of rules.py.
+//
+// A block takes ROWS experts for all tokens, its threads share out the columns, so that a weight is
+// read once and no activation twice: the norm's factor of a token is taken out of the sums, and its
+// sum of squares comes from the same pass. The last block to arrive chooses, one warp for a token.
+#include "cuda/device.h"
+#include "planar/formats.h"
+#include "router/choose.h"
+
+namespace hybrid {
+
+constexpr int kMostWarps = 16;
+constexpr int kHeld = 2;  // chunks of weights a thread has in flight
+
+struct RouteRecord {
+    Matrix gate;        // [experts, width]
+    const float* h;     // [tokens, width]
+    const float* norm;  // [width]
+    float* logits;      // [tokens, experts]
+    int32_t* counter;   // [1], zero before and after
+    Rules rules;
+    Choice choice;
+    float epsilon;
+    int32_t tokens;
+};
+
+// WIDE consecutive weights of a row: one load of a plain float, or 32 decoded ones. Behind the
+// row's end zeros.
+template <class G, int WIDE>
+DEVICE void weights_at(const Matrix& gate, int64_t row, int chunk, float (&w)[WIDE]) {
+    if constexpr (G::kFloat) {
+        G::decode(G::load(gate, row, chunk), w);
+    } else {
+        weights_of(G::load32(gate, row, chunk), w);
+    }
+}
+
+template <int ROWS, int WIDE>
+struct Weights {
+    float of[kHeld][ROWS][WIDE];
+};
+
+template <class G, int ROWS, int WIDE>
+DEVICE void load_rows(const Matrix& gate, int first_expert, int first_chunk,
+                         Weights<ROWS, WIDE>& weights) {
+    const int chunks = (gate.columns + WIDE - 1) / WIDE;
+#pragma unroll
+    for (int held = 0; held < kHeld; ++held) {
+        const int chunk = first_chunk + held * static_cast<int>(blockDim.x);
+#pragma unroll
+        for (int r = 0; r < ROWS; ++r) {
+            const int expert = first_expert + r;
+            if (chunk < chunks && expert < gate.rows) {
+                weights_at<G, WIDE>(gate, expert, chunk, weights.of[held][r]);
+            } else {
+                for (float& w : weights.of[held][r]) w = 0;
+            }
+        }
+    }
+}
+
+// Per token: ROWS products with norm * h, then the sum of squares of h.
+template <int TOKENS, int ROWS>
+struct Sums {
+    float of[TOKENS][ROWS + 1];
+};
+
+template <int TOKENS, int ROWS, int WIDE>
+DEVICE void add_chunk(const RouteRecord& record, const float (&w)[ROWS][WIDE], int chunk,
+                      Sums<TOKENS, ROWS>& sums) {
+    const int width = record.gate.columns, first = chunk * WIDE;
+#pragma unroll
+    for (int i = 0; i < WIDE; ++i) {
+        if (first + i >= width) break;
+        const float norm = record.norm[first + i];
+#pragma unroll
+        for (int t = 0; t < TOKENS; ++t) {
+            if (t >= record.tokens) break;
+            const float h = record.h[static_cast<int64_t>(t) * width + first + i];
+            sums.of[t][ROWS] += h * h;
+#pragma unroll
+            for (int r = 0; r < ROWS; ++r) sums.of[t][r] += w[r][i] * (norm * h);
+        }
+    }
+}
+
+// The sums of the whole block, in thread order of the columns whatever the timing.
+template <int TOKENS, int ROWS>
+DEVICE void sum_block(Sums<TOKENS, ROWS>& sums, Sums<TOKENS, ROWS> (&of_warp)[kMostWarps]) {
+#pragma unroll
+    for (int t = 0; t < TOKENS; ++t) {
+#pragma unroll
+        for (int r = 0; r <= ROWS; ++r) {
+            const float sum = warp_sum(sums.of[t][r]);
+            if (lane_index() == 0) of_warp[warp_index()].of[t][r] = sum;
+        }
+    }
+    __syncthreads();
+}
+
+template <int TOKENS, int ROWS>
+DEVICE float sum_of_warps(const Sums<TOKENS, ROWS> (&of_warp)[kMostWarps], int t, int r) {
+    float sum = 0;
+    for (int warp = 0; warp < warps_of_block(); ++warp) sum += of_warp[warp].of[t][r];
+    return sum;
+}
+
+template <int TOKENS, int ROWS, class G>
+__global__ void route(const RouteRecord record) {
+    __shared__ Sums<TOKENS, ROWS> of_warp[kMostWarps];
+    __shared__ Scores scores[TOKENS];
+    constexpr int WIDE = G::kUnit;
+    const int width = record.gate.columns, experts = record.gate.rows;
+    const int chunks = (width + WIDE - 1) / WIDE, threads = static_cast<int>(blockDim.x);
+    const int first_expert = static_cast<int>(blockIdx.x) * ROWS;
+    Weights<ROWS, WIDE> weights;
+    Sums<TOKENS, ROWS> sums = {};
+    int first = static_cast<int>(threadIdx.x);
+    load_rows<G>(record.gate, first_expert, first, weights);
+    wait_for_previous();
+    while (first < chunks) {
+#pragma unroll
+        for (int held = 0; held < kHeld; ++held) {
+            const int chunk = first + held * threads;
+            if (chunk < chunks) add_chunk(record, weights.of[held], chunk, sums);
+        }
+        first += kHeld * threads;
+        if (first < chunks) load_rows<G>(record.gate, first_expert, first, weights);
+    }
+    let_next_start();
+    sum_block(sums, of_warp);
+    const int t = static_cast<int>(threadIdx.x) / ROWS, r = static_cast<int>(threadIdx.x) % ROWS;
+    if (t < record.tokens && first_expert + r < experts) {
+        const float squares = sum_of_warps(of_warp, t, ROWS);
+        const float factor = rsqrtf(squares / width + record.epsilon);
+        record.logits[t * experts + first_expert + r] = factor * sum_of_warps(of_warp, t, r);
+    }
+    if (!last_to_arrive(record.counter, static_cast<int>(gridDim.x))) return;
+    for (int token = warp_index(); token < record.tokens; token += warps_of_block()) {
+        choose_experts(record.rules, record.choice, record.logits + token * experts, token,
+                       scores[token]);
+    }
+}
+
+}  // namespace hybrid
