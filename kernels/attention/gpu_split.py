@@ -1,4 +1,4 @@
-"""The Triton kernels of decode attention; `gpu.py` launches them and tells the idea.
+"""The split kernel of decode attention for every architecture and cache format; see `gpu.py`.
 
 Letters of shapes: H heads of a group, N rows of a tile, F first columns of a cache row (the
 latent, or for q8_0 the blocks that hold it), R the columns after them, all padded to powers of 2.
@@ -45,29 +45,26 @@ def absorbed_split(
         return
     end = tl.minimum(begin + per_split, visible)
 
-    head = tl.program_id(1) * H + tl.arange(0, H)
+    head = tl.program_id(1) * H + tl.arange(0, H)[:, None]
     real_head = head < heads
-    column_f = tl.arange(0, F)
-    column_r = FIRST + tl.arange(0, R if R > 0 else 1)
-    # Loaded with heads as columns: turned round it stays in shared memory, in registers it spills.
-    q_row = (q + (token * heads + head).to(tl.int64) * WIDTH)[None, :]
-    known = (column_f < min(FIRST, WIDTH))[:, None] & real_head[None, :]
-    q_first = tl.load(q_row + column_f[:, None], known, 0.0)
+    column_f = tl.arange(0, F)[None, :]
+    column_r = FIRST + tl.arange(0, R if R > 0 else 1)[None, :]
+    q_row = q + token * heads * WIDTH + head * WIDTH
+    q_first = tl.load(q_row + column_f, (column_f < min(FIRST, WIDTH)) & real_head, 0.0)
     if R > 0:
-        known = (column_r < WIDTH)[:, None] & real_head[None, :]
-        q_rest = tl.load(q_row + column_r[:, None], known, 0.0)
-    to_base_2 = tl.full([H], 1.4426950408889634, tl.float32) * scale
+        q_rest = tl.load(q_row + column_r, (column_r < WIDTH) & real_head, 0.0)
+    to_base_2 = tl.full([H, 1], 1.4426950408889634, tl.float32) * scale
     kind = tl.float16 if QUANTISED else cache.dtype.element_ty
     if kind == tl.float16:  # absorbed queries may exceed it: the largest of a head becomes 4096
-        unit = tl.max(tl.abs(q_first), 0)
+        unit = tl.max(tl.abs(q_first), 1)[:, None]
         if R > 0:
-            unit = tl.maximum(unit, tl.max(tl.abs(q_rest), 0))
-            q_rest *= tl.where(unit > 0, 4096 / unit, 1.0)[None, :]
-        q_first *= tl.where(unit > 0, 4096 / unit, 1.0)[None, :]
+            unit = tl.maximum(unit, tl.max(tl.abs(q_rest), 1)[:, None])
+            q_rest *= tl.where(unit > 0, 4096 / unit, 1.0)
+        q_first *= tl.where(unit > 0, 4096 / unit, 1.0)
         to_base_2 *= tl.where(unit > 0, unit * (1 / 4096), 1.0)
-    q_first = tl.trans(q_first.to(kind))
+    q_first = q_first.to(kind)
     if R > 0:
-        q_rest = tl.trans(q_rest.to(kind))
+        q_rest = q_rest.to(kind)
 
     start = begin.to(tl.int64)
     if HAS_FIRST_ROW:
@@ -83,15 +80,16 @@ def absorbed_split(
         if QUANTISED:
             keys = q8_0_columns(at, here, 0, N, F // 32, FIRST // 32)
         else:
-            keys = tl.load(at + column_f[None, :], here & (column_f < FIRST)[None, :], 0.0)
+            keys = tl.load(at + column_f, here & (column_f < FIRST), 0.0)
         score = tl.dot(q_first, tl.trans(keys), input_precision="ieee")
         if R > 0:
             if QUANTISED:
                 rest = q8_0_columns(at, here, FIRST // 32, N, R // 32, (WIDTH + 31) // 32)
             else:
-                rest = tl.load(at + column_r[None, :], here & (column_r < WIDTH)[None, :], 0.0)
+                rest = tl.load(at + column_r, here & (column_r < WIDTH), 0.0)
             score = tl.dot(q_rest, tl.trans(rest), score, input_precision="ieee")
-        score = tl.where(tl.trans(here), score * to_base_2[:, None], float("-inf"))
+        seen_here = tl.arange(0, N)[None, :] < end - begin - done
+        score = tl.where(seen_here, score * to_base_2, float("-inf"))
         grown = tl.maximum(largest, tl.max(score, 1))
         shrink = tl.exp2(largest - grown)[:, None]
         weight = tl.exp2(score - grown[:, None])
@@ -103,17 +101,16 @@ def absorbed_split(
 
     if OVERLAP:
         tl.extra.cuda.gdc_launch_dependents()
-    place = (token * heads + head).to(tl.int64) * splits + split
-    known = real_head[:, None] & (column_f < LATENT)[None, :]
-    tl.store(partial + place[:, None] * LATENT + column_f[None, :], values, known)
-    tl.store(statistics + place * 2, largest, real_head)
-    tl.store(statistics + place * 2 + 1, tl.sum(total, 1), real_head)
+    before = (token * heads).to(tl.int64) * splits + split
+    place = head * splits
+    known = (column_f < LATENT) & real_head
+    tl.store(partial + before * LATENT + (place * LATENT + column_f), values, known)
+    tl.store(statistics + before * 2 + place * 2, largest[:, None], real_head)
+    tl.store(statistics + before * 2 + (place * 2 + 1), tl.sum(total, 1)[:, None], real_head)
 
 
 @triton.jit
-def q8_0_columns(
-    at, here, first, N: tl.constexpr, BLOCKS: tl.constexpr, END: tl.constexpr
-):
+def q8_0_columns(at, here, first, N: tl.constexpr, BLOCKS: tl.constexpr, END: tl.constexpr):
     """float16 [N, 32 BLOCKS] from block `first` on of the rows at int16 pointers `at` [N, 1].
 
     A block is a float16 scale and 32 int8, so only 2-byte words are aligned: two codes a load.
@@ -126,43 +123,3 @@ def q8_0_columns(
     low = ((word << 8) >> 8).to(tl.float16) * scale[:, :, None]
     high = (word >> 8).to(tl.float16) * scale[:, :, None]
     return tl.reshape(tl.join(low, high), [N, BLOCKS * 32])
-
-
-@triton.jit
-def merge_splits(
-    partial,  # [tokens, heads, splits, LATENT] float32
-    statistics,  # [tokens, heads, splits, 2] float32
-    seen,  # [tokens] int32
-    out,  # [tokens, heads, LATENT] float32
-    splits,
-    min_tokens,
-    LATENT: tl.constexpr,
-    COLUMNS: tl.constexpr,
-    SPLITS: tl.constexpr,
-    AT_ONCE: tl.constexpr,
-    GRANULE: tl.constexpr,
-    OVERLAP: tl.constexpr,
-):
-    if OVERLAP:
-        tl.extra.cuda.gdc_wait()
-        tl.extra.cuda.gdc_launch_dependents()
-    visible = tl.load(seen + tl.program_id(2))
-    per_split = tl.cdiv(tl.cdiv(visible, splits), GRANULE) * GRANULE
-    count = tl.cdiv(visible, tl.maximum(per_split, min_tokens))
-    row = (tl.program_id(2) * tl.num_programs(0) + tl.program_id(0)).to(tl.int64)
-    every = tl.arange(0, SPLITS)
-    scores = statistics + row * splits * 2
-    largest = tl.max(tl.load(scores + every * 2, every < count, float("-inf")), 0)
-    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)[None, :]
-    total = tl.zeros([AT_ONCE], tl.float32)
-    values = tl.zeros([AT_ONCE, COLUMNS], tl.float32)
-    parts = partial + row * splits * LATENT
-    for first in range(0, count, AT_ONCE):
-        split = first + tl.arange(0, AT_ONCE)
-        known = split < count
-        weight = tl.exp2(tl.load(scores + split * 2, known, float("-inf")) - largest)
-        total += weight * tl.load(scores + split * 2 + 1, known, 0.0)
-        part = known[:, None] & (column < LATENT)
-        values += weight[:, None] * tl.load(parts + split[:, None] * LATENT + column, part, 0.0)
-    merged = tl.sum(values, 0)[None, :] / tl.sum(total, 0)
-    tl.store(out + row * LATENT + column, merged, column < LATENT)

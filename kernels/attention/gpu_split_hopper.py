@@ -60,10 +60,9 @@ def absorbed_split_hopper(
     kind = first_columns.dtype
     if kind == tl.float16:  # absorbed queries may exceed it: the largest of a head becomes 4096
         unit = tl.maximum(tl.max(tl.abs(q_first), 0), tl.max(tl.abs(q_rest), 0))[None, :]
-        unit = tl.where(unit > 0, unit * (1 / 4096), 1.0)
-        q_first /= unit
-        q_rest /= unit
-        to_base_2 *= unit
+        q_first *= tl.where(unit > 0, 4096 / unit, 1.0)
+        q_rest *= tl.where(unit > 0, 4096 / unit, 1.0)
+        to_base_2 *= tl.where(unit > 0, unit * (1 / 4096), 1.0)
     q_first = q_first.to(kind)
     q_rest = q_rest.to(kind)
 
