@@ -1,0 +1,189 @@
+"""Decode: absorbed attention over the latent cache, cut into splits of the context, and their merge.
+
+One program holds the queries of a group of heads and walks one split of the cached rows. A tile of
+rows is loaded once: it is the keys, and its first columns are the values.
+
+    grid (splits, head groups, tokens)        grid (heads, column tiles, tokens)
+    split 0  | rows 0 .. n-1 |  partial 0 --.
+    split 1  | rows n ..     |  partial 1 ---+->  sum of 2^(max_i - max) partial_i, divided by
+    surplus  |               |  untouched   -'    the same sum of the splits' sums
+
+Lengths are device memory and the grid is always that of `Splits.cap`, so a captured graph is
+replayed while the context grows; surplus programs end at once.
+"""
+
+import torch
+import triton
+from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor
+
+from kernels.attention import gpu_merge, gpu_split, gpu_split_hopper
+from kernels.attention.gpu_plan import (
+    SPLIT_GRANULE,
+    Splits,
+    Tiles,
+    overlaps,
+    splits_of,
+    tiles_of,
+)
+from kernels.errors import KernelInputError
+
+Q8_0_WORDS = 17  # int16 words of a block of 32 values
+BULK_ALIGNMENT = 16  # bytes, of a row's start and of its length
+WHOLE_SUMS_ARE_FEW = 32  # heads x tokens up to which narrower column tiles fill a device better
+
+
+def absorbed_split(
+    q_latent: Tensor,
+    cache: Tensor,
+    seen: Tensor,
+    partial: Tensor,
+    statistics: Tensor,
+    scale: float,
+    *,
+    splits: Splits,
+    first_row: Tensor | None = None,
+    tiles: Tiles | None = None,
+) -> None:
+    """Unnormalised attention of every split: partial = sum of 2^(score - max) c over its rows.
+
+    q_latent    [tokens, heads, latent + rope] float32, contiguous
+    cache       [capacity, latent + rope] float32, float16 or bfloat16, or
+                [capacity, row bytes] uint8: q8_0 blocks of 32 values, the last one padded
+    seen        [tokens] int32 on the device: rows that a token sees, at least 1
+    partial     [tokens, heads, splits.cap, latent] float32, written for the splits in use
+    statistics  [tokens, heads, splits.cap, 2] float32: largest score in base 2, sum of weights
+    first_row   [tokens] int64 on the device: where a token's sequence starts; None: at row 0
+    tiles       None: those of `tiles_of`
+
+    On sm_90 the last tile's rows beyond `seen` are read and weighted with zero: they must be
+    finite. float16 and q8_0 caches compute with float16 queries whose range is each head's own,
+    bfloat16 with bfloat16 ones, float32 without rounding.
+    Does not wait for the GPU. May start early (programmatic launch): the kernel waits itself.
+    Raises KernelInputError when shapes or dtypes do not fit.
+    """
+    tokens, heads, width = q_latent.shape
+    latent = partial.shape[-1]
+    _check(q_latent, cache, partial, statistics, splits)
+    if tiles is None:
+        tiles = tiles_of(cache.device, heads, cache.dtype, _fits_bulk(cache))
+    overlap = overlaps(cache.device)
+    grid = (splits.cap, triton.cdiv(heads, tiles.heads), tokens)
+    launch = {"num_warps": tiles.warps, "num_stages": tiles.stages}
+    if overlap:
+        launch["launch_pdl"] = True
+    shape = {
+        "LATENT": latent,
+        "WIDTH": width,
+        "H": tiles.heads,
+        "N": tiles.rows,
+        "GRANULE": SPLIT_GRANULE,
+        "HAS_FIRST_ROW": first_row is not None,
+        "OVERLAP": overlap,
+    }
+    starts = seen if first_row is None else first_row
+    outputs = (partial, statistics, scale, heads, splits.min_tokens)
+    if tiles.bulk:
+        f, r = _padded(latent), _padded(width - latent)
+        rows = [TensorDescriptor.from_tensor(cache, [tiles.rows, each]) for each in (f, r)]
+        kernel = gpu_split_hopper.absorbed_split_hopper
+        kernel[grid](q_latent, *rows, seen, starts, *outputs, F=f, R=r, **shape, **launch)
+        return
+    quantised = cache.dtype == torch.uint8
+    first = -(-latent // 32) * 32 if quantised else latent
+    rows = cache.view(torch.int16) if quantised else cache
+    gpu_split.absorbed_split[grid](
+        *(q_latent, rows, seen, starts, *outputs),
+        STRIDE=rows.stride(0),
+        FIRST=first,
+        F=_padded(first),
+        R=_padded(width - first) if width > first else 0,
+        QUANTISED=quantised,
+        **shape,
+        **launch,
+    )
+
+
+def merge_splits(
+    partial: Tensor, statistics: Tensor, seen: Tensor, splits: Splits, out: Tensor
+) -> None:
+    """Attention from its splits: out = sum 2^(max_i - max) partial_i / sum 2^(max_i - max) sum_i.
+
+    partial, statistics, seen, splits   as `absorbed_split` left and took them
+    out   [tokens, heads, latent] float32, written
+
+    Does not wait for the GPU. May start early (programmatic launch): the kernel waits itself.
+    """
+    tokens, heads, _, latent = partial.shape
+    columns = min(_padded(latent), 64 if heads * tokens <= WHOLE_SUMS_ARE_FEW else 128)
+    overlap = overlaps(partial.device)
+    grid = (heads, triton.cdiv(latent, columns), tokens)
+    gpu_merge.merge_splits[grid](
+        *(partial, statistics, seen, out, splits.cap, splits.min_tokens),
+        LATENT=latent,
+        COLUMNS=columns,
+        SPLITS=triton.next_power_of_2(splits.cap),
+        AT_ONCE=min(64, triton.next_power_of_2(splits.cap)),
+        GRANULE=SPLIT_GRANULE,
+        OVERLAP=overlap,
+        num_warps=8,
+        **({"launch_pdl": True} if overlap else {}),
+    )
+
+
+def absorbed_attention(
+    q_latent: Tensor, q_rope: Tensor, rows: Tensor, scale: float, start: int
+) -> Tensor:
+    """See `kernels.attention.absorbed_attention`."""
+    tokens, heads, latent = q_latent.shape
+    out = torch.empty_like(q_latent, memory_format=torch.contiguous_format)
+    if not out.numel():
+        return out
+    splits = splits_of(rows.device, heads, tokens)
+    seen = torch.arange(start + 1, start + tokens + 1, dtype=torch.int32, device=rows.device)
+    partial, statistics = split_buffers(tokens, heads, latent, splits, rows.device)
+    q = torch.cat((q_latent, q_rope), dim=-1)
+    absorbed_split(*(q, rows.contiguous(), seen, partial, statistics, scale), splits=splits)
+    merge_splits(partial, statistics, seen, splits, out)
+    return out
+
+
+def split_buffers(
+    tokens: int, heads: int, latent: int, splits: Splits, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Room for `partial` and `statistics` of `absorbed_split`."""
+    size = (tokens, heads, splits.cap)
+    return torch.empty(*size, latent, device=device), torch.empty(*size, 2, device=device)
+
+
+def _padded(columns: int) -> int:
+    return max(16, triton.next_power_of_2(columns))  # the shortest length of a tensor core's dot
+
+
+def _fits_bulk(cache: Tensor) -> bool:
+    row_bytes = cache.stride(0) * cache.itemsize
+    return row_bytes % BULK_ALIGNMENT == 0 and cache.data_ptr() % BULK_ALIGNMENT == 0
+
+
+def _check(q: Tensor, cache: Tensor, partial: Tensor, statistics: Tensor, splits: Splits) -> None:
+    tokens, heads, width = q.shape
+    latent = partial.shape[-1]
+    quantised = cache.dtype == torch.uint8
+    expected = -(-width // 32) * 2 * Q8_0_WORDS if quantised else width
+    shapes = (
+        (partial, (tokens, heads, splits.cap, latent)),
+        (statistics, (tokens, heads, splits.cap, 2)),
+        (cache, (len(cache), expected)),
+    )
+    for tensor, shape in shapes:
+        if tuple(tensor.shape) != shape:
+            raise KernelInputError(f"expected {shape}, got {tuple(tensor.shape)}")
+    if not 0 < latent < width:
+        raise KernelInputError(f"{latent} latent columns of {width} leave none to rotate")
+    for tensor in (q, partial, statistics):
+        if tensor.dtype != torch.float32 or not tensor.is_contiguous():
+            raise KernelInputError("queries, partials and statistics must be contiguous float32")
+    if cache.stride(-1) != 1:
+        raise KernelInputError("a cache row must be contiguous")
+    if splits.min_tokens % SPLIT_GRANULE:
+        raise KernelInputError(f"min_tokens must be a multiple of {SPLIT_GRANULE}")
