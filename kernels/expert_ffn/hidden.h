@@ -192,7 +192,8 @@ DEVICE void hidden_unit(const HiddenRecord& record, const Halves& part, int expe
             int64_t row[kRowsAtOnce];
 #pragma unroll
             for (int r = 0; r < kRowsAtOnce; ++r) {  // what lies behind the end is not written
-                row[r] = expert * part.stride_rows + min(unit * kUnitRows + at + r, part.gate.rows - 1);
+                row[r] =
+                    expert * part.stride_rows + min(unit * kUnitRows + at + r, part.gate.rows - 1);
             }
             Sums<PASS> gate = {}, up = {};
             add_pairs<G, U>(part, row, held, count, gate, up);

@@ -31,10 +31,14 @@ struct Scores {
     float worth[kMostGroups];
 };
 
-DEVICE int place(int expert) { return expert + expert / kWarp; }
+DEVICE int place(int expert) {
+    return expert + expert / kWarp;
+}
 
 // A number that is none stands above all others, as in torch.
-DEVICE bool above(float a, float b) { return a > b || (a != a && b == b); }
+DEVICE bool above(float a, float b) {
+    return a > b || (a != a && b == b);
+}
 
 // Whole numbers in the order of the floats, all above 0.
 DEVICE uint32_t rank_bits(float value) {

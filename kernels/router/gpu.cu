@@ -4,6 +4,7 @@
 // read once and no activation twice: the norm's factor of a token is taken out of the sums, and its
 // sum of squares comes from the same pass. The last block to arrive chooses, one warp for a token.
 #include "cuda/device.h"
+#include "mailbox/mailbox.h"
 #include "planar/formats.h"
 #include "router/choose.h"
 
@@ -16,10 +17,12 @@ struct RouteRecord {
     Matrix gate;        // [experts, width]
     const float* h;     // [tokens, width]
     const float* norm;  // [width]
+    float* normed;      // [tokens, width], only to publish
     float* logits;      // [tokens, experts]
     int32_t* counter;   // [1], zero before and after
     Rules rules;
     Choice choice;
+    Mailbox mailbox;
     float epsilon;
     int32_t tokens;
 };
@@ -42,7 +45,7 @@ struct Weights {
 
 template <class G, int ROWS, int WIDE>
 DEVICE void load_rows(const Matrix& gate, int first_expert, int first_chunk,
-                         Weights<ROWS, WIDE>& weights) {
+                      Weights<ROWS, WIDE>& weights) {
     const int chunks = (gate.columns + WIDE - 1) / WIDE;
 #pragma unroll
     for (int held = 0; held < kHeld; ++held) {
@@ -65,26 +68,38 @@ struct Sums {
     float of[TOKENS][ROWS + 1];
 };
 
+// Values `first` to first + 3 of a row, zeros behind its end.
+DEVICE float4 four_of(const float* row, int first, int columns) {
+    if (columns % 4 == 0 && first < columns) return reinterpret_cast<const float4*>(row)[first / 4];
+    return make_float4(first < columns ? row[first] : 0, first + 1 < columns ? row[first + 1] : 0,
+                       first + 2 < columns ? row[first + 2] : 0,
+                       first + 3 < columns ? row[first + 3] : 0);
+}
+
 template <int TOKENS, int ROWS, int WIDE>
 DEVICE void add_chunk(const RouteRecord& record, const float (&w)[ROWS][WIDE], int chunk,
                       Sums<TOKENS, ROWS>& sums) {
-    const int width = record.gate.columns, first = chunk * WIDE;
+    const int width = record.gate.columns;
 #pragma unroll
-    for (int i = 0; i < WIDE; ++i) {
-        if (first + i >= width) break;
-        const float norm = record.norm[first + i];
+    for (int i = 0; i < WIDE; i += 4) {
+        const int first = chunk * WIDE + i;
+        const float4 norm = four_of(record.norm, first, width);
 #pragma unroll
         for (int t = 0; t < TOKENS; ++t) {
             if (t >= record.tokens) break;
-            const float h = record.h[static_cast<int64_t>(t) * width + first + i];
-            sums.of[t][ROWS] += h * h;
+            const float4 h = four_of(record.h + static_cast<int64_t>(t) * width, first, width);
+            sums.of[t][ROWS] += h.x * h.x + h.y * h.y + h.z * h.z + h.w * h.w;
+            const float4 x = make_float4(h.x * norm.x, h.y * norm.y, h.z * norm.z, h.w * norm.w);
 #pragma unroll
-            for (int r = 0; r < ROWS; ++r) sums.of[t][r] += w[r][i] * (norm * h);
+            for (int r = 0; r < ROWS; ++r) {
+                sums.of[t][r] +=
+                    w[r][i] * x.x + w[r][i + 1] * x.y + w[r][i + 2] * x.z + w[r][i + 3] * x.w;
+            }
         }
     }
 }
 
-// The sums of the whole block, in thread order of the columns whatever the timing.
+// Leaves each warp's sums where all can read them.
 template <int TOKENS, int ROWS>
 DEVICE void sum_block(Sums<TOKENS, ROWS>& sums, Sums<TOKENS, ROWS> (&of_warp)[kMostWarps]) {
 #pragma unroll
@@ -105,15 +120,38 @@ DEVICE float sum_of_warps(const Sums<TOKENS, ROWS> (&of_warp)[kMostWarps], int t
     return sum;
 }
 
-template <int TOKENS, int ROWS, class G>
-__global__ void route(const RouteRecord record) {
+template <int TOKENS, int ROWS>
+DEVICE float norm_factor(const RouteRecord& record, const Sums<TOKENS, ROWS> (&of_warp)[kMostWarps],
+                         int t) {
+    const float squares = sum_of_warps(of_warp, t, ROWS);
+    return rsqrtf(squares / static_cast<float>(record.gate.columns) + record.epsilon);
+}
+
+// This block's share of the columns of rms_norm(h), as the mailbox takes it.
+template <int TOKENS, int ROWS>
+DEVICE void write_normed(const RouteRecord& record,
+                         const Sums<TOKENS, ROWS> (&of_warp)[kMostWarps]) {
+    const int width = record.gate.columns, blocks = static_cast<int>(gridDim.x);
+    const int each = (width + blocks - 1) / blocks, begin = static_cast<int>(blockIdx.x) * each;
+    for (int t = 0; t < record.tokens; ++t) {
+        const float factor = norm_factor(record, of_warp, t);
+        const int64_t row = static_cast<int64_t>(t) * width;
+        for (int c = begin + static_cast<int>(threadIdx.x); c < min(begin + each, width);
+             c += static_cast<int>(blockDim.x)) {
+            record.normed[row + c] = record.h[row + c] * factor * record.norm[c];
+        }
+    }
+}
+
+// Whether it PUBLISHes what it chose is known when the graph is captured.
+template <int TOKENS, int ROWS, bool PUBLISH, class G>
+__global__ void __launch_bounds__(kMostWarps* kWarp) route(const RouteRecord record) {
     __shared__ Sums<TOKENS, ROWS> of_warp[kMostWarps];
     __shared__ Scores scores[TOKENS];
-    constexpr int WIDE = G::kUnit;
-    const int width = record.gate.columns, experts = record.gate.rows;
-    const int chunks = (width + WIDE - 1) / WIDE, threads = static_cast<int>(blockDim.x);
+    const int experts = record.gate.rows, threads = static_cast<int>(blockDim.x);
+    const int chunks = (record.gate.columns + G::kUnit - 1) / G::kUnit;
     const int first_expert = static_cast<int>(blockIdx.x) * ROWS;
-    Weights<ROWS, WIDE> weights;
+    Weights<ROWS, G::kUnit> weights;
     Sums<TOKENS, ROWS> sums = {};
     int first = static_cast<int>(threadIdx.x);
     load_rows<G>(record.gate, first_expert, first, weights);
@@ -131,14 +169,19 @@ __global__ void route(const RouteRecord record) {
     sum_block(sums, of_warp);
     const int t = static_cast<int>(threadIdx.x) / ROWS, r = static_cast<int>(threadIdx.x) % ROWS;
     if (t < record.tokens && first_expert + r < experts) {
-        const float squares = sum_of_warps(of_warp, t, ROWS);
-        const float factor = rsqrtf(squares / width + record.epsilon);
-        record.logits[t * experts + first_expert + r] = factor * sum_of_warps(of_warp, t, r);
+        const float logit = norm_factor(record, of_warp, t) * sum_of_warps(of_warp, t, r);
+        record.logits[t * experts + first_expert + r] = logit;
     }
+    if constexpr (PUBLISH) write_normed(record, of_warp);
     if (!last_to_arrive(record.counter, static_cast<int>(gridDim.x))) return;
     for (int token = warp_index(); token < record.tokens; token += warps_of_block()) {
         choose_experts(record.rules, record.choice, record.logits + token * experts, token,
                        scores[token]);
+    }
+    if constexpr (PUBLISH) {
+        __syncthreads();
+        publish(record.mailbox, record.normed, record.choice.chosen, record.choice.share,
+                record.tokens);
     }
 }
 

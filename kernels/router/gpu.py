@@ -1,0 +1,149 @@
+"""Launches `gpu.cu`: norm, logits, choice and the mailbox's posting in one kernel."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from kernels.cuda import Program, Record
+from kernels.errors import KernelInputError
+from kernels.native.records import Mailbox as MailboxRecord
+from kernels.planar import MatrixRecord, PlanarTensor
+from kernels.router.rules import Gating, GroupScore, RouterRules
+
+if TYPE_CHECKING:
+    from kernels.mailbox import Mailbox
+
+MOST_EXPERTS, MOST_USED, MOST_GROUPS, MOST_TOKENS = 512, 16, 64, 8  # of choose.h
+PROGRAM = Program("router/gpu.cu")
+_BLOCKS = 132  # about as many multiprocessors as a large GPU has
+_WIDE = 4096  # columns from which on a block has 512 threads
+
+
+class RulesRecord(Record):
+    """`Rules` of choose.h."""
+
+    _fields_ = [
+        *((name, ctypes.c_int32) for name in ("experts", "used", "groups", "groups_used")),
+        *((name, ctypes.c_int32) for name in ("sigmoid", "best_of_group", "normalise")),
+        ("scale", ctypes.c_float),
+    ]
+
+
+class RouteRecord(Record):
+    """`RouteRecord` of gpu.cu."""
+
+    _fields_ = [
+        ("gate", MatrixRecord),
+        *((name, ctypes.c_void_p) for name in ("h", "norm", "normed", "logits", "counter")),
+        ("rules", RulesRecord),
+        *((name, ctypes.c_void_p) for name in ("bias", "chosen", "share")),
+        ("mailbox", MailboxRecord),
+        ("epsilon", ctypes.c_float),
+        ("tokens", ctypes.c_int32),
+    ]
+
+
+def route(
+    h: Tensor,
+    norm: Tensor,
+    epsilon: float,
+    gate: PlanarTensor,
+    bias: Tensor | None,
+    rules: RouterRules,
+    logits: Tensor,
+    counter: Tensor,
+    chosen: Tensor,
+    share: Tensor,
+    tokens: int,
+    publish: Mailbox | None = None,
+    normed: Tensor | None = None,
+) -> None:
+    """logits = gate · rms_norm(h); chosen and share as `choose_experts` gives them; then posts them.
+
+    h         [tokens or more, width] float32
+    norm      [width] float32
+    gate      [experts, width] of any format, decoded exactly
+    bias      [experts] float32 or None
+    logits    [tokens or more, experts] float32, written
+    counter   [1] int32, zero before and after
+    chosen    [tokens or more, used] int32, written
+    share     [tokens or more, used] float32, written
+    publish   the mailbox that gets rms_norm(h) · norm, chosen and share; None: nobody does
+    normed    [tokens or more, width] float32, scratch; only with publish
+
+    All of it contiguous and on one device. Does not wait; lengths are the graph's, values are not.
+    Raises KernelInputError when the counts pass what the kernel has room for.
+    """
+    _check(h, gate, rules, tokens, publish, normed)
+    record = RouteRecord(
+        gate.record(),
+        h.data_ptr(),
+        norm.data_ptr(),
+        0 if normed is None else normed.data_ptr(),
+        logits.data_ptr(),
+        counter.data_ptr(),
+        rules_record(rules),
+        0 if bias is None else bias.data_ptr(),
+        chosen.data_ptr(),
+        share.data_ptr(),
+        MailboxRecord() if publish is None else publish.record,
+        epsilon,
+        tokens,
+    )
+    rows = rows_per_block(gate)
+    kernel = PROGRAM.kernel(kernel_name(gate, tokens, publish is not None), h.device)
+    threads = 512 if gate.columns >= _WIDE else 256
+    kernel.launch((-(-rules.experts // rows), 1, 1), threads, record)
+
+
+def kernel_name(gate: PlanarTensor, tokens: int, posts: bool) -> str:
+    room = next(count for count in (1, 2, 4, 8) if count >= tokens)
+    return f"route<{room}, {rows_per_block(gate)}, {str(posts).lower()}, {gate.format.name}>"
+
+
+def rows_per_block(gate: PlanarTensor) -> int:
+    """Experts of a block: one where 32 weights are decoded at once, which fills the registers."""
+    if gate.format.name not in ("F32", "F16", "BF16"):
+        return 1
+    return next(rows for rows in (1, 2, 4) if rows * _BLOCKS >= gate.rows or rows == 4)
+
+
+def rules_record(rules: RouterRules) -> RulesRecord:
+    return RulesRecord(
+        rules.experts,
+        rules.used,
+        rules.groups,
+        rules.groups_used,
+        rules.gating is Gating.SIGMOID,
+        rules.group_score is GroupScore.MAX,
+        rules.normalise,
+        rules.scale,
+    )
+
+
+def _check(
+    h: Tensor,
+    gate: PlanarTensor,
+    rules: RouterRules,
+    tokens: int,
+    publish: Mailbox | None,
+    normed: Tensor | None,
+) -> None:
+    most = (MOST_EXPERTS, MOST_USED, MOST_GROUPS, MOST_TOKENS)
+    asked = (rules.experts, rules.used, rules.groups, tokens)
+    if any(count > limit for count, limit in zip(asked, most, strict=True)) or tokens < 1:
+        raise KernelInputError(
+            f"experts, used, groups and tokens are {asked}; there is room for {most}"
+        )
+    if gate.shape != (rules.experts, h.shape[-1]) or h.dtype != torch.float32:
+        raise KernelInputError(
+            f"gate {gate.shape} does not fit {rules.experts} experts and h {tuple(h.shape)}"
+        )
+    if not h.is_contiguous() or len(h) < tokens:
+        raise KernelInputError(f"h is to be contiguous [{tokens}, width], not {tuple(h.shape)}")
+    if publish is not None and (normed is None or publish.width != h.shape[-1]):
+        raise KernelInputError("publishing takes `normed` and a mailbox of h's width")
