@@ -70,11 +70,11 @@ class CrossedOp:
     another device."""
 
     def __init__(self, op: Callable[..., Any], crossing: Crossing) -> None:
-        self._op = op
-        self._crossing = crossing
+        self.op = op
+        self.crossing = crossing
 
     def __call__(self, *given: Any, **options: Any) -> Any:
-        return self._crossing.call(self._op, *given, **options)
+        return self.crossing.call(self.op, *given, **options)
 
 
 class PlacedBlock:

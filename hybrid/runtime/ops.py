@@ -40,7 +40,16 @@ class LinearOp:
 
 @dataclass(frozen=True, slots=True)
 class HeadLinearOp:
-    weight: BlockTensor
+    """whole   [heads, rows, columns] as the file has it
+    rows    those of each head that are meant: the key's or the value's half of attn_kv_b; None: all
+    """
+
+    whole: BlockTensor
+    rows: slice | None = None
+
+    @property
+    def weight(self) -> BlockTensor:
+        return self.whole if self.rows is None else self.whole[:, self.rows]
 
     def __call__(self, x: Tensor, heads: slice, *, transposed: bool = False) -> Tensor:
         return head_linear(x, self.weight[heads], transposed=transposed)

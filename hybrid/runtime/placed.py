@@ -99,8 +99,8 @@ class PlacedParts:
         heads, per_head, columns = shape
         shard = self._whole(name, shape, (heads * per_head, columns))
         blocks = shard.weight.blocks.view(heads, per_head, -1)
-        weight = BlockTensor(blocks, shard.weight.format, columns)[:, rows or slice(None)]
-        return self._reached(HeadLinearOp(weight), shard, self._home(name))
+        whole = BlockTensor(blocks, shard.weight.format, columns)
+        return self._reached(HeadLinearOp(whole, rows), shard, self._home(name))
 
     def router(self, gate: str, bias: str | None, width: int, rules: RouterRules) -> Router:
         shard = self._whole(gate, (rules.experts, width))

@@ -41,9 +41,9 @@ class PlainBlock:
     query_down: BlockTensor | None
     query: BlockTensor
     compress: BlockTensor
-    key: BlockTensor
+    key: HeadLinearOp
     key_transposed: bool
-    value_up: BlockTensor
+    value_up: HeadLinearOp
     output: BlockTensor
     dense: GatedWeights | None
     router: RouterOp | None
@@ -65,14 +65,6 @@ class PlainBlock:
             epsilon=config.norm_epsilon,
             score_scale=config.rope.attention_scale,
         )
-
-    def matrices(self) -> list[BlockTensor]:
-        """All but the routed experts'; key and value may be cuts of one tensor."""
-        dense = self.dense
-        found = [self.query_down, self.query, self.compress, self.key, self.value_up, self.output]
-        found += [dense.gate, dense.up, dense.down] if dense else []
-        found += [self.router.gate] if self.router else []
-        return [matrix for matrix in found if matrix is not None]
 
 
 def read_block(block: object) -> PlainBlock:
@@ -144,7 +136,7 @@ def _gated(part: FeedForward) -> GatedWeights:
     return GatedWeights(matrix(part.gate), matrix(part.up), matrix(part.down))
 
 
-def _heads(op: object) -> BlockTensor:
+def _heads(op: object) -> HeadLinearOp:
     if not isinstance(op, HeadLinearOp):
         raise NotPlain
-    return op.weight
+    return op
