@@ -9,9 +9,10 @@ stand in planes, so that a thread takes 32 weights' worth with one aligned load:
     n2        8                      bits 2 (j / 4 % 4) of byte j % 4 + 4 (j / 16)
     n1        4                      bit j / 4 of byte j % 4
 
-Planes of 16 bytes, so that a warp's load is one stretch of memory. A number is n8, n4, n4 | n1 << 4, n4 | n2 << 4, n2 or n2 | n1 << 2; planes of scales follow
-(`reference.PLANES`). Formats with codebooks keep their index bytes, field by field. Plain floats
-are one plane, as they were. `formats.h` reads all this.
+Planes are at most 16 bytes wide, so that a warp's load is one stretch of memory. A number is n8,
+n4, n4 | n1 << 4, n4 | n2 << 4, n2 or n2 | n1 << 2; planes of scales follow (`reference.PLANES`).
+Formats with codebooks keep their index bytes, field by field. Plain floats are one plane, as they
+were. `formats.h` reads all this.
 
 Must not know: which op reads. Start reading at `to_planar`. Called by whoever loads weights.
 """
