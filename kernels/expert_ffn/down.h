@@ -53,25 +53,32 @@ DEVICE void fill_work(const DownRecord& record, const int32_t* expert_of, int ex
     }
 }
 
+// What every token uses. All threads call it.
+template <int TOKENS>
+DEVICE void everybody(int tokens, Work<TOKENS>& work) {
+    const int token = static_cast<int>(threadIdx.x);
+    if (token == 0) work.expert = 0;
+    if (token < TOKENS) {
+        work.user[token] = token < tokens ? token : -1;
+        work.share[token] = 1;
+    }
+    __syncthreads();
+}
+
 // Returns how many experts are in use, by the first slot that names each. All threads call it.
 template <int TOKENS>
-DEVICE int list_work(const DownRecord& record, int32_t* expert_of, Work<TOKENS>* routed,
-                     Work<TOKENS>& shared) {
-    __shared__ int32_t leads[kMostSlots];
+DEVICE int list_work(const DownRecord& record, int32_t* expert_of, Work<TOKENS>* routed) {
+    __shared__ int32_t leads[TOKENS * kMostUsed];
     const int slot = static_cast<int>(threadIdx.x);
     const int slots = record.routed.hidden != nullptr ? record.tokens * record.used : 0;
     if (slot < slots) expert_of[slot] = expert_here(record, slot);
     __syncthreads();
     if (slot < slots) {
-        leads[slot] = expert_of[slot] >= 0;
+        bool first = expert_of[slot] >= 0;
         for (int earlier = 0; earlier < slot; ++earlier) {
-            if (expert_of[earlier] == expert_of[slot]) leads[slot] = 0;
+            first &= expert_of[earlier] != expert_of[slot];
         }
-    }
-    if (slot < TOKENS) {
-        shared.expert = 0;
-        shared.user[slot] = slot < record.tokens ? slot : -1;
-        shared.share[slot] = 1;
+        leads[slot] = first;
     }
     __syncthreads();
     int before = 0, count = 0;
@@ -84,60 +91,76 @@ DEVICE int list_work(const DownRecord& record, int32_t* expert_of, Work<TOKENS>*
     return count;
 }
 
-// Load number n of a part: n % loads of the row of its n / loads-th expert in use.
-template <class F, int ROWS, int TOKENS>
-struct Item {
-    typename F::Raw raw[ROWS];
-    const Work<TOKENS>* work;
-    int load;
+// Item n of a part is load n % loads of the row of its n / loads-th expert in use.
+struct Items {
+    int count, loads;
+    uint32_t inverse;  // 2^32 / loads, rounded up: exact for the numbers of a step
+
+    __device__ __forceinline__ int expert_of(int number) const {
+        if (loads == 1) return number;
+        return static_cast<int>(static_cast<uint64_t>(number) * inverse >> 32);
+    }
 };
 
+template <class F>
+DEVICE Items items_of(const Down& part, int experts) {
+    const int loads = max(loads_of<F>(part.weight.columns), 1);
+    const uint64_t whole = uint64_t(1) << 32;
+    return {loads * experts, loads, static_cast<uint32_t>((whole + loads - 1) / loads)};
+}
+
+// A lane's loads under way.
 template <class F, int ROWS, int TOKENS>
-DEVICE void load_item(const Down& part, const Work<TOKENS>* works, int loads, int number,
-                      const int (&row)[ROWS], Item<F, ROWS, TOKENS>& item) {
-    item.work = works + number / loads;
-    item.load = number % loads;
-    const int64_t first = item.work->expert * part.stride_rows;
+struct Loaded {
+    static constexpr int kTurns = TOKENS == 1 ? 4 / ROWS : 2 / ROWS;
+    static constexpr int kItems = kTurns * kWarp;
+    typename F::Raw raw[kTurns][ROWS];
+};
+
+// A lane behind the end takes the last item again, which it does not multiply.
+template <class F, int ROWS, int TOKENS>
+DEVICE void load_items(const Down& part, const Work<TOKENS>* works, const Items& items, int first,
+                       const int (&row)[ROWS], Loaded<F, ROWS, TOKENS>& loaded) {
 #pragma unroll
-    for (int r = 0; r < ROWS; ++r) item.raw[r] = F::load(part.weight, first + row[r], item.load);
+    for (int turn = 0; turn < loaded.kTurns; ++turn) {
+        const int number = min(first + turn * kWarp + lane_index(), items.count - 1);
+        const int at = items.expert_of(number), load = number - at * items.loads;
+        const int64_t base = works[at].expert * part.stride_rows;
+#pragma unroll
+        for (int r = 0; r < ROWS; ++r) {
+            loaded.raw[turn][r] = F::load(part.weight, base + row[r], load);
+        }
+    }
 }
 
 template <class F, int ROWS, int TOKENS>
-DEVICE void add_item(const Down& part, const Item<F, ROWS, TOKENS>& item,
-                     float (&sums)[ROWS][TOKENS]) {
+DEVICE void add_item(const Down& part, const Work<TOKENS>& work, int load,
+                     const typename F::Raw (&raw)[ROWS], float (&sums)[ROWS][TOKENS]) {
     const int columns = part.weight.columns;
 #pragma unroll
     for (int t = 0; t < TOKENS; ++t) {
-        const int user = item.work->user[t];
+        const int user = work.user[t];
         if (user < 0) continue;
-        const float share = item.work->share[t];
         const Activations<F> x = {part.hidden + static_cast<int64_t>(user) * columns, columns};
 #pragma unroll
-        for (int r = 0; r < ROWS; ++r) sums[r][t] += share * dot<F>(item.raw[r], x, item.load);
+        for (int r = 0; r < ROWS; ++r) sums[r][t] += work.share[t] * dot<F>(raw[r], x, load);
     }
 }
 
-// sums += share * weight[row] . hidden over the `count` experts in use.
+// sums += share * weight[row] . hidden, the first items loaded already.
 template <class F, int ROWS, int TOKENS>
-DEVICE void add_products(const Down& part, const int (&row)[ROWS], const Work<TOKENS>* works,
-                         int count, float (&sums)[ROWS][TOKENS]) {
-    if (count == 0) return;
-    constexpr int kAtOnce = TOKENS == 1 ? 4 / ROWS : 1;
-    const int loads = loads_of<F>(part.weight.columns), items = loads * count;
-    int first = 0;
-    for (; first + kAtOnce * kWarp <= items; first += kAtOnce * kWarp) {
-        Item<F, ROWS, TOKENS> item[kAtOnce];
+DEVICE void add_items(const Down& part, const Work<TOKENS>* works, const Items& items,
+                      const int (&row)[ROWS], Loaded<F, ROWS, TOKENS>& loaded,
+                      float (&sums)[ROWS][TOKENS]) {
+    for (int first = 0; first < items.count; first += loaded.kItems) {
+        if (first > 0) load_items(part, works, items, first, row, loaded);
 #pragma unroll
-        for (int i = 0; i < kAtOnce; ++i) {
-            load_item(part, works, loads, first + i * kWarp + lane_index(), row, item[i]);
+        for (int turn = 0; turn < loaded.kTurns; ++turn) {
+            const int number = first + turn * kWarp + lane_index();
+            if (number >= items.count) break;
+            const int at = items.expert_of(number);
+            add_item<F>(part, works[at], number - at * items.loads, loaded.raw[turn], sums);
         }
-#pragma unroll
-        for (int i = 0; i < kAtOnce; ++i) add_item(part, item[i], sums);
-    }
-    for (int number = first + lane_index(); number < items; number += kWarp) {
-        Item<F, ROWS, TOKENS> item;
-        load_item(part, works, loads, number, row, item);
-        add_item(part, item, sums);
     }
 }
 

@@ -16,40 +16,60 @@
 
 namespace hybrid {
 
+// Weights come under way before anything is waited for or rounded: those of the shared part before
+// the kernel in front has ended, an expert's as soon as its number is read.
 template <int PASS, class RG, class RU, class SG, class SU>
-__global__ void __launch_bounds__(kThreads) expert_hidden(const HiddenRecord record) {
+__global__ void __launch_bounds__(kThreads, 2) expert_hidden(const HiddenRecord record) {
     __shared__ Users users;
     DYNAMIC_SHARED(uint8_t, memory);
     const int block = static_cast<int>(blockIdx.x), of_shared = units(record.shared);
-    wait_for_previous();
-    let_next_start();
+    int64_t row[kRowsAtOnce<PASS>];
     if (block < of_shared) {
+        Batch<SG, SU, PASS> batch;
+        rows_at(record.shared, 0, block, warp_index() * kRowsOfWarp, row);
+        batch.load(record.shared, row, 0);
+        wait_for_previous();
+        let_next_start();
         everybody(record.tokens, users);
-        hidden_unit<PASS, SG, SU>(record, record.shared, 0, block, users, memory);
+        hidden_unit(record, record.shared, 0, block, users, memory, batch);
         return;
     }
+    wait_for_previous();
+    let_next_start();
     const int of_slot = units(record.routed);
     const int slot = (block - of_shared) / of_slot, unit = (block - of_shared) % of_slot;
     const int expert = record.chosen[slot] - record.first_expert;
     if (expert < 0 || expert >= record.experts) return;
+    Batch<RG, RU, PASS> batch;
+    rows_at(record.routed, expert, unit, warp_index() * kRowsOfWarp, row);
+    batch.load(record.routed, row, 0);
     if (!find_users(record.chosen, record.tokens, record.used, slot, users)) return;
-    hidden_unit<PASS, RG, RU>(record, record.routed, expert, unit, users, memory);
+    hidden_unit(record, record.routed, expert, unit, users, memory, batch);
 }
 
 template <int TOKENS, int ROWS, class RD, class SD>
-__global__ void __launch_bounds__(kThreads) expert_down(const DownRecord record) {
+__global__ void __launch_bounds__(kThreads, 3) expert_down(const DownRecord record) {
     __shared__ Work<TOKENS> routed[TOKENS * kMostUsed], shared;
     __shared__ int32_t expert_of[TOKENS * kMostUsed];
     const int warp = static_cast<int>(blockIdx.x) * kWarps + warp_index();
     const int first_row = warp * ROWS;
-    wait_for_previous();
-    let_next_start();
-    const int count = list_work(record, expert_of, routed, shared);
     int row[ROWS];
     for (int r = 0; r < ROWS; ++r) row[r] = min(first_row + r, record.rows - 1);
+    const Items of_shared = items_of<SD>(record.shared, record.shared.hidden != nullptr);
+    Items of_routed = items_of<RD>(record.routed, 0);
+    Loaded<SD, ROWS, TOKENS> batch;
+    everybody(record.tokens, shared);
+    if (of_shared.count > 0) load_items(record.shared, &shared, of_shared, 0, row, batch);
+    wait_for_previous();
+    let_next_start();
+    of_routed.count = of_routed.loads * list_work(record, expert_of, routed);
     float sums[ROWS][TOKENS] = {};
-    add_products<RD>(record.routed, row, routed, count, sums);
-    add_products<SD>(record.shared, row, &shared, record.shared.hidden != nullptr, sums);
+    if (of_shared.count > 0) add_items(record.shared, &shared, of_shared, row, batch, sums);
+    if (of_routed.count > 0) {
+        Loaded<RD, ROWS, TOKENS> of_experts;
+        load_items(record.routed, routed, of_routed, 0, row, of_experts);
+        add_items(record.routed, routed, of_routed, row, of_experts, sums);
+    }
 #pragma unroll
     for (int r = 0; r < ROWS; ++r) {
 #pragma unroll

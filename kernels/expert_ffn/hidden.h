@@ -7,7 +7,11 @@
 namespace hybrid {
 
 constexpr int kUnitRows = 32;
-constexpr int kRowsAtOnce = 2;  // of gate and of up, by a warp
+constexpr int kRowsOfWarp = kUnitRows / kWarps;
+
+// Rows of gate and of up that a warp takes at once, for so many users: sums fill the registers.
+template <int PASS>
+constexpr int kRowsAtOnce = PASS == 8 ? 1 : 2;
 
 // gate and up of one expert after the other, or of the one that every token uses.
 struct Halves {
@@ -61,92 +65,88 @@ DEVICE void hold(const HiddenRecord& record, int token, int columns, uint8_t* he
     }
 }
 
-template <class F>
+// Loads `first` and some more of each of a warp's rows: a lane takes every 32nd.
+template <class F, int TURNS, int ROWS>
 struct Words {
-    typename F::Raw of[kRowsAtOnce];
+    typename F::Raw of[TURNS][ROWS];
 };
 
-template <class F>
-DEVICE void load_words(const Matrix& matrix, const int64_t (&row)[kRowsAtOnce], int load,
-                       Words<F>& words) {
+// A lane behind the row's end takes its last load again, which it does not multiply.
+template <class F, int TURNS, int ROWS>
+DEVICE void load_words(const Matrix& matrix, const int64_t (&row)[ROWS], int first,
+                       Words<F, TURNS, ROWS>& words) {
 #pragma unroll
-    for (int r = 0; r < kRowsAtOnce; ++r) words.of[r] = F::load(matrix, row[r], load);
+    for (int turn = 0; turn < TURNS; ++turn) {
+        const int load = min(first + turn * kWarp + lane_index(), loads_of<F>(matrix.columns) - 1);
+#pragma unroll
+        for (int r = 0; r < ROWS; ++r) {
+            words.of[turn][r] = F::load(matrix, row[r], load);
+        }
+    }
 }
 
 template <int PASS>
 struct Sums {
-    float of[kRowsAtOnce][PASS];
+    float of[kRowsAtOnce<PASS>][PASS];
 };
 
-template <class F, int PASS>
-DEVICE void add_words(const Words<F>& words, const uint8_t* held, int bytes_each, int columns,
-                      int load, int count, Sums<PASS>& sums) {
+template <class F, int TURNS, int ROWS, int PASS>
+DEVICE void add_words(const Words<F, TURNS, ROWS>& words, const uint8_t* held, int bytes_each,
+                      int columns, int first, int count, Sums<PASS>& sums) {
 #pragma unroll
-    for (int i = 0; i < PASS; ++i) {
-        if (i >= count) break;
-        const Activations<F> x = {held + i * bytes_each, columns};
+    for (int turn = 0; turn < TURNS; ++turn) {
+        const int load = first + turn * kWarp + lane_index();
+        if (load >= loads_of<F>(columns)) break;
 #pragma unroll
-        for (int r = 0; r < kRowsAtOnce; ++r) sums.of[r][i] += dot<F>(words.of[r], x, load);
+        for (int i = 0; i < PASS; ++i) {
+            if (i >= count) break;
+            const Activations<F> x = {held + i * bytes_each, columns};
+#pragma unroll
+            for (int r = 0; r < ROWS; ++r) {
+                sums.of[r][i] += dot<F>(words.of[turn][r], x, load);
+            }
+        }
     }
 }
 
-// Loads `load` and one turn of the warp later, before either is multiplied.
-template <class F, int PASS>
-DEVICE void add_rows(const Matrix& matrix, const int64_t (&row)[kRowsAtOnce], const uint8_t* held,
-                     int bytes_each, int count, Sums<PASS>& sums) {
-    const int columns = matrix.columns, loads = loads_of<F>(columns);
-    int load = lane_index();
-    for (; load + kWarp < loads; load += 2 * kWarp) {
-        Words<F> words[2];
-        load_words(matrix, row, load, words[0]);
-        load_words(matrix, row, load + kWarp, words[1]);
-        add_words(words[0], held, bytes_each, columns, load, count, sums);
-        add_words(words[1], held, bytes_each, columns, load + kWarp, count, sums);
-    }
-    if (load < loads) {
-        Words<F> words;
-        load_words(matrix, row, load, words);
-        add_words(words, held, bytes_each, columns, load, count, sums);
+// Whether a load takes few registers: blocks of 256 bring a header.
+template <class F>
+DEVICE constexpr bool is_small() {
+    if constexpr (F::kFloat) {
+        return true;
+    } else {
+        return F::kBlock == 32;
     }
 }
 
-// The same of gate and up at once, where both have as many loads.
+// What a warp has under way: of some rows of gate and of up, loads of one or two turns.
 template <class G, class U, int PASS>
-DEVICE void add_pairs(const Halves& part, const int64_t (&row)[kRowsAtOnce], const uint8_t* held,
-                      int count, Sums<PASS>& gate, Sums<PASS>& up) {
+struct Batch {
+    static constexpr int kTurns = PASS == 1 && is_small<G>() && is_small<U>() ? 2 : 1;
+    static constexpr int kLoads = kTurns * kWarp;
+    Words<G, kTurns, kRowsAtOnce<PASS>> gate;
+    Words<U, kTurns, kRowsAtOnce<PASS>> up;
+
+    __device__ __forceinline__ void load(const Halves& part,
+                                         const int64_t (&row)[kRowsAtOnce<PASS>], int first) {
+        load_words(part.gate, row, first, gate);
+        load_words(part.up, row, first, up);
+    }
+};
+
+// Products of rows whose first batch is loaded already.
+template <class G, class U, int PASS>
+DEVICE void add_rows(const Halves& part, const int64_t (&row)[kRowsAtOnce<PASS>],
+                     const uint8_t* held, int count, Batch<G, U, PASS>& batch, Sums<PASS>& gate,
+                     Sums<PASS>& up) {
     const int columns = part.gate.columns, each = held_bytes<G, U>(columns);
+    const int loads = max(loads_of<G>(columns), loads_of<U>(columns));
     const uint8_t* const for_gate = held + (G::kFloat ? 0 : rounded_at<G, U>(columns));
     const uint8_t* const for_up = held + (U::kFloat ? 0 : rounded_at<G, U>(columns));
-    if constexpr (G::kUnit != U::kUnit) {
-        add_rows<G>(part.gate, row, for_gate, each, count, gate);
-        add_rows<U>(part.up, row, for_up, each, count, up);
-    } else {
-        constexpr int kTurns = PASS == 1 ? 2 : 1;  // loads of a row under way in a lane
-        const int loads = loads_of<G>(columns);
-        int load = lane_index();
-        for (; load + (kTurns - 1) * kWarp < loads; load += kTurns * kWarp) {
-            Words<G> of_gate[kTurns];
-            Words<U> of_up[kTurns];
-#pragma unroll
-            for (int turn = 0; turn < kTurns; ++turn) {
-                load_words(part.gate, row, load + turn * kWarp, of_gate[turn]);
-                load_words(part.up, row, load + turn * kWarp, of_up[turn]);
-            }
-#pragma unroll
-            for (int turn = 0; turn < kTurns; ++turn) {
-                const int at = load + turn * kWarp;
-                add_words(of_gate[turn], for_gate, each, columns, at, count, gate);
-                add_words(of_up[turn], for_up, each, columns, at, count, up);
-            }
-        }
-        for (; load < loads; load += kWarp) {
-            Words<G> of_gate;
-            Words<U> of_up;
-            load_words(part.gate, row, load, of_gate);
-            load_words(part.up, row, load, of_up);
-            add_words(of_gate, for_gate, each, columns, load, count, gate);
-            add_words(of_up, for_up, each, columns, load, count, up);
-        }
+    for (int first = 0; first < loads; first += batch.kLoads) {
+        if (first > 0) batch.load(part, row, first);
+        add_words(batch.gate, for_gate, each, columns, first, count, gate);
+        add_words(batch.up, for_up, each, columns, first, count, up);
     }
 }
 
@@ -174,12 +174,35 @@ DEVICE void write_hidden(const Halves& part, const Users& users, int first, int 
     }
 }
 
-// Rows 32 unit to 32 unit + 31 of one of the experts here. All threads of the block call it.
+template <int PASS>
+DEVICE void keep_sums(const Sums<PASS>& gate, const Sums<PASS>& up, int at,
+                      float (&result)[PASS][kUnitRows]) {
+#pragma unroll
+    for (int r = 0; r < kRowsAtOnce<PASS>; ++r) {
+#pragma unroll
+        for (int i = 0; i < PASS; ++i) {
+            const float g = warp_sum(gate.of[r][i]), u = warp_sum(up.of[r][i]);
+            if (lane_index() == 0) result[i][at + r] = gated(g, u);
+        }
+    }
+}
+
+// Planes' rows of row `at` of the unit and those behind it. What lies behind the end is not
+// written.
+template <int ROWS>
+DEVICE void rows_at(const Halves& part, int expert, int unit, int at, int64_t (&row)[ROWS]) {
+#pragma unroll
+    for (int r = 0; r < ROWS; ++r) {
+        row[r] = expert * part.stride_rows + min(unit * kUnitRows + at + r, part.gate.rows - 1);
+    }
+}
+
+// Rows 32 unit to 32 unit + 31 of one of the experts here, for its users. All threads of the block
+// call it, with the batch of their warp's first rows under way.
 template <int PASS, class G, class U>
 DEVICE void hidden_unit(const HiddenRecord& record, const Halves& part, int expert, int unit,
-                        const Users& users, uint8_t* held) {
+                        const Users& users, uint8_t* held, Batch<G, U, PASS>& batch) {
     __shared__ float result[PASS][kUnitRows];
-    constexpr int kOfWarp = kUnitRows / kWarps;
     const int columns = part.gate.columns;
     for (int first = 0; first < users.count; first += PASS) {
         const int count = min(PASS, users.count - first);
@@ -187,24 +210,14 @@ DEVICE void hidden_unit(const HiddenRecord& record, const Halves& part, int expe
             uint8_t* const to = held + i * held_bytes<G, U>(columns);
             hold<G, U>(record, users.token[first + i], columns, to);
         }
-        for (int turn = 0; turn < kOfWarp; turn += kRowsAtOnce) {
-            const int at = warp_index() * kOfWarp + turn;
-            int64_t row[kRowsAtOnce];
-#pragma unroll
-            for (int r = 0; r < kRowsAtOnce; ++r) {  // what lies behind the end is not written
-                row[r] =
-                    expert * part.stride_rows + min(unit * kUnitRows + at + r, part.gate.rows - 1);
-            }
+        for (int turn = 0; turn < kRowsOfWarp; turn += kRowsAtOnce<PASS>) {
+            const int at = warp_index() * kRowsOfWarp + turn;
+            int64_t row[kRowsAtOnce<PASS>];
+            rows_at(part, expert, unit, at, row);
+            if (first > 0 || turn > 0) batch.load(part, row, 0);
             Sums<PASS> gate = {}, up = {};
-            add_pairs<G, U>(part, row, held, count, gate, up);
-#pragma unroll
-            for (int r = 0; r < kRowsAtOnce; ++r) {
-#pragma unroll
-                for (int i = 0; i < PASS; ++i) {
-                    const float g = warp_sum(gate.of[r][i]), u = warp_sum(up.of[r][i]);
-                    if (lane_index() == 0) result[i][at + r] = gated(g, u);
-                }
-            }
+            add_rows(part, row, held, count, batch, gate, up);
+            keep_sums(gate, up, at, result);
         }
         __syncthreads();
         write_hidden(part, users, first, count, unit, result);

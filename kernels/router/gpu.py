@@ -106,10 +106,9 @@ def kernel_name(gate: PlanarTensor, tokens: int, posts: bool) -> str:
 
 
 def rows_per_block(gate: PlanarTensor) -> int:
-    """Experts of a block: one where 32 weights are decoded at once, which fills the registers."""
-    if gate.format.name not in ("F32", "F16", "BF16"):
-        return 1
-    return next(rows for rows in (1, 2, 4) if rows * _BLOCKS >= gate.rows or rows == 4)
+    """Experts of a block: enough blocks for the GPU, and no more weights than registers."""
+    most = {"F32": 4, "F16": 2, "BF16": 2}.get(gate.format.name, 1)
+    return next(rows for rows in (1, 2, 4) if rows * _BLOCKS >= gate.rows or rows == most)
 
 
 def rules_record(rules: RouterRules) -> RulesRecord:
