@@ -10,7 +10,7 @@ class NativeLibraryMissing(ImportError):
 
 
 class GpuSilent(RuntimeError):
-    """A GPU did not call the CPU in time, or gave up waiting for it; the message says what to do."""
+    """A GPU did not call the CPU in time, or gave up waiting for it; says what to do."""
 
 
 class WorkerFailed(RuntimeError):

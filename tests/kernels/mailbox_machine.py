@@ -13,10 +13,11 @@ from kernels.mailbox.cases import Case
 from kernels.mailbox.serve import Layer, Part, Service
 
 
-def new_mailbox(case: Case, limit_s: float = 20.0) -> Mailbox:
-    memory = torch.zeros(Mailbox.nbytes(8, case.width, case.used) + 128, dtype=torch.uint8)
+def new_mailbox(case: Case, limit_s: float = 20.0, device: str = "cpu") -> Mailbox:
+    nbytes = Mailbox.nbytes(8, case.width, case.used) + 128
+    memory = torch.zeros(nbytes, dtype=torch.uint8, pin_memory=device != "cpu")
     memory = memory[-memory.data_ptr() % 128 :]
-    state = torch.zeros(2, dtype=torch.int32)
+    state = torch.zeros(2, dtype=torch.int32, device=device)
     return Mailbox(memory, state, tokens=8, width=case.width, used=case.used, limit_s=limit_s)
 
 
@@ -44,10 +45,12 @@ class Crossing:
 class Machine:
     """A case's layers and mailboxes, the CPU's service, and threads for the GPUs."""
 
-    def __init__(self, case: Case, limit_s: float = 20.0, gpu_limit_s: float = 20.0) -> None:
+    def __init__(
+        self, case: Case, limit_s: float = 20.0, gpu_limit_s: float = 20.0, device: str = "cpu"
+    ) -> None:
         self.case = case
         self.numbers = torch.Generator().manual_seed(case.layers)
-        self.mailboxes = [new_mailbox(case, gpu_limit_s) for _ in range(case.mailboxes)]
+        self.mailboxes = [new_mailbox(case, gpu_limit_s, device) for _ in range(case.mailboxes)]
         self.layers = [
             Layer(self.mailbox_of(i), [experts(case, self.numbers)], case.first)
             for i in range(case.layers)
