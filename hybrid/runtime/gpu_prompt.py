@@ -18,7 +18,7 @@ from torch import Tensor
 from hybrid.models.parts import LayerCache, Step
 from hybrid.runtime.gpu_weights import GpuWeights, HeadMatrices, ResidentWeights
 from kernels.attention import expanded_prompt
-from kernels.dequantize import decode_rows
+from kernels.dequantize.gpu import decode_into
 from kernels.expert_ffn import expert_rows
 from kernels.planar import PlanarTensor
 from kernels.rms_norm import rms_norm
