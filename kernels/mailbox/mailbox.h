@@ -2,16 +2,15 @@
 // Read by the CPU's compiler and by NVRTC; the functions at the end are the GPU's side, serve.h is
 // the CPU's.
 //
-//     byte              type               written by   what
-//        0  posted      uint32             GPU          last crossing whose x, chosen, share are
-//        here 4  gave_up     uint32             GPU          1: it waited longer than its limit,
-//        went on
-//      128  answered    uint32             CPU          last crossing whose y is here
-//      132  abandoned   uint32             CPU          1: no wait of the GPU lasts any longer
-//      256  x           float32 [tokens][width]   GPU
-//           chosen      int32   [tokens][used]    GPU   model-wide expert numbers
-//           share       float32 [tokens][used]    GPU
-//           y           float32 [tokens][width]   CPU
+//     byte  what       type                       by    meaning
+//        0  posted     uint32                     GPU   last crossing whose x, chosen, share stand
+//        4  gave_up    uint32                     GPU   1: a wait passed its limit, it went on
+//      128  answered   uint32                     CPU   last crossing whose y stands
+//      132  abandoned  uint32                     CPU   1: every wait of the GPU ends at once
+//      256  x          float32 [tokens][width]    GPU
+//           chosen     int32   [tokens][used]     GPU   model-wide expert numbers
+//           share      float32 [tokens][used]     GPU
+//           y          float32 [tokens][width]    CPU
 //
 // Each array begins on a multiple of 128 bytes, two cache lines, which processors fetch together:
 // nobody's polling takes away a line that the other side writes. The CPU's two words are eight
@@ -53,7 +52,7 @@ struct Mailbox {
     int32_t used;  // experts a token uses
 };
 
-static_assert(sizeof(Mailbox) == 72, "kernels/mailbox/__init__.py has the same");
+static_assert(sizeof(Mailbox) == 72, "kernels/native/records.py has the same");
 
 #ifdef DEVICE  // cuda/device.h was included: the GPU's side
 
