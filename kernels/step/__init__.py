@@ -35,9 +35,10 @@ def step_input(tokens: int, width: int, device: torch.device, *, pinned: bool = 
 
     pinned   page-locked host memory, which every GPU can read; device must be the CPU
     """
-    sizes = (8 * tokens, 4 * tokens * width, 4 * tokens, 4 * tokens)
+    # hidden first: kernels load it 16 bytes at a time. Its width is even, so rows are aligned too.
+    sizes = (4 * tokens * width, 8 * tokens, 4 * tokens, 4 * tokens)
     memory = torch.zeros(sum(sizes), dtype=torch.uint8, device=device, pin_memory=pinned)
-    rows, hidden, positions, seen = memory.split(sizes)
+    hidden, rows, positions, seen = memory.split(sizes)
     return StepInput(
         hidden=hidden.view(torch.float32).view(tokens, width),
         positions=positions.view(torch.int32),
