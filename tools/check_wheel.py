@@ -1,4 +1,4 @@
-"""What is in a wheel: the modules of three packages, the demo model, the native library, no more.
+"""What is in a wheel: three packages' modules, the demo model, the native library, CUDA sources.
 
 python -m tools.check_wheel dist/*.whl
 """
@@ -31,9 +31,18 @@ def problems(wheel: Path, root: Path = ROOT) -> list[str]:
 
 
 def _modules(root: Path) -> set[str]:
-    """The source tree's modules; one that a wheel has and the tree has not is left from a build."""
-    found = (path.relative_to(root) for top in PACKAGES for path in root.glob(f"{top}/**/*.py"))
-    return {str(path) for path in found if "tests" not in path.parts}
+    """The source tree's modules, and the sources that the user's machine compiles for its GPU.
+
+    One that a wheel has and the tree has not is left from a build.
+    """
+    patterns = [*(f"{top}/**/*.py" for top in PACKAGES), "kernels/*/*.cu", "kernels/*/*.h"]
+    found = {path.relative_to(root) for pattern in patterns for path in root.glob(pattern)}
+    native = Path("kernels", "native")
+    return {
+        str(path)
+        for path in found
+        if "tests" not in path.parts and (path.suffix != ".h" or path.parent != native)
+    }
 
 
 def _is_distribution(name: str) -> bool:

@@ -7,7 +7,9 @@ namespace hybrid {
 
 // ---- starting before the kernel in front has ended
 
-// Returns when everything that earlier kernels of the stream wrote can be read.
+// Returns when everything that earlier kernels of the stream wrote can be read. Every block of an
+// overlapping kernel calls it, also one that has nothing to do: a kernel that ends without waiting
+// lets its successor run beside its predecessor.
 DEVICE void wait_for_previous() {
 #if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.wait;" ::: "memory");

@@ -19,11 +19,11 @@ from kernels.cuda import cache
 from kernels.cuda.sources import Source
 from kernels.errors import EmulationFailed, KernelCompileFailed
 
-# Hidden names and no unique ones: each library has its own __shared__ arrays. No contraction: the
+# Hidden names: each library has its own __shared__ arrays. No contraction: the
 # same sums on every kind of CPU.
 OPTIONS = (
     *("-x", "c++", "-std=c++17", "-O1", "-fPIC", "-shared", "-w"),
-    *("-fvisibility=hidden", "-fno-gnu-unique", "-fno-strict-aliasing", "-ffp-contract=off"),
+    *("-fvisibility=hidden", "-fno-strict-aliasing", "-ffp-contract=off"),
     *("-U_FORTIFY_SOURCE", "-fno-stack-protector"),
 )
 MESSAGE_BYTES = 2048

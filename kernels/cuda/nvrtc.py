@@ -68,14 +68,11 @@ def build(
     compiler = find()
     architecture = compiler.architecture(capability)
     key = source.key(compiler.version, architecture, *OPTIONS, *names)
-    kept = cache.read(f"{key}.cubin", folder)
+    kept = _unpack(cache.read(f"{key}.cubin", folder) or b"")
     if kept:
-        head, _, cubin = kept.partition(b"\n")
-        about = json.loads(head)
-        return Binary(cubin, about["symbols"], about["log"])
+        return kept
     binary = _compile(compiler, source, names, architecture)
-    about = {"symbols": binary.symbols, "log": binary.log}
-    cache.write(f"{key}.cubin", json.dumps(about).encode() + b"\n" + binary.cubin, folder)
+    cache.write(f"{key}.cubin", _pack(binary), folder)
     return binary
 
 
@@ -120,6 +117,22 @@ def _open(path: str) -> Compiler:
     capabilities = (ctypes.c_int * count.value)()
     _check(library, library.nvrtcGetSupportedArchs(capabilities))
     return Compiler(library, f"{major.value}.{minor.value}", tuple(sorted(capabilities)))
+
+
+def _pack(binary: Binary) -> bytes:
+    about = {"symbols": binary.symbols, "log": binary.log, "nbytes": len(binary.cubin)}
+    return json.dumps(about).encode() + b"\n" + binary.cubin
+
+
+def _unpack(content: bytes) -> Binary | None:
+    """None for what a full disk or another program left."""
+    head, _, cubin = content.partition(b"\n")
+    try:
+        about = json.loads(head)
+        whole = about["nbytes"] == len(cubin)
+        return Binary(cubin, about["symbols"], about["log"]) if whole else None
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _compile(compiler: Compiler, source: Source, names: Sequence[str], architecture: str) -> Binary:

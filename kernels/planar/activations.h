@@ -1,0 +1,204 @@
+// Activations beside planar weights: rounded to int8 once per block, in shared memory.
+//
+//     round_into<kTokens>(shared, x, columns, tokens, norm, epsilon);    // all threads of the
+//     block Rounded x(shared, columns, token); sum += dot32<Format>(codes, x.group(group));
+//
+// Of 32 neighbours d = max|x| / 127 and number = round half away (x / d), as ggml rounds, but d
+// stays float32. Numbers 0-15 and 16-31 of each 32 stand apart: a warp that reads 32 groups in a
+// row then meets no bank of shared memory twice. An infinite or NaN x gives NaN.
+#pragma once
+
+#include "planar/matrix.h"
+
+namespace hybrid {
+
+struct RoundedGroup {
+    uint4 first, last;  // numbers 0-15, 16-31
+    float scale;        // d
+    float sum;          // d times the sum of the numbers
+};
+
+// Shared memory of one token; columns is a multiple of 32.
+DEVICE int rounded_bytes(int columns) {
+    return (columns / 32 + 1) / 2 * 80;
+}
+
+// A token's row in shared memory.
+struct Rounded {
+    uint4* first;
+    uint4* last;
+    float2* factors;  // d, d times sum
+
+    __device__ __forceinline__ Rounded(void* shared, int columns, int token) {
+        unsigned char* begin = static_cast<unsigned char*>(shared) + token * rounded_bytes(columns);
+        const int groups = columns / 32;
+        first = reinterpret_cast<uint4*>(begin);
+        last = first + groups;
+        factors = reinterpret_cast<float2*>(last + groups);
+    }
+    __device__ __forceinline__ RoundedGroup group(int g) const {
+        const float2 both = factors[g];
+        return {first[g], last[g], both.x, both.y};
+    }
+};
+
+// Σ_j weight_j x_j of 32 weights.
+template <class Format>
+DEVICE float dot32(const Codes& codes, const RoundedGroup& x) {
+    int low = 0, high = 0;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+        low = dp4a(codes.q[i], static_cast<int>(word_of(x.first, i)), low);
+        high = dp4a(codes.q[i + 4], static_cast<int>(word_of(x.last, i)), high);
+    }
+    float sum;
+    if constexpr (Format::kScales == 1) {
+        sum = x.scale * (codes.scale[0] * static_cast<float>(low + high));
+    } else {
+        sum = x.scale * (codes.scale[0] * static_cast<float>(low) +
+                         codes.scale[1] * static_cast<float>(high));
+    }
+    if constexpr (Format::kMinima == 1) sum -= codes.minimum[0] * x.sum;
+    if constexpr (Format::kMinima == 2) {
+        int sums[2] = {0, 0};
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            sums[0] = dp4a(static_cast<int>(word_of(x.first, i)), kOnes, sums[0]);
+            sums[1] = dp4a(static_cast<int>(word_of(x.last, i)), kOnes, sums[1]);
+        }
+        sum -= x.scale * (codes.minimum[0] * static_cast<float>(sums[0]) +
+                          codes.minimum[1] * static_cast<float>(sums[1]));
+    }
+    return sum;
+}
+
+// 1 / sqrt(mean x² + epsilon) of each token, in every thread; 1 without norm. Synchronises.
+template <int kTokens>
+DEVICE void norm_factors(const float* x, int columns, int tokens, const float* norm, float epsilon,
+                         float (&factors)[kTokens]) {
+    __shared__ float of_warp[kWarp][kTokens];
+#pragma unroll
+    for (int t = 0; t < kTokens; ++t) factors[t] = 1.0f;
+    if (norm == nullptr) return;
+#pragma unroll
+    for (int t = 0; t < kTokens; ++t) {
+        float sum = 0.0f;
+        if (t < tokens) {
+            const float* row = x + static_cast<int64_t>(t) * columns;
+            for (int c = threadIdx.x; c < columns; c += blockDim.x) sum += row[c] * row[c];
+        }
+        sum = warp_sum(sum);
+        if (lane_index() == 0) of_warp[warp_index()][t] = sum;
+    }
+    __syncthreads();
+#pragma unroll
+    for (int t = 0; t < kTokens; ++t) {
+        float sum = 0.0f;
+        for (int warp = 0; warp < warps_of_block(); ++warp) sum += of_warp[warp][t];
+        factors[t] = rsqrtf(sum / static_cast<float>(columns) + epsilon);
+    }
+    __syncthreads();
+}
+
+// Signed bytes of four quotients. A NaN's byte does not matter: its d is a NaN too.
+DEVICE int rounded_four(const float4& x, float inverse) {
+    const int numbers[4] = {
+        static_cast<int>(roundf(x.x * inverse)), static_cast<int>(roundf(x.y * inverse)),
+        static_cast<int>(roundf(x.z * inverse)), static_cast<int>(roundf(x.w * inverse))};
+    return (numbers[0] & 255) | (numbers[1] & 255) << 8 | (numbers[2] & 255) << 16 |
+           static_cast<int>(static_cast<uint32_t>(numbers[3]) << 24);
+}
+
+DEVICE uint32_t size_bits(float x) {
+    return float_bits(x) & 0x7fffffffu;
+}
+
+// Eight lanes round a group, four values each; all lanes of the warp call it, those without a
+// group with active = false.
+DEVICE void round_group(const Rounded& out, int group, float4 x, bool active) {
+    const int lane = lane_index() % 8;
+    // Sizes are compared as integers: so NaN is larger than infinity and is not lost.
+    uint32_t most = max(max(size_bits(x.x), size_bits(x.y)), max(size_bits(x.z), size_bits(x.w)));
+#pragma unroll
+    for (int lanes = 4; lanes > 0; lanes /= 2) most = max(most, shuffle_xor(most, lanes));
+    const float d = bits_float(most) / 127.0f;
+    const int word = most < 0x7f800000u ? rounded_four(x, d == 0.0f ? 0.0f : 1.0f / d) : 0;
+    int sum = dp4a(word, kOnes, 0);
+#pragma unroll
+    for (int lanes = 4; lanes > 0; lanes /= 2) sum += shuffle_xor(sum, lanes);
+    if (!active) return;
+    int* words = reinterpret_cast<int*>((lane < 4 ? out.first : out.last) + group);
+    words[lane % 4] = word;
+    if (lane == 0) out.factors[group] = make_float2(d, d * static_cast<float>(sum));
+}
+
+// x̂ = x or rms_norm(x) norm of `tokens` rows, rounded, kTokens rounded_bytes(columns) of shared
+// memory.
+//
+// x        [tokens, columns], aligned to 16 bytes; columns a multiple of 32
+// norm     [columns] or null
+//
+// All threads of the block call it, blockDim.x a multiple of 32; ends with __syncthreads.
+template <int kTokens = 1>
+DEVICE void round_into(void* shared, const float* x, int columns, int tokens, const float* norm,
+                       float epsilon) {
+    float factors[kTokens];
+    norm_factors<kTokens>(x, columns, tokens, norm, epsilon, factors);
+    const int step = static_cast<int>(blockDim.x) / 8, groups = columns / 32;
+#pragma unroll
+    for (int t = 0; t < kTokens; ++t) {
+        if (t >= tokens) break;
+        const Rounded out(shared, columns, t);
+        const float* row = x + static_cast<int64_t>(t) * columns;
+        for (int first = 0; first < groups; first += step) {
+            const int group = first + static_cast<int>(threadIdx.x) / 8;
+            const bool active = group < groups;
+            const int at = (active ? group : 0) * 32 + lane_index() % 8 * 4;
+            float4 four = *reinterpret_cast<const float4*>(row + at);
+            if (norm != nullptr) {
+                const float4 weight = *reinterpret_cast<const float4*>(norm + at);
+                const float factor = factors[t];
+                four = make_float4(four.x * factor * weight.x, four.y * factor * weight.y,
+                                   four.z * factor * weight.z, four.w * factor * weight.w);
+            }
+            round_group(out, group, four, active);
+        }
+    }
+    __syncthreads();
+}
+
+// One token.
+DEVICE void round_into(void* shared, const float* x, int columns, const float* norm,
+                       float epsilon) {
+    round_into<1>(shared, x, columns, 1, norm, epsilon);
+}
+
+// A token's row of floats in shared memory, for weights that are plain floats; padded with zeros.
+DEVICE int float_bytes(int columns) {
+    return (columns + 7) / 8 * 32;
+}
+
+DEVICE float* floats_of(void* shared, int columns, int token) {
+    return static_cast<float*>(shared) + token * (float_bytes(columns) / 4);
+}
+
+// As round_into, but x̂ stays float32, and columns are any number.
+template <int kTokens = 1>
+DEVICE void copy_into(void* shared, const float* x, int columns, int tokens, const float* norm,
+                      float epsilon) {
+    float factors[kTokens];
+    norm_factors<kTokens>(x, columns, tokens, norm, epsilon, factors);
+#pragma unroll
+    for (int t = 0; t < kTokens; ++t) {
+        if (t >= tokens) break;
+        float* out = floats_of(shared, columns, t);
+        const float* row = x + static_cast<int64_t>(t) * columns;
+        for (int c = threadIdx.x; c < float_bytes(columns) / 4; c += blockDim.x) {
+            const float weight = norm != nullptr && c < columns ? factors[t] * norm[c] : 1.0f;
+            out[c] = c < columns ? row[c] * weight : 0.0f;
+        }
+    }
+    __syncthreads();
+}
+
+}  // namespace hybrid

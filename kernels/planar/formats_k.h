@@ -1,0 +1,230 @@
+// Formats of 256 weights per block without a codebook; `group` counts 32 weights, eight a block.
+#pragma once
+
+#include "planar/matrix.h"
+
+namespace hybrid {
+
+// n2, sixteen bytes of scale | minimum << 4, (d, dmin)
+struct Q2_K : Blocks<Q2_K, 256, 2, 2> {
+    struct Raw {
+        uint2 n2;
+        uint32_t dm;
+        uint16_t scales;
+    };
+    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
+        const auto at = Place<256>::of(matrix, row, group);
+        const int g = group % 8;
+        return {load8(at.in(0, 64) + 8 * g), load4(at.in(80, 4)), load2(at.in(64, 16) + 2 * g)};
+    }
+    DEVICE Codes decode(const Raw& raw, int) {
+        Codes codes;
+        const float d = half_low(raw.dm), dmin = half_high(raw.dm);
+#pragma unroll
+        for (int i = 0; i < 8; ++i) codes.q[i] = two_bits<0>(raw.n2, i);
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            codes.scale[half] = d * static_cast<float>(raw.scales >> 8 * half & 15);
+            codes.minimum[half] = dmin * static_cast<float>(raw.scales >> (8 * half + 4) & 15);
+        }
+        return codes;
+    }
+};
+
+// n2, n1, a byte per 32 of two scales' low nibbles, a nibble per 32 of their high bits, d:
+// weight = d (scale - 32) (number - 4)
+struct Q3_K : Blocks<Q3_K, 256, 2, 0> {
+    struct Raw {
+        uint2 n2;
+        uint32_t n1;
+        uint8_t low, high;
+        uint16_t d;
+    };
+    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
+        const auto at = Place<256>::of(matrix, row, group);
+        const int g = group % 8;
+        return {load8(at.in(0, 64) + 8 * g), load4(at.in(64, 32) + 4 * g), load1(at.in(96, 8) + g),
+                load1(at.in(104, 4) + g / 2), load2(at.in(108, 2))};
+    }
+    DEVICE Codes decode(const Raw& raw, int group) {
+        Codes codes;
+        const float d = half_to_float(raw.d);
+        const int low = raw.low, high = raw.high >> 4 * (group % 2);
+#pragma unroll
+        for (int i = 0; i < 8; ++i) codes.q[i] = two_bits<0>(raw.n2, i) | one_bit<2>(raw.n1, i);
+        centre<4>(codes.q);
+        codes.scale[0] = d * static_cast<float>((low & 15 | (high & 3) << 4) - 32);
+        codes.scale[1] = d * static_cast<float>((low >> 4 | (high >> 2 & 3) << 4) - 32);
+        set_minimum(codes, 0.0f);
+        return codes;
+    }
+};
+
+// The 16 bytes of Q4_K and Q5_K: (d, dmin); a byte of scale | minimum << 4 per 32; a nibble of
+// their high bits per 32.
+DEVICE void read_header(const uint4& header, int group, Codes& codes) {
+    const int g = group % 8;
+    const uint32_t low = (g < 4 ? header.y : header.z) >> 8 * (g % 4);
+    const uint32_t high = header.w >> 4 * g;
+    set_scale(codes, half_low(header.x) * static_cast<float>(low & 15 | (high & 3) << 4));
+    set_minimum(codes,
+                half_high(header.x) * static_cast<float>(low >> 4 & 15 | (high >> 2 & 3) << 4));
+}
+
+// n4, header
+struct Q4_K : Blocks<Q4_K, 256, 1, 1> {
+    struct Raw {
+        uint4 n4, header;
+    };
+    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
+        const auto at = Place<256>::of(matrix, row, group);
+        return {load16(at.in(0, 128) + 16 * (group % 8)), load16(at.in(128, 16))};
+    }
+    DEVICE Codes decode(const Raw& raw, int group) {
+        Codes codes;
+        nibbles(raw.n4, codes.q);
+        read_header(raw.header, group, codes);
+        return codes;
+    }
+};
+
+// n4, n1, header
+struct Q5_K : Blocks<Q5_K, 256, 1, 1> {
+    struct Raw {
+        uint4 n4, header;
+        uint32_t n1;
+    };
+    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
+        const auto at = Place<256>::of(matrix, row, group);
+        const int g = group % 8;
+        return {load16(at.in(0, 128) + 16 * g), load16(at.in(160, 16)),
+                load4(at.in(128, 32) + 4 * g)};
+    }
+    DEVICE Codes decode(const Raw& raw, int group) {
+        Codes codes;
+        nibbles(raw.n4, codes.q);
+#pragma unroll
+        for (int i = 0; i < 8; ++i) codes.q[i] |= one_bit<4>(raw.n1, i);
+        read_header(raw.header, group, codes);
+        return codes;
+    }
+};
+
+// n4, n2, sixteen signed scales, d: weight = d scale (number - 32)
+struct Q6_K : Blocks<Q6_K, 256, 2, 0> {
+    struct Raw {
+        uint4 n4;
+        uint2 n2;
+        uint16_t scales, d;
+    };
+    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
+        const auto at = Place<256>::of(matrix, row, group);
+        const int g = group % 8;
+        return {load16(at.in(0, 128) + 16 * g), load8(at.in(128, 64) + 8 * g),
+                load2(at.in(192, 16) + 2 * g), load2(at.in(208, 2))};
+    }
+    DEVICE Codes decode(const Raw& raw, int) {
+        Codes codes;
+        const float d = half_to_float(raw.d);
+        nibbles(raw.n4, codes.q);
+#pragma unroll
+        for (int i = 0; i < 8; ++i) codes.q[i] |= two_bits<4>(raw.n2, i);
+        centre<32>(codes.q);
+        codes.scale[0] = d * static_cast<float>(static_cast<int8_t>(raw.scales));
+        codes.scale[1] = d * static_cast<float>(static_cast<int8_t>(raw.scales >> 8));
+        set_minimum(codes, 0.0f);
+        return codes;
+    }
+};
+
+// n4; eight bytes: d, two high bits of each scale, a low nibble of each:
+// weight = d (scale - 32) table[number]
+struct IQ4_XS : Blocks<IQ4_XS, 256, 1, 0> {
+    struct Raw {
+        uint4 n4;
+        uint2 header;
+    };
+    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
+        const auto at = Place<256>::of(matrix, row, group);
+        return {load16(at.in(0, 128) + 16 * (group % 8)), load8(at.in(128, 8))};
+    }
+    DEVICE Codes decode(const Raw& raw, int group) {
+        Codes codes;
+        const int g = group % 8;
+        const int low = raw.header.y >> 4 * g & 15, high = raw.header.x >> (16 + 2 * g) & 3;
+        look_up_all(kNonlinear, raw.n4, codes.q);
+        set_scale(codes, half_low(raw.header.x) * static_cast<float>((low | high << 4) - 32));
+        set_minimum(codes, 0.0f);
+        return codes;
+    }
+};
+
+// n2, d: weight = d (number - 1)
+struct TQ2_0 : Blocks<TQ2_0, 256, 1, 0> {
+    struct Raw {
+        uint2 n2;
+        uint16_t d;
+    };
+    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
+        const auto at = Place<256>::of(matrix, row, group);
+        return {load8(at.in(0, 64) + 8 * (group % 8)), load2(at.in(64, 2))};
+    }
+    DEVICE Codes decode(const Raw& raw, int) {
+        Codes codes;
+#pragma unroll
+        for (int i = 0; i < 8; ++i) codes.q[i] = two_bits<0>(raw.n2, i);
+        centre<1>(codes.q);
+        set_scale(codes, half_to_float(raw.d));
+        set_minimum(codes, 0.0f);
+        return codes;
+    }
+};
+
+// 48 bytes of five base-3 digits, 4 bytes of four, d. A byte is a fraction of 256: times 3 to the
+// digit's place it loses the digits before, and once more times 3 its overflow is the digit.
+// Groups 0-4: a digit of 32 bytes; 5, 6: two of the last 16; 7: their last and the four bytes.
+struct TQ1_0 : Blocks<TQ1_0, 256, 1, 0> {
+    struct Raw {
+        uint4 first, last;
+        uint16_t d;
+    };
+    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
+        const auto at = Place<256>::of(matrix, row, group);
+        const int g = group % 8;
+        const uint8_t* fives = at.in(0, 48);
+        Raw raw;
+        raw.first = load16(fives + (g < 5 ? 0 : 32));
+        raw.last = load16(fives + (g < 5 ? 16 : 32));
+        if (g == 7) raw.last.x = load4(at.in(48, 4));
+        raw.d = load2(at.in(52, 2));
+        return raw;
+    }
+    // The digit `place` of four bytes, 0 to 2 each.
+    DEVICE int digits(uint32_t bytes, int place) {
+        const uint32_t power = place == 0   ? 1
+                               : place == 1 ? 3
+                               : place == 2 ? 9
+                               : place == 3 ? 27
+                                            : 81;
+        const uint32_t even = (bytes & 0x00ff00ffu) * power & 0x00ff00ffu;
+        const uint32_t odd = (bytes >> 8 & 0x00ff00ffu) * power & 0x00ff00ffu;
+        return static_cast<int>((even * 3 >> 8 & 0x00030003u) | (odd * 3 & 0x03000300u));
+    }
+    DEVICE Codes decode(const Raw& raw, int group) {
+        Codes codes;
+        const int g = group % 8;
+        const int place = g < 5 ? g : g == 5 ? 0 : g == 6 ? 2 : 4;
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            codes.q[i] = digits(word_of(raw.first, i), place);
+            codes.q[i + 4] = g == 7 ? digits(raw.last.x, i)
+                                    : digits(word_of(raw.last, i), g < 5 ? place : place + 1);
+        }
+        centre<1>(codes.q);
+        set_scale(codes, half_to_float(raw.d));
+        set_minimum(codes, 0.0f);
+        return codes;
+    }
+};
+
+}  // namespace hybrid

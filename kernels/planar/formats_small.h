@@ -1,0 +1,149 @@
+// Formats of 32 weights per block. Sources of all layouts: ggml-common.h and `reference.PLANES`.
+#pragma once
+
+#include "planar/matrix.h"
+
+namespace hybrid {
+
+// n4, d: weight = d (number - 8)
+struct Q4_0 : Blocks<Q4_0, 32, 1, 0> {
+    struct Raw {
+        uint4 n4;
+        uint16_t d;
+    };
+    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
+        const auto at = Place<32>::of(matrix, row, group);
+        return {load16(at.in(0, 16)), load2(at.in(16, 2))};
+    }
+    DEVICE Codes decode(const Raw& raw, int) {
+        Codes codes;
+        nibbles(raw.n4, codes.q);
+        centre<8>(codes.q);
+        set_scale(codes, half_to_float(raw.d));
+        set_minimum(codes, 0.0f);
+        return codes;
+    }
+};
+
+// n4, (d, m): weight = d number + m
+struct Q4_1 : Blocks<Q4_1, 32, 1, 1> {
+    struct Raw {
+        uint4 n4;
+        uint32_t dm;
+    };
+    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
+        const auto at = Place<32>::of(matrix, row, group);
+        return {load16(at.in(0, 16)), load4(at.in(16, 4))};
+    }
+    DEVICE Codes decode(const Raw& raw, int) {
+        Codes codes;
+        nibbles(raw.n4, codes.q);
+        set_scale(codes, half_low(raw.dm));
+        set_minimum(codes, -half_high(raw.dm));
+        return codes;
+    }
+};
+
+// n4, n1, d: weight = d (number - 16)
+struct Q5_0 : Blocks<Q5_0, 32, 1, 0> {
+    struct Raw {
+        uint4 n4;
+        uint32_t n1;
+        uint16_t d;
+    };
+    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
+        const auto at = Place<32>::of(matrix, row, group);
+        return {load16(at.in(0, 16)), load4(at.in(16, 4)), load2(at.in(20, 2))};
+    }
+    DEVICE Codes decode(const Raw& raw, int) {
+        Codes codes;
+        nibbles(raw.n4, codes.q);
+#pragma unroll
+        for (int i = 0; i < 8; ++i) codes.q[i] |= one_bit<4>(raw.n1, i);
+        centre<16>(codes.q);
+        set_scale(codes, half_to_float(raw.d));
+        set_minimum(codes, 0.0f);
+        return codes;
+    }
+};
+
+// n4, n1, (d, m): weight = d number + m
+struct Q5_1 : Blocks<Q5_1, 32, 1, 1> {
+    struct Raw {
+        uint4 n4;
+        uint32_t n1, dm;
+    };
+    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
+        const auto at = Place<32>::of(matrix, row, group);
+        return {load16(at.in(0, 16)), load4(at.in(16, 4)), load4(at.in(20, 4))};
+    }
+    DEVICE Codes decode(const Raw& raw, int) {
+        Codes codes;
+        nibbles(raw.n4, codes.q);
+#pragma unroll
+        for (int i = 0; i < 8; ++i) codes.q[i] |= one_bit<4>(raw.n1, i);
+        set_scale(codes, half_low(raw.dm));
+        set_minimum(codes, -half_high(raw.dm));
+        return codes;
+    }
+};
+
+// n8 in two planes, d: weight = d number
+struct Q8_0 : Blocks<Q8_0, 32, 1, 0> {
+    struct Raw {
+        uint4 first, last;
+        uint16_t d;
+    };
+    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
+        const auto at = Place<32>::of(matrix, row, group);
+        return {load16(at.in(0, 16)), load16(at.in(16, 16)), load2(at.in(32, 2))};
+    }
+    DEVICE Codes decode(const Raw& raw, int) {
+        Codes codes;
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            codes.q[i] = static_cast<int>(word_of(raw.first, i));
+            codes.q[i + 4] = static_cast<int>(word_of(raw.last, i));
+        }
+        set_scale(codes, half_to_float(raw.d));
+        set_minimum(codes, 0.0f);
+        return codes;
+    }
+};
+
+// n4, d: weight = d table[number]
+struct IQ4_NL : Blocks<IQ4_NL, 32, 1, 0> {
+    using Raw = Q4_0::Raw;
+    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
+        return Q4_0::load(matrix, row, group);
+    }
+    DEVICE Codes decode(const Raw& raw, int) {
+        Codes codes;
+        look_up_all(kNonlinear, raw.n4, codes.q);
+        set_scale(codes, half_to_float(raw.d));
+        set_minimum(codes, 0.0f);
+        return codes;
+    }
+};
+
+// n4, e: weight = 2^(e - 128) table[number]
+struct MXFP4 : Blocks<MXFP4, 32, 1, 0> {
+    struct Raw {
+        uint4 n4;
+        uint32_t exponent;
+    };
+    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
+        const auto at = Place<32>::of(matrix, row, group);
+        return {load16(at.in(0, 16)), load1(at.in(16, 1))};
+    }
+    DEVICE Codes decode(const Raw& raw, int) {
+        Codes codes;
+        look_up_all(kE2m1, raw.n4, codes.q);
+        const uint32_t e = raw.exponent;  // below 2 the scale is subnormal
+        set_scale(codes, bits_float(e < 2 ? 0x00200000u << e : (e - 1) << 23));
+        set_minimum(codes, 0.0f);
+        return codes;
+    }
+};
+
+}  // namespace hybrid
