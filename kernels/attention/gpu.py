@@ -90,6 +90,7 @@ def absorbed_split(
         kernel[grid](q_latent, *rows, seen, starts, *outputs, F=f, R=r, **shape, **launch)
         return
     quantised = cache.dtype == torch.uint8
+    stored = -(-width // 32) * 32 if quantised else width
     first = -(-latent // 32) * 32 if quantised else latent
     rows = cache.view(torch.int16) if quantised else cache
     gpu_split.absorbed_split[grid](
@@ -97,7 +98,7 @@ def absorbed_split(
         STRIDE=rows.stride(0),
         FIRST=first,
         F=_padded(first),
-        R=_padded(width - first) if width > first else 0,
+        R=_padded(stored - first) if stored > first else 0,
         QUANTISED=quantised,
         **shape,
         **launch,

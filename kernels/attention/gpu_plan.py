@@ -93,7 +93,7 @@ def tiles_for(
     if dtype == torch.float32:
         return Tiles(16, rows=16, stages=1, warps=8)
     if not half:
-        return Tiles(group, rows=32, stages=1, warps=8)
+        return Tiles(group, rows=32 if group == 16 or capability[0] < 10 else 16, stages=1, warps=8)
     if capability in ((8, 0), HOPPER):
         return Tiles(group, rows=32, stages=3, warps=4 if group == 16 else 8)
     return Tiles(group, rows=32, stages=2, warps=8)

@@ -76,9 +76,9 @@ def expanded_prompt_kernel(
                 rope = k_rope.load([at, 0])
             else:
                 here = at + row < seen
-                base = k_nope + at.to(tl.int64) * k_row + head.to(tl.int64) * k_head
+                base = k_nope + tl.cast(at, tl.int64) * k_row + head.to(tl.int64) * k_head
                 keys = tl.load(base + row * k_row + d, here & (d < NOPE), 0.0)
-                base = k_rope + at.to(tl.int64) * k_rope_row
+                base = k_rope + tl.cast(at, tl.int64) * k_rope_row
                 rope = tl.load(base + row * k_rope_row + r, here & (r < ROPE), 0.0)
             score = tl.dot(q_nope, tl.trans(keys), input_precision="ieee")
             score = tl.dot(q_rope, tl.trans(rope), score, input_precision="ieee") * to_base_2
@@ -93,7 +93,7 @@ def expanded_prompt_kernel(
                 value = v.load([at, head * v_head])
             else:
                 here = at + row < seen
-                base = v + at.to(tl.int64) * v_row + head.to(tl.int64) * v_head
+                base = v + tl.cast(at, tl.int64) * v_row + head.to(tl.int64) * v_head
                 value = tl.load(base + row * v_row + e, here & (e < VALUE), 0.0)
             values *= shrink[:, None]
             values = tl.dot(weight.to(kind), value, values, input_precision="ieee")

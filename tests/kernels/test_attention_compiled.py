@@ -67,8 +67,8 @@ def prompt(sm: int, dtype: torch.dtype, tiles: PromptTiles) -> Resources:
     return resources(kernel, sm, types, constants, **options)
 
 
-@pytest.mark.parametrize("heads", [16, 32, 128])
-@pytest.mark.parametrize("dtype", NAMES, ids=str)
+@pytest.mark.parametrize("heads", [16, 128])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.uint8], ids=str)
 @pytest.mark.parametrize("sm", SHARED_BYTES)
 def test_a_split_fits_its_block_without_spills(sm: int, dtype: torch.dtype, heads: int) -> None:
     tiles = tiles_for((sm // 10, sm % 10), heads, dtype)
@@ -85,13 +85,19 @@ def test_hopper_computes_every_score_once(heads: int) -> None:
     assert split(90, torch.bfloat16, tiles).wgmma == scores + values
 
 
+@pytest.mark.parametrize("heads", [16, 64])
+def test_queries_in_float16s_range_cost_hopper_no_spills(heads: int) -> None:
+    taken = split(90, torch.float16, tiles_for(HOPPER, heads, torch.float16))
+    assert taken.stack_bytes <= ONCE_BYTES
+
+
 def test_unaligned_rows_are_read_without_the_copy_engine_on_hopper() -> None:
     taken = split(90, torch.float16, tiles_for(HOPPER, 128, torch.float16, bulk=False))
     assert taken.shared_bytes <= SHARED_BYTES[90]
     assert taken.stack_bytes <= ONCE_BYTES
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("sm", SHARED_BYTES)
 def test_a_prompt_fits_its_block_without_spills(sm: int, dtype: torch.dtype) -> None:
     bulk = sm == 90 and dtype != torch.float32
