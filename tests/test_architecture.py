@@ -64,6 +64,7 @@ OPS = sorted(
 
 FILE_LINES = 300
 FUNCTION_LINES = 60  # the hard limit; 40 is the rule
+KERNEL_LINES = 120  # of a Triton kernel, which calls no function for a step of its loop
 
 
 def modules(*tops: str) -> Iterator[tuple[str, Path]]:
@@ -214,6 +215,7 @@ def test_files_and_functions_stay_small() -> None:
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 lines = (node.end_lineno or node.lineno) - node.lineno + 1
-                if lines > FUNCTION_LINES:
+                kernel = any(ast.unparse(each) == "triton.jit" for each in node.decorator_list)
+                if lines > (KERNEL_LINES if kernel else FUNCTION_LINES):
                     large.append(f"{name}.{node.name}: {lines} lines")
     assert large == []

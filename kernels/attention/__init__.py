@@ -1,5 +1,7 @@
 """Contract: multi-head latent attention over cached rows: absorbed (decode), expanded (prompts)."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -7,8 +9,29 @@ from kernels.attention import cpu, reference
 from kernels.choice import choose
 from kernels.errors import KernelInputError
 
-ABSORBED = {"native": cpu.absorbed_attention, "reference": reference.absorbed_attention}
-EXPANDED = {"native": cpu.expanded_attention, "reference": reference.expanded_attention}
+
+def _absorbed_triton(*inputs: Any) -> Tensor:
+    from kernels.attention import gpu  # noqa: PLC0415  Triton is not on every machine
+
+    return gpu.absorbed_attention(*inputs)
+
+
+def _expanded_triton(*inputs: Any) -> Tensor:
+    from kernels.attention import gpu_prompt  # noqa: PLC0415  Triton is not on every machine
+
+    return gpu_prompt.expanded_attention(*inputs)
+
+
+ABSORBED = {
+    "native": cpu.absorbed_attention,
+    "reference": reference.absorbed_attention,
+    "triton": _absorbed_triton,
+}
+EXPANDED = {
+    "native": cpu.expanded_attention,
+    "reference": reference.expanded_attention,
+    "triton": _expanded_triton,
+}
 
 
 def absorbed_attention(

@@ -1,4 +1,4 @@
-"""Decode: absorbed attention over the latent cache, cut into splits of the context, and their merge.
+"""Decode: absorbed attention over the latent cache, cut into splits of the context, then merged.
 
 One program holds the queries of a group of heads and walks one split of the cached rows. A tile of
 rows is loaded once: it is the keys, and its first columns are the values.
@@ -19,6 +19,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from kernels.attention import gpu_merge, gpu_split, gpu_split_hopper
 from kernels.attention.gpu_plan import (
+    BULK_ALIGNMENT,
     SPLIT_GRANULE,
     Splits,
     Tiles,
@@ -29,7 +30,6 @@ from kernels.attention.gpu_plan import (
 from kernels.errors import KernelInputError
 
 Q8_0_WORDS = 17  # int16 words of a block of 32 values
-BULK_ALIGNMENT = 16  # bytes, of a row's start and of its length
 WHOLE_SUMS_ARE_FEW = 32  # heads x tokens up to which narrower column tiles fill a device better
 
 
@@ -90,6 +90,7 @@ def absorbed_split(
         kernel[grid](q_latent, *rows, seen, starts, *outputs, F=f, R=r, **shape, **launch)
         return
     quantised = cache.dtype == torch.uint8
+    stored = -(-width // 32) * 32 if quantised else width
     first = -(-latent // 32) * 32 if quantised else latent
     rows = cache.view(torch.int16) if quantised else cache
     gpu_split.absorbed_split[grid](
@@ -97,7 +98,7 @@ def absorbed_split(
         STRIDE=rows.stride(0),
         FIRST=first,
         F=_padded(first),
-        R=_padded(width - first) if width > first else 0,
+        R=_padded(stored - first) if stored > first else 0,
         QUANTISED=quantised,
         **shape,
         **launch,

@@ -13,6 +13,7 @@ import torch
 SPLIT_GRANULE = 64  # tokens; every tile's rows divide it, so no tile crosses into the next split
 MIN_SPLIT_TOKENS = 64
 HOPPER = (9, 0)
+BULK_ALIGNMENT = 16  # bytes, of a row's start and length where the bulk copy engine reads it
 INTERPRETED_PROCESSORS = 4  # stand for multiprocessors where a kernel is interpreted on the CPU
 INTERPRETED_AS = (8, 0)
 
@@ -55,6 +56,17 @@ class Splits:
         return -(-seen // max(self.min_tokens, rounded))
 
 
+@dataclass(frozen=True, slots=True)
+class PromptTiles:
+    """How a program of `expanded_prompt` computes: queries and keys of a tile, then as `Tiles`."""
+
+    queries: int
+    keys: int
+    stages: int
+    warps: int
+    bulk: bool = False
+
+
 def split_cap(device: torch.device, heads: int, tokens: int) -> int:
     """Splits of the grid, so that `tokens` queries of `heads` heads fill the device once."""
     groups = -(-heads // _group(heads, capability_of(device)))
@@ -81,10 +93,22 @@ def tiles_for(
     if dtype == torch.float32:
         return Tiles(16, rows=16, stages=1, warps=8)
     if not half:
-        return Tiles(group, rows=32, stages=1, warps=8)
+        return Tiles(group, rows=32 if group == 16 or capability[0] < 10 else 16, stages=1, warps=8)
     if capability in ((8, 0), HOPPER):
         return Tiles(group, rows=32, stages=3, warps=4 if group == 16 else 8)
     return Tiles(group, rows=32, stages=2, warps=8)
+
+
+def prompt_tiles(capability: tuple[int, int], dtype: torch.dtype, bulk: bool = True) -> PromptTiles:
+    if dtype == torch.float32:
+        return PromptTiles(queries=16, keys=16, stages=1, warps=4)
+    if capability == HOPPER and bulk:
+        return PromptTiles(queries=128, keys=128, stages=2, warps=8, bulk=True)
+    if capability == HOPPER:
+        return PromptTiles(queries=128, keys=64, stages=3, warps=8)
+    if capability == (8, 0):
+        return PromptTiles(queries=128, keys=32, stages=3, warps=8)
+    return PromptTiles(queries=64, keys=32, stages=2, warps=4)
 
 
 def overlaps(device: torch.device) -> bool:

@@ -11,7 +11,13 @@ import triton.language as tl
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from kernels.attention.gpu_plan import HOPPER, capability_of
+from kernels.attention.gpu_plan import (
+    BULK_ALIGNMENT,
+    HOPPER,
+    PromptTiles,
+    capability_of,
+    prompt_tiles,
+)
 from kernels.errors import KernelInputError
 
 
@@ -70,9 +76,9 @@ def expanded_prompt_kernel(
                 rope = k_rope.load([at, 0])
             else:
                 here = at + row < seen
-                base = k_nope + at.to(tl.int64) * k_row + head.to(tl.int64) * k_head
+                base = k_nope + tl.cast(at, tl.int64) * k_row + head.to(tl.int64) * k_head
                 keys = tl.load(base + row * k_row + d, here & (d < NOPE), 0.0)
-                base = k_rope + at.to(tl.int64) * k_rope_row
+                base = k_rope + tl.cast(at, tl.int64) * k_rope_row
                 rope = tl.load(base + row * k_rope_row + r, here & (r < ROPE), 0.0)
             score = tl.dot(q_nope, tl.trans(keys), input_precision="ieee")
             score = tl.dot(q_rope, tl.trans(rope), score, input_precision="ieee") * to_base_2
@@ -87,7 +93,7 @@ def expanded_prompt_kernel(
                 value = v.load([at, head * v_head])
             else:
                 here = at + row < seen
-                base = v + at.to(tl.int64) * v_row + head.to(tl.int64) * v_head
+                base = v + tl.cast(at, tl.int64) * v_row + head.to(tl.int64) * v_head
                 value = tl.load(base + row * v_row + e, here & (e < VALUE), 0.0)
             values *= shrink[:, None]
             values = tl.dot(weight.to(kind), value, values, input_precision="ieee")
@@ -96,3 +102,102 @@ def expanded_prompt_kernel(
     place = out + first.to(tl.int64) * out_token + head.to(tl.int64) * out_head
     values = (values / total[:, None]).to(out.dtype.element_ty)
     tl.store(place + query * out_token + e, values, real & (e < VALUE))
+
+
+def expanded_prompt(
+    q: Tensor,
+    k_nope: Tensor,
+    k_rope: Tensor,
+    v: Tensor,
+    scale: float,
+    start: int,
+    out: Tensor,
+    *,
+    tiles: PromptTiles | None = None,
+) -> None:
+    """out = softmax(scale (q_nope . k_nope + q_rope . k_rope)) v, query i seeing rows 0..start+i.
+
+    q       [tokens, heads, nope + rope] float32, float16 or bfloat16; all tensors of one dtype
+    k_nope  [start + tokens, heads, nope]
+    k_rope  [start + tokens, rope], shared by all heads
+    v       [start + tokens, heads, value]
+    out     [tokens, heads, value], written
+    tiles   None: those of `prompt_tiles`
+
+    Each may be a view with strides, but for the last dimension. Accumulates in float32; does not
+    wait for the GPU. Raises KernelInputError when shapes, dtypes or strides do not fit.
+    """
+    tokens, heads, width = q.shape
+    nope, rope, value = k_nope.shape[-1], k_rope.shape[-1], v.shape[-1]
+    seen = start + tokens
+    shapes = ((seen, heads, nope), (seen, width - nope), (seen, heads, value))
+    _check((k_nope, k_rope, v, out), (*shapes, (tokens, heads, value)), q)
+    if not out.numel():
+        return
+    bulk = capability_of(q.device) == HOPPER and _fits_bulk(k_nope, k_rope, v)
+    tiles = tiles or prompt_tiles(capability_of(q.device), q.dtype, bulk)
+    sources = (k_nope, k_rope, v)
+    if tiles.bulk:
+        sources = tuple(_descriptor(each, tiles.keys) for each in sources)
+    grid = (triton.cdiv(tokens, tiles.queries), heads)
+    expanded_prompt_kernel[grid](
+        *(q, *sources, out, scale, tokens, start, q.stride(0), q.stride(1)),
+        *(k_nope.stride(0), k_nope.stride(1), k_rope.stride(0), v.stride(0), v.stride(1)),
+        *(out.stride(0), out.stride(1)),
+        NOPE=nope,
+        ROPE=rope,
+        VALUE=value,
+        D=_padded(nope),
+        R=_padded(rope),
+        V=_padded(value),
+        M=tiles.queries,
+        N=tiles.keys,
+        BULK=tiles.bulk,
+        num_warps=tiles.warps,
+        num_stages=tiles.stages,
+    )
+
+
+def expanded_attention(
+    q: Tensor, k_nope: Tensor, k_rope: Tensor, v: Tensor, scale: float, start: int
+) -> Tensor:
+    """See `kernels.attention.expanded_attention`."""
+    out = torch.empty(*q.shape[:2], v.shape[-1], device=q.device)
+    q, k_nope, k_rope, v = (
+        each if each.stride(-1) == 1 else each.contiguous() for each in (q, k_nope, k_rope, v)
+    )
+    expanded_prompt(q, k_nope, k_rope, v, scale, start, out)
+    return out
+
+
+def _descriptor(x: Tensor, rows: int) -> TensorDescriptor:
+    """Rows of x [seen, heads, length] or [seen, length] with the columns of all heads in a line."""
+    length = x.shape[-1]
+    columns = length if x.ndim == 2 else (x.shape[1] - 1) * x.stride(1) + length
+    return TensorDescriptor(x, [len(x), columns], [x.stride(0), 1], [rows, length])
+
+
+def _fits_bulk(*sources: Tensor) -> bool:
+    return all(
+        x.itemsize == 2
+        and x.stride(0) * 2 % BULK_ALIGNMENT == 0
+        and x.data_ptr() % BULK_ALIGNMENT == 0
+        and x.shape[-1] == _padded(x.shape[-1])
+        for x in sources
+    )
+
+
+def _padded(length: int) -> int:
+    return max(16, triton.next_power_of_2(length))  # the shortest length of a tensor core's dot
+
+
+def _check(tensors: tuple[Tensor, ...], shapes: tuple[tuple[int, ...], ...], q: Tensor) -> None:
+    for tensor, shape in zip(tensors, shapes, strict=True):
+        if tuple(tensor.shape) != shape:
+            raise KernelInputError(f"expected {shape}, got {tuple(tensor.shape)}")
+        if tensor.dtype != q.dtype or tensor.device != q.device:
+            raise KernelInputError(
+                f"expected {q.dtype} on {q.device}, got {tensor.dtype} on {tensor.device}"
+            )
+    if any(tensor.stride(-1) != 1 for tensor in (q, *tensors)):
+        raise KernelInputError("values of a head must lie side by side")
