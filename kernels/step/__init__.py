@@ -26,6 +26,8 @@ __all__ = [
 
 Implementation = TypeVar("Implementation")
 
+ALIGNMENT_BYTES = 16  # of each tensor: what kernels load at once
+
 BEGIN_STEP = {"gpu": gpu.begin_step, "reference": reference.begin_step}
 ARGMAX = {"gpu": gpu.argmax, "reference": reference.argmax}
 
@@ -35,10 +37,12 @@ def step_input(tokens: int, width: int, device: torch.device, *, pinned: bool = 
 
     pinned   page-locked host memory, which every GPU can read; device must be the CPU
     """
-    # hidden first: kernels load it 16 bytes at a time. Its width is even, so rows are aligned too.
     sizes = (4 * tokens * width, 8 * tokens, 4 * tokens, 4 * tokens)
-    memory = torch.zeros(sum(sizes), dtype=torch.uint8, device=device, pin_memory=pinned)
-    hidden, rows, positions, seen = memory.split(sizes)
+    starts = [0, *accumulate(-(-size // ALIGNMENT_BYTES) * ALIGNMENT_BYTES for size in sizes)]
+    memory = torch.zeros(starts[-1], dtype=torch.uint8, device=device, pin_memory=pinned)
+    hidden, rows, positions, seen = (
+        memory[start : start + size] for start, size in zip(starts, sizes, strict=False)
+    )
     return StepInput(
         hidden=hidden.view(torch.float32).view(tokens, width),
         positions=positions.view(torch.int32),
