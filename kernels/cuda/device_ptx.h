@@ -57,9 +57,12 @@ DEVICE int dp4a(int a, int b, int sum) {
     return __dp4a(a, b, sum);
 }
 
-// Four bytes of (high:low), chosen by the four low nibbles of `selector`.
+// Four bytes of (high:low), chosen by the four low nibbles of `selector`; its bit 3 spreads the
+// chosen byte's sign, which __byte_perm does not.
 DEVICE uint32_t byte_permute(uint32_t low, uint32_t high, uint32_t selector) {
-    return __byte_perm(low, high, selector);
+    uint32_t chosen;
+    asm("prmt.b32 %0, %1, %2, %3;" : "=r"(chosen) : "r"(low), "r"(high), "r"(selector));
+    return chosen;
 }
 
 DEVICE float fast_exp(float x) {

@@ -5,6 +5,7 @@ most likely successor where the CPU can read it: a graph is replayed without tou
 """
 
 from collections.abc import Mapping
+from itertools import accumulate
 from typing import TypeVar
 
 import torch
