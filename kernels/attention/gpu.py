@@ -65,13 +65,10 @@ def absorbed_split(
     tokens, heads, width = q_latent.shape
     latent = partial.shape[-1]
     _check(q_latent, cache, partial, statistics, splits)
-    if tiles is None:
-        tiles = tiles_of(cache.device, heads, cache.dtype, _fits_bulk(cache))
-    overlap = overlaps(cache.device)
+    tiles = tiles or tiles_of(cache.device, heads, cache.dtype, _fits_bulk(cache))
     grid = (splits.cap, triton.cdiv(heads, tiles.heads), tokens)
-    launch = {"num_warps": tiles.warps, "num_stages": tiles.stages}
-    if overlap:
-        launch["launch_pdl"] = True
+    overlap = overlaps(cache.device)
+    launch = _launch_options(tiles.warps, tiles.stages, overlap)
     shape = {
         "LATENT": latent,
         "WIDTH": width,
@@ -82,27 +79,19 @@ def absorbed_split(
         "OVERLAP": overlap,
     }
     starts = seen if first_row is None else first_row
-    outputs = (partial, statistics, scale, heads, splits.min_tokens)
+    outputs = (starts, partial, statistics, scale, heads, splits.min_tokens)
     if tiles.bulk:
-        f, r = _padded(latent), _padded(width - latent)
-        rows = [TensorDescriptor.from_tensor(cache, [tiles.rows, each]) for each in (f, r)]
-        kernel = gpu_split_hopper.absorbed_split_hopper
-        kernel[grid](q_latent, *rows, seen, starts, *outputs, F=f, R=r, **shape, **launch)
-        return
-    quantised = cache.dtype == torch.uint8
-    stored = -(-width // 32) * 32 if quantised else width
-    first = -(-latent // 32) * 32 if quantised else latent
-    rows = cache.view(torch.int16) if quantised else cache
-    gpu_split.absorbed_split[grid](
-        *(q_latent, rows, seen, starts, *outputs),
-        STRIDE=rows.stride(0),
-        FIRST=first,
-        F=_padded(first),
-        R=_padded(stored - first) if stored > first else 0,
-        QUANTISED=quantised,
-        **shape,
-        **launch,
-    )
+        columns = {"F": _padded(latent), "R": _padded(width - latent)}
+        rows = [
+            TensorDescriptor.from_tensor(cache, [tiles.rows, each]) for each in columns.values()
+        ]
+        kernel = gpu_split_hopper.absorbed_split_hopper[grid]
+        kernel(q_latent, *rows, seen, *outputs, **columns, **shape, **launch)
+    else:
+        columns = _columns(cache, latent, width)
+        cache = cache.view(torch.int16) if cache.dtype == torch.uint8 else cache
+        kernel = gpu_split.absorbed_split[grid]
+        kernel(q_latent, cache, seen, *outputs, **columns, **shape, **launch)
 
 
 def merge_splits(
@@ -127,8 +116,7 @@ def merge_splits(
         AT_ONCE=min(64, triton.next_power_of_2(splits.cap)),
         GRANULE=SPLIT_GRANULE,
         OVERLAP=overlap,
-        num_warps=8,
-        **({"launch_pdl": True} if overlap else {}),
+        **_launch_options(8, 3, overlap),
     )
 
 
@@ -157,8 +145,29 @@ def split_buffers(
     return torch.empty(*size, latent, device=device), torch.empty(*size, 2, device=device)
 
 
+def _launch_options(warps: int, stages: int, overlap: bool) -> dict[str, int | bool]:
+    options: dict[str, int | bool] = {"num_warps": warps, "num_stages": stages}
+    return options | {"launch_pdl": True} if overlap else options
+
+
+def _columns(cache: Tensor, latent: int, width: int) -> dict[str, int | bool]:
+    """How `gpu_split` cuts a row: blocks that hold latent values belong to the first part."""
+    if cache.dtype != torch.uint8:
+        first, stored, stride = latent, width, cache.stride(0)
+    else:
+        first, stored, stride = -(-latent // 32) * 32, -(-width // 32) * 32, cache.stride(0) // 2
+    return {
+        "STRIDE": stride,
+        "FIRST": first,
+        "F": _padded(first),
+        "R": _padded(stored - first) if stored > first else 0,
+        "QUANTISED": cache.dtype == torch.uint8,
+    }
+
+
 def _padded(columns: int) -> int:
-    return max(16, triton.next_power_of_2(columns))  # the shortest length of a tensor core's dot
+    """At least 16, the shortest length of a tensor core's product."""
+    return max(16, int(triton.next_power_of_2(columns)))
 
 
 def _fits_bulk(cache: Tensor) -> bool:

@@ -8,7 +8,7 @@ import torch
 
 triton = pytest.importorskip("triton")
 
-from kernels.attention import gpu_merge, gpu_prompt, gpu_split, gpu_split_hopper  # noqa: E402
+from kernels.attention import gpu_merge, gpu_prompt_kernel, gpu_split, gpu_split_hopper  # noqa: E402
 from kernels.attention.gpu_plan import (  # noqa: E402
     HOPPER,
     SPLIT_GRANULE,
@@ -54,7 +54,7 @@ def split(sm: int, dtype: torch.dtype, tiles: Tiles) -> Resources:
 
 
 def prompt(sm: int, dtype: torch.dtype, tiles: PromptTiles) -> Resources:
-    name, kernel = NAMES[dtype], gpu_prompt.expanded_prompt_kernel
+    name, kernel = NAMES[dtype], gpu_prompt_kernel.expanded_prompt_kernel
     constants = {"NOPE": NOPE, "ROPE": ROPE, "VALUE": VALUE, "D": NOPE, "R": ROPE, "V": VALUE}
     constants |= {"M": tiles.queries, "N": tiles.keys, "BULK": tiles.bulk}
     types = {each: "i32!" for each in kernel.arg_names if each not in constants}
