@@ -18,7 +18,7 @@ from torch import Tensor
 from kernels.blocks import BlockTensor
 from kernels.choice import choose
 from kernels.errors import KernelInputError
-from kernels.expert_ffn import cpu, reference
+from kernels.expert_ffn import cpu, gpu_whole, reference
 from kernels.expert_ffn.reference import ExpertRows
 from kernels.linear import linear
 
@@ -50,8 +50,10 @@ def expert_ffn(
     returns         [tokens, width] float32, a new tensor
 
     Each expert's weights are read once per call, for all its tokens; experts nobody chose are not
-    touched. "rounded" rounds x and silu(gate x) * up x to eight bits as ggml does. The others
-    multiply and sum in float32; error against float64: cases.RELATIVE_ERROR.
+    touched. "rounded" rounds x and silu(gate x) * up x to eight bits as ggml does. So does "cuda",
+    always per 32 values; it repacks the weights at each call, for checks. Both round nothing for
+    plain floats. The others multiply and sum in float32; error against float64:
+    cases.RELATIVE_ERROR.
     Raises KernelInputError when shapes, dtypes or devices do not fit.
     """
     return expert_ffn_of_parts(
@@ -101,6 +103,7 @@ def by_expert(
 IMPLEMENTATIONS: Mapping[str, Callable[..., Tensor]] = {
     "native": partial(cpu.expert_ffn, exact=True),
     "rounded": partial(cpu.expert_ffn, exact=False),
+    "cuda": gpu_whole.expert_ffn,
     "reference": by_expert,
 }
 

@@ -42,8 +42,8 @@ class Routed:
 class Halves:
     """What expert_hidden multiplies with.
 
-    gate, up   [experts, rows, width], or [rows, width] of the shared part. up None: gate holds both,
-               [experts, 2 rows, width], the rows of gate first
+    gate, up   [experts, rows, width], or [rows, width] of the shared part; up None: gate holds
+               both, [experts, 2 rows, width], the rows of gate first
     hidden     routed [tokens or more, used, rows], shared [tokens or more, rows] float32; written.
                Opaque where `down` is a format of blocks: then it is rounded as ggml does
     down       the format that multiplies hidden
@@ -108,7 +108,7 @@ def expert_hidden(
     norm: Tensor | None = None,
     epsilon: float = 0.0,
 ) -> None:
-    """hidden[t, slot] = silu(gate_e x̂[t]) * (up_e x̂[t]), e = chosen[t, slot]; the shared part alike.
+    """hidden[t, slot] = silu(gate_e x̂[t]) * (up_e x̂[t]), e = chosen[t, slot]; shared part alike.
 
     x         [tokens or more, width] float32
     routing   with `routed`; both None: no experts here

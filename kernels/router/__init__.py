@@ -5,12 +5,16 @@ from torch import Tensor
 
 from kernels.choice import choose
 from kernels.errors import KernelInputError
-from kernels.router import cpu, reference
+from kernels.router import cpu, gpu, reference
 from kernels.router.rules import Gating, GroupScore, RouterRules
 
 __all__ = ["IMPLEMENTATIONS", "Gating", "GroupScore", "RouterRules", "choose_experts"]
 
-IMPLEMENTATIONS = {"native": cpu.choose_experts, "reference": reference.choose_experts}
+IMPLEMENTATIONS = {
+    "native": cpu.choose_experts,
+    "cuda": gpu.choose_experts,
+    "reference": reference.choose_experts,
+}
 
 
 def choose_experts(
@@ -28,6 +32,7 @@ def choose_experts(
     implementation   a name of IMPLEMENTATIONS; None: "native" on the CPU, else "reference"
     returns          chosen [tokens, used] int64, best first; share [tokens, used] float32
 
+    "cuda" has room for 512 experts, 64 groups and 16 used ones.
     Equal scores go to the lower expert number, so that every device chooses alike.
     Raises KernelInputError when shapes, dtypes or devices do not fit.
     Source: DeepSeek-V2 report section 2.2, DeepSeek-V3 report section 2.1.2; deepseek2 of

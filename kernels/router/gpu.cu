@@ -145,7 +145,7 @@ DEVICE void write_normed(const RouteRecord& record,
 
 // Whether it PUBLISHes what it chose is known when the graph is captured.
 template <int TOKENS, int ROWS, bool PUBLISH, class G>
-__global__ void __launch_bounds__(kMostWarps* kWarp) route(const RouteRecord record) {
+__global__ void __launch_bounds__(kMostWarps* kWarp, 1) route(const RouteRecord record) {
     __shared__ Sums<TOKENS, ROWS> of_warp[kMostWarps];
     __shared__ Scores scores[TOKENS];
     const int experts = record.gate.rows, threads = static_cast<int>(blockDim.x);
@@ -183,6 +183,23 @@ __global__ void __launch_bounds__(kMostWarps* kWarp) route(const RouteRecord rec
         publish(record.mailbox, record.normed, record.choice.chosen, record.choice.share,
                 record.tokens);
     }
+}
+
+struct ChooseRecord {
+    const float* logits;  // [tokens, experts]
+    Rules rules;
+    Choice choice;
+};
+
+// Logits that are there already: a warp, which is a block, for each token.
+template <int THREADS>
+__global__ void __launch_bounds__(THREADS) choose(const ChooseRecord record) {
+    __shared__ Scores scores;
+    wait_for_previous();
+    let_next_start();
+    const int token = static_cast<int>(blockIdx.x);
+    const float* logits = record.logits + static_cast<int64_t>(token) * record.rules.experts;
+    choose_experts(record.rules, record.choice, logits, token, scores);
 }
 
 }  // namespace hybrid

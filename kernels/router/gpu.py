@@ -47,6 +47,38 @@ class RouteRecord(Record):
     ]
 
 
+class ChooseRecord(Record):
+    """`ChooseRecord` of gpu.cu."""
+
+    _fields_ = [
+        ("logits", ctypes.c_void_p),
+        ("rules", RulesRecord),
+        *((name, ctypes.c_void_p) for name in ("bias", "chosen", "share")),
+    ]
+
+
+def choose_experts(
+    logits: Tensor, bias: Tensor | None, rules: RouterRules
+) -> tuple[Tensor, Tensor]:
+    """`kernels.router.choose_experts` within MOST_EXPERTS, MOST_USED and MOST_GROUPS."""
+    _check_rules(rules)
+    logits = logits.contiguous()
+    bias = None if bias is None else bias.contiguous()
+    chosen = logits.new_empty(len(logits), rules.used, dtype=torch.int32)
+    share = torch.empty_like(chosen, dtype=torch.float32)
+    if len(logits):
+        record = ChooseRecord(
+            logits.data_ptr(),
+            rules_record(rules),
+            0 if bias is None else bias.data_ptr(),
+            chosen.data_ptr(),
+            share.data_ptr(),
+        )
+        kernel = PROGRAM.kernel("choose<32>", logits.device)
+        kernel.launch((len(logits), 1, 1), 32, record)
+    return chosen.long(), share
+
+
 def route(
     h: Tensor,
     norm: Tensor,
@@ -62,7 +94,7 @@ def route(
     publish: Mailbox | None = None,
     normed: Tensor | None = None,
 ) -> None:
-    """logits = gate · rms_norm(h); chosen and share as `choose_experts` gives them; then posts them.
+    """logits = gate · rms_norm(h); chosen, share as `choose_experts` gives them; then posts them.
 
     h         [tokens or more, width] float32
     norm      [width] float32
@@ -132,12 +164,9 @@ def _check(
     publish: Mailbox | None,
     normed: Tensor | None,
 ) -> None:
-    most = (MOST_EXPERTS, MOST_USED, MOST_GROUPS, MOST_TOKENS)
-    asked = (rules.experts, rules.used, rules.groups, tokens)
-    if any(count > limit for count, limit in zip(asked, most, strict=True)) or tokens < 1:
-        raise KernelInputError(
-            f"experts, used, groups and tokens are {asked}; there is room for {most}"
-        )
+    _check_rules(rules)
+    if not 1 <= tokens <= MOST_TOKENS:
+        raise KernelInputError(f"{tokens} tokens; there is room for 1 to {MOST_TOKENS}")
     if gate.shape != (rules.experts, h.shape[-1]) or h.dtype != torch.float32:
         raise KernelInputError(
             f"gate {gate.shape} does not fit {rules.experts} experts and h {tuple(h.shape)}"
@@ -146,3 +175,10 @@ def _check(
         raise KernelInputError(f"h is to be contiguous [{tokens}, width], not {tuple(h.shape)}")
     if publish is not None and (normed is None or publish.width != h.shape[-1]):
         raise KernelInputError("publishing takes `normed` and a mailbox of h's width")
+
+
+def _check_rules(rules: RouterRules) -> None:
+    most = (MOST_EXPERTS, MOST_USED, MOST_GROUPS)
+    asked = (rules.experts, rules.used, rules.groups)
+    if any(count > limit for count, limit in zip(asked, most, strict=True)):
+        raise KernelInputError(f"experts, used and groups are {asked}; there is room for {most}")

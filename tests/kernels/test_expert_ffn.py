@@ -55,7 +55,7 @@ def exact(case: Case, weights: list[np.ndarray]) -> np.ndarray:
     return out
 
 
-@pytest.mark.parametrize("implementation", ["native", "rounded", "reference"])
+@pytest.mark.parametrize("implementation", ["native", "rounded", "cuda", "reference"])
 @pytest.mark.parametrize("case", cases.SMALL, ids=str)
 def test_expert_ffn_agrees_with_float64(case: Case, implementation: str) -> None:
     weights = matrices(case)
