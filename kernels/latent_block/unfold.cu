@@ -47,34 +47,36 @@ DEVICE void merge(const UnfoldRecord& record, int first_token, int head, int par
     const int thread = threadIdx.x, own = thread / threads, stride = THREADS / threads;
     const int local = thread % threads * WIDE, column = part * record.part_columns + local;
     const bool inside = column < results.latent;
-    int count[TOKENS];
-#pragma unroll
-    for (int t = 0; t < TOKENS; ++t)
-        count[t] = first_token + t < record.tokens ? results.count(first_token + t) : 0;
-    const auto column_of = [&](int t) {
-        return results.partial + results.first(first_token + t, head) * results.latent + column;
-    };
-    SplitColumns<WIDE> some;
-    some.load(column_of(0), own, stride, inside ? count[0] : 0, results.latent);
+    int count[TOKENS], most = 0;
 #pragma unroll
     for (int t = 0; t < TOKENS; ++t) {
-        if (warp_index() != t % (THREADS / kWarp)) continue;
+        const bool wanted = inside && first_token + t < record.tokens;
+        count[t] = wanted ? results.count(first_token + t) : 0;
+        most = max(most, count[t]);
+    }
+    const float* from =
+        results.partial + results.first(first_token, head) * results.latent + column;
+    const int64_t token_pitch = static_cast<int64_t>(results.heads) * results.cap * results.latent;
+    SplitColumns<TOKENS, WIDE> some;
+    some.load(from, token_pitch, results.latent, own, stride, count);
+    for (int t = warp_index(); t < TOKENS; t += THREADS / kWarp) {
+        const int token = first_token + t,
+                  splits = token < record.tokens ? results.count(token) : 0;
         const float factor =
-            split_weights(results, first_token + t, head, count[t], shared.weights + t * pitch);
+            split_weights(results, token, head, splits, shared.weights + t * pitch);
         if (lane_index() == 0) inverse[t] = factor;
     }
     __syncthreads();
+    float sum[TOKENS][WIDE] = {};
+    for (int first = own; first < most; first += stride * some.kEach) {
+        if (first > own) some.load(from, token_pitch, results.latent, first, stride, count);
+        some.add(shared.weights, pitch, first, stride, count, sum);
+    }
 #pragma unroll
     for (int t = 0; t < TOKENS; ++t) {
-        float sum[WIDE] = {};
-        const int end = inside ? count[t] : 0;
-        for (int first = own; first < end; first += stride * some.kBatch) {
-            if (t > 0 || first > own) some.load(column_of(t), first, stride, end, results.latent);
-            some.add(shared.weights + t * pitch, first, stride, end, sum);
-        }
         float* to = shared.sums + (t * stride + own) * record.part_columns + local;
 #pragma unroll
-        for (int w = 0; w < WIDE; ++w) to[w] = sum[w];
+        for (int w = 0; w < WIDE; ++w) to[w] = sum[t][w];
     }
     __syncthreads();
 }
@@ -107,7 +109,7 @@ DEVICE void put_merged(const UnfoldRecord& record,
 
 // Grid: parts, heads, groups of TOKENS tokens. WIDE 4 where latent is a multiple of 4, else 1.
 template <class Format, int TOKENS, int THREADS, int WIDE>
-__global__ void __launch_bounds__(THREADS) unfold(const UnfoldRecord record) {
+__global__ void __launch_bounds__(THREADS, 2) unfold(const UnfoldRecord record) {
     DYNAMIC_SHARED(float, dynamic);
     __shared__ float inverse[TOKENS];
     const UnfoldShared<Format, TOKENS, THREADS, WIDE> shared(dynamic, record.results.cap);
