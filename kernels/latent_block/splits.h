@@ -5,6 +5,16 @@
 
 namespace hybrid {
 
+// ceil(a / b) for 0 <= a < 2^24, b >= 1, in fewer instructions than integer division. The quotient
+// by a factor that is wrong in its last bits is wrong by one at most.
+DEVICE int ceiling_of_quotient(int a, int b) {
+    const float factor = __fdividef(1.0f, static_cast<float>(b));
+    int quotient = static_cast<int>(static_cast<float>(a) * factor);
+    if (quotient * b < a) ++quotient;
+    if ((quotient - 1) * b >= a) --quotient;
+    return quotient;
+}
+
 struct SplitResults {
     const float* partial;     // [tokens, heads, cap, latent], not yet divided by sums
     const float* statistics;  // [tokens, heads, cap, 2]: largest score in base 2, sum
@@ -17,9 +27,8 @@ struct SplitResults {
     // Splits that were written.
     __device__ __forceinline__ int count(int token) const {
         const int tokens = seen[token];
-        const int share = (tokens + cap - 1) / cap;
-        const int per_split = max(min_tokens, (share + granule - 1) / granule * granule);
-        return (tokens + per_split - 1) / per_split;
+        const int share = ceiling_of_quotient(ceiling_of_quotient(tokens, cap), granule) * granule;
+        return ceiling_of_quotient(tokens, max(min_tokens, share));
     }
     __device__ __forceinline__ int64_t first(int token, int head) const {
         return static_cast<int64_t>(token * heads + head) * cap;

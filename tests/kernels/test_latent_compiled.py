@@ -7,10 +7,10 @@ from tests.kernels.aot import CAPABILITIES, MOST_SHARED_BYTES, cuda_resources
 KERNELS = {
     "latent_block/prepare.cu": [
         "prepare<Q8_0, true, 1, 256>",
-        "prepare<BF16, true, 8, 256>",
+        "prepare<Whole<BF16>, true, 8, 256>",
         "prepare<Q4_K, false, 8, 256>",
     ],
-    "latent_block/unfold.cu": ["unfold<Q8_0, 1, 256, 4>", "unfold<BF16, 8, 256, 4>"],
+    "latent_block/unfold.cu": ["unfold<Q8_0, 1, 256, 4>", "unfold<Whole<BF16>, 8, 256, 4>"],
     "step/gpu.cu": ["begin_step<256, 2>", "argmax<256, 16>"],
 }
 
