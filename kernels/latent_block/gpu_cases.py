@@ -45,6 +45,7 @@ SMALL = (
     Case("Q8_0", False, 3, 3, 40, 8, 24, 96),
     Case("Q6_K", False, 1, 2, 150, 6, 33, 256),
     Case("F16", False, 8, 3, 9, 4, 6, 70),
+    Case("BF16", True, 2, 2, 64, 8, 32, 64),
 )
 CACHES = ("F32", "F16", "BF16", "Q8_0")
 LITE = Case("Q8_0", True, 1, 16, 128, 64, 128, 512)  # DeepSeek-V2-Lite

@@ -15,13 +15,14 @@ from kernels.latent_block.gpu_records import (
     Queries,
     check,
     check_devices,
+    format_struct,
     input_bytes,
     power_of_two_in,
     processors,
     token_class,
     unit_weights,
 )
-from kernels.planar import MatrixRecord
+from kernels.planar import MatrixRecord, PlanarTensor
 
 PROGRAM = Program("latent_block/prepare.cu")
 CACHE_FORMATS = ("F32", "F16", "BF16", "Q8_0")
@@ -44,7 +45,7 @@ class PrepareRecord(Record):
         ("rope_blocks", ctypes.c_int32),
         ("tiles", ctypes.c_int32),
         ("tile_values", ctypes.c_int32),
-        ("lanes", ctypes.c_int32),
+        ("lane_bits", ctypes.c_int32),
     ]
 
 
@@ -88,14 +89,18 @@ def prepare(
         rope_blocks=-(-tokens * heads * rope // 2 // THREADS),
         tiles=-(-latent // tile_values),
         tile_values=tile_values,
-        lanes=lanes,
+        lane_bits=lanes.bit_length() - 1,
     )
-    form = "true" if queries.transposed else "false"
-    name = f"prepare<{key.weight.format.name}, {form}, {token_class(tokens)}, {THREADS}>"
+    name = kernel_name(key.weight, queries.transposed, token_class(tokens))
     blocks = tokens + record.rope_blocks + heads * record.tiles
     PROGRAM.kernel(name, device).launch(
         (blocks, 1, 1), THREADS, record, _shared_bytes(queries, nope, length)
     )
+
+
+def kernel_name(weight: PlanarTensor, transposed: bool, tokens: int) -> str:
+    form = "true" if transposed else "false"
+    return f"prepare<{format_struct(weight)}, {form}, {tokens}, {THREADS}>"
 
 
 def _tile(queries: Queries, latent: int, tile_values: int | None) -> tuple[int, int]:

@@ -168,6 +168,12 @@ def token_class(tokens: int) -> int:
     return 1 << (tokens - 1).bit_length()
 
 
+def format_struct(weight: PlanarTensor) -> str:
+    """The struct of formats.h, or of head_rows.h, that reads it."""
+    is_whole = weight.format.block_weights == 1 and weight.columns % 32 == 0
+    return f"Whole<{weight.format.name}>" if is_whole else weight.format.name
+
+
 def unit_weights(weight: PlanarTensor) -> int:
     """Weights a thread fetches at once: kUnit of formats.h."""
     return 16 // weight.format.block_bytes if weight.format.block_weights == 1 else 32

@@ -15,12 +15,13 @@ from kernels.latent_block.gpu_records import (
     SplitResultsRecord,
     check,
     check_devices,
+    format_struct,
     input_bytes,
     power_of_two_in,
     processors,
     token_class,
 )
-from kernels.planar import MatrixRecord
+from kernels.planar import MatrixRecord, PlanarTensor
 
 PROGRAM = Program("latent_block/unfold.cu")
 MOST_PART_COLUMNS = 128
@@ -36,7 +37,7 @@ class UnfoldRecord(Record):
         ("tokens", ctypes.c_int32),
         ("values", ctypes.c_int32),
         ("head_rows", ctypes.c_int32),
-        ("part_columns", ctypes.c_int32),
+        ("part_bits", ctypes.c_int32),
     ]
 
 
@@ -104,17 +105,21 @@ def unfold(results: SplitResults, value: HeadRows, out: Tensor, scratch: UnfoldS
         tokens=tokens,
         values=value.count,
         head_rows=value.head_rows,
-        part_columns=scratch.part_columns,
+        part_bits=scratch.part_columns.bit_length() - 1,
     )
     wide = 1 if latent % 4 else 4
     at_once = token_class(tokens)
-    name = f"unfold<{value.weight.format.name}, {at_once}, {THREADS}, {wide}>"
+    name = kernel_name(value.weight, at_once, wide)
     columns = scratch.part_columns
     floats = THREADS * wide + -(-2 * cap // 4) * 4
     shared_bytes = at_once * (4 * floats + input_bytes(value.weight, columns))
     PROGRAM.kernel(name, out.device).launch(
         (-(-latent // columns), heads, 1), THREADS, record, shared_bytes
     )
+
+
+def kernel_name(weight: PlanarTensor, tokens: int, wide: int) -> str:
+    return f"unfold<{format_struct(weight)}, {tokens}, {THREADS}, {wide}>"
 
 
 def _part_columns(value: HeadRows) -> int:

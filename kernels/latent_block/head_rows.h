@@ -1,15 +1,24 @@
 // Products of one head's rows with the inputs of a few tokens; each weight is read once.
 //
-// A row is cut into units of Format::kUnit weights. `lanes` neighbouring threads, a power of 2,
-// share a row and add up by shuffles; a block has THREADS / lanes rows under way. The first
-// kAhead units of each thread are fetched before the inputs are there, so that the weights come
-// while the kernel in front still runs.
+// A row is cut into units of Format::kUnit weights. 2^lane_bits neighbouring threads share a row
+// and add up by shuffles; a block has THREADS / 2^lane_bits rows under way. The first kAhead units
+// of each thread are fetched before the inputs are there, so that the weights come while the kernel
+// in front still runs.
 #pragma once
 
 #include "planar/activations.h"
 #include "planar/formats.h"
 
 namespace hybrid {
+
+// Plain floats in rows of whole 32s: without the way for rows that end inside a unit.
+template <class Floats>
+struct Whole : Floats {
+    DEVICE typename Floats::Raw load(const Matrix& matrix, int64_t row, int unit) {
+        const int64_t at = (matrix.first_row + row) * matrix.columns + unit * Floats::kUnit;
+        return {load16(matrix.data + at * Floats::kBytes)};
+    }
+};
 
 // What a head's rows are multiplied with: int8 by groups of 32 for quantised weights, else floats.
 template <class Format>
@@ -61,23 +70,33 @@ struct HeadInput {
 struct HeadSpan {
     int64_t head_row;  // the head's first row in the matrix
     int first_row, end_row;
-    int first_unit, units;  // a multiple of lanes
-    int lanes;
+    int first_unit, units;  // a multiple of 2^lane_bits
+    int lane_bits;
 };
 
 template <class Format, int TOKENS, int THREADS>
 struct HeadProducts {
     static constexpr int kAhead = Format::kFloat ? 4 : 2;
 
+    // A row that this thread takes part in, and a unit of it.
+    struct Place {
+        int row, unit;
+    };
+
     const Matrix& matrix;
     const HeadSpan span;
+    const int lanes, rows_at_once;
     typename Format::Raw held[kAhead];
+    Place next;  // to be fetched
 
     __device__ __forceinline__ HeadProducts(const Matrix& of, const HeadSpan& what)
-        : matrix(of), span(what) {
+        : matrix(of),
+          span(what),
+          lanes(1 << what.lane_bits),
+          rows_at_once(THREADS >> what.lane_bits),
+          next(first()) {
 #pragma unroll
-        for (int i = 0; i < kAhead; ++i)
-            if (i < items()) fetch(held[i], i);
+        for (int i = 0; i < kAhead; ++i) fetch(held[i]);
     }
 
     // write(row, token, sum) is called once for every row and token, by one of its lanes. `shared`
@@ -85,51 +104,53 @@ struct HeadProducts {
     template <class Write>
     __device__ __forceinline__ void run(void* shared, int columns, const Write& write) {
         float sum[TOKENS] = {};
-        for (int first = 0; first < items(); first += kAhead) {
+        Place place = first();
+        while (is_under_way(place)) {
 #pragma unroll
             for (int i = 0; i < kAhead; ++i) {
-                const int item = first + i;
-                if (item >= items()) break;
-                const int unit = unit_of(item);
-                HeadInput<Format>::add(held[i], span.first_unit + unit, shared, columns, unit, sum);
-                if (item + kAhead < items()) fetch(held[i], item + kAhead);
-                if ((item + 1) % steps() == 0) finish(row_of(item), sum, write);
+                if (!is_under_way(place)) break;
+                HeadInput<Format>::add(held[i], span.first_unit + place.unit, shared, columns,
+                                       place.unit, sum);
+                fetch(held[i]);
+                const int row = place.row;
+                advance(place);
+                if (place.row != row) finish(row, sum, write);
             }
         }
     }
 
   private:
-    __device__ __forceinline__ int lane() const { return threadIdx.x & (span.lanes - 1); }
-    __device__ __forceinline__ int steps() const { return span.units / span.lanes; }
-    __device__ __forceinline__ int rows_at_once() const { return THREADS / span.lanes; }
-    __device__ __forceinline__ int items() const {
-        const int rows = span.end_row - span.first_row;
-        return (rows + rows_at_once() - 1) / rows_at_once() * steps();
+    __device__ __forceinline__ int lane() const { return threadIdx.x & (lanes - 1); }
+    __device__ __forceinline__ Place first() const {
+        return {span.first_row + static_cast<int>(threadIdx.x >> span.lane_bits), lane()};
     }
-    __device__ __forceinline__ int unit_of(int item) const {
-        return lane() + item % steps() * span.lanes;
+    __device__ __forceinline__ void advance(Place& place) const {
+        place.unit += lanes;
+        if (place.unit >= span.units) place = {place.row + rows_at_once, lane()};
     }
-    __device__ __forceinline__ int row_of(int item) const {
-        return span.first_row + item / steps() * rows_at_once() +
-               static_cast<int>(threadIdx.x) / span.lanes;
+    // The same for all threads of a block, so that all lanes take part in the shuffles.
+    __device__ __forceinline__ bool is_under_way(const Place& place) const {
+        return place.row - static_cast<int>(threadIdx.x >> span.lane_bits) < span.end_row;
     }
 
-    // A thread without a row reads the last one, so that all lanes take part in the shuffles.
-    __device__ __forceinline__ void fetch(typename Format::Raw& raw, int item) const {
-        const int row = min(row_of(item), span.end_row - 1);
-        raw = Format::load(matrix, span.head_row + row, span.first_unit + unit_of(item));
+    // A thread without a row reads the last one.
+    __device__ __forceinline__ void fetch(typename Format::Raw& raw) {
+        if (!is_under_way(next)) return;
+        raw = Format::load(matrix, span.head_row + min(next.row, span.end_row - 1),
+                           span.first_unit + next.unit);
+        advance(next);
     }
 
     template <class Write>
     __device__ __forceinline__ void finish(int row, float (&sum)[TOKENS],
                                            const Write& write) const {
-        for (int lanes = span.lanes / 2; lanes > 0; lanes /= 2) {
+        for (int other = lanes / 2; other > 0; other /= 2) {
 #pragma unroll
-            for (int t = 0; t < TOKENS; ++t) sum[t] += shuffle_xor(sum[t], lanes);
+            for (int t = 0; t < TOKENS; ++t) sum[t] += shuffle_xor(sum[t], other);
         }
 #pragma unroll
         for (int t = 0; t < TOKENS; ++t) {
-            if (row < span.end_row && (t & (span.lanes - 1)) == lane()) write(row, t, sum[t]);
+            if (row < span.end_row && (t & (lanes - 1)) == lane()) write(row, t, sum[t]);
             sum[t] = 0;
         }
     }

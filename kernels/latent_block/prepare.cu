@@ -22,7 +22,7 @@ struct PrepareRecord {
     int32_t rope_blocks;
     int32_t tiles;        // of a head
     int32_t tile_values;  // latent values of a tile
-    int32_t lanes;        // that share a row
+    int32_t lane_bits;    // 2^lane_bits threads share a row
 
     __device__ __forceinline__ const float* query(int token, int head) const {
         return q + static_cast<int64_t>(token * heads + head) * (nope + angles.rope);
@@ -75,7 +75,7 @@ DEVICE void absorb_transposed(const PrepareRecord& record, int head, int tile, v
     const int first = tile * record.tile_values;
     const HeadSpan span = {static_cast<int64_t>(head) * record.head_rows,        first,
                            min(first + record.tile_values, record.fresh.latent), 0,
-                           (record.nope + Format::kUnit - 1) / Format::kUnit,    record.lanes};
+                           (record.nope + Format::kUnit - 1) / Format::kUnit,    record.lane_bits};
     HeadProducts<Format, TOKENS, THREADS> products(record.key, span);
     wait_for_previous();
     let_next_start();

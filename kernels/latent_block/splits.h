@@ -5,6 +5,16 @@
 
 namespace hybrid {
 
+// ceil(a / b) for 0 <= a < 2^24, b >= 1, in fewer instructions than integer division. The quotient
+// by a factor that is wrong in its last bits is wrong by one at most.
+DEVICE int ceiling_of_quotient(int a, int b) {
+    const float factor = __fdividef(1.0f, static_cast<float>(b));
+    int quotient = static_cast<int>(static_cast<float>(a) * factor);
+    if (quotient * b < a) ++quotient;
+    if ((quotient - 1) * b >= a) --quotient;
+    return quotient;
+}
+
 struct SplitResults {
     const float* partial;     // [tokens, heads, cap, latent], not yet divided by sums
     const float* statistics;  // [tokens, heads, cap, 2]: largest score in base 2, sum
@@ -17,9 +27,8 @@ struct SplitResults {
     // Splits that were written.
     __device__ __forceinline__ int count(int token) const {
         const int tokens = seen[token];
-        const int share = (tokens + cap - 1) / cap;
-        const int per_split = max(min_tokens, (share + granule - 1) / granule * granule);
-        return (tokens + per_split - 1) / per_split;
+        const int share = ceiling_of_quotient(ceiling_of_quotient(tokens, cap), granule) * granule;
+        return ceiling_of_quotient(tokens, max(min_tokens, share));
     }
     __device__ __forceinline__ int64_t first(int token, int head) const {
         return static_cast<int64_t>(token * heads + head) * cap;
@@ -49,42 +58,49 @@ DEVICE float split_weights(const SplitResults& results, int token, int head, int
     return total > 0 ? 1.0f / total : 0.0f;
 }
 
-// WIDE neighbouring columns of every `stride`th split from `first` on, kBatch loads at a time.
-template <int WIDE>
+// WIDE neighbouring columns of a few splits of every token, all loads under way at once.
+template <int TOKENS, int WIDE>
 struct SplitColumns {
-    static constexpr int kBatch = 8;
-    float value[kBatch][WIDE];
+    static constexpr int kEach = 8 / TOKENS;  // splits of a token
+    float value[TOKENS][kEach][WIDE];
 
-    // `from` is the column of split 0.
-    __device__ __forceinline__ void load(const float* from, int first, int stride, int count,
-                                         int latent) {
+    // Splits first, first + stride .. below count[t]; `from` is the column of token 0 in split 0.
+    __device__ __forceinline__ void load(const float* from, int64_t token_pitch, int split_pitch,
+                                         int first, int stride, const int (&count)[TOKENS]) {
 #pragma unroll
-        for (int i = 0; i < kBatch; ++i) {
-            const int split = first + i * stride;
-            if (split >= count) {
+        for (int t = 0; t < TOKENS; ++t) {
 #pragma unroll
-                for (float& v : value[i]) v = 0;
-                continue;
-            }
-            const float* at = from + static_cast<int64_t>(split) * latent;
-            if constexpr (WIDE == 4) {
-                const float4 four = *reinterpret_cast<const float4*>(at);
-                value[i][0] = four.x, value[i][1] = four.y;
-                value[i][2] = four.z, value[i][3] = four.w;
-            } else {
-                value[i][0] = *at;
+            for (int i = 0; i < kEach; ++i) {
+                const int split = first + i * stride;
+#pragma unroll
+                for (float& v : value[t][i]) v = 0;
+                if (split >= count[t]) continue;
+                const float* at =
+                    from + t * token_pitch + static_cast<int64_t>(split) * split_pitch;
+                if constexpr (WIDE == 4) {
+                    const float4 four = *reinterpret_cast<const float4*>(at);
+                    value[t][i][0] = four.x, value[t][i][1] = four.y;
+                    value[t][i][2] = four.z, value[t][i][3] = four.w;
+                } else {
+                    value[t][i][0] = *at;
+                }
             }
         }
     }
 
-    __device__ __forceinline__ void add(const float* weight, int first, int stride, int count,
-                                        float (&sum)[WIDE]) const {
+    // weights [TOKENS][weight_pitch]
+    __device__ __forceinline__ void add(const float* weights, int weight_pitch, int first,
+                                        int stride, const int (&count)[TOKENS],
+                                        float (&sum)[TOKENS][WIDE]) const {
 #pragma unroll
-        for (int i = 0; i < kBatch; ++i) {
-            const int split = first + i * stride;
-            const float factor = split < count ? weight[split] : 0.0f;
+        for (int t = 0; t < TOKENS; ++t) {
 #pragma unroll
-            for (int w = 0; w < WIDE; ++w) sum[w] += factor * value[i][w];
+            for (int i = 0; i < kEach; ++i) {
+                const int split = first + i * stride;
+                const float factor = split < count[t] ? weights[t * weight_pitch + split] : 0.0f;
+#pragma unroll
+                for (int w = 0; w < WIDE; ++w) sum[t][w] += factor * value[t][i][w];
+            }
         }
     }
 };

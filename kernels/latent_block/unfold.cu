@@ -20,8 +20,8 @@ struct UnfoldRecord {
     int32_t* counters;  // [groups of TOKENS tokens, heads], zero before and after
     float* out;         // [tokens, heads, values]
     int32_t tokens, values;
-    int32_t head_rows;     // from a head's first row to the next head's
-    int32_t part_columns;  // a power of 2
+    int32_t head_rows;  // from a head's first row to the next head's
+    int32_t part_bits;  // 2^part_bits columns are a part
 };
 
 // Shared memory of a block; `gpu_unfold.py` counts the same bytes.
@@ -42,39 +42,45 @@ struct UnfoldShared {
 template <class Format, int TOKENS, int THREADS, int WIDE>
 DEVICE void merge(const UnfoldRecord& record, int first_token, int head, int part,
                   const UnfoldShared<Format, TOKENS, THREADS, WIDE>& shared, float* inverse) {
+    constexpr int kWideBits = WIDE == 4 ? 2 : 0;
     const SplitResults& results = record.results;
-    const int pitch = (2 * results.cap + 3) / 4 * 4, threads = record.part_columns / WIDE;
-    const int thread = threadIdx.x, own = thread / threads, stride = THREADS / threads;
-    const int local = thread % threads * WIDE, column = part * record.part_columns + local;
-    const bool inside = column < results.latent;
-    int count[TOKENS];
-#pragma unroll
-    for (int t = 0; t < TOKENS; ++t)
-        count[t] = first_token + t < record.tokens ? results.count(first_token + t) : 0;
-    const auto column_of = [&](int t) {
-        return results.partial + results.first(first_token + t, head) * results.latent + column;
-    };
-    SplitColumns<WIDE> some;
-    some.load(column_of(0), own, stride, inside ? count[0] : 0, results.latent);
+    const int pitch = (2 * results.cap + 3) / 4 * 4, thread = threadIdx.x;
+    const int thread_bits = record.part_bits - kWideBits;  // 2^thread_bits threads share a split
+    const int own = thread >> thread_bits, stride = THREADS >> thread_bits;
+    const int local = (thread & ((1 << thread_bits) - 1)) * WIDE;
+    const bool inside = (part << record.part_bits) + local < results.latent;
+    const int column = inside ? (part << record.part_bits) + local : 0;
+    int count[TOKENS], most = 0;
 #pragma unroll
     for (int t = 0; t < TOKENS; ++t) {
-        if (warp_index() != t % (THREADS / kWarp)) continue;
+        count[t] = first_token + t < record.tokens ? results.count(first_token + t) : 0;
+        most = max(most, count[t]);
+    }
+    const float* from =
+        results.partial + results.first(first_token, head) * results.latent + column;
+    const int64_t token_pitch = static_cast<int64_t>(results.heads) * results.cap * results.latent;
+    SplitColumns<TOKENS, WIDE> some;
+    some.load(from, token_pitch, results.latent, own, stride, count);
+    for (int t = warp_index(); t < TOKENS; t += THREADS / kWarp) {
+        int splits = 0;  // count[t]: registers have no numbers that could be looked up
+#pragma unroll
+        for (int other = 0; other < TOKENS; ++other)
+            if (other == t) splits = count[other];
         const float factor =
-            split_weights(results, first_token + t, head, count[t], shared.weights + t * pitch);
+            split_weights(results, first_token + t, head, splits, shared.weights + t * pitch);
         if (lane_index() == 0) inverse[t] = factor;
     }
     __syncthreads();
+    float sum[TOKENS][WIDE] = {};
+    for (int first = own; first < most; first += stride * some.kEach) {
+        if (first > own) some.load(from, token_pitch, results.latent, first, stride, count);
+        some.add(shared.weights, pitch, first, stride, count, sum);
+    }
 #pragma unroll
     for (int t = 0; t < TOKENS; ++t) {
-        float sum[WIDE] = {};
-        const int end = inside ? count[t] : 0;
-        for (int first = own; first < end; first += stride * some.kBatch) {
-            if (t > 0 || first > own) some.load(column_of(t), first, stride, end, results.latent);
-            some.add(shared.weights + t * pitch, first, stride, end, sum);
-        }
-        float* to = shared.sums + (t * stride + own) * record.part_columns + local;
+        float* to = shared.sums + ((t * stride + own) << record.part_bits) + local;
 #pragma unroll
-        for (int w = 0; w < WIDE; ++w) to[w] = sum[w];
+        for (int w = 0; w < WIDE; ++w) to[w] = inside ? sum[t][w] : 0.0f;
     }
     __syncthreads();
 }
@@ -84,12 +90,13 @@ template <class Format, int TOKENS, int THREADS, int WIDE>
 DEVICE void put_merged(const UnfoldRecord& record,
                        const UnfoldShared<Format, TOKENS, THREADS, WIDE>& shared,
                        const float* inverse) {
-    const int columns = record.part_columns, groups = columns / 32;
-    const int rows = THREADS * WIDE / columns, all = TOKENS * groups;
+    const int group_bits = record.part_bits - 5, columns = 1 << record.part_bits;
+    const int rows = THREADS * WIDE >> record.part_bits, all = TOKENS << group_bits;
     for (int first = 0; first < all; first += THREADS / 8) {
         const int at = first + static_cast<int>(threadIdx.x) / 8;
         const bool active = at < all;
-        const int group = active ? at % groups : 0, token = active ? at / groups : 0;
+        const int token = active ? at >> group_bits : 0;
+        const int group = active ? at - (token << group_bits) : 0;
         const float* from =
             shared.sums + token * THREADS * WIDE + group * 32 + lane_index() % 8 * 4;
         float4 sum = make_float4(0, 0, 0, 0);
@@ -105,27 +112,33 @@ DEVICE void put_merged(const UnfoldRecord& record,
     __syncthreads();
 }
 
+// A part has 2^unit_bits units: kUnit is 32 for blocks, 8 or 4 for floats.
+template <class Format>
+DEVICE int unit_bits(const UnfoldRecord& record) {
+    return record.part_bits - (Format::kUnit == 32 ? 5 : Format::kUnit == 8 ? 3 : 2);
+}
+
 // Grid: parts, heads, groups of TOKENS tokens. WIDE 4 where latent is a multiple of 4, else 1.
 template <class Format, int TOKENS, int THREADS, int WIDE>
-__global__ void __launch_bounds__(THREADS) unfold(const UnfoldRecord record) {
+__global__ void __launch_bounds__(THREADS, 2) unfold(const UnfoldRecord record) {
     DYNAMIC_SHARED(float, dynamic);
     __shared__ float inverse[TOKENS];
     const UnfoldShared<Format, TOKENS, THREADS, WIDE> shared(dynamic, record.results.cap);
     const int part = blockIdx.x, parts = gridDim.x, head = blockIdx.y, heads = gridDim.y;
     const int first_token = blockIdx.z * TOKENS, values = record.values;
-    const int units = record.part_columns / Format::kUnit;
+    const int bits = unit_bits<Format>(record), units = 1 << bits;
     const HeadSpan span = {static_cast<int64_t>(head) * record.head_rows,
                            0,
                            values,
                            part * units,
                            units,
-                           min(units, kWarp)};
+                           min(bits, 5)};
     HeadProducts<Format, TOKENS, THREADS> products(record.value, span);
     wait_for_previous();
     let_next_start();
     merge(record, first_token, head, part, shared, inverse);
     put_merged(record, shared, inverse);
-    products.run(shared.inputs, record.part_columns, [&](int row, int t, float sum) {
+    products.run(shared.inputs, 1 << record.part_bits, [&](int row, int t, float sum) {
         const int64_t at = static_cast<int64_t>(first_token + t) * heads + head;
         if (first_token + t >= record.tokens) return;
         if (parts == 1) {
@@ -135,14 +148,17 @@ __global__ void __launch_bounds__(THREADS) unfold(const UnfoldRecord record) {
         }
     });
     if (parts == 1 || !last_to_arrive(record.counters + blockIdx.z * heads + head, parts)) return;
-    const int tokens = min(TOKENS, record.tokens - first_token);
-    for (int i = threadIdx.x; i < tokens * values; i += THREADS) {
-        const int64_t at = static_cast<int64_t>(first_token + i / values) * heads + head;
-        const float* share = record.shares + at * parts * values + i % values;
-        float sum = 0;
-#pragma unroll 8
-        for (int p = 0; p < parts; ++p) sum += share[p * values];
-        record.out[at * values + i % values] = sum;
+#pragma unroll
+    for (int t = 0; t < TOKENS; ++t) {
+        if (first_token + t >= record.tokens) break;
+        const int64_t at = static_cast<int64_t>(first_token + t) * heads + head;
+        for (int row = threadIdx.x; row < values; row += THREADS) {
+            const float* share = record.shares + at * parts * values + row;
+            float sum = 0;
+#pragma unroll 4
+            for (int p = 0; p < parts; ++p) sum += share[p * values];
+            record.out[at * values + row] = sum;
+        }
     }
 }
 

@@ -10,6 +10,7 @@ from kernels.latent_block import gpu_cases as cases
 from kernels.latent_block import gpu_prepare, gpu_unfold, reference
 from kernels.latent_block.gpu import HeadRows, SplitResults, prepare, unfold, unfold_scratch
 from kernels.latent_block.gpu_cases import Case
+from kernels.latent_block.gpu_records import token_class
 from kernels.quantize.reference import round_half_away
 from kernels.rms_norm.reference import rms_norm
 from kernels.rope import rope
@@ -33,10 +34,10 @@ def _compiled_at_once():
     """One run of the compiler for all small cases is faster than one for each."""
     prepared, unfolded = set(), set()
     for case in cases.SMALL:
-        tokens = gpu_prepare.token_class(case.tokens)
-        form = "true" if case.transposed else "false"
-        prepared.add(f"prepare<{case.format}, {form}, {tokens}, 256>")
-        unfolded.add(f"unfold<{case.format}, {tokens}, 256, {1 if case.latent % 4 else 4}>")
+        tokens = token_class(case.tokens)
+        key, value = cases.head_rows_of(case, cases.matrices_of(case), torch.device("cpu"))
+        prepared.add(gpu_prepare.kernel_name(key.weight, case.transposed, tokens))
+        unfolded.add(gpu_unfold.kernel_name(value.weight, tokens, 1 if case.latent % 4 else 4))
     gpu_prepare.PROGRAM.compile(sorted(prepared), "cpu")
     gpu_unfold.PROGRAM.compile(sorted(unfolded), "cpu")
 
