@@ -125,6 +125,8 @@ def expert_hidden(
     for part in (routed, shared):
         if part is not None:
             _check_halves(x, part)
+    if norm is not None and norm.data_ptr() % 16:
+        raise KernelInputError("norm is to begin at a multiple of 16 bytes")
     record = HiddenRecord(
         _halves_record(routed),
         _halves_record(shared),
@@ -281,5 +283,7 @@ def _check_halves(x: Tensor, part: Halves) -> None:
         raise KernelInputError(
             f"hidden {part.hidden.dtype} {tuple(part.hidden.shape)} is to have rows of {part.rows}"
         )
+    if x.data_ptr() % 16 or part.hidden.data_ptr() % 16 or not part.hidden.is_contiguous():
+        raise KernelInputError("x and hidden are to be contiguous, from a multiple of 16 bytes on")
     if part.down.columns != part.rows:
         raise KernelInputError(f"down {part.down.shape} does not fit {part.rows} rows of gate")

@@ -110,7 +110,7 @@ def route(
     All of it contiguous and on one device. Does not wait; lengths are the graph's, values are not.
     Raises KernelInputError when the counts pass what the kernel has room for.
     """
-    _check(h, gate, rules, tokens, publish, normed)
+    _check(h, norm, gate, rules, tokens, publish, normed)
     record = RouteRecord(
         gate.record(),
         h.data_ptr(),
@@ -158,6 +158,7 @@ def rules_record(rules: RouterRules) -> RulesRecord:
 
 def _check(
     h: Tensor,
+    norm: Tensor,
     gate: PlanarTensor,
     rules: RouterRules,
     tokens: int,
@@ -173,6 +174,8 @@ def _check(
         )
     if not h.is_contiguous() or len(h) < tokens:
         raise KernelInputError(f"h is to be contiguous [{tokens}, width], not {tuple(h.shape)}")
+    if h.data_ptr() % 16 or norm.data_ptr() % 16:
+        raise KernelInputError("h and norm are to begin at multiples of 16 bytes")
     if publish is not None and (normed is None or publish.width != h.shape[-1]):
         raise KernelInputError("publishing takes `normed` and a mailbox of h's width")
 
