@@ -1,23 +1,22 @@
 // out[t] (+)= W x̂[t] for few tokens and up to three matrices that share x: memory-bound.
 //
-// A warp owns kRows rows (more where rows are short and `lanes` < 32 of it share one) and goes on
-// to others when it is done; the grid just fills the GPU. All loads of a step are issued before
-// the first is used, and those of the first step before the previous kernel has ended: weights do
-// not depend on it. Then the block rounds x once into shared memory.
+// A warp owns kRows rows (more where rows are short and less than a warp shares one) and goes on
+// goes on to others when it is done; the grid just fills the GPU. All loads of a step are issued
+// before the first is used, and those of the first step before the previous kernel has ended:
+// weights do not depend on it. Then the block rounds x once into shared memory.
 #include "planar/activations.h"
 #include "planar/formats.h"
 
 namespace hybrid {
 
 constexpr int kMostProducts = 3;
-constexpr int kMostThreads = 512;
 
 struct Product {
     Matrix weight;
     float* out;           // [tokens, weight.rows]
     int32_t add;          // out += instead of out =
     int32_t format;       // which of the kernel's
-    int32_t lanes;        // of a warp that share a row: a power of two, kRows kTokens to 32
+    int32_t lane_bits;    // 2^lane_bits lanes of a warp share a row, kRows kTokens or more
     int32_t first_block;  // its blocks of the grid
     int32_t blocks;
 };
@@ -35,24 +34,28 @@ constexpr int kRows = 2;
 
 // Steps of a row under way at once.
 template <class Format, int kTokens>
-constexpr int kUnits = Format::kFloat ? 4
-                       : kTokens <= 2 ? 2
-                                      : 1;
+constexpr int kUnits = kTokens == 1     ? Format::kSteps
+                       : kTokens == 8   ? 2
+                       : Format::kFloat ? 4
+                                        : 2;
 
+// What registers allow: MOST_THREADS and the blocks of a processor in gpu.py.
 template <int kTokens>
-constexpr int kBlocksOfProcessor = kTokens <= 2 ? 2 : 1;
+constexpr int kMostThreads = kTokens == 1   ? 384
+                             : kTokens == 8 ? 448
+                                            : 512;
+template <int kTokens>
+constexpr int kBlocksOfProcessor = kTokens == 1 ? 2 : 1;
 
-// Which rows a lane works on, and with whom.
+// Which rows a lane works on, and with whom: 2^bits lanes share a row.
 struct Share {
-    int lanes, lane, rows_of_warp, apart;
+    int bits;
 
-    __device__ __forceinline__ explicit Share(const Product& product)
-        : lanes(product.lanes),
-          lane(lane_index() & (product.lanes - 1)),
-          rows_of_warp(kRows * (kWarp / product.lanes)),
-          apart(kWarp / product.lanes) {}
+    __device__ __forceinline__ int lanes() const { return 1 << bits; }
+    __device__ __forceinline__ int lane() const { return lane_index() & (lanes() - 1); }
+    __device__ __forceinline__ int rows_of_warp() const { return kRows * kWarp >> bits; }
     __device__ __forceinline__ int row(int tile, int r) const {
-        return tile * rows_of_warp + r * apart + lane_index() / lanes;
+        return tile * rows_of_warp() + r * (kWarp >> bits) + (lane_index() >> bits);
     }
 };
 
@@ -67,7 +70,7 @@ DEVICE void load_step(const Matrix& weight, const Share& share, int tile, int un
         const int row = min(share.row(tile, r), weight.rows - 1);
 #pragma unroll
         for (int u = 0; u < kUnits<Format, kTokens>; ++u) {
-            const int at = min(unit + u * share.lanes + share.lane, units - 1);
+            const int at = min(unit + u * share.lanes() + share.lane(), units - 1);
             words[r][u] = Format::load(weight, row, at);
         }
     }
@@ -78,7 +81,7 @@ DEVICE void add_step(const Words<Format, kTokens>& words, const Share& share, in
                      int columns, unsigned char* shared, float (&sums)[kRows * kTokens]) {
 #pragma unroll
     for (int u = 0; u < kUnits<Format, kTokens>; ++u) {
-        const int at = unit + u * share.lanes + share.lane;
+        const int at = unit + u * share.lanes() + share.lane();
         if (at >= units) break;
         if constexpr (Format::kFloat) {
             float weights[kRows][Format::kUnit];
@@ -111,10 +114,10 @@ DEVICE void add_step(const Words<Format, kTokens>& words, const Share& share, in
 // the same half of its partner; at last it holds the value of number lane * kValues / lanes.
 template <int kValues>
 DEVICE float sum_over_lanes(float (&values)[kValues], const Share& share) {
-    int apart = share.lanes / 2;
+    int apart = share.lanes() / 2;
 #pragma unroll
     for (int held = kValues / 2; held > 0; held /= 2, apart /= 2) {
-        const bool upper = (share.lane & apart) != 0;
+        const bool upper = (share.lane() & apart) != 0;
 #pragma unroll
         for (int i = 0; i < held; ++i) {
             const float given = upper ? values[i] : values[i + held];
@@ -130,19 +133,19 @@ DEVICE void store_rows(const Product& product, const Share& share, int tile, int
                        int tokens, float (&sums)[kRows * kTokens]) {
     constexpr int kValues = kRows * kTokens;
     const float sum = sum_over_lanes(sums, share);
-    const int each = share.lanes / kValues, value = share.lane / each;
+    const int each = share.lanes() / kValues, value = share.lane() * kValues >> share.bits;
     const int row = share.row(tile, value / kTokens), token = value % kTokens;
-    if (share.lane % each != 0 || row >= product.weight.rows || token >= tokens) return;
+    if (share.lane() % each != 0 || row >= product.weight.rows || token >= tokens) return;
     float* out = product.out + static_cast<int64_t>(first_token + token) * product.weight.rows;
     out[row] = product.add ? out[row] + sum : sum;
 }
 
 template <class Format, int kTokens>
 DEVICE void multiply(const MatvecRecord& record, const Product& product, unsigned char* shared) {
-    const Share share(product);
+    const Share share{product.lane_bits};
     const int columns = record.columns, units = (columns + Format::kUnit - 1) / Format::kUnit;
-    const int step = share.lanes * kUnits<Format, kTokens>;
-    const int tiles = (product.weight.rows + share.rows_of_warp - 1) / share.rows_of_warp;
+    const int step = share.lanes() * kUnits<Format, kTokens>;
+    const int tiles = (product.weight.rows + share.rows_of_warp() - 1) / share.rows_of_warp();
     const int warps = product.blocks * warps_of_block();
     const int first_token = static_cast<int>(blockIdx.y) * kTokens;
     const int tokens = min(kTokens, record.tokens - first_token);
@@ -190,7 +193,7 @@ DEVICE void multiply_any(const MatvecRecord& record, const Product& product, int
 }
 
 template <int kTokens, class... Formats>
-__global__ void __launch_bounds__(kMostThreads, kBlocksOfProcessor<kTokens>)
+__global__ void __launch_bounds__(kMostThreads<kTokens>, kBlocksOfProcessor<kTokens>)
     matvec(const MatvecRecord record) {
     DYNAMIC_SHARED(unsigned char, shared);
     let_next_start();

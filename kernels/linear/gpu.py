@@ -19,6 +19,8 @@ from kernels.planar import MatrixRecord, PlanarTensor
 PROGRAM = Program("linear/gpu.cu")
 MOST_PRODUCTS = 3
 TOKENS = (1, 2, 4, 8)
+MOST_THREADS = {1: 384, 2: 512, 4: 512, 8: 448}  # of a block: registers allow no more
+RESIDENT = {1: 768, 2: 512, 4: 512, 8: 448}  # threads of a processor
 ROWS = 2  # kRows of gpu.cu
 WARP = 32
 SHARED_BYTES = 99 << 10  # of a block on sm_86, 89 and 120
@@ -33,7 +35,7 @@ class ProductRecord(ctypes.Structure):
         ("out", ctypes.c_void_p),
         ("add", ctypes.c_int32),
         ("format", ctypes.c_int32),
-        ("lanes", ctypes.c_int32),
+        ("lane_bits", ctypes.c_int32),
         ("first_block", ctypes.c_int32),
         ("blocks", ctypes.c_int32),
     )
@@ -103,7 +105,7 @@ def matvec(
             product.out.data_ptr(),
             product.add,
             formats.index(product.weight.format.name),
-            _lanes(product.weight, per_block),
+            _lanes(product.weight, per_block).bit_length() - 1,
             first,
             count,
         )
@@ -136,7 +138,10 @@ def _lanes(weight: PlanarTensor, tokens: int) -> int:
     units = -(-weight.columns // FLOAT_UNITS.get(weight.format.name, 32))
     choices = [lanes for lanes in (32, 16, 8, 4, 2) if lanes >= ROWS * tokens]
     busy = {lanes: units / (-(-units // lanes) * lanes) for lanes in choices}
-    return next((lanes for lanes in choices if busy[lanes] >= 0.85), max(choices, key=busy.get))
+    return next(
+        (lanes for lanes in choices if busy[lanes] >= 0.85),
+        max(choices, key=lambda lanes: busy[lanes]),
+    )
 
 
 def _grid(products: Sequence[Product], tokens: int, device: torch.device) -> tuple[int, list[int]]:
@@ -145,12 +150,12 @@ def _grid(products: Sequence[Product], tokens: int, device: torch.device) -> tup
     Every block rounds x for itself: long rows get large blocks, so that few do.
     """
     columns = products[0].weight.columns
-    threads = 128 if columns <= 2560 else 256 if columns <= 5120 else 512
-    resident = 1024 if tokens <= 2 else 512
+    most = MOST_THREADS[tokens]
+    threads = 128 if columns <= 2560 else most // 2 if columns <= 5120 else most
     if device.type == "cpu":
-        threads, most = 64, 3
+        threads, room = 64, 3
     else:
-        most = _processors(device) * (resident // threads)
+        room = _processors(device) * (RESIDENT[tokens] // threads)
     warps = threads // WARP
     tiles = [
         -(-product.weight.rows // (ROWS * WARP // _lanes(product.weight, tokens)))
@@ -159,11 +164,11 @@ def _grid(products: Sequence[Product], tokens: int, device: torch.device) -> tup
     tile_bytes = [
         product.weight.nbytes / count for product, count in zip(products, tiles, strict=True)
     ]
-    share = sum(product.weight.nbytes for product in products) / (most * warps)
+    share = sum(product.weight.nbytes for product in products) / (room * warps)
     while True:
         turns = [max(1, int(share / nbytes)) for nbytes in tile_bytes]
         blocks = [-(-count // (warps * n)) for count, n in zip(tiles, turns, strict=True)]
-        if sum(blocks) <= max(most, len(products)):
+        if sum(blocks) <= max(room, len(products)):
             return threads, blocks
         share *= 1.02
 
