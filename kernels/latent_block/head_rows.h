@@ -76,7 +76,7 @@ struct HeadSpan {
 
 template <class Format, int TOKENS, int THREADS>
 struct HeadProducts {
-    static constexpr int kAhead = Format::kFloat ? 4 : 2;
+    static constexpr int kAhead = Format::kFloat && TOKENS <= 4 ? 4 : 2;
 
     // A row that this thread takes part in, and a unit of it.
     struct Place {

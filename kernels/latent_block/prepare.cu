@@ -132,7 +132,7 @@ DEVICE void absorb_untransposed(const PrepareRecord& record, int head, int group
 }
 
 template <class Format, bool TRANSPOSED, int TOKENS, int THREADS>
-__global__ void __launch_bounds__(THREADS) prepare(const PrepareRecord record) {
+__global__ void __launch_bounds__(THREADS, 2) prepare(const PrepareRecord record) {
     DYNAMIC_SHARED(float, shared);
     int block = blockIdx.x;
     if (block < record.tokens) {

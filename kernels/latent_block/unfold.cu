@@ -50,16 +50,16 @@ DEVICE void merge(const UnfoldRecord& record, int first_token, int head, int par
     const int local = (thread & ((1 << thread_bits) - 1)) * WIDE;
     const bool inside = (part << record.part_bits) + local < results.latent;
     const int column = inside ? (part << record.part_bits) + local : 0;
-    int count[TOKENS], most = 0;
+    constexpr int kAtOnce = TOKENS < 4 ? TOKENS : 4;  // registers hold no more tokens' columns
+    int count[TOKENS];
 #pragma unroll
     for (int t = 0; t < TOKENS; ++t) {
         count[t] = first_token + t < record.tokens ? results.count(first_token + t) : 0;
-        most = max(most, count[t]);
     }
     const float* from =
         results.partial + results.first(first_token, head) * results.latent + column;
     const int64_t token_pitch = static_cast<int64_t>(results.heads) * results.cap * results.latent;
-    SplitColumns<TOKENS, WIDE> some;
+    SplitColumns<kAtOnce, WIDE> some;
     some.load(from, token_pitch, results.latent, own, stride, count);
     for (int t = warp_index(); t < TOKENS; t += THREADS / kWarp) {
         int splits = 0;  // count[t]: registers have no numbers that could be looked up
@@ -71,16 +71,24 @@ DEVICE void merge(const UnfoldRecord& record, int first_token, int head, int par
         if (lane_index() == 0) inverse[t] = factor;
     }
     __syncthreads();
-    float sum[TOKENS][WIDE] = {};
-    for (int first = own; first < most; first += stride * some.kEach) {
-        if (first > own) some.load(from, token_pitch, results.latent, first, stride, count);
-        some.add(shared.weights, pitch, first, stride, count, sum);
-    }
 #pragma unroll
-    for (int t = 0; t < TOKENS; ++t) {
-        float* to = shared.sums + ((t * stride + own) << record.part_bits) + local;
+    for (int t = 0; t < TOKENS; t += kAtOnce) {
+        float sum[kAtOnce][WIDE] = {};
+        int most = 0;
 #pragma unroll
-        for (int w = 0; w < WIDE; ++w) to[w] = inside ? sum[t][w] : 0.0f;
+        for (int i = 0; i < kAtOnce; ++i) most = max(most, count[t + i]);
+        for (int first = own; first < most; first += stride * some.kEach) {
+            if (t > 0 || first > own)
+                some.load(from + t * token_pitch, token_pitch, results.latent, first, stride,
+                          count + t);
+            some.add(shared.weights + t * pitch, pitch, first, stride, count + t, sum);
+        }
+#pragma unroll
+        for (int i = 0; i < kAtOnce; ++i) {
+            float* to = shared.sums + (((t + i) * stride + own) << record.part_bits) + local;
+#pragma unroll
+            for (int w = 0; w < WIDE; ++w) to[w] = inside ? sum[i][w] : 0.0f;
+        }
     }
     __syncthreads();
 }
