@@ -83,6 +83,9 @@ DEVICE uint32_t load4(const void* from) {
 DEVICE uint16_t load2(const void* from) {
     return load_aligned<uint16_t>(from);
 }
+DEVICE uint8_t load1(const void* from) {
+    return load_aligned<uint8_t>(from);
+}
 DEVICE void prefetch_line(const void*) {}
 
 DEVICE void prefetch(const void* from, int nbytes) {

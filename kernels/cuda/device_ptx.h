@@ -66,35 +66,43 @@ DEVICE float fast_exp(float x) {
     return __expf(x);
 }
 
-// ---- loads: weights are read once, so they pass the first cache by
+// ---- loads: weights are read once, so they pass the first cache by. Volatile and not
+// ld.global.nc, since the compilers carry other loads behind wait_for_previous(), where nothing
+// hides their time.
 
 // 16 bytes of memory that no running kernel writes; `from` is a multiple of 16.
 DEVICE uint4 load16(const void* from) {
     uint4 words;
-    asm("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
-        : "=r"(words.x), "=r"(words.y), "=r"(words.z), "=r"(words.w)
-        : "l"(from));
+    asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(words.x), "=r"(words.y), "=r"(words.z), "=r"(words.w)
+                 : "l"(from));
     return words;
 }
 
 DEVICE uint2 load8(const void* from) {
     uint2 words;
-    asm("ld.global.nc.L1::no_allocate.v2.u32 {%0, %1}, [%2];"
-        : "=r"(words.x), "=r"(words.y)
-        : "l"(from));
+    asm volatile("ld.global.L1::no_allocate.v2.u32 {%0, %1}, [%2];"
+                 : "=r"(words.x), "=r"(words.y)
+                 : "l"(from));
     return words;
 }
 
 DEVICE uint32_t load4(const void* from) {
     uint32_t word;
-    asm("ld.global.nc.L1::no_allocate.u32 %0, [%1];" : "=r"(word) : "l"(from));
+    asm volatile("ld.global.L1::no_allocate.u32 %0, [%1];" : "=r"(word) : "l"(from));
     return word;
 }
 
 DEVICE uint16_t load2(const void* from) {
     uint16_t bits;
-    asm("ld.global.nc.u16 %0, [%1];" : "=h"(bits) : "l"(from));
+    asm volatile("ld.global.u16 %0, [%1];" : "=h"(bits) : "l"(from));
     return bits;
+}
+
+DEVICE uint8_t load1(const void* from) {
+    uint32_t byte;
+    asm volatile("ld.global.u8 %0, [%1];" : "=r"(byte) : "l"(from));
+    return static_cast<uint8_t>(byte);
 }
 
 // The line of 128 bytes around `from` comes into the second cache; nobody waits for it.

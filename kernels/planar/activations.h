@@ -72,32 +72,51 @@ DEVICE float dot32(const Codes& codes, const RoundedGroup& x) {
     return sum;
 }
 
-// 1 / sqrt(mean x² + epsilon) of each token, in every thread; 1 without norm. Synchronises.
-template <int kTokens>
-DEVICE void norm_factors(const float* x, int columns, int tokens, const float* norm, float epsilon,
-                         float (&factors)[kTokens]) {
-    __shared__ float of_warp[kWarp][kTokens];
-#pragma unroll
-    for (int t = 0; t < kTokens; ++t) factors[t] = 1.0f;
-    if (norm == nullptr) return;
-#pragma unroll
-    for (int t = 0; t < kTokens; ++t) {
+// How a block's warps share out tokens to sum squares: `parts` warps a token, or a warp in turn
+// several tokens. The sums stay in shared memory.
+struct Norm {
+    const float* weight;  // or null: no norm
+    const float* sums;    // [tokens][parts]
+    float epsilon;
+    int columns, parts;
+
+    __device__ __forceinline__ float factor(int token) const {
+        if (weight == nullptr) return 1.0f;
         float sum = 0.0f;
-        if (t < tokens) {
-            const float* row = x + static_cast<int64_t>(t) * columns;
-            for (int c = threadIdx.x; c < columns; c += blockDim.x) sum += row[c] * row[c];
+        for (int part = 0; part < parts; ++part) sum += sums[token * parts + part];
+        return rsqrtf(sum / static_cast<float>(columns) + epsilon);
+    }
+};
+
+DEVICE float sum_of_squares(const float* row, int columns, int first, int step) {
+    float sum = 0.0f;
+    if (columns % 4 != 0) {
+        for (int c = first; c < columns; c += step) sum += row[c] * row[c];
+        return sum;
+    }
+#pragma unroll 2
+    for (int c = first; c < columns / 4; c += step) {
+        const float4 x = reinterpret_cast<const float4*>(row)[c];
+        sum += x.x * x.x + x.y * x.y + x.z * x.z + x.w * x.w;
+    }
+    return sum;
+}
+
+// All threads of the block call it; ends with __syncthreads where there is a norm.
+DEVICE Norm norm_of(const float* x, int columns, int tokens, const float* weight, float epsilon) {
+    __shared__ float sums[kWarp];
+    const int parts = max(warps_of_block() / tokens, 1);
+    if (weight != nullptr) {
+        const int part = warp_index() % parts, apart = max(warps_of_block() / parts, 1);
+        for (int token = warp_index() / parts; token < tokens; token += apart) {
+            const float* row = x + static_cast<int64_t>(token) * columns;
+            const float sum =
+                warp_sum(sum_of_squares(row, columns, part * kWarp + lane_index(), parts * kWarp));
+            if (lane_index() == 0) sums[token * parts + part] = sum;
         }
-        sum = warp_sum(sum);
-        if (lane_index() == 0) of_warp[warp_index()][t] = sum;
+        __syncthreads();
     }
-    __syncthreads();
-#pragma unroll
-    for (int t = 0; t < kTokens; ++t) {
-        float sum = 0.0f;
-        for (int warp = 0; warp < warps_of_block(); ++warp) sum += of_warp[warp][t];
-        factors[t] = rsqrtf(sum / static_cast<float>(columns) + epsilon);
-    }
-    __syncthreads();
+    return {weight, sums, epsilon, columns, parts};
 }
 
 // Signed bytes of four quotients. A NaN's byte does not matter: its d is a NaN too.
@@ -113,9 +132,9 @@ DEVICE uint32_t size_bits(float x) {
     return float_bits(x) & 0x7fffffffu;
 }
 
-// Eight lanes round a group, four values each; all lanes of the warp call it, those without a
-// group with active = false.
-DEVICE void round_group(const Rounded& out, int group, float4 x, bool active) {
+// Eight lanes round a group, four values each; all lanes of the warp call it. Where two eights have
+// the same group, both write the same.
+DEVICE void round_group(const Rounded& out, int group, const float4& x) {
     const int lane = lane_index() % 8;
     // Sizes are compared as integers: so NaN is larger than infinity and is not lost.
     uint32_t most = max(max(size_bits(x.x), size_bits(x.y)), max(size_bits(x.z), size_bits(x.w)));
@@ -126,7 +145,6 @@ DEVICE void round_group(const Rounded& out, int group, float4 x, bool active) {
     int sum = dp4a(word, kOnes, 0);
 #pragma unroll
     for (int lanes = 4; lanes > 0; lanes /= 2) sum += shuffle_xor(sum, lanes);
-    if (!active) return;
     int* words = reinterpret_cast<int*>((lane < 4 ? out.first : out.last) + group);
     words[lane % 4] = word;
     if (lane == 0) out.factors[group] = make_float2(d, d * static_cast<float>(sum));
@@ -136,33 +154,30 @@ DEVICE void round_group(const Rounded& out, int group, float4 x, bool active) {
 // memory.
 //
 // x        [tokens, columns], aligned to 16 bytes; columns a multiple of 32
-// norm     [columns] or null
+// weight   [columns] of the norm, or null
+// tokens   1 to kTokens, at most 32
 //
 // All threads of the block call it, blockDim.x a multiple of 32; ends with __syncthreads.
 template <int kTokens = 1>
-DEVICE void round_into(void* shared, const float* x, int columns, int tokens, const float* norm,
+DEVICE void round_into(void* shared, const float* x, int columns, int tokens, const float* weight,
                        float epsilon) {
-    float factors[kTokens];
-    norm_factors<kTokens>(x, columns, tokens, norm, epsilon, factors);
+    const Norm norm = norm_of(x, columns, tokens, weight, epsilon);
     const int step = static_cast<int>(blockDim.x) / 8, groups = columns / 32;
-#pragma unroll
-    for (int t = 0; t < kTokens; ++t) {
-        if (t >= tokens) break;
-        const Rounded out(shared, columns, t);
-        const float* row = x + static_cast<int64_t>(t) * columns;
-        for (int first = 0; first < groups; first += step) {
-            const int group = first + static_cast<int>(threadIdx.x) / 8;
-            const bool active = group < groups;
-            const int at = (active ? group : 0) * 32 + lane_index() % 8 * 4;
-            float4 four = *reinterpret_cast<const float4*>(row + at);
-            if (norm != nullptr) {
-                const float4 weight = *reinterpret_cast<const float4*>(norm + at);
-                const float factor = factors[t];
-                four = make_float4(four.x * factor * weight.x, four.y * factor * weight.y,
-                                   four.z * factor * weight.z, four.w * factor * weight.w);
-            }
-            round_group(out, group, four, active);
+    const int last = tokens * groups - 1;
+#pragma unroll 1
+    for (int first = 0; first <= last; first += step) {
+        const int item = min(first + static_cast<int>(threadIdx.x) / 8, last);
+        const int token = kTokens == 1 ? 0 : item / groups, group = item - token * groups;
+        const int at = group * 32 + lane_index() % 8 * 4;
+        const float* row = x + static_cast<int64_t>(token) * columns;
+        float4 four = *reinterpret_cast<const float4*>(row + at);
+        if (weight != nullptr) {
+            const float4 times = *reinterpret_cast<const float4*>(weight + at);
+            const float factor = norm.factor(token);
+            four = make_float4(four.x * factor * times.x, four.y * factor * times.y,
+                               four.z * factor * times.z, four.w * factor * times.w);
         }
+        round_group(Rounded(shared, columns, token), group, four);
     }
     __syncthreads();
 }
@@ -184,18 +199,18 @@ DEVICE float* floats_of(void* shared, int columns, int token) {
 
 // As round_into, but x̂ stays float32, and columns are any number.
 template <int kTokens = 1>
-DEVICE void copy_into(void* shared, const float* x, int columns, int tokens, const float* norm,
+DEVICE void copy_into(void* shared, const float* x, int columns, int tokens, const float* weight,
                       float epsilon) {
-    float factors[kTokens];
-    norm_factors<kTokens>(x, columns, tokens, norm, epsilon, factors);
-#pragma unroll
-    for (int t = 0; t < kTokens; ++t) {
-        if (t >= tokens) break;
-        float* out = floats_of(shared, columns, t);
-        const float* row = x + static_cast<int64_t>(t) * columns;
-        for (int c = threadIdx.x; c < float_bytes(columns) / 4; c += blockDim.x) {
-            const float weight = norm != nullptr && c < columns ? factors[t] * norm[c] : 1.0f;
-            out[c] = c < columns ? row[c] * weight : 0.0f;
+    const Norm norm = norm_of(x, columns, tokens, weight, epsilon);
+    const int padded = float_bytes(columns) / 4;
+#pragma unroll 1
+    for (int token = 0; token < min(tokens, kTokens); ++token) {
+        float* out = floats_of(shared, columns, token);
+        const float* row = x + static_cast<int64_t>(token) * columns;
+        const float factor = norm.factor(token);
+        for (int c = threadIdx.x; c < padded; c += blockDim.x) {
+            const float times = weight != nullptr && c < columns ? factor * weight[c] : 1.0f;
+            out[c] = c < columns ? row[c] * times : 0.0f;
         }
     }
     __syncthreads();

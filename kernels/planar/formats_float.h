@@ -11,6 +11,7 @@ struct Floats {
     static constexpr bool kFloat = true;
     static constexpr int kBytes = Number::kBytes;
     static constexpr int kUnit = 16 / kBytes;  // weights of a load()
+    static constexpr int kSteps = 4;
     struct Raw {
         uint4 words;
     };

@@ -184,6 +184,7 @@ struct TQ2_0 : Blocks<TQ2_0, 256, 1, 0> {
 // digit's place it loses the digits before, and once more times 3 its overflow is the digit.
 // Groups 0-4: a digit of 32 bytes; 5, 6: two of the last 16; 7: their last and the four bytes.
 struct TQ1_0 : Blocks<TQ1_0, 256, 1, 0> {
+    static constexpr int kSteps = 1;
     struct Raw {
         uint4 first, last;
         uint16_t d;

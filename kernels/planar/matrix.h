@@ -30,6 +30,7 @@ struct Blocks {
     static constexpr bool kFloat = false;
     static constexpr int kBlock = kWeightsOfBlock;
     static constexpr int kUnit = 32;  // weights of a load()
+    static constexpr int kSteps = 2;  // loads of a row that 64 registers hold beside the arithmetic
     static constexpr int kScales = kScalesOf32, kMinima = kMinimaOf32;
 
     DEVICE Codes load32(const Matrix& matrix, int64_t row, int group) {
@@ -52,10 +53,6 @@ struct Place {
         return data + blocks * before + block * width;
     }
 };
-
-DEVICE uint8_t load1(const void* from) {
-    return __ldg(static_cast<const uint8_t*>(from));
-}
 
 constexpr uint32_t kOnes = 0x01010101u;
 

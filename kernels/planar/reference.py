@@ -188,5 +188,5 @@ def plane_bytes(name: str) -> tuple[int, ...]:
 def _planes(data: Tensor, known: BlockFormat, count: int) -> list[Tensor]:
     """A view [count, bytes] of each plane."""
     widths = plane_bytes(known.name)
-    parts = data.split([count * width for width in widths])
+    parts = torch.split(data, [count * width for width in widths])
     return [part.view(count, width) for part, width in zip(parts, widths, strict=True)]

@@ -1,0 +1,208 @@
+// out[t] (+)= W x̂[t] for few tokens and up to three matrices that share x: memory-bound.
+//
+// A warp owns kRows rows (more where rows are short and less than a warp shares one) and goes on
+// goes on to others when it is done; the grid just fills the GPU. All loads of a step are issued
+// before the first is used, and those of the first step before the previous kernel has ended:
+// weights do not depend on it. Then the block rounds x once into shared memory.
+#include "planar/activations.h"
+#include "planar/formats.h"
+
+namespace hybrid {
+
+constexpr int kMostProducts = 3;
+
+struct Product {
+    Matrix weight;
+    float* out;           // [tokens, weight.rows]
+    int32_t add;          // out += instead of out =
+    int32_t format;       // which of the kernel's
+    int32_t lane_bits;    // 2^lane_bits lanes of a warp share a row, kRows kTokens or more
+    int32_t first_block;  // its blocks of the grid
+    int32_t blocks;
+};
+
+// Mirrored by MatvecRecord in gpu.py. Grid: blocks of all products, groups of kTokens tokens.
+struct MatvecRecord {
+    Product products[kMostProducts];
+    const float* x;     // [tokens, columns], aligned to 16 bytes
+    const float* norm;  // [columns] or null
+    float epsilon;
+    int32_t columns, tokens, count;
+};
+
+constexpr int kRows = 2;
+
+// Steps of a row under way at once.
+template <class Format, int kTokens>
+constexpr int kUnits = kTokens == 1     ? Format::kSteps
+                       : kTokens == 8   ? 2
+                       : Format::kFloat ? 4
+                                        : 2;
+
+// What registers allow: MOST_THREADS and the blocks of a processor in gpu.py.
+template <int kTokens>
+constexpr int kMostThreads = kTokens == 1   ? 384
+                             : kTokens == 8 ? 448
+                                            : 512;
+template <int kTokens>
+constexpr int kBlocksOfProcessor = kTokens == 1 ? 2 : 1;
+
+// Which rows a lane works on, and with whom: 2^bits lanes share a row.
+struct Share {
+    int bits;
+
+    __device__ __forceinline__ int lanes() const { return 1 << bits; }
+    __device__ __forceinline__ int lane() const { return lane_index() & (lanes() - 1); }
+    __device__ __forceinline__ int rows_of_warp() const { return kRows * kWarp >> bits; }
+    __device__ __forceinline__ int row(int tile, int r) const {
+        return tile * rows_of_warp() + r * (kWarp >> bits) + (lane_index() >> bits);
+    }
+};
+
+template <class Format, int kTokens>
+using Words = typename Format::Raw[kRows][kUnits<Format, kTokens>];
+
+template <class Format, int kTokens>
+DEVICE void load_step(const Matrix& weight, const Share& share, int tile, int unit, int units,
+                      Words<Format, kTokens>& words) {
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+        const int row = min(share.row(tile, r), weight.rows - 1);
+#pragma unroll
+        for (int u = 0; u < kUnits<Format, kTokens>; ++u) {
+            const int at = min(unit + u * share.lanes() + share.lane(), units - 1);
+            words[r][u] = Format::load(weight, row, at);
+        }
+    }
+}
+
+template <class Format, int kTokens>
+DEVICE void add_step(const Words<Format, kTokens>& words, const Share& share, int unit, int units,
+                     int columns, unsigned char* shared, float (&sums)[kRows * kTokens]) {
+#pragma unroll
+    for (int u = 0; u < kUnits<Format, kTokens>; ++u) {
+        const int at = unit + u * share.lanes() + share.lane();
+        if (at >= units) break;
+        if constexpr (Format::kFloat) {
+            float weights[kRows][Format::kUnit];
+#pragma unroll
+            for (int r = 0; r < kRows; ++r) Format::decode(words[r][u], weights[r]);
+#pragma unroll
+            for (int t = 0; t < kTokens; ++t) {
+                const float* x = floats_of(shared, columns, t) + at * Format::kUnit;
+#pragma unroll
+                for (int i = 0; i < Format::kUnit; ++i) {
+#pragma unroll
+                    for (int r = 0; r < kRows; ++r) sums[r * kTokens + t] += weights[r][i] * x[i];
+                }
+            }
+        } else {
+            Codes codes[kRows];
+#pragma unroll
+            for (int r = 0; r < kRows; ++r) codes[r] = Format::decode(words[r][u], at);
+#pragma unroll
+            for (int t = 0; t < kTokens; ++t) {
+                const RoundedGroup x = Rounded(shared, columns, t).group(at);
+#pragma unroll
+                for (int r = 0; r < kRows; ++r) sums[r * kTokens + t] += dot32<Format>(codes[r], x);
+            }
+        }
+    }
+}
+
+// Sums over the lanes of a row. Each step halves what a lane holds: it keeps one half and is given
+// the same half of its partner; at last it holds the value of number lane * kValues / lanes.
+template <int kValues>
+DEVICE float sum_over_lanes(float (&values)[kValues], const Share& share) {
+    int apart = share.lanes() / 2;
+#pragma unroll
+    for (int held = kValues / 2; held > 0; held /= 2, apart /= 2) {
+        const bool upper = (share.lane() & apart) != 0;
+#pragma unroll
+        for (int i = 0; i < held; ++i) {
+            const float given = upper ? values[i] : values[i + held];
+            values[i] = (upper ? values[i + held] : values[i]) + shuffle_xor(given, apart);
+        }
+    }
+    for (; apart > 0; apart /= 2) values[0] += shuffle_xor(values[0], apart);
+    return values[0];
+}
+
+template <int kTokens>
+DEVICE void store_rows(const Product& product, const Share& share, int tile, int first_token,
+                       int tokens, float (&sums)[kRows * kTokens]) {
+    constexpr int kValues = kRows * kTokens;
+    const float sum = sum_over_lanes(sums, share);
+    const int each = share.lanes() / kValues, value = share.lane() * kValues >> share.bits;
+    const int row = share.row(tile, value / kTokens), token = value % kTokens;
+    if (share.lane() % each != 0 || row >= product.weight.rows || token >= tokens) return;
+    float* out = product.out + static_cast<int64_t>(first_token + token) * product.weight.rows;
+    out[row] = product.add ? out[row] + sum : sum;
+}
+
+template <class Format, int kTokens>
+DEVICE void multiply(const MatvecRecord& record, const Product& product, unsigned char* shared) {
+    const Share share{product.lane_bits};
+    const int columns = record.columns, units = (columns + Format::kUnit - 1) / Format::kUnit;
+    const int step = share.lanes() * kUnits<Format, kTokens>;
+    const int tiles = (product.weight.rows + share.rows_of_warp() - 1) / share.rows_of_warp();
+    const int warps = product.blocks * warps_of_block();
+    const int first_token = static_cast<int>(blockIdx.y) * kTokens;
+    const int tokens = min(kTokens, record.tokens - first_token);
+    int tile =
+        (static_cast<int>(blockIdx.x) - product.first_block) * warps_of_block() + warp_index();
+    int unit = 0;
+    Words<Format, kTokens> words;
+    load_step<Format, kTokens>(product.weight, share, tile, unit, units, words);
+
+    wait_for_previous();
+    const float* x = record.x + static_cast<int64_t>(first_token) * columns;
+    if constexpr (Format::kFloat) {
+        copy_into<kTokens>(shared, x, columns, tokens, record.norm, record.epsilon);
+    } else {
+        round_into<kTokens>(shared, x, columns, tokens, record.norm, record.epsilon);
+    }
+
+    float sums[kRows * kTokens] = {};
+    while (tile < tiles) {
+        add_step<Format, kTokens>(words, share, unit, units, columns, shared, sums);
+        const int done = tile;
+        unit += step;
+        if (unit >= units) {
+            unit = 0;
+            tile += warps;
+        }
+        if (tile < tiles)
+            load_step<Format, kTokens>(product.weight, share, tile, unit, units, words);
+        if (tile != done) {
+            store_rows<kTokens>(product, share, done, first_token, tokens, sums);
+#pragma unroll
+            for (float& sum : sums) sum = 0.0f;
+        }
+    }
+}
+
+template <int kTokens, class First, class... Others>
+DEVICE void multiply_any(const MatvecRecord& record, const Product& product, int format,
+                         unsigned char* shared) {
+    if constexpr (sizeof...(Others) > 0) {
+        if (format > 0)
+            return multiply_any<kTokens, Others...>(record, product, format - 1, shared);
+    }
+    multiply<First, kTokens>(record, product, shared);
+}
+
+template <int kTokens, class... Formats>
+__global__ void __launch_bounds__(kMostThreads<kTokens>, kBlocksOfProcessor<kTokens>)
+    matvec(const MatvecRecord record) {
+    DYNAMIC_SHARED(unsigned char, shared);
+    let_next_start();
+    int which = 0;
+    while (which + 1 < record.count &&
+           static_cast<int>(blockIdx.x) >= record.products[which + 1].first_block)
+        ++which;
+    const Product product = record.products[which];
+    multiply_any<kTokens, Formats...>(record, product, product.format, shared);
+}
+
+}  // namespace hybrid
