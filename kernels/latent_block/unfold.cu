@@ -101,10 +101,8 @@ DEVICE void put_merged(const UnfoldRecord& record,
     const int group_bits = record.part_bits - 5, columns = 1 << record.part_bits;
     const int rows = THREADS * WIDE >> record.part_bits, all = TOKENS << group_bits;
     for (int first = 0; first < all; first += THREADS / 8) {
-        const int at = first + static_cast<int>(threadIdx.x) / 8;
-        const bool active = at < all;
-        const int token = active ? at >> group_bits : 0;
-        const int group = active ? at - (token << group_bits) : 0;
+        const int at = min(first + static_cast<int>(threadIdx.x) / 8, all - 1);
+        const int token = at >> group_bits, group = at - (token << group_bits);
         const float* from =
             shared.sums + token * THREADS * WIDE + group * 32 + lane_index() % 8 * 4;
         float4 sum = make_float4(0, 0, 0, 0);
@@ -115,7 +113,7 @@ DEVICE void put_merged(const UnfoldRecord& record,
         }
         const float by = inverse[token];
         sum = make_float4(sum.x * by, sum.y * by, sum.z * by, sum.w * by);
-        HeadInput<Format>::put(shared.inputs, columns, token, group, sum, active);
+        HeadInput<Format>::put(shared.inputs, columns, token, group, sum);
     }
     __syncthreads();
 }
