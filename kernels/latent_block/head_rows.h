@@ -29,14 +29,14 @@ struct HeadInput {
     }
 
     // Eight lanes bring four values each of a group of 32, zeros behind `columns`; all lanes of a
-    // warp call it, those without a group with active = false.
-    DEVICE void put(void* shared, int columns, int token, int group, const float4& x, bool active) {
+    // warp call it. Where two eights have the same group, both write the same.
+    DEVICE void put(void* shared, int columns, int token, int group, const float4& x) {
         if constexpr (Format::kFloat) {
             const int at = group * 32 + lane_index() % 8 * 4;
-            if (active && at < float_bytes(columns) / 4)
+            if (at < float_bytes(columns) / 4)
                 *reinterpret_cast<float4*>(floats_of(shared, columns, token) + at) = x;
         } else {
-            round_group(Rounded(shared, columns, token), group, x, active);
+            round_group(Rounded(shared, columns, token), group, x);
         }
     }
 
@@ -76,7 +76,7 @@ struct HeadSpan {
 
 template <class Format, int TOKENS, int THREADS>
 struct HeadProducts {
-    static constexpr int kAhead = Format::kFloat ? 4 : 2;
+    static constexpr int kAhead = Format::kFloat && TOKENS <= 4 ? 4 : 2;
 
     // A row that this thread takes part in, and a unit of it.
     struct Place {

@@ -51,20 +51,20 @@ DEVICE void rotate_queries(const PrepareRecord& record, int block) {
 template <class Format, int TOKENS, int THREADS>
 DEVICE void put_queries(const PrepareRecord& record, int head, void* shared) {
     const int nope = record.nope, groups = (nope + 31) / 32;
-    const int all = TOKENS * groups, eight = static_cast<int>(threadIdx.x) / 8;
+    const int all = TOKENS * groups;
     for (int first = 0; first < all; first += THREADS / 8) {
-        const int at = first + eight, group = at % groups, token = at / groups;
-        const bool active = at < all;
+        const int at = min(first + static_cast<int>(threadIdx.x) / 8, all - 1);
+        const int token = TOKENS == 1 ? 0 : at / groups, group = at - token * groups;
         const int column = group * 32 + lane_index() % 8 * 4;
         float four[4] = {0, 0, 0, 0};
-        if (active && token < record.tokens) {
+        if (token < record.tokens) {
             const float* from = record.query(token, head);
 #pragma unroll
             for (int i = 0; i < 4; ++i)
                 if (column + i < nope) four[i] = from[column + i];
         }
-        HeadInput<Format>::put(shared, nope, active ? token : 0, active ? group : 0,
-                               make_float4(four[0], four[1], four[2], four[3]), active);
+        HeadInput<Format>::put(shared, nope, token, group,
+                               make_float4(four[0], four[1], four[2], four[3]));
     }
     __syncthreads();
 }
@@ -132,7 +132,7 @@ DEVICE void absorb_untransposed(const PrepareRecord& record, int head, int group
 }
 
 template <class Format, bool TRANSPOSED, int TOKENS, int THREADS>
-__global__ void __launch_bounds__(THREADS) prepare(const PrepareRecord record) {
+__global__ void __launch_bounds__(THREADS, 2) prepare(const PrepareRecord record) {
     DYNAMIC_SHARED(float, shared);
     int block = blockIdx.x;
     if (block < record.tokens) {

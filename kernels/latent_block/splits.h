@@ -66,7 +66,7 @@ struct SplitColumns {
 
     // Splits first, first + stride .. below count[t]; `from` is the column of token 0 in split 0.
     __device__ __forceinline__ void load(const float* from, int64_t token_pitch, int split_pitch,
-                                         int first, int stride, const int (&count)[TOKENS]) {
+                                         int first, int stride, const int* count) {
 #pragma unroll
         for (int t = 0; t < TOKENS; ++t) {
 #pragma unroll
@@ -90,7 +90,7 @@ struct SplitColumns {
 
     // weights [TOKENS][weight_pitch]
     __device__ __forceinline__ void add(const float* weights, int weight_pitch, int first,
-                                        int stride, const int (&count)[TOKENS],
+                                        int stride, const int* count,
                                         float (&sum)[TOKENS][WIDE]) const {
 #pragma unroll
         for (int t = 0; t < TOKENS; ++t) {

@@ -50,16 +50,16 @@ DEVICE void merge(const UnfoldRecord& record, int first_token, int head, int par
     const int local = (thread & ((1 << thread_bits) - 1)) * WIDE;
     const bool inside = (part << record.part_bits) + local < results.latent;
     const int column = inside ? (part << record.part_bits) + local : 0;
-    int count[TOKENS], most = 0;
+    constexpr int kAtOnce = TOKENS < 4 ? TOKENS : 4;  // registers hold no more tokens' columns
+    int count[TOKENS];
 #pragma unroll
     for (int t = 0; t < TOKENS; ++t) {
         count[t] = first_token + t < record.tokens ? results.count(first_token + t) : 0;
-        most = max(most, count[t]);
     }
     const float* from =
         results.partial + results.first(first_token, head) * results.latent + column;
     const int64_t token_pitch = static_cast<int64_t>(results.heads) * results.cap * results.latent;
-    SplitColumns<TOKENS, WIDE> some;
+    SplitColumns<kAtOnce, WIDE> some;
     some.load(from, token_pitch, results.latent, own, stride, count);
     for (int t = warp_index(); t < TOKENS; t += THREADS / kWarp) {
         int splits = 0;  // count[t]: registers have no numbers that could be looked up
@@ -71,16 +71,24 @@ DEVICE void merge(const UnfoldRecord& record, int first_token, int head, int par
         if (lane_index() == 0) inverse[t] = factor;
     }
     __syncthreads();
-    float sum[TOKENS][WIDE] = {};
-    for (int first = own; first < most; first += stride * some.kEach) {
-        if (first > own) some.load(from, token_pitch, results.latent, first, stride, count);
-        some.add(shared.weights, pitch, first, stride, count, sum);
-    }
 #pragma unroll
-    for (int t = 0; t < TOKENS; ++t) {
-        float* to = shared.sums + ((t * stride + own) << record.part_bits) + local;
+    for (int t = 0; t < TOKENS; t += kAtOnce) {
+        float sum[kAtOnce][WIDE] = {};
+        int most = 0;
 #pragma unroll
-        for (int w = 0; w < WIDE; ++w) to[w] = inside ? sum[t][w] : 0.0f;
+        for (int i = 0; i < kAtOnce; ++i) most = max(most, count[t + i]);
+        for (int first = own; first < most; first += stride * some.kEach) {
+            if (t > 0 || first > own)
+                some.load(from + t * token_pitch, token_pitch, results.latent, first, stride,
+                          count + t);
+            some.add(shared.weights + t * pitch, pitch, first, stride, count + t, sum);
+        }
+#pragma unroll
+        for (int i = 0; i < kAtOnce; ++i) {
+            float* to = shared.sums + (((t + i) * stride + own) << record.part_bits) + local;
+#pragma unroll
+            for (int w = 0; w < WIDE; ++w) to[w] = inside ? sum[i][w] : 0.0f;
+        }
     }
     __syncthreads();
 }
@@ -93,10 +101,8 @@ DEVICE void put_merged(const UnfoldRecord& record,
     const int group_bits = record.part_bits - 5, columns = 1 << record.part_bits;
     const int rows = THREADS * WIDE >> record.part_bits, all = TOKENS << group_bits;
     for (int first = 0; first < all; first += THREADS / 8) {
-        const int at = first + static_cast<int>(threadIdx.x) / 8;
-        const bool active = at < all;
-        const int token = active ? at >> group_bits : 0;
-        const int group = active ? at - (token << group_bits) : 0;
+        const int at = min(first + static_cast<int>(threadIdx.x) / 8, all - 1);
+        const int token = at >> group_bits, group = at - (token << group_bits);
         const float* from =
             shared.sums + token * THREADS * WIDE + group * 32 + lane_index() % 8 * 4;
         float4 sum = make_float4(0, 0, 0, 0);
@@ -107,7 +113,7 @@ DEVICE void put_merged(const UnfoldRecord& record,
         }
         const float by = inverse[token];
         sum = make_float4(sum.x * by, sum.y * by, sum.z * by, sum.w * by);
-        HeadInput<Format>::put(shared.inputs, columns, token, group, sum, active);
+        HeadInput<Format>::put(shared.inputs, columns, token, group, sum);
     }
     __syncthreads();
 }

@@ -6,11 +6,12 @@ from torch import Tensor
 from kernels.blocks import BlockTensor
 from kernels.choice import choose
 from kernels.errors import KernelInputError
-from kernels.linear import cpu, reference
+from kernels.linear import cpu, gpu, reference
 
 IMPLEMENTATIONS = {
     "native": cpu.linear,
     "rounded": cpu.linear_rounded,
+    "cuda": gpu.linear,
     "reference": reference.linear,
 }
 
@@ -24,7 +25,9 @@ def linear(x: Tensor, weight: BlockTensor, *, implementation: str | None = None)
     returns          [tokens, rows] float32, a new tensor
 
     Weights are decoded exactly. "rounded" rounds x to eight bits as ggml does, per 32 or per 256
-    values as the format asks (not for plain floats), about 0.6 % of the result. The others
+    values as the format asks (not for plain floats), about 0.6 % of the result. "cuda" rounds per
+    32 for all formats of blocks; it sorts the weight into planes at every call, so it is for tests:
+    a model keeps planes and calls `gpu.matvec`. On a CPU it runs in the emulator. The others
     multiply and sum in float32; error against double precision: cases.RELATIVE_ERROR (on a GPU
     while torch's TF32 is off, its default). A row's sum does not depend on the number of threads.
     Does not wait for the GPU.
