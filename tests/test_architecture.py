@@ -59,7 +59,7 @@ MACHINE_LIBRARIES = {"psutil", "numa", "pynvml"}
 OPS = sorted(
     path.name
     for path in (ROOT / "kernels").iterdir()
-    if (path / "__init__.py").is_file() and path.name not in ("native", "cuda")
+    if (path / "__init__.py").is_file() and path.name not in ("native", "cuda", "planar")
 )
 
 FILE_LINES = 300
