@@ -160,6 +160,15 @@ def test_a_value_that_is_no_number_spoils_its_own_token_alone(name, bad):
     assert not got[1].isfinite().any()
 
 
+@devices
+def test_halves_are_rounded_away_from_zero(device):
+    weight = like_weights(BY_NAME["Q8_0"], (9, 64))
+    x = (torch.arange(64) % 32 - 15.5).view(1, 64).clone()
+    x[0, ::32] = 127  # of both groups d = 1
+    (got,) = run(x, [weight], 1, device)
+    assert_close(got, expected_of(x, weight), cases.RELATIVE_ERROR)
+
+
 def test_zeros_give_zeros():
     (got,) = run(torch.zeros(2, 256), [some_weight(BY_NAME["Q2_K"], blocks=1)], 2, "cpu")
     assert (got == 0).all()
