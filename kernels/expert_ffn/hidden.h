@@ -154,18 +154,19 @@ DEVICE float gated(float gate, float up) {
     return gate / (1 + expf(-gate)) * up;
 }
 
-// 32 values of each user into its row of hidden, by eight threads. All threads call it.
+// 32 values of each user into its row of hidden, by eight threads. All threads call it; those
+// without a user write the first one's values once more.
 template <int PASS>
 DEVICE void write_hidden(const Halves& part, const Users& users, int first, int count, int unit,
                          const float (&result)[PASS][kUnitRows]) {
     const int user = static_cast<int>(threadIdx.x) / 8, at = static_cast<int>(threadIdx.x) % 8 * 4;
     const bool active = user < count;
     const float* values = result[active ? user : 0] + at;
-    const int64_t row = active ? users.row[first + user] : 0;
+    const int64_t row = users.row[first + (active ? user : 0)];
     float* const hidden = part.hidden + row * part.gate.rows;
     if (part.rounded) {
         const float4 four = make_float4(values[0], values[1], values[2], values[3]);
-        round_group(Rounded(hidden, part.gate.rows, 0), unit, four, active);
+        round_group(Rounded(hidden, part.gate.rows, 0), unit, four);
         return;
     }
     for (int i = 0; i < 4; ++i) {
