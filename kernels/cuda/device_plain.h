@@ -186,6 +186,14 @@ DEVICE T shuffle_down(T value, int lanes, CALLED) {
     return __shfl_down_sync(kFullWarp, value, lanes, line, file);
 }
 
+DEVICE uint32_t warp_greatest(uint32_t value, CALLED) {
+    for (int lanes = kWarp / 2; lanes > 0; lanes /= 2) {
+        const uint32_t other = __shfl_xor_sync(kFullWarp, value, lanes, line, file);
+        value = other > value ? other : value;
+    }
+    return value;
+}
+
 DEVICE unsigned warp_ballot(bool yes, CALLED) {
     return __ballot_sync(kFullWarp, yes, line, file);
 }

@@ -237,6 +237,11 @@ DEVICE T shuffle_down(T value, int lanes) {
     return __shfl_down_sync(kFullWarp, value, lanes);
 }
 
+// The greatest of the warp's values, in one instruction.
+DEVICE uint32_t warp_greatest(uint32_t value) {
+    return __reduce_max_sync(kFullWarp, value);
+}
+
 DEVICE unsigned warp_ballot(bool yes) {
     return __ballot_sync(kFullWarp, yes);
 }

@@ -155,7 +155,10 @@ __global__ void __launch_bounds__(kMostWarps* kWarp, 1) route(const RouteRecord 
     Sums<TOKENS, ROWS> sums = {};
     int first = static_cast<int>(threadIdx.x);
     load_rows<G>(record.gate, first_expert, first, weights);
+    for (int line = threadIdx.x; line * 32 < record.gate.columns; line += threads)
+        prefetch_line(record.norm + 32 * line);
     wait_for_previous();
+    let_next_start();
     while (first < chunks) {
 #pragma unroll
         for (int held = 0; held < kHeld; ++held) {
@@ -165,7 +168,6 @@ __global__ void __launch_bounds__(kMostWarps* kWarp, 1) route(const RouteRecord 
         first += kHeld * threads;
         if (first < chunks) load_rows<G>(record.gate, first_expert, first, weights);
     }
-    let_next_start();
     sum_block(sums, of_warp);
     const int t = static_cast<int>(threadIdx.x) / ROWS, r = static_cast<int>(threadIdx.x) % ROWS;
     if (t < record.tokens && first_expert + r < experts) {
