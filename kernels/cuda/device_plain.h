@@ -137,6 +137,10 @@ DEVICE void store_release_system(uint64_t* to, uint64_t value) {
 DEVICE float load_float_system(const float* from) {
     return *from;
 }
+DEVICE float4 load_four_system(const float* from) {
+    return load_aligned<float4>(from);
+}
+
 DEVICE void fence_device() {
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
 }

@@ -181,6 +181,16 @@ DEVICE float load_float_system(const float* from) {
     return value;
 }
 
+// Four at once; `from` is a multiple of 16 bytes.
+DEVICE float4 load_four_system(const float* from) {
+    float4 four;
+    asm volatile("ld.relaxed.sys.global.v4.f32 {%0, %1, %2, %3}, [%4];"
+                 : "=f"(four.x), "=f"(four.y), "=f"(four.z), "=f"(four.w)
+                 : "l"(from)
+                 : "memory");
+    return four;
+}
+
 DEVICE void fence_device() {
     __threadfence();
 }
