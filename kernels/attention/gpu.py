@@ -88,8 +88,7 @@ def absorbed_split(
             TensorDescriptor.from_tensor(cache, [tiles.rows, each]) for each in columns.values()
         ]
         kernel = gpu_split_hopper.absorbed_split_hopper[grid]
-        columns |= {"STRIDE": cache.stride(0)}
-        kernel(q_latent, *rows, cache, seen, *outputs, **columns, **shape, **launch)
+        kernel(q_latent, *rows, seen, *outputs, **columns, **shape, **launch)
     else:
         columns = _columns(cache, latent, width)
         cache = cache.view(torch.int16) if cache.dtype == torch.uint8 else cache

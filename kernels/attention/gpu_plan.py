@@ -88,7 +88,8 @@ def tiles_for(
     """Tiles for an architecture. dtype uint8 means q8_0 blocks."""
     half = dtype in (torch.float16, torch.bfloat16)
     if capability == HOPPER and half and bulk:
-        return Tiles(_group(heads, capability), rows=64, stages=2, warps=8, bulk=True)
+        group = _group(heads, capability)
+        return Tiles(group, rows=64, stages=2, warps=4 if group == 16 else 8, bulk=True)
     group = min(32, _group(heads, capability))
     if dtype == torch.float32:
         return Tiles(16, rows=16, stages=1, warps=8)
