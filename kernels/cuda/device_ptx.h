@@ -7,6 +7,12 @@ namespace hybrid {
 
 // ---- starting before the kernel in front has ended
 
+#if __CUDA_ARCH__ >= 900
+constexpr bool kOverlaps = true;
+#else
+constexpr bool kOverlaps = false;
+#endif
+
 // Returns when everything that earlier kernels of the stream wrote can be read. Every block of an
 // overlapping kernel calls it, also one that has nothing to do: a kernel that ends without waiting
 // lets its successor run beside its predecessor.

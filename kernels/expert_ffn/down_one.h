@@ -86,8 +86,7 @@ struct DownStream {
         const int at = items.expert_of(number), load = number - at * items.loads;
         const int64_t base = shuffle(slots.expert, at) * part.stride_rows;
 #pragma unroll
-        for (int r = 0; r < ROWS; ++r)
-            raw[place][r] = F::load(part.weight, base + row[r], load);
+        for (int r = 0; r < ROWS; ++r) raw[place][r] = F::load(part.weight, base + row[r], load);
     }
 
     __device__ __forceinline__ void add(int place, int first, const uint8_t* held,

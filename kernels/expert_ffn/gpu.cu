@@ -12,8 +12,8 @@
 // A row of `hidden` is as long as its values are as floats; for a `down` in blocks it holds them as
 // `Rounded` of activations.h.
 #include "expert_ffn/down.h"
-#include "expert_ffn/hidden.h"
 #include "expert_ffn/down_one.h"
+#include "expert_ffn/hidden.h"
 #include "expert_ffn/hidden_one.h"
 
 namespace hybrid {
@@ -49,9 +49,11 @@ __global__ void __launch_bounds__(kThreads, 2) expert_hidden(const HiddenRecord 
     hidden_unit(record, record.routed, expert, unit, users, memory, batch);
 }
 
-// One token: the same units, in one go.
+// One token: the same units, in one go. Three blocks of a processor hold all units of a small layer
+// at once; before sm_90 two of 32 bytes a load would spill registers.
 template <class RG, class RU, class SG, class SU>
-__global__ void __launch_bounds__(kThreads, 3) expert_hidden_one(const HiddenRecord record) {
+__global__ void __launch_bounds__(kThreads, kOverlaps ? 3 : 2)
+    expert_hidden_one(const HiddenRecord record) {
     DYNAMIC_SHARED(uint8_t, memory);
     const int block = static_cast<int>(blockIdx.x), of_shared = units(record.shared);
     NormAhead ahead;

@@ -6,15 +6,15 @@
 A dense layer has the shared part alone; a layer whose experts the CPU computes has no routed one.
 """
 
-import ctypes
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from kernels.cuda import Program, Record
+from kernels.cuda import Program
 from kernels.errors import KernelInputError
-from kernels.planar import MatrixRecord, PlanarTensor
+from kernels.expert_ffn.gpu_records import DownPart, DownRecord, HalvesRecord, HiddenRecord
+from kernels.planar import PlanarTensor
 
 MOST_TOKENS, MOST_USED = 8, 16  # of users.h
 PROGRAM = Program("expert_ffn/gpu.cu")
@@ -57,46 +57,6 @@ class Halves:
     @property
     def rows(self) -> int:
         return self.gate.shape[-2] // (2 if self.up is None else 1)
-
-
-class HalvesRecord(Record):
-    _fields_ = [
-        ("gate", MatrixRecord),
-        ("up", MatrixRecord),
-        ("stride_rows", ctypes.c_int64),
-        ("hidden", ctypes.c_void_p),
-        ("rounded", ctypes.c_int32),
-        ("unused", ctypes.c_int32),
-    ]
-
-
-class HiddenRecord(Record):
-    _fields_ = [
-        ("routed", HalvesRecord),
-        ("shared", HalvesRecord),
-        *((name, ctypes.c_void_p) for name in ("x", "norm", "chosen")),
-        ("epsilon", ctypes.c_float),
-        *((name, ctypes.c_int32) for name in ("tokens", "used", "first_expert", "experts")),
-        ("unused", ctypes.c_int32),
-    ]
-
-
-class DownPart(Record):
-    _fields_ = [
-        ("weight", MatrixRecord),
-        ("stride_rows", ctypes.c_int64),
-        ("hidden", ctypes.c_void_p),
-    ]
-
-
-class DownRecord(Record):
-    _fields_ = [
-        ("routed", DownPart),
-        ("shared", DownPart),
-        *((name, ctypes.c_void_p) for name in ("chosen", "share", "h")),
-        *((name, ctypes.c_int32) for name in ("rows", "tokens", "used", "first_expert")),
-        *((name, ctypes.c_int32) for name in ("experts", "unused")),
-    ]
 
 
 def expert_hidden(

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "expert_ffn/hidden.h"
+#include "planar/activations_one.h"
 
 namespace hybrid {
 
@@ -14,7 +15,8 @@ constexpr int kStreamBytes = 144;
 
 template <class G, class U>
 struct Stream {
-    static constexpr int kWanted = kStreamBytes / (sizeof(typename G::Raw) + sizeof(typename U::Raw));
+    static constexpr int kWanted =
+        kStreamBytes / (sizeof(typename G::Raw) + sizeof(typename U::Raw));
     static constexpr int kDepth = kWanted < 2 ? 2 : kWanted > 4 ? 4 : kWanted;
     typename G::Raw gate[kDepth];
     typename U::Raw up[kDepth];

@@ -82,7 +82,9 @@ def unfold(results: SplitResults, value: HeadRows, out: Tensor, scratch: UnfoldS
 
     For weights of blocks o is rounded to int8 by 32. CPU tensors are emulated, for tests.
 
-    Does not wait for the GPU. Raises KernelInputError when shapes, dtypes or devices do not fit.
+    Does not wait for the GPU. The launch in front does not write results.seen and lets this one
+    start only after its own wait, as `absorbed_split` does.
+    Raises KernelInputError when shapes, dtypes or devices do not fit.
     Source: DeepSeek-V2 report, section 2.1.2; merging as in FlashDecoding.
     """
     tokens, heads, cap, latent = results.partial.shape

@@ -141,8 +141,7 @@ __global__ void __launch_bounds__(THREADS, 2) unfold(const UnfoldRecord record) 
     int count[TOKENS];
 #pragma unroll
     for (int t = 0; t < TOKENS; ++t) {
-        count[t] =
-            first_token + t < record.tokens ? record.results.count(first_token + t) : 0;
+        count[t] = first_token + t < record.tokens ? record.results.count(first_token + t) : 0;
     }
     wait_for_previous();
     let_next_start();

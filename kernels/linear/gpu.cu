@@ -4,7 +4,7 @@
 // to others when it is done; the grid just fills the GPU. A step's loads are issued as soon as the
 // registers of the step before are free, and those of the first step before the previous kernel has
 // ended: weights do not depend on it. Then the block rounds x once into shared memory.
-#include "planar/activations.h"
+#include "planar/activations_one.h"
 #include "planar/formats.h"
 
 namespace hybrid {

@@ -132,9 +132,9 @@ DEVICE void look_up_all(const NibbleTable& table, const uint4& n4, int (&q)[8]) 
 // -127 -104 -83 -65 -49 -35 -22 -10 1 13 25 38 53 69 89 113
 constexpr NibbleTable kNonlinear = {{0xbfad9881u, 0xf6eaddcfu, 0x26190d01u, 0x71594535u}};
 
-// Four numbers of kNonlinear, by the nibbles of the low half of `word`, times those of x; the sum of
-// both sums is meant. A selector above 7 gives the chosen byte's sign: -1 out of the lower half of
-// the table, which is negative, and 0 out of the upper one. So both are multiplied and none is
+// Four numbers of kNonlinear, by the nibbles of the low half of `word`, times those of x; the sum
+// of both sums is meant. A selector above 7 gives the chosen byte's sign: -1 out of the lower half
+// of the table, which is negative, and 0 out of the upper one. So both are multiplied and none is
 // chosen; the upper numbers are one greater for the -1 beside them.
 DEVICE void dot_nonlinear(uint32_t word, int x, int& lower, int& upper) {
     const uint32_t low = byte_permute(kNonlinear.words[0], kNonlinear.words[1], word);

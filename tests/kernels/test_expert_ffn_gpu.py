@@ -46,8 +46,7 @@ SMALL = Case(
 )
 CASES = {
     "floats of odd sizes": Case(3, 35, FLOATS, ("F16", "BF16", "F32"), rows=7, shared_rows=45),
-    "one token": replace(SMALL, tokens=1),
-    "eight tokens": replace(SMALL, tokens=8),
+    "blocks": SMALL,
     "rows in halves of 32": replace(SMALL, rows=96, shared_rows=32),
     "experts elsewhere": replace(SMALL, first=1, count=2),
     "no expert here": replace(SMALL, first=9, count=2),
@@ -58,6 +57,8 @@ CASES = {
         2, 512, ("Q4_K", "Q6_K", "Q3_K"), ("Q2_K", "IQ4_XS", "Q5_K"), rows=256, shared_rows=256
     ),
 }
+CASES |= {f"{name} of one token": replace(case, tokens=1) for name, case in CASES.items()}
+CASES["eight tokens"] = replace(SMALL, tokens=8)
 
 
 class Layer:
@@ -197,6 +198,13 @@ def test_an_expert_named_twice_by_a_token_counts_twice(device: str) -> None:
 
 
 @on_both
+def test_an_expert_named_twice_by_the_only_token_counts_twice(device: str) -> None:
+    layer = Layer(replace(SMALL, tokens=1, used=4, first=1, count=4, shared=None), device)
+    layer.chosen[:] = torch.tensor([[2, 0, 2, 3]], dtype=torch.int32)
+    assert_close(added(layer, layer.run()), added(layer, layer.expected()), cases.ROUNDED_AGAIN)
+
+
+@on_both
 def test_two_launches_give_the_same_bits(device: str) -> None:
     layer = Layer(CASES["eight tokens"], device)
     assert torch.equal(layer.run(), layer.run())
@@ -313,9 +321,12 @@ def test_experts_refuse_what_does_not_fit() -> None:
 @pytest.mark.parametrize("capability", CAPABILITIES)
 def test_experts_need_no_local_memory(capability: Capability) -> None:
     names = [
-        "expert_hidden<1, IQ4_NL, IQ4_NL, Q8_0, Q8_0>",
+        "expert_hidden_one<IQ4_NL, IQ4_NL, Q8_0, Q8_0>",
+        "expert_hidden_one<Q4_K, Q4_K, Q4_K, Q4_K>",
+        "expert_hidden<2, IQ4_NL, IQ4_NL, Q8_0, Q8_0>",
         "expert_hidden<8, Q4_K, Q4_K, Q6_K, Q6_K>",
     ]
-    names += ["expert_down<1, 1, IQ4_NL, Q8_0>", "expert_down<8, 2, Q6_K, Q4_K>"]
+    names += ["expert_down_one<1, IQ4_NL, Q8_0>", "expert_down_one<2, Q6_K, Q4_K>"]
+    names += ["expert_down<2, 1, IQ4_NL, Q8_0>", "expert_down<8, 2, Q6_K, Q4_K>"]
     needs = cuda_resources("expert_ffn/gpu.cu", names, capability)
     assert {name for name, one in needs.items() if one.stack_bytes or one.spill_bytes} == set()
