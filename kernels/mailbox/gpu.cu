@@ -3,21 +3,27 @@
 
 namespace hybrid {
 
-// For tests and benches: what the router's last block does, as a kernel of one block.
+// For tests and benches: what the router's blocks do.
 struct Posting {
     Mailbox mailbox;
     const float* x;         // [tokens][width]
     const int32_t* chosen;  // [tokens][used]
     const float* share;     // [tokens][used]
+    int32_t* counter;       // [1], zero before and after
     int32_t tokens;
 };
 
-// `threads` is only there so that the kernel is a template, as all are.
+// Each block takes a stretch of x.
 template <int threads>
 __global__ void post(const Posting job) {
     let_next_start();
     wait_for_previous();
-    publish(job.mailbox, job.x, job.chosen, job.share, job.tokens);
+    const int count = job.tokens * job.mailbox.width, all = static_cast<int>(gridDim.x) * threads;
+    for (int at = static_cast<int>(blockIdx.x) * threads + static_cast<int>(threadIdx.x);
+         at < count; at += all)
+        job.mailbox.x[at] = job.x[at];
+    if (last_to_arrive(job.counter, static_cast<int>(gridDim.x)))
+        publish(job.mailbox, job.chosen, job.share, job.tokens);
 }
 
 struct Receipt {

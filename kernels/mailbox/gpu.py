@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from kernels.cuda import Program, Record
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from kernels.mailbox import Mailbox
 
 _PROGRAM = Program("mailbox/gpu.cu")
-_THREADS = 512
+_POSTING = 256  # threads of a block, a value each
 _RECEIVING = 256  # threads of a block, four values each
 
 
@@ -24,6 +26,7 @@ class _Posting(Record):
         ("x", ctypes.c_void_p),
         ("chosen", ctypes.c_void_p),
         ("share", ctypes.c_void_p),
+        ("counter", ctypes.c_void_p),
         ("tokens", ctypes.c_int32),
     ]
 
@@ -33,9 +36,16 @@ class _Receipt(Record):
 
 
 def publish(mailbox: Mailbox, x: Tensor, chosen: Tensor, share: Tensor) -> None:
-    record = _Posting(mailbox.record, x.data_ptr(), chosen.data_ptr(), share.data_ptr(), x.shape[0])
-    kernel = _PROGRAM.kernel(f"post<{_THREADS}>", x.device)
-    kernel.launch((1, 1, 1), _THREADS, record, overlap=True)
+    record = _Posting(
+        mailbox.record,
+        x.data_ptr(),
+        chosen.data_ptr(),
+        share.data_ptr(),
+        _counter(x.device).data_ptr(),
+        x.shape[0],
+    )
+    kernel = _PROGRAM.kernel(f"post<{_POSTING}>", x.device)
+    kernel.launch((-(-x.numel() // _POSTING), 1, 1), _POSTING, record, overlap=True)
 
 
 def receive(mailbox: Mailbox, h: Tensor) -> None:
@@ -43,3 +53,8 @@ def receive(mailbox: Mailbox, h: Tensor) -> None:
     kernel = _PROGRAM.kernel(f"receive<{_RECEIVING}>", h.device)
     record = _Receipt(mailbox.record, h.data_ptr(), h.shape[0])
     kernel.launch((blocks, 1, 1), _RECEIVING, record, overlap=True)
+
+
+@lru_cache
+def _counter(device: torch.device) -> Tensor:
+    return torch.zeros(1, dtype=torch.int32, device=device)

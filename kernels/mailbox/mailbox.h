@@ -18,7 +18,9 @@
 //
 // One slot is used in turn. Crossing n, with what makes each step see the one before:
 //
-//     GPU   writes x, chosen, share; __syncthreads; posted = n      release, system scope
+//     GPU   blocks write x and arrive at a counter                  release, device scope
+//           the last block sees all arrived                        acquire
+//           it writes chosen, share; __syncthreads; posted = n      release, system scope
 //     CPU   sees posted n (acquire); hands the job to the pool      as pool.h says
 //     CPU   workers write y and are done; answered = n              release
 //     GPU   one thread sees answered n (acquire, system scope); __syncthreads; all read y
@@ -68,38 +70,17 @@ DEVICE void copy_by_block(const T* from, T* to, int count) {
     }
 }
 
-// 16 bytes a thread, where the source allows it (a mailbox's parts do): PCIe carries whole lines,
-// and all loads of a thread are on their way before the first is stored.
-DEVICE void copy_floats_by_block(const float* from, float* to, int count) {
-    constexpr int kAtOnce = 4;
-    if (count % 4 != 0 || reinterpret_cast<uintptr_t>(from) % 16 != 0)
-        return copy_by_block(from, to, count);
-    const int fours = count / 4, step = static_cast<int>(blockDim.x);
-    for (int first = static_cast<int>(threadIdx.x); first < fours; first += kAtOnce * step) {
-        float4 four[kAtOnce];
-#pragma unroll
-        for (int n = 0; n < kAtOnce; ++n)
-            four[n] = reinterpret_cast<const float4*>(from)[min(first + n * step, fours - 1)];
-#pragma unroll
-        for (int n = 0; n < kAtOnce; ++n)
-            if (first + n * step < fours) reinterpret_cast<float4*>(to)[first + n * step] = four[n];
-    }
-}
-
-// Posts the next crossing: the last thing that one block of a kernel does, all its threads, after
-// wait_for_previous(). x, chosen and share are those of the step's tokens, written by this block or
-// seen by it; they lie in memory of any kind.
-//   x        [tokens][width]
-//   chosen   [tokens][used]
+// Posts the next crossing: the last thing that the last block of a kernel to arrive does, all its
+// threads, after wait_for_previous(). The kernel's blocks have written x before they arrived: many
+// blocks, since what one processor sends over PCIe is a small part of what the bus takes.
+//   chosen   [tokens][used], written or seen by this block, in memory of any kind
 //   share    [tokens][used]
-DEVICE void publish(const Mailbox& mailbox, const float* x, const int32_t* chosen,
-                    const float* share, int tokens) {
+DEVICE void publish(const Mailbox& mailbox, const int32_t* chosen, const float* share, int tokens) {
     const uint32_t number = threadIdx.x == 0 ? mailbox.state[0] + 1 : 0;
-    copy_floats_by_block(x, mailbox.x, tokens * mailbox.width);
     copy_by_block(chosen, mailbox.chosen, tokens * mailbox.used);
     copy_by_block(share, mailbox.share, tokens * mailbox.used);
-    // A release is cumulative: what the block wrote before the barrier is seen before `posted`. One
-    // fence of system scope waits for all writes on PCIe; one a thread would wait as often.
+    // A release is cumulative: what all blocks wrote before they arrived, and this one before the
+    // barrier, is seen before `posted`. One fence of system scope waits for all writes on PCIe.
     __syncthreads();
     if (threadIdx.x != 0) return;
     mailbox.state[0] = number;

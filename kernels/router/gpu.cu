@@ -17,7 +17,6 @@ struct RouteRecord {
     Matrix gate;        // [experts, width]
     const float* h;     // [tokens, width]
     const float* norm;  // [width]
-    float* normed;      // [tokens, width], only to publish
     float* logits;      // [tokens, experts]
     int32_t* counter;   // [1], zero before and after
     Rules rules;
@@ -127,18 +126,19 @@ DEVICE float norm_factor(const RouteRecord& record, const Sums<TOKENS, ROWS> (&o
     return rsqrtf(squares / static_cast<float>(record.gate.columns) + record.epsilon);
 }
 
-// This block's share of the columns of rms_norm(h), as the mailbox takes it.
+// This block's share of the columns of rms_norm(h), in whole lines of the mailbox.
 template <int TOKENS, int ROWS>
-DEVICE void write_normed(const RouteRecord& record,
-                         const Sums<TOKENS, ROWS> (&of_warp)[kMostWarps]) {
+DEVICE void post_normed(const RouteRecord& record,
+                        const Sums<TOKENS, ROWS> (&of_warp)[kMostWarps]) {
     const int width = record.gate.columns, blocks = static_cast<int>(gridDim.x);
-    const int each = (width + blocks - 1) / blocks, begin = static_cast<int>(blockIdx.x) * each;
+    const int each = ((width + blocks - 1) / blocks + kWarp - 1) / kWarp * kWarp;
+    const int begin = static_cast<int>(blockIdx.x) * each;
     for (int t = 0; t < record.tokens; ++t) {
         const float factor = norm_factor(record, of_warp, t);
         const int64_t row = static_cast<int64_t>(t) * width;
         for (int c = begin + static_cast<int>(threadIdx.x); c < min(begin + each, width);
              c += static_cast<int>(blockDim.x)) {
-            record.normed[row + c] = record.h[row + c] * factor * record.norm[c];
+            record.mailbox.x[row + c] = record.h[row + c] * factor * record.norm[c];
         }
     }
 }
@@ -174,7 +174,7 @@ __global__ void __launch_bounds__(kMostWarps* kWarp, 1) route(const RouteRecord 
         const float logit = norm_factor(record, of_warp, t) * sum_of_warps(of_warp, t, r);
         record.logits[t * experts + first_expert + r] = logit;
     }
-    if constexpr (PUBLISH) write_normed(record, of_warp);
+    if constexpr (PUBLISH) post_normed(record, of_warp);
     if (!last_to_arrive(record.counter, static_cast<int>(gridDim.x))) return;
     for (int token = warp_index(); token < record.tokens; token += warps_of_block()) {
         choose_experts(record.rules, record.choice, record.logits + token * experts, token,
@@ -182,8 +182,7 @@ __global__ void __launch_bounds__(kMostWarps* kWarp, 1) route(const RouteRecord 
     }
     if constexpr (PUBLISH) {
         __syncthreads();
-        publish(record.mailbox, record.normed, record.choice.chosen, record.choice.share,
-                record.tokens);
+        publish(record.mailbox, record.choice.chosen, record.choice.share, record.tokens);
     }
 }
 

@@ -38,7 +38,7 @@ class RouteRecord(Record):
 
     _fields_ = [
         ("gate", MatrixRecord),
-        *((name, ctypes.c_void_p) for name in ("h", "norm", "normed", "logits", "counter")),
+        *((name, ctypes.c_void_p) for name in ("h", "norm", "logits", "counter")),
         ("rules", RulesRecord),
         *((name, ctypes.c_void_p) for name in ("bias", "chosen", "share")),
         ("mailbox", MailboxRecord),
@@ -92,7 +92,6 @@ def route(
     share: Tensor,
     tokens: int,
     publish: Mailbox | None = None,
-    normed: Tensor | None = None,
 ) -> None:
     """logits = gate · rms_norm(h); chosen, share as `choose_experts` gives them; then posts them.
 
@@ -105,17 +104,15 @@ def route(
     chosen    [tokens or more, used] int32, written
     share     [tokens or more, used] float32, written
     publish   the mailbox that gets rms_norm(h) · norm, chosen and share; None: nobody does
-    normed    [tokens or more, width] float32, scratch; only with publish
 
     All of it contiguous and on one device. Does not wait; lengths are the graph's, values are not.
     Raises KernelInputError when the counts pass what the kernel has room for.
     """
-    _check(h, norm, gate, rules, tokens, publish, normed)
+    _check(h, norm, gate, rules, tokens, publish)
     record = RouteRecord(
         gate.record(),
         h.data_ptr(),
         norm.data_ptr(),
-        0 if normed is None else normed.data_ptr(),
         logits.data_ptr(),
         counter.data_ptr(),
         rules_record(rules),
@@ -163,7 +160,6 @@ def _check(
     rules: RouterRules,
     tokens: int,
     publish: Mailbox | None,
-    normed: Tensor | None,
 ) -> None:
     _check_rules(rules)
     if not 1 <= tokens <= MOST_TOKENS:
@@ -176,8 +172,8 @@ def _check(
         raise KernelInputError(f"h is to be contiguous [{tokens}, width], not {tuple(h.shape)}")
     if h.data_ptr() % 16 or norm.data_ptr() % 16:
         raise KernelInputError("h and norm are to begin at multiples of 16 bytes")
-    if publish is not None and (normed is None or publish.width != h.shape[-1]):
-        raise KernelInputError("publishing takes `normed` and a mailbox of h's width")
+    if publish is not None and publish.width != h.shape[-1]:
+        raise KernelInputError(f"a mailbox of width {publish.width} cannot take {tuple(h.shape)}")
 
 
 def _check_rules(rules: RouterRules) -> None:

@@ -24,7 +24,7 @@ def three_workers():
 
 @pytest.mark.parametrize("capability", CAPABILITIES)
 def test_the_kernels_compile_without_spills(capability):
-    names = ["post<512>", "receive<512>"]
+    names = ["post<256>", "receive<256>"]
     for needs in cuda_resources("mailbox/gpu.cu", names, capability).values():
         assert needs.spill_bytes == needs.stack_bytes == 0
         assert needs.registers <= 64

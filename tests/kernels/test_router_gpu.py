@@ -38,9 +38,7 @@ class Step:
         self.chosen = torch.full((tokens, rules.used), -1, dtype=torch.int32, device=device)
         self.share = torch.empty(tokens, rules.used, device=device)
 
-    def run(
-        self, bias: bool = True, publish: Mailbox | None = None, normed: Tensor | None = None
-    ) -> None:
+    def run(self, bias: bool = True, publish: Mailbox | None = None) -> None:
         route(
             self.h,
             self.norm,
@@ -54,7 +52,6 @@ class Step:
             self.share,
             self.tokens,
             publish,
-            normed,
         )
 
     def normed(self) -> Tensor:
@@ -144,7 +141,7 @@ def test_what_was_chosen_is_posted_with_the_normed_activations(device: str) -> N
     state = torch.zeros(2, dtype=torch.int32, device=device)
     mailbox = Mailbox(memory, state, tokens=4, width=64, used=8, limit_s=1.0)
     for crossing in (1, 2):
-        step.run(publish=mailbox, normed=torch.empty_like(step.h))
+        step.run(publish=mailbox)
         step.check()
         assert mailbox.from_gpu.tolist() == [crossing, 0]
         assert torch.equal(mailbox.chosen[:3], step.chosen.cpu())
