@@ -59,9 +59,8 @@ def absorbed_split(
     On sm_90 the last tile's rows beyond `seen` are read and weighted with zero: they must be
     finite. float16 and q8_0 caches compute with float16 queries whose range is each head's own,
     bfloat16 with bfloat16 ones, float32 without rounding.
-    Does not wait for the GPU. May start early: the kernel waits for the launch in front, which may
-    write q_latent and cache rows, not seen or first_row, and which lets others start only after
-    its own wait.
+    Does not wait for the GPU. May start early: the kernel waits for the launch in front, which
+    writes q_latent and cache rows alone and lets others start only after its own wait.
     Raises KernelInputError when shapes or dtypes do not fit.
     """
     tokens, heads, width = q_latent.shape
