@@ -1,14 +1,14 @@
 """Blocks that lie wholly on one GPU, but for routed experts in RAM.
 
-    up to 8 tokens   a chain of such blocks is one captured graph (`gpu_chain.py`): the first block
-                     replays it, the others find their work done
+    up to 8 tokens   blocks that follow one another on a GPU are one graph (`gpu_chain.py`): the
+                     first replays it, the others find their work done
     more             each block on its own, by tensor cores (`gpu_prompt.py`)
 
 A block with an operation elsewhere stays as the model built it, as `native_block.py` does on the
 CPU.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,74 +16,152 @@ from torch import Tensor
 
 from hybrid.models.parts import Block, LayerCache, Linear, Norm, Step
 from hybrid.runtime.cache import FloatCache, QuantisedCache
-from hybrid.runtime.crossing import CrossedOp, Place
-from hybrid.runtime.gpu_chain import GpuChain, StepMemory
-from hybrid.runtime.gpu_prompt import PromptPass, Turn
-from hybrid.runtime.gpu_step import MOST_TOKENS, GpuEnding
-from hybrid.runtime.gpu_weights import ExpertPlaces, expert_places, planar_weights
-from hybrid.runtime.plain_block import NotPlain, PlainBlock, matrix, norm, read_block
+from hybrid.runtime.crossing import Place
+from hybrid.runtime.gpu_build import ChainParts, build_chain
+from hybrid.runtime.gpu_chain import GpuChain
+from hybrid.runtime.gpu_step import MOST_TOKENS, Head
+from hybrid.runtime.gpu_weights import (
+    ExpertPlaces,
+    GpuWeights,
+    Planes,
+    expert_places,
+    planar_weights,
+    vector,
+)
+from hybrid.runtime.ops import NormOp
+from hybrid.runtime.plain_block import NotPlain, PlainBlock, matrix, read_block
 from hybrid.runtime.stats import Meter
+from kernels.linear.gpu import Product, matvec
+from kernels.planar import PlanarTensor
 
-
-@dataclass(slots=True)
-class _Registered:
-    plain: PlainBlock
-    places: ExpertPlaces
-    home: Place
-    block: "GpuBlock"
+PromptBlock = Callable[[Tensor, Step, LayerCache], Tensor]
 
 
 class GpuBlock:
-    """A block at home on a GPU, h [T, D] float32 -> [T, D]; h comes from any device."""
+    """A block at home on a GPU, h [T, D] float32 -> [T, D]; h comes from any device.
+
+    chain    of the blocks that start here; None inside of one
+    prompt   the block for more than MOST_TOKENS tokens
+    """
 
     def __init__(self, home: Place, meter: Meter) -> None:
-        self.chain: GpuChain | None = None  # of the blocks that start here
-        self.prompt: PromptPass | None = None
+        self.chain: GpuChain | None = None
+        self.prompt: PromptBlock | None = None
         self._home = home
         self._meter = meter
 
     def __call__(self, h: Tensor, step: Step, cache: LayerCache) -> Tensor:
+        if step.tokens <= MOST_TOKENS:
+            if self.chain is None:
+                return h
+            with self._meter.on(self._home.name):
+                return self.chain(h, step)
+        assert self.prompt is not None, "made when the weights had been read"
         with self._meter.on(self._home.name):
-            if step.tokens <= MOST_TOKENS:
-                return h if self.chain is None else self.chain(h, step)
-            assert self.prompt is not None, "made when the weights had been read"
             if h.device != self._home.torch_device:
                 self._meter.crossing_bytes += h.nbytes
                 h = h.to(self._home.torch_device)
             return self.prompt(h, step, cache)
 
 
-class GpuBlocks:
-    """The GPU blocks of one engine, by layer; made ready once the weights have been read."""
+class GpuHead:
+    """Output norm and head on the GPU of the last block: of a step they are in its graph."""
 
-    def __init__(self, meter: Meter) -> None:
+    def __init__(self, head: Head, home: Place, meter: Meter) -> None:
+        self.head = head
+        self.chain: GpuChain | None = None
+        self._home = home
         self._meter = meter
+
+    def __call__(self, h: Tensor, rows: int) -> Tensor:
+        """h [T, D] on the GPU -> [rows, vocabulary] of the last rows, in host memory for a step."""
+        if len(h) <= MOST_TOKENS and self.chain is not None:
+            return self.chain.logits(len(h), rows)
+        with self._meter.on(self._home.name):
+            logits = torch.empty(rows, self.head.weight.rows, device=h.device)
+            for first in range(0, rows, MOST_TOKENS):
+                part = logits[first : first + MOST_TOKENS]
+                begin = len(h) - rows + first
+                x = h[begin : begin + len(part)]
+                products = [Product(self.head.weight, part)]
+                matvec(x, products, len(part), self.head.norm, self.head.epsilon)
+            return logits
+
+
+@dataclass(frozen=True, slots=True)
+class _Registered:
+    plain: PlainBlock
+    places: ExpertPlaces
+    weights: GpuWeights
+    home: Place
+    block: GpuBlock
+
+
+class GpuBlocks:
+    """The GPU blocks of one engine, by layer.
+
+    planes    matrices to be read into planes, by the address of their memory
+    """
+
+    def __init__(self, meter: Meter, threads: int) -> None:
+        self.planes: dict[int, PlanarTensor] = {}
+        self._meter = meter
+        self._threads = threads
         self._blocks: dict[int, _Registered] = {}
-        self._ending: tuple[Place, GpuEnding] | None = None
+        self._head: GpuHead | None = None
 
     def registered(self, layer: int, block: Block, home: Place) -> GpuBlock | None:
         """The same block for its GPU; None when some of it is not plainly there."""
+        if not has_kernels(home):
+            return None
+        planes = Planes()
         try:
             plain = read_block(block)
             places = expert_places(plain.experts)
+            weights = planar_weights(plain, places.resident, planes)
         except NotPlain:
             return None
+        self.planes |= planes.made
         made = GpuBlock(home, self._meter)
-        self._blocks[layer] = _Registered(plain, places, home, made)
+        self._blocks[layer] = _Registered(plain, places, weights, home, made)
         return made
 
-    def ending(self, layers: int, output_norm: Norm, head: Linear, home: Place) -> GpuEnding | None:
+    def head(self, norm: Norm, head: Linear, last: int) -> GpuHead | None:
         """Output norm and head for the GPU of the last block; None when they are elsewhere."""
-        if layers - 1 not in self._blocks:
-            return None
+        entry = self._blocks.get(last)
+        planes = Planes()
         try:
-            made = GpuEnding(norm(output_norm), matrix(head))
+            if entry is None or not isinstance(norm, NormOp):
+                return None
+            found = Head(vector(norm), norm.epsilon, planes(matrix(head)))
         except NotPlain:
             return None
-        self._ending = (home, made)
-        return made
+        self.planes |= planes.made
+        self._head = GpuHead(found, entry.home, self._meter)
+        return self._head
 
-    def chains(self) -> list[range]:
+    def ready(self, caches: Sequence[FloatCache | QuantisedCache]) -> None:
+        """Make and try all that runs, once the weights have been read."""
+        for layers in self._chains():
+            entries = [self._blocks[layer] for layer in layers]
+            has_head = self._head is not None and layers.stop == len(caches)
+            chain = build_chain(
+                ChainParts(
+                    home=entries[0].home,
+                    plains=[entry.plain for entry in entries],
+                    weights=[entry.weights for entry in entries],
+                    in_ram=[entry.places.in_ram for entry in entries],
+                    caches=[cache.memory() for cache in caches[layers.start : layers.stop]],
+                    head=self._head.head if self._head is not None and has_head else None,
+                ),
+                self._threads,
+                self._meter,
+            )
+            entries[0].block.chain = chain
+            if self._head is not None and has_head:
+                self._head.chain = chain
+
+    def _chains(self) -> list[range]:
         """Layers that follow one another on one GPU."""
         found: list[range] = []
         for layer, entry in sorted(self._blocks.items()):
@@ -93,3 +171,8 @@ class GpuBlocks:
             else:
                 found.append(range(layer, layer + 1))
         return found
+
+
+def has_kernels(home: Place) -> bool:
+    """Whether the GPU kernels run there. Tests emulate them on simulated GPUs."""
+    return home.torch_device.type == "cuda"

@@ -1,120 +1,124 @@
-"""Blocks that follow one another on one GPU, captured as one CUDA graph for 1, 2, 4 and 8 tokens.
+"""Blocks that follow one another on one GPU: one graph each for steps of 1, 2, 4 and 8 tokens.
 
-    host    writes h, positions, lengths │ replay │ serve: answer every layer's mailbox │
-    GPU             begin, block, block ...  (publish ··· receive)  ... end
+    host    writes h, positions, lengths │ replay │ serve: answer layer after layer │ wait
+    GPU             begin, block, block ...  (publish ··· receive)  ... head, argmax
 
-A pass of 3 tokens is one of 4 whose last token is there twice: it writes the same cache row with
-the same values. Between two replays the host touches nothing of the graph; lengths are device
-memory, numbers of crossings are counted on both sides.
+A step of 3 tokens is one of 4 whose last token is there twice: it writes the same cache row with
+the same values. Between two replays the host touches nothing of the graph: lengths are device
+memory, and crossings are counted on both sides.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from hybrid.errors import MachineError
 from hybrid.models.parts import Step
 from hybrid.runtime.crossing import Place
+from hybrid.runtime.gpu_replay import Replay
+from hybrid.runtime.gpu_step import MOST_TOKENS, HeadStep
 from hybrid.runtime.stats import Meter
 from kernels.mailbox.serve import Service
 from kernels.step import StepInput
+from placement.machine import CPU
 
-SIZES = (1, 2, 4, 8)
+SIZES = (1, 2, 4, MOST_TOKENS)
 
 
 @dataclass(frozen=True, slots=True)
-class Captured:
+class SizedStep:
     """The launches of a step of one size.
 
     source   pinned host memory that the first launch reads
     target   what it becomes on the GPU; its hidden is the residual stream, and the result
+    head     of the model's last chain, where the head is on its GPU
     """
 
-    graph: torch.cuda.CUDAGraph
+    replay: Replay
     source: StepInput
     target: StepInput
+    head: HeadStep | None
+
+    @property
+    def tokens(self) -> int:
+        return len(self.source.positions)
+
+
+@dataclass(frozen=True, slots=True)
+class CpuSide:
+    """Who answers the layers whose experts are in RAM.
+
+    workspace     what `service` needs for the largest step
+    token_bytes   that cross for a token, in all layers
+    """
+
+    service: Service
+    workspace: Tensor
+    threads: int
+    token_bytes: int
+
+    def answer(self, tokens: int) -> None:
+        self.service.serve(tokens, self.workspace, self.threads)
 
 
 class GpuChain:
-    """One pass over the blocks, h [T, D] on any device -> [T, D] on the GPU, T up to 8.
+    """One pass over the blocks, h [T, D] on any device -> [T, D] on the GPU, T up to MOST_TOKENS.
 
-    captured    by size
-    service     answers the layers whose experts are in RAM; None: there are none
-    workspace   its memory
+    sizes   of SIZES, in order
+    cpu     None where no experts are in RAM
     """
 
     def __init__(
-        self,
-        place: Place,
-        captured: dict[int, Captured],
-        service: Service | None,
-        workspace: Tensor,
-        threads: int,
-        meter: Meter,
+        self, home: Place, sizes: Sequence[SizedStep], cpu: CpuSide | None, meter: Meter
     ) -> None:
-        self._place = place
-        self._captured = captured
-        self._service = service
-        self._workspace = workspace
-        self._threads = threads
+        self._home = home
+        self._sizes = sizes
+        self._cpu = cpu
         self._meter = meter
-        self._read = torch.cuda.Event()  # the GPU has taken the last step's input
+        self._last = sizes[0]
 
     def __call__(self, h: Tensor, step: Step) -> Tensor:
-        size = next(size for size in SIZES if size >= step.tokens)
-        captured = self._captured[size]
-        with torch.cuda.device(self._place.torch_device):
-            self._read.synchronize()
-            self._write(captured, h, step)
-            captured.graph.replay()
-            self._read.record()
-            if self._service is not None:
-                self._serve(size)
-        return captured.target.hidden[: step.tokens]
+        """Returns when all of it is done; the next step overwrites the result.
 
-    def _write(self, captured: Captured, h: Tensor, step: Step) -> None:
-        source = captured.source
+        Raises what `Service.serve` and `Replay.wait` raise; the next step can begin all the same.
+        """
+        sized = next(it for it in self._sizes if it.tokens >= step.tokens)
+        self._last = sized
+        self._write(sized.source, h, step)
+        sized.replay.start()
+        try:
+            self._serve(sized.tokens)
+        except BaseException:
+            sized.replay.wait()
+            self._reset()
+            raise
+        sized.replay.wait()
+        return sized.target.hidden[: step.tokens]
+
+    def logits(self, tokens: int, rows: int) -> Tensor:
+        """[rows, vocabulary] in host memory, of the last rows of the `tokens` of the step just
+        done; the next step overwrites them.
+        """
+        assert self._last.head is not None, "asked of the chain that has the head"
+        return self._last.head.host_logits[tokens - rows : tokens]
+
+    def _write(self, source: StepInput, h: Tensor, step: Step) -> None:
         last = step.tokens - 1
-        for row in range(len(source.positions)):
-            token = min(row, last)
-            position = step.start + token
-            source.positions[row] = position
-            source.rows[row] = position
-            source.seen[row] = position + 1
-        if h.device.type != "cpu":  # from another GPU, a few kilobytes
-            self._meter.crossing_bytes += h.nbytes
+        positions = [step.start + min(row, last) for row in range(len(source.positions))]
+        source.positions.numpy()[:] = positions
+        source.rows.numpy()[:] = positions
+        source.seen.numpy()[:] = [position + 1 for position in positions]
         source.hidden[: step.tokens] = h
         source.hidden[step.tokens :] = source.hidden[last]
+        self._meter.crossing_bytes += h.nbytes
 
-    def _serve(self, size: int) -> None:
-        assert self._service is not None, "asked only where there is one"
-        with self._meter.on("CPU"):
-            self._service.serve(size, self._workspace, self._threads)
+    def _serve(self, tokens: int) -> None:
+        if self._cpu is None:
+            return
+        self._cpu.answer(tokens)
+        self._meter.crossing_bytes += tokens * self._cpu.token_bytes
+        self._meter.shift(sum(self._cpu.service.computed_s), self._home.name, CPU)
 
-
-def capture(
-    device: torch.device, launches: Callable[[], None]
-) -> torch.cuda.CUDAGraph:
-    """The graph of what `launches` enqueues; it has run once before, so that everything is
-    compiled and nothing is loaded while it is captured.
-    """
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.device(device):
-        torch.cuda.synchronize()
-        with torch.cuda.graph(graph):
-            launches()
-    return graph
-
-
-def gpu_failed(place: Place, error: RuntimeError) -> MachineError:
-    """What a user is told when CUDA refuses to go on."""
-    return MachineError(
-        f"{place.name} failed while it computed",
-        str(error).splitlines()[0],
-        remedy=[
-            "start the program again; nvidia-smi and the system's log say whether the GPU is lost",
-            "--device none runs without it",
-        ],
-    )
+    def _reset(self) -> None:
+        if self._cpu is not None:
+            self._cpu.service.reset()

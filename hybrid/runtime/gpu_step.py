@@ -10,7 +10,8 @@
     down     h += their output
     receive  h += the CPU's
 
-Every buffer is fixed at load and every length is read from device memory, so that the launches can
+After the last block: head (with the output norm), argmax, both to where the CPU reads them. Every
+buffer is fixed at load and every length is read from device memory, so that the launches can
 be captured once as a CUDA graph and replayed while the context grows.
 """
 
@@ -37,8 +38,9 @@ from kernels.latent_block.gpu import (
 )
 from kernels.linear.gpu import Product, matvec
 from kernels.mailbox import Mailbox, receive
+from kernels.planar import PlanarTensor
 from kernels.router.gpu import route
-from kernels.step import StepInput
+from kernels.step import ArgmaxScratch, Greatest, StepInput, argmax, argmax_scratch
 
 MOST_TOKENS = 8  # of a step; more are a prompt
 FLOAT_CACHES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -216,6 +218,57 @@ class BlockStep:
     def _typed_cache(self) -> Tensor:
         dtype = FLOAT_CACHES.get(self.cache.format.name)
         return self.cache.rows if dtype is None else self.cache.rows.view(dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Output norm [width] float32 and head [vocabulary, width]."""
+
+    norm: Tensor
+    epsilon: float
+    weight: PlanarTensor
+
+
+@dataclass(frozen=True, slots=True)
+class HeadStep:
+    """The head of a step, its results in pinned host memory.
+
+    logits    [b, vocabulary] on the GPU, and the same as the CPU gets it
+    greatest  [b] index and value of each token's greatest logit, likewise
+    """
+
+    head: Head
+    logits: Tensor
+    host_logits: Tensor
+    greatest: Greatest
+    host_greatest: Greatest
+    scratch: ArgmaxScratch
+
+    def launch(self, h: Tensor) -> None:
+        products = [Product(self.head.weight, self.logits)]
+        matvec(h, products, len(self.logits), self.head.norm, self.head.epsilon)
+        argmax(self.logits, self.greatest, self.scratch, self.host_greatest, implementation="gpu")
+        self.host_logits.copy_(self.logits, non_blocking=True)
+
+
+def head_step(head: Head, tokens: int) -> HeadStep:
+    device, vocabulary = head.weight.device, head.weight.rows
+    pinned = device.type == "cuda"
+
+    def greatest(place: torch.device, *, pin_memory: bool = False) -> Greatest:
+        return Greatest(
+            torch.zeros(tokens, dtype=torch.int32, device=place, pin_memory=pin_memory),
+            torch.zeros(tokens, device=place, pin_memory=pin_memory),
+        )
+
+    return HeadStep(
+        head=head,
+        logits=torch.zeros(tokens, vocabulary, device=device),
+        host_logits=torch.zeros(tokens, vocabulary, pin_memory=pinned),
+        greatest=greatest(device),
+        host_greatest=greatest(torch.device("cpu"), pin_memory=pinned),
+        scratch=argmax_scratch(tokens, vocabulary, device),
+    )
 
 
 def _head_rows(source: HeadMatrices) -> HeadRows:

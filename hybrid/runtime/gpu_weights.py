@@ -1,23 +1,21 @@
 """A block's weights as a GPU takes them: every matrix planar (`kernels.planar`), vectors float32.
 
-What is read from the file are blocks; `finish` lays them out anew in the very memory they were read
-into, so a weight is on the GPU once and takes the bytes that the plan says.
+They are views of the memory that the plan reserved, made before anything is read: `Planes` says to
+the reader which bytes of the file are to be laid out so. A weight takes the bytes of its blocks.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
 from hybrid.models.parts import Experts
 from hybrid.runtime.crossing import CrossedOp
 from hybrid.runtime.experts import CpuExperts, GpuExperts, ShardedExperts, SplitExperts
-from hybrid.runtime.ops import HeadLinearOp, NormOp, RouterOp
+from hybrid.runtime.ops import HeadLinearOp, NormOp, RouterOp, VectorOp
 from hybrid.runtime.plain_block import NotPlain, PlainBlock, values
 from kernels.blocks import BlockTensor
 from kernels.latent_block import LatentShape
-from kernels.planar import PlanarTensor, planar_in_place
+from kernels.planar import PlanarTensor
 from kernels.router import RouterRules
 
 
@@ -92,67 +90,84 @@ def expert_places(experts: Experts | None) -> ExpertPlaces:
     present = [part for part in ranges if part is not None]
     if len(resident) > 1 or len(in_ram) > 1 or len(resident) + len(in_ram) < len(present):
         raise NotPlain
-    return ExpertPlaces(*(found[0] if found else None for found in (resident, in_ram)))
+    return ExpertPlaces(resident[0] if resident else None, in_ram[0] if in_ram else None)
 
 
-def planar_weights(block: PlainBlock, resident: GpuExperts | None) -> GpuWeights:
-    """Lay a block's matrices out anew, in place; its operations must not be called afterwards."""
-    once = _Once()
+@dataclass(frozen=True, slots=True)
+class Planes:
+    """Matrices to be laid out in planes.
+
+    made   by the address of their memory
+    """
+
+    made: dict[int, PlanarTensor] = field(default_factory=dict)
+
+    def __call__(self, weight: BlockTensor) -> PlanarTensor:
+        """`weight` as planes over its own memory; the same object when asked again, as attn_kv_b
+        is.
+
+        Raises NotPlain for strided blocks: the halves of ffn_gate_up_exps.
+        """
+        if not weight.blocks.is_contiguous():
+            raise NotPlain
+        address = weight.blocks.data_ptr()
+        if address not in self.made:
+            rows = weight.blocks.shape[:-1].numel()
+            planes = PlanarTensor(weight.blocks.view(-1), weight.format, weight.shape, rows)
+            self.made[address] = planes
+        return self.made[address]
+
+
+def planar_weights(block: PlainBlock, resident: GpuExperts | None, planes: Planes) -> GpuWeights:
+    """A block's weights as the GPU will read them; its operations must not be called afterwards.
+
+    planes   of this block alone: void when NotPlain is raised, for what cannot be so
+    """
     dense = block.dense
     return GpuWeights(
         shape=block.shape,
-        attention_norm=_vector(block.attention_norm),
-        query_norm=_vector(block.query_norm) if block.query_norm else None,
-        latent_norm=_vector(block.latent_norm),
-        feed_forward_norm=_vector(block.feed_forward_norm),
-        query_down=once(block.query_down) if block.query_down else None,
-        query=once(block.query),
-        compress=once(block.compress),
-        key=_heads(block.key, once),
+        attention_norm=vector(block.attention_norm),
+        query_norm=vector(block.query_norm) if block.query_norm else None,
+        latent_norm=vector(block.latent_norm),
+        feed_forward_norm=vector(block.feed_forward_norm),
+        query_down=planes(block.query_down) if block.query_down else None,
+        query=planes(block.query),
+        compress=planes(block.compress),
+        key=_heads(block.key, planes),
         key_transposed=block.key_transposed,
-        value_up=_heads(block.value_up, once),
-        output=once(block.output),
-        dense=(once(dense.gate), once(dense.up), once(dense.down)) if dense else None,
-        router=_router(block.router, once) if block.router else None,
-        resident=_resident(resident) if resident else None,
+        value_up=_heads(block.value_up, planes),
+        output=planes(block.output),
+        dense=(planes(dense.gate), planes(dense.up), planes(dense.down)) if dense else None,
+        router=_router(block.router, planes) if block.router else None,
+        resident=_resident(resident, planes) if resident else None,
     )
 
 
-class _Once:
-    """Planar tensors by address: attn_kv_b is asked for twice, as keys and as values."""
+def vector(op: object) -> Tensor:
+    """A norm's weights or a bias: a view of bytes that may still be read.
 
-    def __init__(self) -> None:
-        self._made: dict[int, PlanarTensor] = {}
-
-    def __call__(self, weight: BlockTensor) -> PlanarTensor:
-        address = weight.blocks.data_ptr()
-        if address not in self._made:
-            self._made[address] = planar_in_place(weight)
-        return self._made[address]
-
-
-def _heads(op: HeadLinearOp, once: Callable[[BlockTensor], PlanarTensor]) -> HeadMatrices:
-    first, end, _ = (op.rows or slice(None)).indices(op.whole.shape[1])
-    return HeadMatrices(once(op.whole), first, end - first)
-
-
-def _router(router: RouterOp, once: Callable[[BlockTensor], PlanarTensor]) -> RouterWeights:
-    bias = None if router.bias is None else router.bias().clone()
-    return RouterWeights(once(router.gate), bias, router.rules)
-
-
-def _resident(experts: GpuExperts) -> ResidentWeights:
-    weights = experts.weights
-    gate, up = weights.gate, weights.up
-    if not gate.blocks.is_contiguous():  # halves of ffn_gate_up_exps
+    Raises NotPlain where the file has them in another format than F32.
+    """
+    if not isinstance(op, (NormOp, VectorOp)) or op.weight.format.name != "F32":
         raise NotPlain
+    return values(op)
+
+
+def _heads(op: HeadLinearOp, planes: Planes) -> HeadMatrices:
+    first, end, _ = (op.rows or slice(None)).indices(op.whole.shape[1])
+    return HeadMatrices(planes(op.whole), first, end - first)
+
+
+def _router(router: RouterOp, planes: Planes) -> RouterWeights:
+    bias = None if router.bias is None else vector(router.bias)
+    return RouterWeights(planes(router.gate), bias, router.rules)
+
+
+def _resident(experts: GpuExperts, planes: Planes) -> ResidentWeights:
+    weights = experts.weights
     return ResidentWeights(
-        planar_in_place(gate), planar_in_place(up), planar_in_place(weights.down), weights.first
+        planes(weights.gate), planes(weights.up), planes(weights.down), weights.first
     )
-
-
-def _vector(op: NormOp) -> Tensor:
-    return values(op).to(torch.float32).contiguous()
 
 
 def _is_cpu(op: object) -> bool:

@@ -9,6 +9,7 @@ import torch
 from hybrid.errors import MachineError
 from hybrid.models.registry import builder
 from hybrid.runtime.engine import Engine
+from hybrid.runtime.gpu_blocks import GpuBlocks
 from hybrid.runtime.loader import make_caches, place_weights, reserve_memory
 from hybrid.runtime.memory import open_memories
 from hybrid.runtime.native_block import NativeBlocks
@@ -20,9 +21,11 @@ from hybrid.runtime.prompt import open_tokenizer
 from hybrid.runtime.reading import MOST_READERS, Progress, ReadHow, read_weights
 from hybrid.runtime.stats import Meter
 from hybrid.tokenizer.tokenizer import Tokenizer
+from kernels.blocks import BlockTensor
 from kernels.errors import NativeLibraryMissing
 from kernels.native import pool, tiers
 from kernels.native.library import library
+from kernels.planar import planar_in_place
 from placement.errors import DoesNotFit
 from placement.machine import CPU, DeviceKind
 from placement.units import format_bytes
@@ -71,9 +74,11 @@ def load_prepared(
     weights, pieces = place_weights(file, plan, memories, layout, mapped=options.mmap)
     places = {name: memory.place for name, memory in memories.items()}
     meter = Meter()
-    native = NativeBlocks(exact=options.kernels == "exact", threads=threads)
+    exact = options.kernels == "exact"
+    native = NativeBlocks(exact=exact, threads=threads)
+    gpu = None if exact else GpuBlocks(meter, threads)
     homes = [places[home] for home in plan.layers]
-    parts = PlacedParts(file.path.name, weights, places, homes, meter, native)
+    parts = PlacedParts(file.path.name, weights, places, homes, meter, native, gpu)
     # Built before the weights are read: a missing tensor is told now, not after 400 GB.
     model = builder(prepared.config.architecture)(
         prepared.config, parts, attention_work_bytes=plan.workload.attention_work_bytes
@@ -86,6 +91,12 @@ def load_prepared(
     read_weights(file, pieces, progress or _no_progress, _read_how(prepared, options))
     native.fill_vectors()
     native.chain(caches)
+    if gpu is not None:
+        for planar in gpu.planes.values():
+            planar_in_place(
+                BlockTensor(planar.data.view(planar.total_rows, -1), planar.format, planar.columns)
+            )
+        gpu.ready(caches)
     engine = Engine(
         model=model,
         caches=caches,

@@ -85,6 +85,11 @@ class Meter:
             self._charge()
             self._running.pop()
 
+    def shift(self, seconds: float, source: str, target: str) -> None:
+        """Charge to `target` what was, or will be, charged to `source`: they took turns inside."""
+        for device, more in ((source, -seconds), (target, seconds)):
+            self.device_seconds[device] = self.device_seconds.get(device, 0.0) + more
+
     def reset(self) -> None:
         self.device_seconds = {}
         self.crossing_bytes = 0
