@@ -257,12 +257,18 @@ class Engine:
                     remedy="finish one generation before the next, or load a second engine",
                 )
             part = list(ids[first : first + ubatch])
-            wanted = all_rows or first + ubatch >= len(ids)
-            yield self._pass(part, rows=len(part) if all_rows else int(wanted), prompt=prompt)
+            if all_rows:  # a list may be made of them, and the next pass writes over its rows
+                stats, rows = self._pass(part, rows=len(part), prompt=prompt)
+                yield stats, rows.clone()
+            else:
+                last = first + ubatch >= len(ids)
+                yield self._pass(part, rows=int(last), prompt=prompt)
 
     @torch.inference_mode()
     def _pass(self, ids: list[int], *, rows: int, prompt: bool) -> tuple[StepStats, Tensor]:
-        """One forward pass over new tokens; logits of the last `rows` of them."""
+        """One forward pass over new tokens; logits of the last `rows` of them, which the next pass
+        may overwrite.
+        """
         self._meter.reset()
         pool.use_threads(self._threads)
         native_before = pool.native_seconds()
