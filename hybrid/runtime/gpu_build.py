@@ -10,7 +10,7 @@ import torch
 from hybrid.runtime.crossing import CrossedOp, Place
 from hybrid.runtime.experts import CpuExperts, ExpertWeights, ShardedExperts
 from hybrid.runtime.gpu_chain import SIZES, CpuSide, GpuChain, SizedStep
-from hybrid.runtime.gpu_replay import EmulatedReplay, GraphReplay, Replay
+from hybrid.runtime.gpu_replay import EmulatedReplay, GraphReplay, Launches, Replay
 from hybrid.runtime.gpu_step import (
     MOST_TOKENS,
     BlockStep,
@@ -85,14 +85,29 @@ def _sized(
         if head is not None:
             head.launch(target.hidden)
 
-    def answer() -> None:
-        if cpu is not None:
-            cpu.answer(tokens)
+    def rehearsal() -> None:
+        _rehearse(launches, cpu, tokens, device)
 
     replay: Replay = (
-        GraphReplay(device, launches, answer) if device.type == "cuda" else EmulatedReplay(launches)
+        GraphReplay(device, launches, rehearsal)
+        if device.type == "cuda"
+        else EmulatedReplay(launches)
     )
     return SizedStep(replay, source, target, head)
+
+
+def _rehearse(launches: Launches, cpu: CpuSide | None, tokens: int, device: torch.device) -> None:
+    """The first run loads kernels, and loading waits for all that runs: no launch may wait for the
+    CPU then, so its step is abandoned beforehand.
+    """
+    if cpu is not None:
+        cpu.service.abandon()
+    launches()
+    torch.cuda.current_stream(device).synchronize()
+    if cpu is not None:
+        cpu.service.reset()
+        launches()
+        cpu.answer(tokens)
 
 
 def _lengths(parts: ChainParts) -> Lengths:

@@ -28,12 +28,12 @@ class GraphReplay:
     """`launches` captured as a graph, which holds their addresses: they are kept, and with them
     their tensors.
 
-    answer   what the CPU does meanwhile: they run once before they are captured, so that kernels
-             are compiled and a fault shows while loading
+    rehearsal   runs them before they are captured, so that kernels are compiled and loaded and a
+                fault shows while loading; may return before the GPU is done
     """
 
     def __init__(
-        self, device: torch.device, launches: Launches, answer: Callable[[], None]
+        self, device: torch.device, launches: Launches, rehearsal: Callable[[], None]
     ) -> None:
         self._device = device
         self._launches = launches
@@ -42,8 +42,7 @@ class GraphReplay:
         stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.device(device), torch.cuda.stream(stream):
-            launches()
-            answer()
+            rehearsal()
             stream.synchronize()
             self._graph.capture_begin(capture_error_mode="thread_local")
             launches()
