@@ -204,7 +204,7 @@ class Engine:
         stream = self.tokenizer.stream(at_start=False) if self.tokenizer else None
         step, row = self._read_prompt(ids, turn)
         for count in range(1, limit + 1):
-            token = sampler.sample(row)
+            token = sampler.sample(row, self._model.ending.greatest())
             if token in stop_ids:
                 self.finish_reason = "stop"
                 break

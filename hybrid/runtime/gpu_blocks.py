@@ -72,10 +72,12 @@ class GpuHead:
         self.chain: GpuChain | None = None
         self._home = home
         self._meter = meter
+        self._step_tokens = 0  # of the last pass, if it was a step
 
     def __call__(self, h: Tensor, rows: int) -> Tensor:
         """h [T, D] on the GPU -> [rows, vocabulary] of the last rows, in host memory for a step."""
-        if len(h) <= MOST_TOKENS and self.chain is not None:
+        self._step_tokens = len(h) if len(h) <= MOST_TOKENS else 0
+        if self._step_tokens and self.chain is not None:
             return self.chain.logits(len(h), rows)
         with self._meter.on(self._home.name):
             logits = torch.empty(rows, self.head.weight.rows, device=h.device)
@@ -86,6 +88,11 @@ class GpuHead:
                 products = [Product(self.head.weight, part)]
                 matvec(x, products, len(part), self.head.norm, self.head.epsilon)
             return logits
+
+    def greatest(self) -> tuple[int, float] | None:
+        if not self._step_tokens or self.chain is None:
+            return None
+        return self.chain.greatest(self._step_tokens - 1)
 
 
 @dataclass(frozen=True, slots=True)

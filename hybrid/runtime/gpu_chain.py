@@ -102,6 +102,12 @@ class GpuChain:
         assert self._last.head is not None, "asked of the chain that has the head"
         return self._last.head.host_logits[tokens - rows : tokens]
 
+    def greatest(self, token: int) -> tuple[int, float]:
+        """Id and logit of the greatest after one token of the step just done."""
+        assert self._last.head is not None, "asked of the chain that has the head"
+        found = self._last.head.host_greatest
+        return int(found.index[token]), float(found.value[token])
+
     def _write(self, source: StepInput, h: Tensor, step: Step) -> None:
         last = step.tokens - 1
         positions = [step.start + min(row, last) for row in range(len(source.positions))]
