@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from hybrid.gguf.reader import GgufFile
+from hybrid.runtime.pinning import Pinning
 from hybrid.runtime.shards import Piece
 from hybrid.runtime.uploading import PlaneRows, Uploads
 from kernels.planar import PlanarTensor, as_in_file
@@ -53,11 +54,13 @@ def read_weights(
     progress: Progress,
     how: ReadHow | None = None,
     planes: Mapping[int, PlanarTensor] | None = None,
+    pinning: Pinning | None = None,
 ) -> None:
     """Fill what `place_weights` placed, a few pieces at a time.
 
-    planes   by the address of a tensor's memory the planes that this memory is to hold, whole;
-             pieces of such a tensor are of whole rows. Other memory gets the file's bytes.
+    planes    by the address of a tensor's memory the planes that this memory is to hold, whole;
+              pieces of such a tensor are of whole rows. Other memory gets the file's bytes.
+    pinning   pins the host's memory as it fills, and is finished here
 
     Returns when all of it is there, on GPUs too. On a GPU takes `uploading.staging_bytes`.
     """
@@ -71,6 +74,9 @@ def read_weights(
         reader.read(piece)
         if how.forget:
             file.forget(piece.tensor, piece.offset, piece.nbytes)
+        if pinning:
+            for target in piece.targets:
+                pinning.arrived(target)
         return piece.nbytes
 
     pool = ThreadPoolExecutor(how.readers, thread_name_prefix="hybrid-load")
@@ -81,6 +87,8 @@ def read_weights(
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         reader.finish()
+        if pinning:
+            pinning.finish(rest=done == total)
 
 
 class _Planes:
