@@ -20,6 +20,7 @@ from hybrid.runtime.memory import DeviceMemory
 from hybrid.runtime.node_layout import Bounds, HostLayout, part_bytes
 from hybrid.runtime.reading import PIECE_BYTES
 from hybrid.runtime.shards import NodeParts, Piece, node_parts, part_pieces
+from hybrid.runtime.uploading import UPLOAD_BYTES
 from kernels.blocks import BlockTensor
 from placement.inventory import ModelShape
 from placement.machine import CPU, UNLOADED
@@ -163,5 +164,9 @@ def _map_bytes(file: GgufFile, tensor: GgufTensor, first: int, nbytes: int) -> T
 
 
 def _cut(tensor: GgufTensor, first: int, target: Tensor) -> Iterator[Piece]:
-    for offset in range(0, target.numel(), PIECE_BYTES):
-        yield Piece(tensor, first + offset, (target[offset : offset + PIECE_BYTES],))
+    """Pieces of whole rows: planes take no others."""
+    most = UPLOAD_BYTES if target.device.type == "cuda" else PIECE_BYTES
+    row = tensor.format.row_bytes(tensor.shape[-1])
+    step = max(most // row, 1) * row
+    for offset in range(0, target.numel(), step):
+        yield Piece(tensor, first + offset, (target[offset : offset + step],))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hybrid.errors import MachineError
-from hybrid.runtime.arena import HostArena, aligned
+from hybrid.runtime.arena import HostArena, aligned, room_bytes
 from hybrid.runtime.crossing import Place
 from hybrid.runtime.node_layout import HostLayout
 from hybrid.runtime.numa_calls import NumaPolicy
@@ -56,10 +56,10 @@ class DeviceMemory:
                 f"scratch {format_bytes(scratch_bytes)}), budget {format_bytes(self.budget_bytes)}",
                 remedy="make a new plan on this machine: leave out --plan",
             )
-        # Padding to cache lines, at most 63 bytes a tensor, comes on top of what is budgeted.
-        self._open(sum(map(aligned, sizes)), scratch_bytes)
+        # Padding to cache lines, and of large tensors to pages, comes on top of what is budgeted.
+        self._open(sum(map(room_bytes, sizes)), scratch_bytes)
         for node, parts in bound.items():
-            self._open_bound(node, sum(map(aligned, parts)))
+            self._open_bound(node, sum(map(room_bytes, parts)))
 
     def take(self, nbytes: int, category: str, node: int | None = None) -> Tensor:
         """The next `nbytes` of the reserved room as a uint8 tensor on the device.
