@@ -5,7 +5,7 @@
 ram        RAM read by threads
 beside     the CPU's reads while the GPU copies or reads pinned memory, and the GPU's
 crossing   GPU -> CPU -> GPU in a replayed graph of 26: spinning kernels, stream memory operations,
-           a host function
+           host functions between kernels
 waking     a job of the pool after idle time
 chain      200 empty kernels in a graph, with and without programmatic launch
 attention  whether this torch's cuDNN does attention with 192 key and 128 value columns
