@@ -30,6 +30,7 @@ from kernels.blocks import BlockTensor
 from kernels.dequantize import dequantize
 from kernels.quantize import Q8_0, quantize_q8_0
 from kernels.testing import compare
+from tools.bench.flags import counts, positive
 from tools.bench.gpu_attention_prompts import prompt_rows, sweep_prompts
 from tools.bench.gpu_time import DEVICE, copy_gb_s, each_us, need_gpu
 from tools.bench.table import Cell, show
@@ -188,10 +189,9 @@ def _time_or_nan(steps: Steps) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    numbers = lambda text: [int(each) for each in text.split(",")]  # noqa: E731
-    parser.add_argument("--heads", type=numbers, default=[16, 128])
-    parser.add_argument("--rows", type=numbers, default=[1024, 4096, 16384, 65536, 131072])
-    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--heads", type=counts, default=[16, 128])
+    parser.add_argument("--rows", type=counts, default=[1024, 4096, 16384, 65536, 131072])
+    parser.add_argument("--batch", type=positive, default=1)
     parser.add_argument("--formats", type=lambda text: text.split(","), default=["bf16", "q8_0"])
     parser.add_argument("--no-prompts", action="store_true")
     parser.add_argument("--sweep", action="store_true")

@@ -22,6 +22,7 @@ from kernels.native import pool
 from placement.cpus import choose_cpus
 from tools.bench.crossing_rows import crossings, graphs, memory
 from tools.bench.crossing_rows.measure import Row
+from tools.bench.flags import positive
 from tools.bench.table import show
 
 WITHOUT_GPU = ("ram", "waking", "amx")
@@ -57,7 +58,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--threads", type=positive, default=None)
     parser.add_argument("--only", default="")
     return parser.parse_args()
 

@@ -22,6 +22,7 @@ from kernels.formats import BY_NAME
 from kernels.planar import PlanarTensor
 from kernels.router import Gating, RouterRules
 from kernels.router.gpu import route
+from tools.bench.flags import positive
 from tools.bench.gpu_time import DEVICE, copy_gb_s, each_us, need_gpu
 from tools.bench.table import Cell, show
 
@@ -83,7 +84,7 @@ def main(words: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--check", action="store_true", help="run the tests on the GPU before")
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
-    parser.add_argument("--tokens", nargs="+", type=int, default=[1, 2, 4, 8])
+    parser.add_argument("--tokens", nargs="+", type=positive, default=[1, 2, 4, 8])
     arguments = parser.parse_args(words)
     need_gpu("router and experts")
     if arguments.check and pytest.main(["-q", "-m", "gpu", *TESTS]):

@@ -26,6 +26,7 @@ from kernels.formats import BY_NAME, FORMATS
 from kernels.linear import gpu
 from kernels.planar import PlanarTensor, to_planar
 from tools.bench import triton_matvec
+from tools.bench.flags import counts
 from tools.bench.gpu_time import DEVICE, copy_gb_s, each_us, need_gpu
 from tools.bench.table import Cell, show
 
@@ -147,9 +148,7 @@ def _copies(weight: PlanarTensor) -> list[PlanarTensor]:
 
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="products of few tokens on a GPU")
-    parser.add_argument(
-        "--tokens", type=lambda text: [int(word) for word in text.split(",")], default=[1, 2, 4, 8]
-    )
+    parser.add_argument("--tokens", type=counts, default=[1, 2, 4, 8])
     parser.add_argument("--no-triton", action="store_true", help="without the compared kernels")
     parser.add_argument("--no-formats", action="store_true", help="without all formats at 8192²")
     return parser.parse_args(words)

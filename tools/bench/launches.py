@@ -17,6 +17,7 @@ import torch
 
 from kernels.cuda import Kernel, Program, Record, nvrtc
 from kernels.cuda.driver import capability
+from tools.bench.flags import positive
 from tools.bench.gpu_time import captured, need_gpu, queued_us
 from tools.bench.table import Cell, show
 
@@ -87,8 +88,8 @@ def _graph_us(
 
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="what a kernel launch costs")
-    parser.add_argument("--kernels", type=int, default=200, help="of a graph")
-    parser.add_argument("--threads", type=int, default=128, help="of a block")
+    parser.add_argument("--kernels", type=positive, default=200, help="of a graph")
+    parser.add_argument("--threads", type=positive, default=128, help="of a block")
     return parser.parse_args(words)
 
 
