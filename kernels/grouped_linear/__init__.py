@@ -37,7 +37,7 @@ class Pairs:
 
 
 def pairs_by_expert(chosen: Tensor, first_expert: int, experts: int) -> Pairs:
-    """The pairs of experts first_expert .. first_expert + experts - 1, sorted by expert, then token.
+    """The pairs of experts first_expert .. first_expert + experts - 1, by expert, then by token.
 
     chosen   [tokens, used] int64 or int32, model-wide expert numbers
 
@@ -123,9 +123,14 @@ def add_pairs(
     Does not wait for the GPU. Raises KernelInputError when shapes do not fit.
     """
     tokens, used = chosen.shape
-    if h.shape != (tokens, y.shape[-1]) or y.shape[0] != tokens * used or share.shape != (
-        tokens,
-        used,
+    if (
+        h.shape != (tokens, y.shape[-1])
+        or y.shape[0] != tokens * used
+        or share.shape
+        != (
+            tokens,
+            used,
+        )
     ):
         raise KernelInputError(
             f"h {list(h.shape)}, y {list(y.shape)}, chosen {list(chosen.shape)} and share"

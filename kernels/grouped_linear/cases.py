@@ -64,7 +64,8 @@ def make(case: Case, dtype: torch.dtype, device: str = "cpu") -> Inputs:
         return torch.randn(shape, generator=generator, device=device)
 
     def weights(rows: int, columns: int) -> Tensor:
-        return (values(case.held, rows, columns) * columns**-0.5).to(dtype)
+        scale: float = columns**-0.5
+        return (values(case.held, rows, columns) * scale).to(dtype)
 
     scores = torch.rand(case.tokens, case.experts, generator=generator, device=device)
     return Inputs(

@@ -27,7 +27,9 @@ class Tiles:
     warps: int
 
 
-def tiles_of(device: torch.device, dtype: torch.dtype, pairs_of_expert: float, gated: bool) -> Tiles:
+def tiles_of(
+    device: torch.device, dtype: torch.dtype, pairs_of_expert: float, gated: bool
+) -> Tiles:
     """Tiles for a device and the mean number of an expert's pairs."""
     capability = INTERPRETED_AS
     if device.type == "cuda":
