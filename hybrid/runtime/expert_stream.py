@@ -29,12 +29,14 @@ class ExpertGroup:
     """Some experts of a layer in planes on the GPU; `begin` counts from the first one held.
 
     gate, up   [some, feed_forward, width]; down [some, width, feed_forward]
+    fresh      the planes are being made by launches before those that will read them
     """
 
     gate: PlanarTensor
     up: PlanarTensor
     down: PlanarTensor
     begin: int
+    fresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,7 @@ class ExpertStream:
             place_rows(target, 0, _rows(source))
         if buffer.emptied is not None:
             buffer.emptied.record(torch.cuda.current_stream(buffer.memory.device))
-        return ExpertGroup(gate, up, down, job.begin)
+        return ExpertGroup(gate, up, down, job.begin, fresh=True)
 
 
 def _sources(job: _Job) -> list[BlockTensor]:

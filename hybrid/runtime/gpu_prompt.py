@@ -130,6 +130,7 @@ class PromptPass:
             heads = slice(first, min(first + at_once, shape.heads))
             k_nope, value = self._unfolded(latent, heads)
             self._attend(q[:, heads], k_nope, k_rope, value, step.start, out[:, heads])
+            del k_nope, value  # before the next heads' are made
         return out.flatten(1)
 
     def _heads_at_once(self, rows: int) -> int:

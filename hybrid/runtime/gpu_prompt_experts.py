@@ -61,17 +61,17 @@ class ExpertPass:
             length = group.gate.shape[1]
             if not len(hidden):
                 hidden = y.new_empty(len(y), length)
-            gate = self._decoded(group.gate, 0)
-            up = self._decoded(group.up, -(-gate.numel() // ALIGNED_VALUES) * ALIGNED_VALUES)
+            gate = self._decoded(group.gate, 0, group.fresh)
+            up = self._decoded(group.up, _aligned(gate.numel()), group.fresh)
             place, how = (pairs, group.begin), self.implementation
             grouped_hidden(x, gate, up, *place, hidden, implementation=how)
-            down = self._decoded(group.down, 0)
+            down = self._decoded(group.down, 0, group.fresh)
             grouped_down(hidden, down, *place, y, implementation=how)
 
-    def _decoded(self, weight: PlanarTensor, begin: int) -> Tensor:
+    def _decoded(self, weight: PlanarTensor, begin: int, fresh: bool) -> Tensor:
         values = weight.rows * weight.columns
         out = self.decoded[begin : begin + values].view(weight.shape)
-        decode_into(weight, out)
+        decode_into(weight, out, fresh=fresh)
         return out
 
 
