@@ -18,6 +18,7 @@ from kernels.quantize import quantize_q8_0
 FLOAT_TYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 FORMAT_OF = {dtype: BY_NAME[name.upper()] for name, dtype in FLOAT_TYPES.items()}
 Q8_0 = BY_NAME["Q8_0"]
+ROWS_AT_ONCE = 4096
 
 
 class FloatCache:
@@ -36,6 +37,10 @@ class FloatCache:
     def read(self, end: int) -> Tensor:
         """Rows 0 .. end-1 as float32 [end, width]."""
         return self._rows[:end].float()
+
+    def read_as(self, end: int, dtype: torch.dtype) -> Tensor:
+        """Rows 0 .. end-1 as [end, width] of dtype: a view where the rows are of that type."""
+        return self._rows[:end].to(dtype)
 
     def memory(self) -> CacheMemory:
         """The rows' bytes, for native code."""
@@ -59,6 +64,17 @@ class QuantisedCache:
     def read(self, end: int) -> Tensor:
         """Rows 0 .. end-1 as float32 [end, width]."""
         return dequantize(BlockTensor(self._rows[:end], Q8_0, self._padded))[:, : self._width]
+
+    def read_as(self, end: int, dtype: torch.dtype) -> Tensor:
+        """Rows 0 .. end-1 as [end, width] of dtype; no more than ROWS_AT_ONCE are float32 at
+        once.
+        """
+        out = torch.empty(end, self._width, dtype=dtype, device=self._rows.device)
+        for begin in range(0, end, ROWS_AT_ONCE):
+            some = self._rows[begin : min(begin + ROWS_AT_ONCE, end)]
+            floats = dequantize(BlockTensor(some, Q8_0, self._padded))
+            out[begin : begin + len(some)] = floats[:, : self._width]
+        return out
 
     def memory(self) -> CacheMemory:
         """The rows' bytes, for native code."""

@@ -8,7 +8,7 @@ A block with an operation elsewhere stays as the model built it, as `native_bloc
 CPU.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,6 +19,8 @@ from hybrid.runtime.cache import FloatCache, QuantisedCache
 from hybrid.runtime.crossing import Place
 from hybrid.runtime.gpu_build import ChainParts, Crossings, build_chain, crossings
 from hybrid.runtime.gpu_chain import CpuSide, GpuChain
+from hybrid.runtime.gpu_prompt import PromptPass
+from hybrid.runtime.gpu_prompt_build import PromptParts, prompt_passes
 from hybrid.runtime.gpu_step import MOST_TOKENS, Head
 from hybrid.runtime.gpu_weights import (
     ExpertPlaces,
@@ -33,9 +35,9 @@ from hybrid.runtime.plain_block import NotPlain, PlainBlock, matrix, read_block
 from hybrid.runtime.stats import Meter
 from kernels.linear.gpu import Product, matvec
 from kernels.planar import PlanarTensor
+from placement.inventory import ModelShape
 
 AnyCache = FloatCache | QuantisedCache
-PromptBlock = Callable[[Tensor, Step, LayerCache], Tensor]
 
 
 class GpuBlock:
@@ -47,7 +49,7 @@ class GpuBlock:
 
     def __init__(self, home: Place, meter: Meter) -> None:
         self.chain: GpuChain | None = None
-        self.prompt: PromptBlock | None = None
+        self.prompt: PromptPass | None = None
         self._home = home
         self._meter = meter
 
@@ -164,11 +166,19 @@ class GpuBlocks:
         ]
         return max(needs, default=0)
 
-    def ready(self, caches: Sequence[AnyCache], workspace: Tensor) -> None:
+    def ready(self, caches: Sequence[AnyCache], workspace: Tensor, shape: ModelShape) -> None:
         """Make and try all that runs, once the weights have been read.
 
         workspace   uint8 of `cpu_bytes()`
         """
+        for home in dict.fromkeys(entry.home for entry in self._blocks.values()):
+            here = {
+                layer: PromptParts(entry.plain, entry.weights, entry.places.in_ram)
+                for layer, entry in self._blocks.items()
+                if entry.home == home
+            }
+            for layer, prompt in prompt_passes(home, here, shape).items():
+                self._blocks[layer].block.prompt = prompt
         for layers in self._chains():
             memories = [cache.memory() for cache in caches[layers.start : layers.stop]]
             parts = replace(self._parts(layers), caches=memories)

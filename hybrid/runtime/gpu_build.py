@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from hybrid.runtime.crossing import CrossedOp, Place
-from hybrid.runtime.experts import CpuExperts, ExpertWeights, ShardedExperts
+from hybrid.runtime.experts import expert_parts
 from hybrid.runtime.gpu_chain import SIZES, CpuSide, GpuChain, SizedStep
 from hybrid.runtime.gpu_replay import EmulatedReplay, GraphReplay, Launches, Replay
 from hybrid.runtime.gpu_step import (
@@ -145,8 +145,7 @@ def _lengths(parts: ChainParts) -> Lengths:
 
 
 def _layer(mailbox: Mailbox, op: object) -> Layer:
-    assert isinstance(op, (CpuExperts, ShardedExperts)), "`expert_places` has looked"
-    parts: tuple[ExpertWeights, ...] = (op.weights,) if isinstance(op, CpuExperts) else op.parts
+    parts = expert_parts(op)
     return Layer(mailbox, [(w.gate, w.up, w.down) for w in parts], parts[0].first)
 
 

@@ -11,6 +11,7 @@ from hybrid.errors import MachineError
 from hybrid.models.registry import builder
 from hybrid.runtime.engine import Engine
 from hybrid.runtime.gpu_blocks import GpuBlocks
+from hybrid.runtime.gpu_check import check_gpu
 from hybrid.runtime.loader import make_caches, place_weights, reserve_memory
 from hybrid.runtime.memory import DeviceMemory, open_memories
 from hybrid.runtime.native_block import NativeBlocks
@@ -68,6 +69,9 @@ def load_prepared(
     threads = len(cpus.cpus)
     plan, shape, file = prepared.plan, prepared.inventory.shape, prepared.file
     layout = prepared.layout
+    for device in prepared.machine.gpus:
+        if any(use.total_bytes for use in plan.devices if use.name == device.name):
+            check_gpu(device)
     memories = open_memories(plan.devices, prepared.machine, layout)
     _check_ram(prepared, options)
     reserve_memory(plan, memories, shape, layout, mapped=options.mmap)
@@ -90,7 +94,7 @@ def load_prepared(
     read_weights(file, pieces, progress or _no_progress, how, gpu.planes, pinning)
     native.fill_vectors()
     native.chain(caches)
-    gpu.ready(caches, workspace)
+    gpu.ready(caches, workspace, shape)
     engine = Engine(
         model=model,
         caches=caches,

@@ -18,7 +18,7 @@ def _no_visible_devices(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def flags(remedy: str) -> list[str]:
     """The words of a remedy that are typed: without "in place of ..." and remarks in brackets."""
-    return shlex.split(re.split(r" in place of | \(|, or | together| first$", remedy)[0])
+    return shlex.split(re.split(r" in place of | first \(| \(|, or | together", remedy)[0])
 
 
 def error_of(words: list[str], capsys: pytest.CaptureFixture[str]) -> list[str]:
