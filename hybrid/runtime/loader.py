@@ -117,11 +117,9 @@ def make_caches(
     plan: PlacementPlan, memories: dict[str, DeviceMemory], shape: ModelShape
 ) -> list[LatentCache]:
     """One cache per layer, read and written on the layer's home, its memory touched."""
-    nbytes = cache_bytes(shape, plan.workload, 1)
-    return [
-        make_cache(room, shape.cache_row_length, plan.workload.cache_format)
-        for room in take_cache_rooms(plan, memories, nbytes)
-    ]
+    load, width = plan.workload, shape.cache_row_length
+    rooms = take_cache_rooms(plan, memories, cache_bytes(shape, load, 1))
+    return [make_cache(room, width, load.cache_format, in_ram=load.cache_in_ram) for room in rooms]
 
 
 def _node_bytes(layout: HostLayout, part: Assignment) -> list[tuple[int, int]]:
