@@ -43,7 +43,7 @@ def mapped_tensor(memory: Tensor, device: torch.device) -> Tensor:
     memory   uint8 [bytes] on the CPU, contiguous, registered through this very GPU
     returns  uint8 [bytes] on the device, which keeps `memory` alive
 
-    Raises CudaCallFailed for memory that this GPU does not know.
+    Raises CudaCallFailed for memory that another GPU registered.
     """
     pointer = device_pointer(memory.data_ptr(), device)
     mapped = torch.as_tensor(_GpuBytes(memory, pointer), device=device)
