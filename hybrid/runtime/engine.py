@@ -9,7 +9,6 @@ rest, so a chat does not read its history again.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
@@ -27,6 +26,7 @@ from hybrid.runtime.prepare import Prepared
 from hybrid.runtime.prompt import checked, encode
 from hybrid.runtime.sampling import Sampler, SamplingOptions
 from hybrid.runtime.stats import Meter, RunStats, StepStats
+from hybrid.runtime.token import Token
 from hybrid.tokenizer.tokenizer import Tokenizer
 from kernels.native import pool, tiers
 from placement.plan import PlacementPlan
@@ -34,23 +34,6 @@ from placement.plan import PlacementPlan
 # Passes that torch computes on one thread: others gain nothing there (demo model: 164 against 163
 # tok/s), and their spinning costs a busy machine nine tenths of its speed (docs/log.md).
 SMALL_TOKENS, SMALL_ROWS = 8, 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """One generated token.
-
-    text      what it adds to the output; "" while a UTF-8 sequence is incomplete, and what is
-              still incomplete at a stop token is dropped
-    stats     the pass that produced its logits
-    finish    None, or why this is the last one: "length", "context"; a stop token itself is not
-              yielded
-    """
-
-    id: int
-    text: str
-    stats: StepStats
-    finish: str | None = None
 
 
 class Engine:

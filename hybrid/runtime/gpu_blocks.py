@@ -8,8 +8,8 @@ A block with an operation elsewhere stays as the model built it, as `native_bloc
 CPU.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,8 +17,10 @@ from torch import Tensor
 from hybrid.models.parts import Block, LayerCache, Linear, Norm, Step
 from hybrid.runtime.cache import FloatCache, QuantisedCache
 from hybrid.runtime.crossing import Place
-from hybrid.runtime.gpu_build import ChainParts, build_chain
-from hybrid.runtime.gpu_chain import GpuChain
+from hybrid.runtime.gpu_build import ChainParts, Crossings, build_chain, crossings
+from hybrid.runtime.gpu_chain import CpuSide, GpuChain
+from hybrid.runtime.gpu_prompt import PromptPass
+from hybrid.runtime.gpu_prompt_build import PromptParts, prompt_passes
 from hybrid.runtime.gpu_step import MOST_TOKENS, Head
 from hybrid.runtime.gpu_weights import (
     ExpertPlaces,
@@ -33,8 +35,9 @@ from hybrid.runtime.plain_block import NotPlain, PlainBlock, matrix, read_block
 from hybrid.runtime.stats import Meter
 from kernels.linear.gpu import Product, matvec
 from kernels.planar import PlanarTensor
+from placement.inventory import ModelShape
 
-PromptBlock = Callable[[Tensor, Step, LayerCache], Tensor]
+AnyCache = FloatCache | QuantisedCache
 
 
 class GpuBlock:
@@ -46,7 +49,7 @@ class GpuBlock:
 
     def __init__(self, home: Place, meter: Meter) -> None:
         self.chain: GpuChain | None = None
-        self.prompt: PromptBlock | None = None
+        self.prompt: PromptPass | None = None
         self._home = home
         self._meter = meter
 
@@ -107,19 +110,23 @@ class _Registered:
 class GpuBlocks:
     """The GPU blocks of one engine, by layer.
 
+    threads   workers that answer for experts in RAM
+    exact     take no block: float32 activations are the reference's business
     planes    matrices to be read into planes, by the address of their memory
     """
 
-    def __init__(self, meter: Meter, threads: int) -> None:
+    def __init__(self, meter: Meter, threads: int, *, exact: bool) -> None:
         self.planes: dict[int, PlanarTensor] = {}
         self._meter = meter
         self._threads = threads
+        self._exact = exact
+        self._crossings: dict[int, Crossings | None] = {}
         self._blocks: dict[int, _Registered] = {}
         self._head: GpuHead | None = None
 
     def registered(self, layer: int, block: Block, home: Place) -> GpuBlock | None:
         """The same block for its GPU; None when some of it is not plainly there."""
-        if not has_kernels(home):
+        if self._exact or not has_kernels(home):
             return None
         planes = Planes()
         try:
@@ -147,26 +154,55 @@ class GpuBlocks:
         self._head = GpuHead(found, entry.home, self._meter)
         return self._head
 
-    def ready(self, caches: Sequence[FloatCache | QuantisedCache]) -> None:
-        """Make and try all that runs, once the weights have been read."""
+    def cpu_bytes(self) -> int:
+        """Workspace for answering a step, by whichever GPU; once all blocks are registered."""
+        self._crossings = {
+            layers.start: crossings(self._parts(layers)) for layers in self._chains()
+        }
+        needs = [
+            found.service.needs(MOST_TOKENS, self._threads)
+            for found in self._crossings.values()
+            if found is not None
+        ]
+        return max(needs, default=0)
+
+    def ready(self, caches: Sequence[AnyCache], workspace: Tensor, shape: ModelShape) -> None:
+        """Make and try all that runs, once the weights have been read.
+
+        workspace   uint8 of `cpu_bytes()`
+        """
+        for home in dict.fromkeys(entry.home for entry in self._blocks.values()):
+            here = {
+                layer: PromptParts(entry.plain, entry.weights, entry.places.in_ram)
+                for layer, entry in self._blocks.items()
+                if entry.home == home
+            }
+            for layer, prompt in prompt_passes(home, here, shape).items():
+                self._blocks[layer].block.prompt = prompt
         for layers in self._chains():
-            entries = [self._blocks[layer] for layer in layers]
-            has_head = self._head is not None and layers.stop == len(caches)
-            chain = build_chain(
-                ChainParts(
-                    home=entries[0].home,
-                    plains=[entry.plain for entry in entries],
-                    weights=[entry.weights for entry in entries],
-                    in_ram=[entry.places.in_ram for entry in entries],
-                    caches=[cache.memory() for cache in caches[layers.start : layers.stop]],
-                    head=self._head.head if self._head is not None and has_head else None,
-                ),
-                self._threads,
-                self._meter,
-            )
-            entries[0].block.chain = chain
-            if self._head is not None and has_head:
+            memories = [cache.memory() for cache in caches[layers.start : layers.stop]]
+            parts = replace(self._parts(layers), caches=memories)
+            found = self._crossings[layers.start]
+            cpu = None
+            if found is not None:
+                cpu = CpuSide(found.mailbox, found.service, workspace, self._threads)
+            chain = build_chain(parts, cpu, self._meter)
+            self._blocks[layers.start].block.chain = chain
+            if parts.head is not None and self._head is not None:
                 self._head.chain = chain
+
+    def _parts(self, layers: range) -> ChainParts:
+        """All but the caches."""
+        entries = [self._blocks[layer] for layer in layers]
+        ends = self._head is not None and layers.stop == max(self._blocks) + 1
+        return ChainParts(
+            home=entries[0].home,
+            plains=[entry.plain for entry in entries],
+            weights=[entry.weights for entry in entries],
+            in_ram=[entry.places.in_ram for entry in entries],
+            caches=(),
+            head=self._head.head if self._head is not None and ends else None,
+        )
 
     def _chains(self) -> list[range]:
         """Layers that follow one another on one GPU."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from hybrid.runtime.crossing import CrossedOp, Place
-from hybrid.runtime.experts import CpuExperts, ExpertWeights, ShardedExperts
+from hybrid.runtime.experts import expert_parts
 from hybrid.runtime.gpu_chain import SIZES, CpuSide, GpuChain, SizedStep
 from hybrid.runtime.gpu_replay import EmulatedReplay, GraphReplay, Launches, Replay
 from hybrid.runtime.gpu_step import (
@@ -47,13 +47,35 @@ class ChainParts:
     head: Head | None
 
 
-def build_chain(parts: ChainParts, threads: int, meter: Meter) -> GpuChain:
+@dataclass(frozen=True, slots=True)
+class Crossings:
+    """Where a chain's routers call the CPU, and who answers there."""
+
+    mailbox: Mailbox
+    service: Service
+
+
+def crossings(parts: ChainParts) -> Crossings | None:
+    """None where no experts are in RAM. Needs addresses only: the weights may still be read."""
+    ops = [in_ram.op for in_ram in parts.in_ram if in_ram is not None]
+    if not ops:
+        return None
+    device, width = parts.home.torch_device, parts.weights[0].shape.width
+    used = _lengths(parts).used
+    nbytes = Mailbox.nbytes(MOST_TOKENS, width, used)
+    memory = _aligned_bytes(nbytes, LINE_BYTES, pinned=device.type == "cuda")
+    state = torch.zeros(2, dtype=torch.int32, device=device)
+    mailbox = Mailbox(
+        memory, state, tokens=MOST_TOKENS, width=width, used=used, limit_s=GPU_LIMIT_S
+    )
+    return Crossings(mailbox, Service([_layer(mailbox, op) for op in ops], limit_s=SERVICE_LIMIT_S))
+
+
+def build_chain(parts: ChainParts, cpu: CpuSide | None, meter: Meter) -> GpuChain:
     """Compiles kernels, allocates buffers and, on a GPU, runs and captures each step once; the
     steps it tries write row 0 of the caches.
     """
-    mailbox = _mailbox(parts)
-    cpu = None if mailbox is None else _cpu_side(parts, mailbox, threads)
-    steps = _block_steps(parts, mailbox)
+    steps = _block_steps(parts, None if cpu is None else cpu.mailbox)
     sizes = [_sized(parts, steps, size, cpu) for size in SIZES]
     return GpuChain(parts.home, sizes, cpu, meter)
 
@@ -122,32 +144,8 @@ def _lengths(parts: ChainParts) -> Lengths:
     )
 
 
-def _mailbox(parts: ChainParts) -> Mailbox | None:
-    if not any(parts.in_ram):
-        return None
-    device, width, used = (
-        parts.home.torch_device,
-        parts.weights[0].shape.width,
-        _lengths(parts).used,
-    )
-    nbytes = Mailbox.nbytes(MOST_TOKENS, width, used)
-    memory = _aligned_bytes(nbytes, LINE_BYTES, pinned=device.type == "cuda")
-    state = torch.zeros(2, dtype=torch.int32, device=device)
-    return Mailbox(memory, state, tokens=MOST_TOKENS, width=width, used=used, limit_s=GPU_LIMIT_S)
-
-
-def _cpu_side(parts: ChainParts, mailbox: Mailbox, threads: int) -> CpuSide:
-    layers = [_layer(mailbox, in_ram.op) for in_ram in parts.in_ram if in_ram is not None]
-    service = Service(layers, limit_s=SERVICE_LIMIT_S)
-    workspace = _aligned_bytes(service.needs(MOST_TOKENS, threads), WORKSPACE_ALIGNMENT)
-    # x and y as float32, an expert's number and its share
-    token_bytes = len(layers) * (2 * 4 * mailbox.width + 2 * 4 * mailbox.used)
-    return CpuSide(service, workspace, threads, token_bytes)
-
-
 def _layer(mailbox: Mailbox, op: object) -> Layer:
-    assert isinstance(op, (CpuExperts, ShardedExperts)), "`expert_places` has looked"
-    parts: tuple[ExpertWeights, ...] = (op.weights,) if isinstance(op, CpuExperts) else op.parts
+    parts = expert_parts(op)
     return Layer(mailbox, [(w.gate, w.up, w.down) for w in parts], parts[0].first)
 
 

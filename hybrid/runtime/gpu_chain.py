@@ -18,10 +18,12 @@ from hybrid.runtime.crossing import Place
 from hybrid.runtime.gpu_replay import Replay
 from hybrid.runtime.gpu_step import MOST_TOKENS, HeadStep
 from hybrid.runtime.stats import Meter
+from kernels.mailbox import Mailbox
 from kernels.mailbox.serve import Service
 from kernels.step import StepInput
 from placement.machine import CPU
 
+FLOAT_BYTES = 4
 SIZES = (1, 2, 4, MOST_TOKENS)
 
 
@@ -48,17 +50,23 @@ class SizedStep:
 class CpuSide:
     """Who answers the layers whose experts are in RAM.
 
-    workspace     what `service` needs for the largest step
-    token_bytes   that cross for a token, in all layers
+    mailbox     of this GPU
+    service     of its layers that cross
+    workspace   what `service` asks for, for the largest step
     """
 
+    mailbox: Mailbox
     service: Service
     workspace: Tensor
     threads: int
-    token_bytes: int
 
     def answer(self, tokens: int) -> None:
         self.service.serve(tokens, self.workspace, self.threads)
+
+    def crossing_bytes(self, tokens: int) -> int:
+        """Of a step: x and y, each expert's number and share, in every layer."""
+        row_bytes = FLOAT_BYTES * self.mailbox.width + FLOAT_BYTES * self.mailbox.used
+        return 2 * tokens * row_bytes * self.service.crossings
 
 
 class GpuChain:
@@ -122,7 +130,7 @@ class GpuChain:
         if self._cpu is None:
             return
         self._cpu.answer(tokens)
-        self._meter.crossing_bytes += tokens * self._cpu.token_bytes
+        self._meter.crossing_bytes += self._cpu.crossing_bytes(tokens)
         self._meter.shift(sum(self._cpu.service.computed_s), self._home.name, CPU)
 
     def _reset(self) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hybrid.models.parts import Experts
 from hybrid.runtime.crossing import CrossedOp
-from hybrid.runtime.experts import CpuExperts, GpuExperts, ShardedExperts, SplitExperts
+from hybrid.runtime.experts import GpuExperts, SplitExperts, expert_parts
 from hybrid.runtime.ops import HeadLinearOp, NormOp, RouterOp, VectorOp
 from hybrid.runtime.plain_block import NotPlain, PlainBlock, values
 from kernels.blocks import BlockTensor
@@ -86,7 +86,7 @@ def expert_places(experts: Experts | None) -> ExpertPlaces:
     """
     ranges = experts.ranges if isinstance(experts, SplitExperts) else [experts]
     resident = [part for part in ranges if isinstance(part, GpuExperts)]
-    in_ram = [part for part in ranges if isinstance(part, CrossedOp) and _is_cpu(part.op)]
+    in_ram = [part for part in ranges if isinstance(part, CrossedOp) and expert_parts(part.op)]
     present = [part for part in ranges if part is not None]
     if len(resident) > 1 or len(in_ram) > 1 or len(resident) + len(in_ram) < len(present):
         raise NotPlain
@@ -168,7 +168,3 @@ def _resident(experts: GpuExperts, planes: Planes) -> ResidentWeights:
     return ResidentWeights(
         planes(weights.gate), planes(weights.up), planes(weights.down), weights.first
     )
-
-
-def _is_cpu(op: object) -> bool:
-    return isinstance(op, (CpuExperts, ShardedExperts))

@@ -5,27 +5,28 @@ from time import perf_counter
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from hybrid.errors import MachineError
 from hybrid.models.registry import builder
 from hybrid.runtime.engine import Engine
 from hybrid.runtime.gpu_blocks import GpuBlocks
+from hybrid.runtime.gpu_check import check_gpu
 from hybrid.runtime.loader import make_caches, place_weights, reserve_memory
-from hybrid.runtime.memory import open_memories
+from hybrid.runtime.memory import DeviceMemory, open_memories
 from hybrid.runtime.native_block import NativeBlocks
 from hybrid.runtime.option_names import options_named
 from hybrid.runtime.options import LoadOptions
+from hybrid.runtime.pinning import pin_experts
 from hybrid.runtime.placed import PlacedParts
 from hybrid.runtime.prepare import Prepared, prepare
 from hybrid.runtime.prompt import open_tokenizer
 from hybrid.runtime.reading import MOST_READERS, Progress, ReadHow, read_weights
 from hybrid.runtime.stats import Meter
 from hybrid.tokenizer.tokenizer import Tokenizer
-from kernels.blocks import BlockTensor
 from kernels.errors import NativeLibraryMissing
 from kernels.native import pool, tiers
 from kernels.native.library import library
-from kernels.planar import planar_in_place
 from placement.errors import DoesNotFit
 from placement.machine import CPU, DeviceKind
 from placement.units import format_bytes
@@ -68,35 +69,32 @@ def load_prepared(
     threads = len(cpus.cpus)
     plan, shape, file = prepared.plan, prepared.inventory.shape, prepared.file
     layout = prepared.layout
+    for device in prepared.machine.gpus:
+        if any(use.total_bytes for use in plan.devices if use.name == device.name):
+            check_gpu(device)
     memories = open_memories(plan.devices, prepared.machine, layout)
     _check_ram(prepared, options)
     reserve_memory(plan, memories, shape, layout, mapped=options.mmap)
     weights, pieces = place_weights(file, plan, memories, layout, mapped=options.mmap)
-    places = {name: memory.place for name, memory in memories.items()}
     meter = Meter()
     exact = options.kernels == "exact"
     native = NativeBlocks(exact=exact, threads=threads)
-    gpu = None if exact else GpuBlocks(meter, threads)
+    gpu = GpuBlocks(meter, threads, exact=exact)
+    places = {name: memory.place for name, memory in memories.items()}
     homes = [places[home] for home in plan.layers]
     parts = PlacedParts(file.path.name, weights, places, homes, meter, native, gpu)
     # Built before the weights are read: a missing tensor is told now, not after 400 GB.
     model = builder(prepared.config.architecture)(
         prepared.config, parts, attention_work_bytes=plan.workload.attention_work_bytes
     )
-    shared, own = native.needs(plan.workload.ubatch_tokens, plan.workload.context_tokens)
-    memories[CPU].used["compute"] = shared + threads * own
-    _check_scratch(prepared, shared + threads * own)
+    workspace = _reserve_scratch(prepared, memories[CPU], native, gpu)
     caches = make_caches(plan, memories, shape)
-    native.reserve(torch.zeros(shared, dtype=torch.uint8), own)
-    read_weights(file, pieces, progress or _no_progress, _read_how(prepared, options))
+    pinning = pin_experts(plan, memories, mapped=options.mmap)
+    how = _read_how(prepared, options)
+    read_weights(file, pieces, progress or _no_progress, how, gpu.planes, pinning)
     native.fill_vectors()
     native.chain(caches)
-    if gpu is not None:
-        for planar in gpu.planes.values():
-            planar_in_place(
-                BlockTensor(planar.data.view(planar.total_rows, -1), planar.format, planar.columns)
-            )
-        gpu.ready(caches)
+    gpu.ready(caches, workspace, shape)
     engine = Engine(
         model=model,
         caches=caches,
@@ -109,6 +107,20 @@ def load_prepared(
     )
     engine.stats.load_s = perf_counter() - started
     return engine
+
+
+def _reserve_scratch(
+    prepared: Prepared, host: DeviceMemory, native: NativeBlocks, gpu: GpuBlocks
+) -> Tensor:
+    """The CPU's, for blocks of its own and for what GPUs call it for: never at the same time."""
+    workload, threads = prepared.plan.workload, len(prepared.cpus.cpus)
+    shared, own = native.needs(workload.ubatch_tokens, workload.context_tokens)
+    shared = max(shared, gpu.cpu_bytes())
+    host.used["compute"] = shared + threads * own
+    _check_scratch(prepared, shared + threads * own)
+    workspace = torch.zeros(shared, dtype=torch.uint8)
+    native.reserve(workspace, own)
+    return workspace
 
 
 def _ram_bytes(prepared: Prepared) -> int:

@@ -70,7 +70,8 @@ class Pinning:
 
     pinned_bytes   so far; none once the driver has refused
 
-    A thread of its own runs until `finish`. A refusal is added to the first arena's notes.
+    A thread of its own runs from the first full chunk until `finish`. A refusal is added to the
+    first arena's notes.
     """
 
     def __init__(self, arenas: Sequence[HostArena], registrar: Registrar) -> None:
@@ -87,8 +88,7 @@ class Pinning:
         self._full: SimpleQueue[_Chunk | None] = SimpleQueue()
         for arena in arenas:
             arena.before_freeing(_Unpin(self._pinned[id(arena)], registrar))
-        self._thread = threading.Thread(target=self._pin_full, name="hybrid-pin", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
 
     def arrived(self, part: Tensor) -> None:
         """Contiguous bytes of a tensor are in their place; memory of others is passed over."""
@@ -100,21 +100,27 @@ class Pinning:
             return
         with self._counting:
             chunk.missing_bytes -= part.nbytes
-            full = chunk.missing_bytes == 0
-        if full:
-            self._full.put(chunk)
+            if chunk.missing_bytes == 0:
+                self._pin(chunk)
 
     def finish(self, *, rest: bool) -> None:
         """Returns when every full chunk is pinned.
 
         rest   and with it those that nothing was read into, such as caches
         """
-        if rest:
-            for chunk in self._chunks:
+        with self._counting:
+            for chunk in self._chunks if rest else ():
                 if chunk.missing_bytes:
-                    self._full.put(chunk)
-        self._full.put(None)
-        self._thread.join()
+                    self._pin(chunk)
+        if self._thread is not None:
+            self._full.put(None)
+            self._thread.join()
+
+    def _pin(self, chunk: _Chunk) -> None:
+        self._full.put(chunk)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._pin_full, name="hybrid-pin", daemon=True)
+            self._thread.start()
 
     def _pin_full(self) -> None:
         while chunk := self._full.get():
@@ -167,7 +173,7 @@ def _chunks(arena: HostArena) -> list[_Chunk]:
         chunk = chunks[-1]
         chunk.nbytes = _whole_pages(address + nbytes - chunk.address)
         chunk.missing_bytes += nbytes
-    return chunks
+    return [chunk for chunk in chunks if chunk.nbytes]
 
 
 def _whole_pages(nbytes: int) -> int:

@@ -59,7 +59,7 @@ class PlacedParts:
     places   device name -> place
     homes    place of each trunk block
     native   makes one call of blocks that are wholly on the CPU
-    gpu      makes graphs of blocks that are wholly on a GPU; None: kernels are to be exact
+    gpu      makes graphs of blocks that are wholly on a GPU
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class PlacedParts:
         homes: Sequence[Place],
         meter: Meter,
         native: NativeBlocks,
-        gpu: GpuBlocks | None,
+        gpu: GpuBlocks,
     ) -> None:
         self._source = source
         self._weights = weights
@@ -134,17 +134,15 @@ class PlacedParts:
         before, home = self._homes[layer - 1] if layer else self._rows_at, self._homes[layer]
         if home.name == CPU:
             block = self._native.registered(layer, block) or block
-        elif self._gpu is not None and (found := self._gpu.registered(layer, block, home)):
+        elif found := self._gpu.registered(layer, block, home):
             return found
         return PlacedBlock(block, before, home, self._meter)
 
     def ending(self, norm: Norm, head: Linear) -> Ending:
         tied = isinstance(head, LinearOp) and head.weight is self._embedding
-        if self._gpu is not None and not tied:  # rows of the embedding are read as blocks
-            found = self._gpu.head(norm, head, len(self._homes) - 1)
-            if found is not None:
-                return found
-        return NormedHead(norm, head)
+        # Rows of a tied embedding are read as blocks.
+        found = None if tied else self._gpu.head(norm, head, len(self._homes) - 1)
+        return found or NormedHead(norm, head)
 
     def _range_of_experts(self, layer: int, first: int, pieces: list[AnyShard]) -> Experts:
         home = self._homes[layer]

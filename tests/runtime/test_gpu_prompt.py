@@ -10,7 +10,6 @@ import torch
 
 from hybrid.runtime.cache import make_cache
 from kernels.testing import assert_close
-from tests.kernels.conftest import interpreter  # noqa: F401  a fixture
 from tests.runtime import prompt_block
 from tests.runtime.prompt_block import Pass, Ran
 from tools.make_model import make_model
