@@ -199,7 +199,8 @@ class PromptPass:
 
     def _experts(self, h: Tensor, x32: Tensor, x: Tensor, router: RouterWeights) -> None:
         logits = torch.mm(x32, _float_rows(router.gate).t())
-        routing = Routing(*choose_experts(logits, router.bias, router.rules))
+        chosen, share = choose_experts(logits, router.bias, router.rules)
+        routing = Routing(chosen.contiguous(), share.contiguous())
         del logits
         experts = ExpertPass(self.decoded, self.implementation)
         most_values = self.decoded.numel() - ALIGNED_VALUES
