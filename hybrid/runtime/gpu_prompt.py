@@ -206,9 +206,8 @@ class PromptPass:
     def _experts(self, h: Tensor, x32: Tensor, x: Tensor, router: RouterWeights) -> None:
         logits = torch.mm(x32, _float_rows(router.gate).t())
         chooser = "cuda" if h.is_cuda else None  # one launch for the reference's twenty
-        routing = Routing(
-            *choose_experts(logits, router.bias, router.rules, implementation=chooser)
-        )
+        chosen, share = choose_experts(logits, router.bias, router.rules, implementation=chooser)
+        routing = Routing(chosen.contiguous(), share.contiguous())
         del logits
         experts = ExpertPass(self.decoded, self.implementation)
         most_values = self.decoded.numel() - ALIGNED_VALUES
