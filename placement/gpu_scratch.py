@@ -106,7 +106,9 @@ def _attention_bytes(shape: ModelShape, workload: Workload, product_bytes: int) 
         at_once = min(context, CACHE_ROWS_AT_ONCE) * (shape.cache_row_length + 32)
         decoder = CACHE_DECODER_FLOATS * FLOAT_BYTES * at_once
     output = tokens * shape.embedding_length
-    return product_bytes * (queries + rows + max(work + turned, output)) + decoder
+    return product_bytes * (queries + rows) + max(
+        decoder, product_bytes * max(work + turned, output)
+    )
 
 
 def _feed_forward_bytes(shape: ModelShape, tokens: int, product_bytes: int) -> int:

@@ -11,6 +11,7 @@ takes of the GPU's memory.
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -30,11 +31,11 @@ from kernels.attention import reference
 from kernels.dequantize.gpu import decode_into
 from kernels.planar import PlanarTensor
 from kernels.rms_norm import rms_norm
-from kernels.router import choose_experts
+from kernels.router import RouterRules, choose_experts
 
-# Tokens of an expert, on average, from which on its bytes come sooner over PCIe than the CPU
-# multiplies them.
-STREAM_TOKENS_PER_EXPERT = 16
+# Tokens of an expert, on average, from which on its bytes are sooner here than the CPU is done: a
+# CPU of F FLOP/s takes 2 F⁻¹ a weight and token, PCIe 4.5 bits / 55 GB/s a weight: F = 6e12.
+STREAM_TOKENS_PER_EXPERT = 32
 
 
 class Turn:
@@ -76,7 +77,8 @@ class PromptPass:
                     matrices or more. Its dtype is that of all products: bfloat16
     work_bytes      bound on keys and values at once, unless one head needs more
     away            the routed experts in RAM computed there, or None
-    stream          the same experts brought here for long prompts, or None
+    stream          the same experts brought here for long prompts, for all where `away` is None;
+                    or None
     implementation  "triton" or "reference"; None: "triton" on a GPU, else "reference"
     """
 
@@ -89,6 +91,11 @@ class PromptPass:
     implementation: str | None = None
 
     def __call__(self, h: Tensor, step: Step, cache: LayerCache) -> Tensor:
+        with torch.cuda.device(h.device) if h.is_cuda else nullcontext():
+            self._attend_and_feed(h, step, cache)
+        return h
+
+    def _attend_and_feed(self, h: Tensor, step: Step, cache: LayerCache) -> None:
         w = self.weights
         h += self._product(
             self._attention(self._queries_and_rows(h, step, cache), step, cache), w.output
@@ -100,7 +107,6 @@ class PromptPass:
         del x32
         if w.dense is not None:
             h += self._gated(x, *w.dense)
-        return h
 
     def _queries_and_rows(self, h: Tensor, step: Step, cache: LayerCache) -> Tensor:
         """Writes the cache rows; queries [T, H, nope + rope], rotated."""
@@ -199,17 +205,22 @@ class PromptPass:
 
     def _experts(self, h: Tensor, x32: Tensor, x: Tensor, router: RouterWeights) -> None:
         logits = torch.mm(x32, _float_rows(router.gate).t())
-        routing = Routing(*choose_experts(logits, router.bias, router.rules))
+        chooser = "cuda" if h.is_cuda else None  # one launch for the reference's twenty
+        chosen, share = choose_experts(logits, router.bias, router.rules, implementation=chooser)
+        routing = Routing(chosen.contiguous(), share.contiguous())
         del logits
         experts = ExpertPass(self.decoded, self.implementation)
         most_values = self.decoded.numel() - ALIGNED_VALUES
         if self.weights.resident is not None:
             experts.add(h, x, routing, resident_source(self.weights.resident, most_values))
-        pairs = routing.chosen.numel()
-        if self.stream and pairs >= STREAM_TOKENS_PER_EXPERT * router.rules.experts:
+        if self.stream is not None and self._streams(len(x), router.rules):
             experts.add(h, x, routing, self.stream)
         elif self.away is not None:
             h += self.away(x32, routing.chosen, routing.share)
+
+    def _streams(self, tokens: int, rules: RouterRules) -> bool:
+        enough = tokens * rules.used >= STREAM_TOKENS_PER_EXPERT * rules.experts
+        return enough or self.away is None
 
 
 def _some_of(both: Tensor, source: HeadMatrices) -> Tensor:

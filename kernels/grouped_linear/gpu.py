@@ -50,7 +50,7 @@ def _product(
         *(experts, pairs.used, rows, columns),
         GATED=gated,
         WHOLE=rows % tiles.columns == columns % tiles.depth == 0,
-        E=int(triton.next_power_of_2(experts)),
+        E=int(triton.next_power_of_2(all_experts)),  # one kernel for groups of any size
         M=tiles.rows,
         N=tiles.columns,
         K=tiles.depth,

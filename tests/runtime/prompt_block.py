@@ -30,10 +30,9 @@ from kernels.blocks import BlockTensor
 from kernels.dequantize import dequantize
 from kernels.latent_block import LatentShape
 from kernels.planar import PlanarTensor, to_planar
-from placement.gpu_scratch import decoded_values, passing_bytes
+from placement.gpu_scratch import decoded_values
 from placement.workload import Workload, cache_bytes
 from tests.models.plain_parts import PlainCache, PlainFile, PlainParts
-from tests.runtime.live_bytes import LiveBytes
 
 Planes = tuple[PlanarTensor, PlanarTensor, PlanarTensor]
 
@@ -61,23 +60,20 @@ class Pass:
     decoded: int = 0
     work_bytes: int = 1 << 20
     cache_format: str = "f32"
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
 class Ran:
     """out [tokens, width] and the layer's cache rows; of the model's own block and of the pass.
 
-    peak_bytes      most that a pass allocated beside h at a time
-    planned_bytes   what `passing_bytes` says
-    calls_away      passes whose experts were computed in RAM
+    calls_away   passes whose experts were computed in RAM
     """
 
     expected: Tensor
     expected_rows: Tensor
     out: Tensor
     rows: Tensor
-    peak_bytes: int
-    planned_bytes: int
     calls_away: int
 
 
@@ -90,27 +86,33 @@ class Away:
 
     def __call__(self, x: Tensor, chosen: Tensor, share: Tensor) -> Tensor:
         self.calls += 1
-        return self.experts(x, chosen, share)
+        return self.experts(x.cpu(), chosen.cpu(), share.cpu()).to(x.device)
 
 
 class FileWeights:
-    """A file's tensors as blocks and as planes."""
+    """A file's tensors: blocks in RAM, pinned for a GPU; planes and vectors on the device."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, device: str) -> None:
         self._file = GgufFile.open(path)
+        self.device = device
 
     def blocks(self, name: str, *shape: int) -> BlockTensor:
         tensor = self._file.tensors[name]
         shape = shape or tensor.shape
         data = torch.frombuffer(bytearray(self._file.data(tensor)), dtype=torch.uint8)
+        data = data if self.device == "cpu" else data.pin_memory()
         row_bytes = tensor.format.row_bytes(shape[-1])
         return BlockTensor(data.view(*shape[:-1], row_bytes), tensor.format, shape[-1])
 
     def planes(self, name: str, *shape: int) -> PlanarTensor:
-        return to_planar(self.blocks(name, *shape))
+        return self.laid_out(self.blocks(name, *shape))
+
+    def laid_out(self, weight: BlockTensor) -> PlanarTensor:
+        blocks = weight.blocks.to(self.device)
+        return to_planar(BlockTensor(blocks, weight.format, weight.columns))
 
     def vector(self, name: str) -> Tensor:
-        return dequantize(self.blocks(name))
+        return dequantize(self.blocks(name)).to(self.device)
 
     def has(self, name: str) -> bool:
         return name in self._file.tensors
@@ -126,7 +128,9 @@ def run(given: Pass) -> Ran:
         tokens, max(given.steps), given.cache_format, attention_work_bytes=given.work_bytes
     )
     cache = make_cache(
-        torch.empty(cache_bytes(config.shape(), workload, 1), dtype=torch.uint8),
+        torch.empty(
+            cache_bytes(config.shape(), workload, 1), dtype=torch.uint8, device=given.device
+        ),
         config.cache_row_length,
         given.cache_format,
     )
@@ -134,32 +138,29 @@ def run(given: Pass) -> Ran:
     block = model.blocks[given.layer]
     assert isinstance(block, DeepseekBlock)
     passed, away = prompt_pass(given, config)
-    expected, out, peak, start = [], h.clone(), 0, 0
+    expected, out, start = [], h.to(given.device, copy=True), 0
     for count in given.steps:
         step = Step(start, count)
         expected.append(block(h[start : start + count], step, plain))
-        with LiveBytes() as live:
-            passed(out[start : start + count], step, cache)
-        peak = max(peak, live.peak)
+        passed(out[start : start + count], step, cache)
         start += count
-    planned = passing_bytes(config.shape(), workload, given.dtype.itemsize)
     calls = 0 if away is None else away.calls
-    rows = cache.read(tokens)
-    return Ran(torch.cat(expected), plain.rows, out, rows, peak, planned, calls)
+    rows = cache.read(tokens).cpu()
+    return Ran(torch.cat(expected), plain.rows, out.cpu(), rows, calls)
 
 
 def prompt_pass(given: Pass, config: ModelConfig) -> tuple[PromptPass, Away | None]:
-    file = FileWeights(given.path)
+    file = FileWeights(given.path, given.device)
     routed = given.layer >= config.dense_layers
     parts = in_ram(file, given, config) if routed else ()
     values = given.decoded or decoded_values(config.shape())
     away = Away(CpuExperts(parts[0])) if parts and given.nodes == 1 else None
     source: ExpertSource | None = None
     if parts and given.streamed:
-        memory = torch.empty(3 * given.staged_bytes, dtype=torch.uint8)
+        memory = torch.empty(3 * given.staged_bytes, dtype=torch.uint8, device=given.device)
         source = ExpertStream({given.layer: parts}, memory, values).source(given.layer)
-    turn = Turn(rope_frequencies(config), config.rope.amplitude)
-    decoded = torch.empty(values, dtype=given.dtype)
+    turn = Turn(rope_frequencies(config).to(given.device), config.rope.amplitude)
+    decoded = torch.empty(values, dtype=given.dtype, device=given.device)
     made = PromptPass(
         weights(file, given, config),
         turn,
@@ -280,5 +281,5 @@ def router(file: FileWeights, block: str, config: ModelConfig) -> RouterWeights:
 
 def resident(file: FileWeights, given: Pass) -> ResidentWeights:
     some = slice(*given.resident)
-    gate, up, down = (to_planar(each[some]) for each in experts(file, given.layer))
+    gate, up, down = (file.laid_out(each[some]) for each in experts(file, given.layer))
     return ResidentWeights(gate, up, down, some.start)

@@ -15,7 +15,7 @@ from tests.runtime.prompt_block import Pass, Ran
 from tools.make_model import make_model
 
 EXACT, HALF, BRAIN = 2e-6, 5e-3, 3e-2
-LONG = (43, 13)  # of eight experts, three a token: only the first is long enough to be streamed
+LONG = (86, 13)  # of eight experts, three a token: only the first is long enough to be streamed
 DENSE, ROUTED = 0, 1  # layers
 
 
@@ -103,6 +103,25 @@ def test_tritons_kernels_give_the_same(
         given = replace(given, streamed=True, resident=(0, 5), steps=LONG)
     ran = interpreter.submit(prompt_block.run, given).result()
     check(ran, EXACT if dtype == torch.float32 else HALF)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("streamed", [False, True], ids=["away", "streamed"])
+@pytest.mark.parametrize("resident", [(0, 8), (0, 3), (0, 0)], ids=str)
+@pytest.mark.parametrize("layer", [DENSE, ROUTED])
+def test_a_gpu_gives_the_same(
+    model: Path, layer: int, resident: tuple[int, int], streamed: bool
+) -> None:
+    given = Pass(*(model, layer, LONG), resident=resident, streamed=streamed, staged_bytes=32 << 10)
+    ran = prompt_block.run(replace(given, device="cuda"))
+    check(ran, 1e-5)
+    assert ran.calls_away == (0 if layer == DENSE or resident == (0, 8) else 2 - streamed)
+
+
+@pytest.mark.gpu
+def test_a_gpu_multiplies_in_bfloat16(lite: Path) -> None:
+    given = Pass(lite, ROUTED, LONG, dtype=torch.bfloat16, cache_format="bf16", device="cuda")
+    check(prompt_block.run(given), BRAIN)
 
 
 @pytest.mark.parametrize("cache_format", ["f32", "f16", "bf16", "q8_0"])
