@@ -1,6 +1,7 @@
-"""Scratch of prompts on a GPU: what `hybrid.runtime.gpu_prompt` takes beside weights, cache and the
-residual stream.
+"""Scratch of a GPU's own kernels: buffers of decode steps, and what a prompt takes beside weights,
+cache and the residual stream (`hybrid.runtime.gpu_prompt`).
 
+    steps       `gpu_step_scratch.py`
     decoded     one buffer for pieces of decoded weights, for as long as the model is loaded
     streamed    buffers for experts that come from RAM, likewise
     passing     activations, keys and values of one block, at their widest
@@ -9,8 +10,9 @@ Each is an upper bound: what may live at the same time is added, what follows ea
 larger one. Where a length is not in `ModelShape` (the query's latent) the embedding's is taken.
 """
 
+from placement.gpu_step_scratch import step_bytes
 from placement.inventory import ModelShape
-from placement.workload import FLOAT_BYTES, Workload
+from placement.workload import FLOAT_BYTES, Hosted, Workload, compute_bytes
 
 PRODUCT_BYTES = 2  # a value of bfloat16
 # Weights decoded at once: enough experts to fill a large GPU, a fraction of a small one's memory.
@@ -18,11 +20,31 @@ DECODED_VALUES = 1 << 27
 # Blocks of experts in one of the three buffers through which they come from RAM.
 STAGED_BYTES = 128 << 20
 STAGED_ALIGNMENT = 256  # bytes, of a matrix in a buffer
-LIBRARY_BYTES = 64 << 20  # torch's workspaces for products of matrices
 CACHE_ROWS_AT_ONCE = 4096  # of a q8_0 cache decoded at once
 CACHE_DECODER_FLOATS = 12  # copies that its decoder has of a value
 SORT_BYTES = 96  # of a pair of token and expert: keys, order and the sort's own copies
 ROUTER_FLOATS = 12  # copies of an expert's score while a token's experts are chosen
+
+
+def gpu_bytes(shape: ModelShape, workload: Workload, hosted: Hosted) -> int:
+    """Scratch of a GPU. Products of matrices have a workspace of torch's beside it, tens of MiB,
+    which the margin of a budget has room for.
+    """
+    reference = compute_bytes(shape, workload, hosted)
+    if workload.kernels == "exact" or not hosted.homes:
+        return reference
+    streamed = 0
+    if hosted.away_experts:
+        streamed = stream_bytes(hosted.away_expert_bytes, hosted.away_experts)
+    tokens = workload.ubatch_tokens
+    hidden = FLOAT_BYTES * 2 * tokens * shape.embedding_length  # with the copy that arrives
+    widest = prompt_bytes(shape, workload, streamed_bytes=streamed)
+    kept = widest - passing_bytes(shape, workload, PRODUCT_BYTES)
+    if hosted.head:
+        widest = max(widest, kept + FLOAT_BYTES * tokens * shape.vocabulary)
+    if not hosted.plain:
+        widest = max(widest, kept + reference)
+    return step_bytes(shape, head=hosted.head) + hidden + widest
 
 
 def prompt_bytes(
@@ -39,7 +61,7 @@ def prompt_bytes(
     """
     decoded = product_bytes * decoded_values(shape)
     passing = passing_bytes(shape, workload, product_bytes)
-    return decoded + streamed_bytes + passing + LIBRARY_BYTES
+    return decoded + streamed_bytes + passing
 
 
 def decoded_values(shape: ModelShape) -> int:

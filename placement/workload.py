@@ -31,6 +31,7 @@ class Workload:
                            blocks: these take one head a thread (native_scratch.py)
     threads                CPU threads; each has scratch of its own
     cache_in_ram           every layer's cache is in RAM (-nkvo); a GPU reads it over its bus
+    kernels                "fast" or "exact": what GPUs compute with (gpu_scratch.py)
     """
 
     context_tokens: int
@@ -39,17 +40,22 @@ class Workload:
     attention_work_bytes: int = 256 << 20
     threads: int = 1
     cache_in_ram: bool = False
+    kernels: str = "exact"
 
 
 @dataclass(frozen=True, slots=True)
 class Hosted:
     """What one device computes.
 
-    layers           trunk blocks whose attention runs here
-    routed_experts   whether experts of any layer run here
-    head             whether the output head runs here
-    embedding        whether token rows are looked up here
-    matrix_values    values of the largest weight matrix here (one expert counts as one matrix)
+    layers              trunk blocks whose attention runs here
+    routed_experts      whether experts of any layer run here
+    head                whether the output head runs here
+    embedding           whether token rows are looked up here
+    matrix_values       values of the largest weight matrix here (one expert counts as one matrix)
+    homes               trunk blocks at home here
+    away_experts        most routed experts of such a block that are in RAM
+    away_expert_bytes   of the largest of these, its matrices together
+    plain               all of those blocks is here but for experts in RAM, and nothing of others
     """
 
     layers: int = 0
@@ -57,6 +63,10 @@ class Hosted:
     head: bool = False
     embedding: bool = False
     matrix_values: int = 0
+    homes: int = 0
+    away_experts: int = 0
+    away_expert_bytes: int = 0
+    plain: bool = True
 
 
 def check_workload(workload: Workload) -> None:

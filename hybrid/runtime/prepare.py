@@ -91,6 +91,8 @@ def prepare(path: str | Path, options: LoadOptions) -> Prepared:
     room = _with_mapped_weights(machine, stock) if options.mmap else machine
     if options.plan is not None:
         plan = options.plan if isinstance(options.plan, PlacementPlan) else read_plan(options.plan)
+        # Its scratch may be for the other kind of kernels: the check tells.
+        plan = replace(plan, workload=replace(plan.workload, kernels=options.kernels))
         check_plan(plan, stock, room)
     else:
         plan = make_plan(
@@ -189,6 +191,7 @@ def workload(options: LoadOptions, stock: ModelInventory, threads: int) -> Workl
         attention_work_bytes=options.attention_work_bytes,
         threads=threads,
         cache_in_ram=options.cache_in_ram,
+        kernels=options.kernels,
     )
 
 

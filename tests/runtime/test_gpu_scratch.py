@@ -29,7 +29,6 @@ from kernels.latent_block import LatentShape
 from kernels.planar import PlanarTensor
 from kernels.router import Gating, GroupScore, RouterRules
 from placement.gpu_scratch import (
-    LIBRARY_BYTES,
     STAGED_BYTES,
     decoded_values,
     passing_bytes,
@@ -252,7 +251,7 @@ def test_all_of_a_pass_is_its_buffers_and_what_passes() -> None:
     streamed = stream_bytes(5 << 20, 64)
     passing = passing_bytes(LITE, workload, 2)
     whole = prompt_bytes(LITE, workload, streamed_bytes=streamed)
-    assert whole == 2 * decoded_values(LITE) + streamed + passing + LIBRARY_BYTES
+    assert whole == 2 * decoded_values(LITE) + streamed + passing
     assert whole - streamed == prompt_bytes(LITE, workload)
 
 
