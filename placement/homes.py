@@ -39,7 +39,8 @@ class Homes:
 class Demand:
     """Bytes that the blocks, the head and the rules ask for.
 
-    layers      per block: what follows it to its home, one layer of cache with it
+    layers      per block: what follows it to its home, with it one layer of cache that is not kept
+                in RAM
     head        what follows the head, its additional scratch with it
     rooms       per GPU in machine order: bytes left for blocks and head
     moved       home of each block whose attention was moved by rules
@@ -106,7 +107,9 @@ def _named(
 
 def _demand(request: Request, claims: Claims) -> Demand:
     inventory, tied = request.inventory, request.inventory.has_tied_head
-    layers = [cache_bytes(inventory.shape, request.workload, 1)] * inventory.shape.layers
+    in_ram = request.workload.cache_in_ram
+    cache = 0 if in_ram else cache_bytes(inventory.shape, request.workload, 1)
+    layers = [cache] * inventory.shape.layers
     head = 0
     fixed: Counter[str] = Counter()
     bound_gpu = set()

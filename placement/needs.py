@@ -9,7 +9,7 @@ from placement.inventory import ModelInventory, Role, TensorInfo
 from placement.machine import CPU, UNLOADED
 from placement.native_scratch import native_bytes
 from placement.plan import Assignment
-from placement.workload import Hosted, Workload, cache_bytes, compute_bytes
+from placement.workload import Hosted, Workload, cache_bytes, cache_homes, compute_bytes
 
 LAYER_WORK = (Role.ATTENTION, Role.DENSE_FFN, Role.SHARED_EXPERT, Role.ROUTER)
 
@@ -41,11 +41,11 @@ def device_needs(
         if part.device != UNLOADED:
             held[part.device].append(tensors[part.tensor])
             weights[part.device] += part.nbytes
+    caches = cache_homes(layers, workload)
     needs = {}
     for name, here in held.items():
-        at_home = layers.count(name)
-        hosted = _hosted(here, at_home, inventory.has_tied_head)
-        cache = cache_bytes(inventory.shape, workload, at_home)
+        hosted = _hosted(here, layers.count(name), inventory.has_tied_head)
+        cache = cache_bytes(inventory.shape, workload, caches.count(name))
         compute = compute_bytes(inventory.shape, workload, hosted)
         if name == CPU and (hosted.layers or hosted.routed_experts):
             # native kernels for whole blocks, the reference's scratch for anything else

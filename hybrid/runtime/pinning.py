@@ -87,7 +87,7 @@ class Pinning:
         self._counting = threading.Lock()
         self._full: SimpleQueue[_Chunk | None] = SimpleQueue()
         for arena in arenas:
-            arena.before_freeing(_Unpin(self._pinned[id(arena)], registrar))
+            arena.before_freeing(Unpin(self._pinned[id(arena)], registrar))
         self._thread: threading.Thread | None = None
 
     def arrived(self, part: Tensor) -> None:
@@ -138,7 +138,7 @@ class Pinning:
         self._refused = True
         pinned = format_bytes(self.pinned_bytes)
         for addresses in self._pinned.values():
-            _Unpin(addresses, self._registrar)()
+            Unpin(addresses, self._registrar)()
         self.pinned_bytes = 0
         self._arenas[0].notes.append(
             f"not pinned, so prompts copy experts to GPUs more slowly: after {pinned} {error}; "
@@ -181,7 +181,7 @@ def _whole_pages(nbytes: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class _Unpin:
+class Unpin:
     """Unpins what is in the list, and empties it."""
 
     addresses: list[int]

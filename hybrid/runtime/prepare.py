@@ -174,8 +174,8 @@ def all_rules(options: LoadOptions, stock: ModelInventory, machine: Machine) -> 
 
 
 def workload(options: LoadOptions, stock: ModelInventory, threads: int) -> Workload:
-    """Context, micro-batch and cache format; context 0 means the trained one. A micro-batch larger
-    than the context would only reserve scratch that no prompt can use.
+    """Context, micro-batch, cache; context 0 means the trained one. A micro-batch larger than the
+    context would only reserve scratch that no prompt can use.
     """
     trained = stock.shape.trained_context_tokens
     context = options.context
@@ -188,6 +188,7 @@ def workload(options: LoadOptions, stock: ModelInventory, threads: int) -> Workl
         cache_format=options.cache_format,
         attention_work_bytes=options.attention_work_bytes,
         threads=threads,
+        cache_in_ram=options.cache_in_ram,
     )
 
 

@@ -59,7 +59,9 @@ def absorbed_split(
     On sm_90 the last tile's rows beyond `seen` are read and weighted with zero: they must be
     finite. float16 and q8_0 caches compute with float16 queries whose range is each head's own,
     bfloat16 with bfloat16 ones, float32 without rounding.
-    Does not wait for the GPU. May start early (programmatic launch): the kernel waits itself.
+    Does not wait for the GPU. May start early (programmatic launch): the kernel waits itself for
+    the launch in front, which may write q_latent and rows of the cache, but not `seen`, and which
+    must let others start only after its own wait.
     Raises KernelInputError when shapes or dtypes do not fit.
     """
     tokens, heads, width = q_latent.shape
@@ -86,7 +88,8 @@ def absorbed_split(
             TensorDescriptor.from_tensor(cache, [tiles.rows, each]) for each in columns.values()
         ]
         kernel = gpu_split_hopper.absorbed_split_hopper[grid]
-        kernel(q_latent, *rows, seen, *outputs, **columns, **shape, **launch)
+        columns |= {"STRIDE": cache.stride(0)}
+        kernel(q_latent, *rows, cache, seen, *outputs, **columns, **shape, **launch)
     else:
         columns = _columns(cache, latent, width)
         cache = cache.view(torch.int16) if cache.dtype == torch.uint8 else cache

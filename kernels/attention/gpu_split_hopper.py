@@ -5,10 +5,17 @@ and not a quarter of a padded one, and all operands stay in shared memory:
 
     score  [N, H] = keys [N, F + R] . queries [F + R, H]
     values [F, H] = keys^T [F, N] . weight [N, H]
+
+The kernel in front writes the queries and the step's own row. Everything else is older, since that
+kernel waited for its own predecessor before it let this one start: so a program may look up its
+length and call its rows into the second cache before it waits.
 """
 
 import triton
 import triton.language as tl
+
+AHEAD_BYTES = tl.constexpr(128 << 10)  # of a split's rows called into the second cache at once
+LINE_BYTES = tl.constexpr(128)
 
 
 @triton.jit
@@ -16,6 +23,7 @@ def absorbed_split_hopper(
     q,  # [tokens, heads, WIDTH] float32
     first_columns,  # descriptor of the cache rows, tiles [N, F]
     rest_columns,  # the same rows, tiles [N, R]
+    cache,  # the same rows
     seen,  # [tokens] int32
     first_row,  # [tokens] int64, or any pointer where not HAS_FIRST_ROW
     partial,  # [tokens, heads, splits, LATENT] float32
@@ -25,6 +33,7 @@ def absorbed_split_hopper(
     min_tokens,
     LATENT: tl.constexpr,
     WIDTH: tl.constexpr,
+    STRIDE: tl.constexpr,  # elements of a cache row
     F: tl.constexpr,
     R: tl.constexpr,
     H: tl.constexpr,
@@ -33,8 +42,6 @@ def absorbed_split_hopper(
     HAS_FIRST_ROW: tl.constexpr,
     OVERLAP: tl.constexpr,
 ):
-    if OVERLAP:  # the step's own row and its length are written by the kernels just before
-        tl.extra.cuda.gdc_wait()
     split = tl.program_id(0)
     token = tl.program_id(2)
     splits = tl.num_programs(0)
@@ -42,12 +49,16 @@ def absorbed_split_hopper(
     per_split = tl.cdiv(tl.cdiv(visible, splits), GRANULE) * GRANULE
     per_split = tl.maximum(per_split, min_tokens)
     begin = split * per_split
-    if begin >= visible:
-        return
     rows = tl.minimum(per_split, visible - begin)
     row = begin
     if HAS_FIRST_ROW:
         row += tl.load(first_row + token).to(tl.int32)
+    if OVERLAP:
+        if rows > 0:
+            call_ahead(cache + row.to(tl.int64) * STRIDE, rows * (STRIDE * 2))
+        tl.extra.cuda.gdc_wait()
+    if rows <= 0:
+        return
 
     head = tl.program_id(1) * H + tl.arange(0, H)[None, :]
     real_head = head < heads
@@ -94,3 +105,19 @@ def absorbed_split_hopper(
     tl.store(partial + before * LATENT + (place * LATENT + column), values, known)
     tl.store(statistics + before * 2 + place * 2, largest[None, :], real_head)
     tl.store(statistics + before * 2 + (place * 2 + 1), total[None, :], real_head)
+
+
+@triton.jit
+def call_ahead(first, nbytes):
+    """Of `nbytes` bytes of two-byte elements from `first` on, the first lines into the cache."""
+    last = tl.minimum(nbytes, AHEAD_BYTES) - 1
+    for begin in range(0, last, 256 * LINE_BYTES):
+        at = tl.minimum(begin + tl.arange(0, 256) * LINE_BYTES, last)
+        tl.inline_asm_elementwise(
+            "prefetch.global.L2 [$1]; mov.b32 $0, 0;",
+            "=r,l",
+            [first + at // 2],
+            dtype=tl.int32,
+            is_pure=False,
+            pack=1,
+        )

@@ -137,6 +137,10 @@ DEVICE void store_release_system(uint64_t* to, uint64_t value) {
 DEVICE float load_float_system(const float* from) {
     return *from;
 }
+DEVICE float4 load_four_system(const float* from) {
+    return load_aligned<float4>(from);
+}
+
 DEVICE void fence_device() {
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
@@ -184,6 +188,14 @@ DEVICE T shuffle_xor(T value, int lanes, CALLED) {
 template <class T>
 DEVICE T shuffle_down(T value, int lanes, CALLED) {
     return __shfl_down_sync(kFullWarp, value, lanes, line, file);
+}
+
+DEVICE uint32_t warp_greatest(uint32_t value, CALLED) {
+    for (int lanes = kWarp / 2; lanes > 0; lanes /= 2) {
+        const uint32_t other = __shfl_xor_sync(kFullWarp, value, lanes, line, file);
+        value = other > value ? other : value;
+    }
+    return value;
 }
 
 DEVICE unsigned warp_ballot(bool yes, CALLED) {

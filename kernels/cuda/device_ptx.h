@@ -181,6 +181,16 @@ DEVICE float load_float_system(const float* from) {
     return value;
 }
 
+// Four at once; `from` is a multiple of 16 bytes.
+DEVICE float4 load_four_system(const float* from) {
+    float4 four;
+    asm volatile("ld.relaxed.sys.global.v4.f32 {%0, %1, %2, %3}, [%4];"
+                 : "=f"(four.x), "=f"(four.y), "=f"(four.z), "=f"(four.w)
+                 : "l"(from)
+                 : "memory");
+    return four;
+}
+
 DEVICE void fence_device() {
     __threadfence();
 }
@@ -235,6 +245,11 @@ DEVICE T shuffle_xor(T value, int lanes) {
 template <class T>
 DEVICE T shuffle_down(T value, int lanes) {
     return __shfl_down_sync(kFullWarp, value, lanes);
+}
+
+// The greatest of the warp's values, in one instruction.
+DEVICE uint32_t warp_greatest(uint32_t value) {
+    return __reduce_max_sync(kFullWarp, value);
 }
 
 DEVICE unsigned warp_ballot(bool yes) {

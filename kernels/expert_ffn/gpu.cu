@@ -13,6 +13,8 @@
 // `Rounded` of activations.h.
 #include "expert_ffn/down.h"
 #include "expert_ffn/hidden.h"
+#include "expert_ffn/down_one.h"
+#include "expert_ffn/hidden_one.h"
 
 namespace hybrid {
 
@@ -47,6 +49,33 @@ __global__ void __launch_bounds__(kThreads, 2) expert_hidden(const HiddenRecord 
     hidden_unit(record, record.routed, expert, unit, users, memory, batch);
 }
 
+// One token: the same units, in one go.
+template <class RG, class RU, class SG, class SU>
+__global__ void __launch_bounds__(kThreads, 3) expert_hidden_one(const HiddenRecord record) {
+    DYNAMIC_SHARED(uint8_t, memory);
+    const int block = static_cast<int>(blockIdx.x), of_shared = units(record.shared);
+    NormAhead ahead;
+    if (block < of_shared) {
+        Stream<SG, SU> stream(record.shared, 0, block);
+        ahead.load(record.norm, record.shared.gate.columns);
+        wait_for_previous();
+        let_next_start();
+        hidden_one(record, stream, 0, ahead, memory);
+        return;
+    }
+    ahead.load(record.norm, record.routed.gate.columns);
+    wait_for_previous();
+    let_next_start();
+    const int of_slot = units(record.routed), slot = (block - of_shared) / of_slot;
+    const int expert = expert_of_slot(record, slot);
+    if (expert < 0) return;
+    const int unit = (block - of_shared) % of_slot;
+    Stream<RG, RU> stream(record.routed, expert, unit);
+    const int64_t rows = record.down_rows;
+    call_rows_ahead(record.down, expert * rows, rows, unit, of_slot);
+    hidden_one(record, stream, slot, ahead, memory);
+}
+
 template <int TOKENS, int ROWS, class RD, class SD>
 __global__ void __launch_bounds__(kThreads, 3) expert_down(const DownRecord record) {
     __shared__ Work<TOKENS> routed[TOKENS * kMostUsed], shared;
@@ -78,6 +107,39 @@ __global__ void __launch_bounds__(kThreads, 3) expert_down(const DownRecord reco
             if (lane_index() != 0 || t >= record.tokens || first_row + r >= record.rows) continue;
             record.h[static_cast<int64_t>(t) * record.rows + first_row + r] += sum;
         }
+    }
+}
+
+// One token, whose hidden values fit into the shared memory of a block.
+template <int ROWS, class RD, class SD>
+__global__ void __launch_bounds__(kThreads, 2) expert_down_one(const DownRecord record) {
+    DYNAMIC_SHARED(uint8_t, memory);
+    const int first_row = (static_cast<int>(blockIdx.x) * kWarps + warp_index()) * ROWS;
+    int row[ROWS];
+    for (int r = 0; r < ROWS; ++r) row[r] = min(first_row + r, record.rows - 1);
+    const bool has_shared = record.shared.hidden != nullptr;
+    const int routed_rows = record.routed.hidden != nullptr ? record.used : 0;
+    DownStream<SD, ROWS> of_shared(record.shared, Slots{has_shared, 0, 0, 1.0f}, row);
+    wait_for_previous();
+    let_next_start();
+    uint8_t* const shared_memory =
+        memory + routed_rows * held_row_bytes<RD>(record.routed.weight.columns);
+    const Slots slots = slots_here(record);
+    hold_rows<RD>(record.routed, routed_rows, memory);
+    hold_rows<SD>(record.shared, 1, shared_memory);
+    close_copies();
+    DownStream<RD, ROWS> of_routed(record.routed, slots, row);
+    float before[ROWS], sums[ROWS] = {};
+    for (int r = 0; r < ROWS; ++r) before[r] = record.h[row[r]];
+    wait_for_copies<0>();
+    __syncthreads();
+    of_shared.run(shared_memory, sums);
+    of_routed.run(memory, sums);
+#pragma unroll
+    for (int r = 0; r < ROWS; ++r) {
+        const float sum = warp_sum(sums[r]);
+        if (lane_index() == 0 && first_row + r < record.rows)
+            record.h[first_row + r] = before[r] + sum;
     }
 }
 

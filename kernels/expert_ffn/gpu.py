@@ -15,6 +15,7 @@ from torch import Tensor
 from kernels.cuda import Program, Record
 from kernels.errors import KernelInputError
 from kernels.planar import MatrixRecord, PlanarTensor
+from kernels.planar.ahead import PlanesRecord, planes_record
 
 MOST_TOKENS, MOST_USED = 8, 16  # of users.h
 PROGRAM = Program("expert_ffn/gpu.cu")
@@ -77,7 +78,8 @@ class HiddenRecord(Record):
         *((name, ctypes.c_void_p) for name in ("x", "norm", "chosen")),
         ("epsilon", ctypes.c_float),
         *((name, ctypes.c_int32) for name in ("tokens", "used", "first_expert", "experts")),
-        ("unused", ctypes.c_int32),
+        ("down_rows", ctypes.c_int32),
+        ("down", PlanesRecord),
     ]
 
 
@@ -138,7 +140,8 @@ def expert_hidden(
         0 if routing is None else routing.chosen.shape[-1],
         0 if routing is None else routing.first_expert,
         0 if routed is None else routed.gate.shape[0],
-        0,
+        0 if routed is None else routed.down.shape[-2],
+        PlanesRecord() if routed is None else planes_record(routed.down),
     )
     formats = hidden_formats(routed, shared)
     at_once = users_at_once(formats, x.shape[-1], tokens)
@@ -147,7 +150,8 @@ def expert_hidden(
         units += tokens * routing.chosen.shape[-1] * -(-routed.rows // _UNIT_ROWS)
     if shared is not None:
         units += -(-shared.rows // _UNIT_ROWS)
-    kernel = PROGRAM.kernel(f"expert_hidden<{at_once}, {', '.join(formats)}>", x.device)
+    name = "expert_hidden_one<" if tokens == 1 else f"expert_hidden<{at_once}, "
+    kernel = PROGRAM.kernel(f"{name}{', '.join(formats)}>", x.device)
     shared_bytes = at_once * _held_bytes(formats, x.shape[-1])
     kernel.launch((units, 1, 1), _THREADS, record, shared_bytes)
 
@@ -184,20 +188,36 @@ def expert_down(
         0 if routed is None else routed.down.shape[0],
         0,
     )
-    name, rows = down_kernel(h.shape[-1], tokens, routed, shared)
+    name, rows, shared_bytes = down_kernel(h.shape[-1], tokens, routing, routed, shared)
     kernel = PROGRAM.kernel(name, h.device)
-    kernel.launch((-(-h.shape[-1] // (rows * _WARPS)), 1, 1), _THREADS, record)
+    blocks = -(-h.shape[-1] // (rows * _WARPS))
+    kernel.launch((blocks, 1, 1), _THREADS, record, shared_bytes)
 
 
 def down_kernel(
-    width: int, tokens: int, routed: Halves | None, shared: Halves | None
-) -> tuple[str, int]:
-    """The kernel's name, and how many rows its warps take."""
+    width: int,
+    tokens: int,
+    routing: Routed | None,
+    routed: Halves | None,
+    shared: Halves | None,
+) -> tuple[str, int, int]:
+    """The kernel's name, how many rows its warps take, and bytes of shared memory.
+
+    One token's hidden values are held by every block where they fit.
+    """
     some = routed or shared
     assert some is not None
     rows = 2 if width >= _ROWS_FOR_PAIRS else 1
-    formats = [(part or some).down.format.name for part in (routed, shared)]
-    return f"expert_down<{_room(tokens)}, {rows}, {', '.join(formats)}>", rows
+    formats = ", ".join((part or some).down.format.name for part in (routed, shared))
+    used = routing.chosen.shape[-1] if routing is not None else 0
+    held = sum(
+        count * _row_bytes(part.down.format.name, part.rows)
+        for part, count in ((routed, used), (shared, 1))
+        if part is not None
+    )
+    if tokens == 1 and held <= _SHARED_BYTES:
+        return f"expert_down_one<{rows}, {formats}>", rows, held
+    return f"expert_down<{_room(tokens)}, {rows}, {formats}>", rows, 0
 
 
 def hidden_formats(routed: Halves | None, shared: Halves | None) -> tuple[str, ...]:
@@ -223,12 +243,14 @@ def _room(tokens: int) -> int:
 
 def _held_bytes(formats: tuple[str, ...], width: int) -> int:
     """The most that one of the two parts needs of one token; as held_bytes of hidden.h."""
-    floats, rounded = -(-width // 8) * 32, (width // 32 + 1) // 2 * 80
     return max(
-        (floats if any(name in _PLAIN for name in pair) else 0)
-        + (rounded if any(name not in _PLAIN for name in pair) else 0)
-        for pair in (formats[:2], formats[2:])
+        sum({_row_bytes(name, width) for name in pair}) for pair in (formats[:2], formats[2:])
     )
+
+
+def _row_bytes(name: str, columns: int) -> int:
+    """Activations that a format multiplies: float32, or rounded for formats of blocks."""
+    return -(-columns // 8) * 32 if name in _PLAIN else (columns // 32 + 1) // 2 * 80
 
 
 def _halves_record(part: Halves | None) -> HalvesRecord:

@@ -33,7 +33,7 @@ DEVICE float dot(const typename F::Raw& raw, const Activations<F>& x, int load) 
         return sum;
     } else {
         const Rounded rounded(const_cast<void*>(x.row), x.columns, 0);
-        return dot32<F>(F::decode(raw, load), rounded.group(load));
+        return dot_loaded<F>(raw, load, rounded.group(load));
     }
 }
 

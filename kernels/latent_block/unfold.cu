@@ -41,6 +41,7 @@ struct UnfoldShared {
 // The merged columns of every token into shared.sums: one row for each split that is under way.
 template <class Format, int TOKENS, int THREADS, int WIDE>
 DEVICE void merge(const UnfoldRecord& record, int first_token, int head, int part,
+                  const int (&count)[TOKENS],
                   const UnfoldShared<Format, TOKENS, THREADS, WIDE>& shared, float* inverse) {
     constexpr int kWideBits = WIDE == 4 ? 2 : 0;
     const SplitResults& results = record.results;
@@ -51,11 +52,6 @@ DEVICE void merge(const UnfoldRecord& record, int first_token, int head, int par
     const bool inside = (part << record.part_bits) + local < results.latent;
     const int column = inside ? (part << record.part_bits) + local : 0;
     constexpr int kAtOnce = TOKENS < 4 ? TOKENS : 4;  // registers hold no more tokens' columns
-    int count[TOKENS];
-#pragma unroll
-    for (int t = 0; t < TOKENS; ++t) {
-        count[t] = first_token + t < record.tokens ? results.count(first_token + t) : 0;
-    }
     const float* from =
         results.partial + results.first(first_token, head) * results.latent + column;
     const int64_t token_pitch = static_cast<int64_t>(results.heads) * results.cap * results.latent;
@@ -140,9 +136,17 @@ __global__ void __launch_bounds__(THREADS, 2) unfold(const UnfoldRecord record) 
                            units,
                            min(bits, 5)};
     HeadProducts<Format, TOKENS, THREADS> products(record.value, span);
+    // The split kernel in front reads the lengths too and lets this one start after its own wait,
+    // so they stand before it ends.
+    int count[TOKENS];
+#pragma unroll
+    for (int t = 0; t < TOKENS; ++t) {
+        count[t] =
+            first_token + t < record.tokens ? record.results.count(first_token + t) : 0;
+    }
     wait_for_previous();
     let_next_start();
-    merge(record, first_token, head, part, shared, inverse);
+    merge(record, first_token, head, part, count, shared, inverse);
     put_merged(record, shared, inverse);
     products.run(shared.inputs, 1 << record.part_bits, [&](int row, int t, float sum) {
         const int64_t at = static_cast<int64_t>(first_token + t) * heads + head;
@@ -161,7 +165,7 @@ __global__ void __launch_bounds__(THREADS, 2) unfold(const UnfoldRecord record) 
         for (int row = threadIdx.x; row < values; row += THREADS) {
             const float* share = record.shares + at * parts * values + row;
             float sum = 0;
-#pragma unroll 4
+#pragma unroll 8
             for (int p = 0; p < parts; ++p) sum += share[p * values];
             record.out[at * values + row] = sum;
         }

@@ -1,9 +1,9 @@
 // out[t] (+)= W x̂[t] for few tokens and up to three matrices that share x: memory-bound.
 //
 // A warp owns kRows rows (more where rows are short and less than a warp shares one) and goes on
-// goes on to others when it is done; the grid just fills the GPU. All loads of a step are issued
-// before the first is used, and those of the first step before the previous kernel has ended:
-// weights do not depend on it. Then the block rounds x once into shared memory.
+// to others when it is done; the grid just fills the GPU. A step's loads are issued as soon as the
+// registers of the step before are free, and those of the first step before the previous kernel has
+// ended: weights do not depend on it. Then the block rounds x once into shared memory.
 #include "planar/activations.h"
 #include "planar/formats.h"
 
@@ -41,7 +41,7 @@ constexpr int kUnits = kTokens == 1     ? Format::kSteps
 
 // What registers allow: MOST_THREADS and the blocks of a processor in gpu.py.
 template <int kTokens>
-constexpr int kMostThreads = kTokens == 1   ? 384
+constexpr int kMostThreads = kTokens == 1   ? 256
                              : kTokens == 8 ? 448
                                             : 512;
 template <int kTokens>
@@ -62,50 +62,45 @@ struct Share {
 template <class Format, int kTokens>
 using Words = typename Format::Raw[kRows][kUnits<Format, kTokens>];
 
+// Unit u of a step, of each row.
 template <class Format, int kTokens>
-DEVICE void load_step(const Matrix& weight, const Share& share, int tile, int unit, int units,
-                      Words<Format, kTokens>& words) {
+DEVICE void load_unit(const Matrix& weight, const Share& share, int tile, int unit, int units,
+                      int u, Words<Format, kTokens>& words) {
+    const int at = min(unit + u * share.lanes() + share.lane(), units - 1);
 #pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-        const int row = min(share.row(tile, r), weight.rows - 1);
-#pragma unroll
-        for (int u = 0; u < kUnits<Format, kTokens>; ++u) {
-            const int at = min(unit + u * share.lanes() + share.lane(), units - 1);
-            words[r][u] = Format::load(weight, row, at);
-        }
-    }
+    for (int r = 0; r < kRows; ++r)
+        words[r][u] = Format::load(weight, min(share.row(tile, r), weight.rows - 1), at);
 }
 
 template <class Format, int kTokens>
-DEVICE void add_step(const Words<Format, kTokens>& words, const Share& share, int unit, int units,
-                     int columns, unsigned char* shared, float (&sums)[kRows * kTokens]) {
+DEVICE void add_unit(const Words<Format, kTokens>& words, int u, int at, int columns,
+                     unsigned char* shared, float (&sums)[kRows * kTokens]) {
+    if constexpr (Format::kFloat) {
+        float weights[kRows][Format::kUnit];
 #pragma unroll
-    for (int u = 0; u < kUnits<Format, kTokens>; ++u) {
-        const int at = unit + u * share.lanes() + share.lane();
-        if (at >= units) break;
-        if constexpr (Format::kFloat) {
-            float weights[kRows][Format::kUnit];
+        for (int r = 0; r < kRows; ++r) Format::decode(words[r][u], weights[r]);
 #pragma unroll
-            for (int r = 0; r < kRows; ++r) Format::decode(words[r][u], weights[r]);
+        for (int t = 0; t < kTokens; ++t) {
+            const float* x = floats_of(shared, columns, t) + at * Format::kUnit;
 #pragma unroll
-            for (int t = 0; t < kTokens; ++t) {
-                const float* x = floats_of(shared, columns, t) + at * Format::kUnit;
+            for (int i = 0; i < Format::kUnit; ++i) {
 #pragma unroll
-                for (int i = 0; i < Format::kUnit; ++i) {
-#pragma unroll
-                    for (int r = 0; r < kRows; ++r) sums[r * kTokens + t] += weights[r][i] * x[i];
-                }
+                for (int r = 0; r < kRows; ++r) sums[r * kTokens + t] += weights[r][i] * x[i];
             }
-        } else {
-            Codes codes[kRows];
+        }
+    } else if constexpr (kTokens == 1) {
+        const RoundedGroup x = Rounded(shared, columns, 0).group(at);
 #pragma unroll
-            for (int r = 0; r < kRows; ++r) codes[r] = Format::decode(words[r][u], at);
+        for (int r = 0; r < kRows; ++r) sums[r] += dot_loaded<Format>(words[r][u], at, x);
+    } else {
+        Codes codes[kRows];
 #pragma unroll
-            for (int t = 0; t < kTokens; ++t) {
-                const RoundedGroup x = Rounded(shared, columns, t).group(at);
+        for (int r = 0; r < kRows; ++r) codes[r] = Format::decode(words[r][u], at);
 #pragma unroll
-                for (int r = 0; r < kRows; ++r) sums[r * kTokens + t] += dot32<Format>(codes[r], x);
-            }
+        for (int t = 0; t < kTokens; ++t) {
+            const RoundedGroup x = Rounded(shared, columns, t).group(at);
+#pragma unroll
+            for (int r = 0; r < kRows; ++r) sums[r * kTokens + t] += dot32<Format>(codes[r], x);
         }
     }
 }
@@ -153,32 +148,48 @@ DEVICE void multiply(const MatvecRecord& record, const Product& product, unsigne
         (static_cast<int>(blockIdx.x) - product.first_block) * warps_of_block() + warp_index();
     int unit = 0;
     Words<Format, kTokens> words;
-    load_step<Format, kTokens>(product.weight, share, tile, unit, units, words);
+    const auto load_units = [&](int of_tile, int from) {
+#pragma unroll
+        for (int u = 0; u < kUnits<Format, kTokens>; ++u)
+            load_unit<Format, kTokens>(product.weight, share, of_tile, from, units, u, words);
+    };
+    load_units(tile, 0);
+    NormAhead ahead;
+    if constexpr (kTokens == 1 && !Format::kFloat) ahead.load(record.norm, columns);
 
     wait_for_previous();
     const float* x = record.x + static_cast<int64_t>(first_token) * columns;
     if constexpr (Format::kFloat) {
         copy_into<kTokens>(shared, x, columns, tokens, record.norm, record.epsilon);
+    } else if constexpr (kTokens == 1) {
+        round_one(shared, x, columns, record.norm, record.epsilon, ahead);
     } else {
         round_into<kTokens>(shared, x, columns, tokens, record.norm, record.epsilon);
     }
 
     float sums[kRows * kTokens] = {};
     while (tile < tiles) {
-        add_step<Format, kTokens>(words, share, unit, units, columns, shared, sums);
-        const int done = tile;
-        unit += step;
-        if (unit >= units) {
-            unit = 0;
-            tile += warps;
+        const bool ends = unit + step >= units;
+        const int next_tile = ends ? tile + warps : tile, next_unit = ends ? 0 : unit + step;
+#pragma unroll
+        for (int u = 0; u < kUnits<Format, kTokens>; ++u) {
+            const int at = unit + u * share.lanes() + share.lane();
+            if (at < units) add_unit<Format, kTokens>(words, u, at, columns, shared, sums);
+            if constexpr (kTokens == 1)
+                if (next_tile < tiles)
+                    load_unit<Format, kTokens>(product.weight, share, next_tile, next_unit, units,
+                                               u, words);
         }
-        if (tile < tiles)
-            load_step<Format, kTokens>(product.weight, share, tile, unit, units, words);
-        if (tile != done) {
-            store_rows<kTokens>(product, share, done, first_token, tokens, sums);
+        // With more tokens registers do not hold a unit's numbers beside loads under way.
+        if constexpr (kTokens > 1)
+            if (next_tile < tiles) load_units(next_tile, next_unit);
+        if (ends) {
+            store_rows<kTokens>(product, share, tile, first_token, tokens, sums);
 #pragma unroll
             for (float& sum : sums) sum = 0.0f;
         }
+        tile = next_tile;
+        unit = next_unit;
     }
 }
 

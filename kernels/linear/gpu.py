@@ -20,8 +20,8 @@ from kernels.planar import MatrixRecord, PlanarTensor, to_planar
 PROGRAM = Program("linear/gpu.cu")
 MOST_PRODUCTS = 3
 TOKENS = (1, 2, 4, 8)
-MOST_THREADS = {1: 384, 2: 512, 4: 512, 8: 448}  # of a block: registers allow no more
-RESIDENT = {1: 768, 2: 512, 4: 512, 8: 448}  # threads of a processor
+MOST_THREADS = {1: 256, 2: 512, 4: 512, 8: 448}  # of a block: registers allow no more
+RESIDENT = {1: 512, 2: 512, 4: 512, 8: 448}  # threads of a processor
 ROWS = 2  # kRows of gpu.cu
 WARP = 32
 SHARED_BYTES = 99 << 10  # of a block on sm_86, 89 and 120
@@ -169,7 +169,7 @@ def _grid(products: Sequence[Product], tokens: int, device: torch.device) -> tup
     """
     columns = products[0].weight.columns
     most = MOST_THREADS[tokens]
-    threads = 128 if columns <= 2560 else most // 2 if columns <= 5120 else most
+    threads = most if tokens == 1 or columns > 5120 else 128 if columns <= 2560 else most // 2
     if device.type == "cpu":
         threads, room = 64, 3
     else:

@@ -26,29 +26,27 @@ struct Receipt {
     int32_t tokens;
 };
 
-// h += y once the CPU has answered. Each block waits for itself and adds its stretch.
+// h += y once the CPU has answered. Each block waits for itself and adds its stretch: a few values
+// a thread, since each read of y is a trip over PCIe and all are to be one trip.
 template <int threads>
 __global__ void receive(const Receipt job) {
-    constexpr int kAtOnce = 4;  // loads over PCIe that a thread has on the way
-    let_next_start();           // the next kernel fetches its weights meanwhile
+    let_next_start();  // the next kernel fetches its weights meanwhile
     wait_for_previous();
-    await_answer(job.mailbox);
     const int count = job.tokens * job.mailbox.width;
-    const int all = static_cast<int>(gridDim.x) * threads;
-    for (int first = static_cast<int>(blockIdx.x) * threads + static_cast<int>(threadIdx.x);
-         first < count; first += kAtOnce * all) {
-        float y[kAtOnce];
-#pragma unroll
-        for (int n = 0; n < kAtOnce; ++n) {
-            const int at = first + n * all;
-            y[n] = at < count ? load_float_system(job.mailbox.y + at) : 0.0f;
-        }
-#pragma unroll
-        for (int n = 0; n < kAtOnce; ++n) {
-            const int at = first + n * all;
-            if (at < count) job.h[at] += y[n];
-        }
+    const int at = static_cast<int>(blockIdx.x) * threads + static_cast<int>(threadIdx.x);
+    if (count % 4 != 0 || reinterpret_cast<uintptr_t>(job.h) % 16 != 0) {
+        await_answer(job.mailbox);
+        const int all = static_cast<int>(gridDim.x) * threads;
+        for (int i = at; i < count; i += all) job.h[i] += load_float_system(job.mailbox.y + i);
+        return;
     }
+    float4* const h = reinterpret_cast<float4*>(job.h) + at;
+    const bool inside = at < count / 4;
+    float4 sum = inside ? *h : make_float4(0, 0, 0, 0);
+    await_answer(job.mailbox);
+    if (!inside) return;
+    const float4 y = load_four_system(job.mailbox.y + 4 * at);
+    *h = make_float4(sum.x + y.x, sum.y + y.y, sum.z + y.z, sum.w + y.w);
 }
 
 }  // namespace hybrid

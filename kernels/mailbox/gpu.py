@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _PROGRAM = Program("mailbox/gpu.cu")
 _THREADS = 512
-_FLOATS_PER_BLOCK = 8192  # one token of the widest models is one block's
+_RECEIVING = 256  # threads of a block, four values each
 
 
 class _Posting(Record):
@@ -39,7 +39,7 @@ def publish(mailbox: Mailbox, x: Tensor, chosen: Tensor, share: Tensor) -> None:
 
 
 def receive(mailbox: Mailbox, h: Tensor) -> None:
-    blocks = -(-h.numel() // _FLOATS_PER_BLOCK)
-    kernel = _PROGRAM.kernel(f"receive<{_THREADS}>", h.device)
+    blocks = -(-h.numel() // (4 * _RECEIVING))
+    kernel = _PROGRAM.kernel(f"receive<{_RECEIVING}>", h.device)
     record = _Receipt(mailbox.record, h.data_ptr(), h.shape[0])
-    kernel.launch((blocks, 1, 1), _THREADS, record, overlap=True)
+    kernel.launch((blocks, 1, 1), _RECEIVING, record, overlap=True)

@@ -68,6 +68,24 @@ DEVICE void copy_by_block(const T* from, T* to, int count) {
     }
 }
 
+// 16 bytes a thread, where the source allows it (a mailbox's parts do): PCIe carries whole lines,
+// and all loads of a thread are on their way before the first is stored.
+DEVICE void copy_floats_by_block(const float* from, float* to, int count) {
+    constexpr int kAtOnce = 4;
+    if (count % 4 != 0 || reinterpret_cast<uintptr_t>(from) % 16 != 0)
+        return copy_by_block(from, to, count);
+    const int fours = count / 4, step = static_cast<int>(blockDim.x);
+    for (int first = static_cast<int>(threadIdx.x); first < fours; first += kAtOnce * step) {
+        float4 four[kAtOnce];
+#pragma unroll
+        for (int n = 0; n < kAtOnce; ++n)
+            four[n] = reinterpret_cast<const float4*>(from)[min(first + n * step, fours - 1)];
+#pragma unroll
+        for (int n = 0; n < kAtOnce; ++n)
+            if (first + n * step < fours) reinterpret_cast<float4*>(to)[first + n * step] = four[n];
+    }
+}
+
 // Posts the next crossing: the last thing that one block of a kernel does, all its threads, after
 // wait_for_previous(). x, chosen and share are those of the step's tokens, written by this block or
 // seen by it; they lie in memory of any kind.
@@ -76,14 +94,14 @@ DEVICE void copy_by_block(const T* from, T* to, int count) {
 //   share    [tokens][used]
 DEVICE void publish(const Mailbox& mailbox, const float* x, const int32_t* chosen,
                     const float* share, int tokens) {
-    copy_by_block(x, mailbox.x, tokens * mailbox.width);
+    const uint32_t number = threadIdx.x == 0 ? mailbox.state[0] + 1 : 0;
+    copy_floats_by_block(x, mailbox.x, tokens * mailbox.width);
     copy_by_block(chosen, mailbox.chosen, tokens * mailbox.used);
     copy_by_block(share, mailbox.share, tokens * mailbox.used);
     // A release is cumulative: what the block wrote before the barrier is seen before `posted`. One
     // fence of system scope waits for all writes on PCIe; one a thread would wait as often.
     __syncthreads();
     if (threadIdx.x != 0) return;
-    const uint32_t number = mailbox.state[0] + 1;
     mailbox.state[0] = number;
     store_release_system(mailbox.from_gpu, number);
 }

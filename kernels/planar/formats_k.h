@@ -137,9 +137,10 @@ struct Q6_K : Blocks<Q6_K, 256, 2, 0> {
     }
 };
 
-// n4; eight bytes: d, two high bits of each scale, a low nibble of each:
+// nibbles as NibbleTable says; eight bytes: d, two high bits of each scale, a low nibble of each:
 // weight = d (scale - 32) table[number]
 struct IQ4_XS : Blocks<IQ4_XS, 256, 1, 0> {
+    static constexpr bool kTable = true;
     struct Raw {
         uint4 n4;
         uint2 header;
@@ -148,12 +149,15 @@ struct IQ4_XS : Blocks<IQ4_XS, 256, 1, 0> {
         const auto at = Place<256>::of(matrix, row, group);
         return {load16(at.in(0, 128) + 16 * (group % 8)), load8(at.in(128, 8))};
     }
-    DEVICE Codes decode(const Raw& raw, int group) {
-        Codes codes;
+    DEVICE float factor(const Raw& raw, int group) {
         const int g = group % 8;
         const int low = raw.header.y >> 4 * g & 15, high = raw.header.x >> (16 + 2 * g) & 3;
+        return half_low(raw.header.x) * static_cast<float>((low | high << 4) - 32);
+    }
+    DEVICE Codes decode(const Raw& raw, int group) {
+        Codes codes;
         look_up_all(kNonlinear, raw.n4, codes.q);
-        set_scale(codes, half_low(raw.header.x) * static_cast<float>((low | high << 4) - 32));
+        set_scale(codes, factor(raw, group));
         set_minimum(codes, 0.0f);
         return codes;
     }

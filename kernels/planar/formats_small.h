@@ -111,8 +111,9 @@ struct Q8_0 : Blocks<Q8_0, 32, 1, 0> {
     }
 };
 
-// n4, d: weight = d table[number]
+// nibbles as NibbleTable says, d: weight = d table[number]
 struct IQ4_NL : Blocks<IQ4_NL, 32, 1, 0> {
+    static constexpr bool kTable = true;
     using Raw = Q4_0::Raw;
     DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
         return Q4_0::load(matrix, row, group);
@@ -120,13 +121,14 @@ struct IQ4_NL : Blocks<IQ4_NL, 32, 1, 0> {
     DEVICE Codes decode(const Raw& raw, int) {
         Codes codes;
         look_up_all(kNonlinear, raw.n4, codes.q);
-        set_scale(codes, half_to_float(raw.d));
+        set_scale(codes, factor(raw, 0));
         set_minimum(codes, 0.0f);
         return codes;
     }
+    DEVICE float factor(const Raw& raw, int) { return half_to_float(raw.d); }
 };
 
-// n4, e: weight = 2^(e - 128) table[number]
+// nibbles as NibbleTable says, e: weight = 2^(e - 128) table[number]
 struct MXFP4 : Blocks<MXFP4, 32, 1, 0> {
     struct Raw {
         uint4 n4;

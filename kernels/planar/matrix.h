@@ -32,6 +32,7 @@ struct Blocks {
     static constexpr int kUnit = 32;  // weights of a load()
     static constexpr int kSteps = 2;  // loads of a row that 64 registers hold beside the arithmetic
     static constexpr int kScales = kScalesOf32, kMinima = kMinimaOf32;
+    static constexpr bool kTable = false;  // whether its codes are nibbles of kNonlinear
 
     DEVICE Codes load32(const Matrix& matrix, int64_t row, int group) {
         return Format::decode(Format::load(matrix, row, group), group);
@@ -104,34 +105,44 @@ DEVICE void centre(int (&q)[8]) {
             static_cast<int>((static_cast<uint32_t>(q[i]) + (128 - offset) * kOnes) ^ 128 * kOnes);
 }
 
-// Sixteen signed bytes, looked up by nibbles.
+// Sixteen signed bytes, looked up by nibbles. In the plane a word has the nibbles of four
+// neighbours in its low half and those of the four 16 weights on in its high half, since a
+// permutation takes its four selectors from one half.
 struct NibbleTable {
     uint32_t words[4];
 };
 
-// Of a word's nibbles the low ones into `low`, the high ones into `high`.
-DEVICE void look_up(const NibbleTable& table, uint32_t word, int& low, int& high) {
+// Four bytes of the table for the nibbles of the low half of `word`.
+DEVICE int look_up(const NibbleTable& table, uint32_t word) {
     const uint32_t index = word & 0x77777777u;
     const uint32_t upper = (word & 0x88888888u) >> 1 | 0x32103210u;  // chooses the table's half
-    uint32_t found[2];
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-        const uint32_t at = index >> 16 * half;
-        found[half] =
-            byte_permute(byte_permute(table.words[0], table.words[1], at),
-                         byte_permute(table.words[2], table.words[3], at), upper >> 16 * half);
-    }
-    low = static_cast<int>(byte_permute(found[0], found[1], 0x6420));
-    high = static_cast<int>(byte_permute(found[0], found[1], 0x7531));
+    return static_cast<int>(byte_permute(byte_permute(table.words[0], table.words[1], index),
+                                         byte_permute(table.words[2], table.words[3], index),
+                                         upper));
 }
 
 DEVICE void look_up_all(const NibbleTable& table, const uint4& n4, int (&q)[8]) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) look_up(table, word_of(n4, i), q[i], q[i + 4]);
+    for (int i = 0; i < 4; ++i) {
+        q[i] = look_up(table, word_of(n4, i));
+        q[i + 4] = look_up(table, word_of(n4, i) >> 16);
+    }
 }
 
 // -127 -104 -83 -65 -49 -35 -22 -10 1 13 25 38 53 69 89 113
 constexpr NibbleTable kNonlinear = {{0xbfad9881u, 0xf6eaddcfu, 0x26190d01u, 0x71594535u}};
+
+// sum + four numbers of kNonlinear, by the nibbles of the low half of `word`, times those of x.
+// A selector above 7 gives the chosen byte's sign: -1 out of the lower half of the table, which is
+// negative, and 0 out of the upper one. So both are multiplied and none is chosen; the upper
+// numbers are one greater for the -1 beside them.
+DEVICE int dot_nonlinear(uint32_t word, int x, int sum) {
+    const uint32_t lower = byte_permute(kNonlinear.words[0], kNonlinear.words[1], word);
+    const uint32_t upper =
+        byte_permute(kNonlinear.words[2] + kOnes, kNonlinear.words[3] + kOnes, word ^ 0x8888u);
+    return dp4a(static_cast<int>(lower), x, dp4a(static_cast<int>(upper), x, sum));
+}
+
 // 0 1 2 3 4 6 8 12 0 -1 -2 -3 -4 -6 -8 -12: the fp4 numbers, doubled
 constexpr NibbleTable kE2m1 = {{0x03020100u, 0x0c080604u, 0xfdfeff00u, 0xf4f8fafcu}};
 

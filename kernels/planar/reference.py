@@ -37,6 +37,19 @@ def n4(numbers: Field) -> Field:
     return pack
 
 
+def table4(begin: int, end: int) -> Field:
+    """Four bits that stand for numbers of a table, of each 32 weights in 16 bytes: weights
+    0-3, 16-19, 4-7, 20-23, .., two to a byte. The file keeps 0-15 below 16-31.
+    """
+
+    def pack(blocks: Tensor) -> Tensor:
+        fours = blocks[:, begin:end].reshape(len(blocks), -1, 4, 4)
+        halves = torch.stack((fours & 15, fours >> 4), dim=3)
+        return (halves[..., 0::2] | halves[..., 1::2] << 4).flatten(1)
+
+    return pack
+
+
 def n2(numbers: Field, shift: int) -> Field:
     """Two bits from `shift` on: fours of weights, one byte each, four fours above one another."""
 
@@ -115,8 +128,8 @@ PLANES: dict[str, tuple[Field, ...]] = {
     "Q5_0": (at(6, 22), n1(_bits(2, 6)), at(0, 2)),
     "Q5_1": (at(8, 24), n1(_bits(4, 8)), at(0, 4)),
     "Q8_0": (at(2, 18), at(18, 34), at(0, 2)),
-    "IQ4_NL": (at(2, 18), at(0, 2)),
-    "MXFP4": (at(1, 17), at(0, 1)),
+    "IQ4_NL": (table4(2, 18), at(0, 2)),
+    "MXFP4": (table4(1, 17), at(0, 1)),
     "Q2_K": (n2(_pairs(16, 80), 0), at(0, 16), at(80, 84)),
     "Q3_K": (
         n2(_pairs(32, 96), 0),
@@ -128,7 +141,7 @@ PLANES: dict[str, tuple[Field, ...]] = {
     "Q4_K": (n4(_runs(16, 144, 32)), headers_of_k),
     "Q5_K": (n4(_runs(48, 176, 32)), n1(_fifths(16, 48)), headers_of_k),
     "Q6_K": (n4(_runs(0, 128, 64)), n2(_pairs(128, 192), 0), at(192, 208), at(208, 210)),
-    "IQ4_XS": (at(8, 136), at(0, 8)),
+    "IQ4_XS": (table4(8, 136), at(0, 8)),
     "IQ2_XXS": (at(2, 66), at(0, 2)),
     "IQ2_XS": (at(2, 66), at(66, 74), at(0, 2)),
     "IQ2_S": (at(2, 34), at(34, 66), at(66, 74), at(74, 82), at(0, 2)),

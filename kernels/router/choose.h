@@ -104,15 +104,18 @@ DEVICE void drop_groups(const Rules& rules, Scores& scores) {
     __syncwarp();
 }
 
-// The best of a lane's experts that are not taken: rank_bits above, below them what makes the lower
-// number of two equals the greater. 0 when all are taken.
-DEVICE uint64_t best_of_lane(const Rules& rules, const Scores& scores, uint32_t taken) {
-    uint64_t best = 0;
+// A lane's best expert that is not taken, the lower of equals; rank 0 when all are taken.
+struct Best {
+    uint32_t rank;
+    int32_t expert;
+};
+
+DEVICE Best best_of_lane(const Rules& rules, const Scores& scores, uint32_t taken) {
+    Best best = {0, 0};
     for (int i = 0, e = lane_index(); e < rules.experts; ++i, e += kWarp) {
         if (taken >> i & 1) continue;
-        const uint64_t rank = rank_bits(scores.score[place(e)]);
-        const uint64_t key = rank << 32 | static_cast<uint32_t>(kMostExperts - e);
-        best = key > best ? key : best;
+        const uint32_t rank = rank_bits(scores.score[place(e)]);
+        if (rank > best.rank) best = {rank, e};
     }
     return best;
 }
@@ -123,10 +126,12 @@ DEVICE void choose_experts(const Rules& rules, const Choice& choice, const float
     score_experts(rules, logits, choice.bias, scores);
     if (rules.groups > 1) drop_groups(rules, scores);
     uint32_t taken = 0;
-    uint64_t best = best_of_lane(rules, scores, taken);
+    Best best = best_of_lane(rules, scores, taken);
     int mine = 0;
     for (int slot = 0; slot < rules.used; ++slot) {
-        const int expert = kMostExperts - static_cast<int>(warp_max(best) & 0xffffffffu);
+        const bool leads = best.rank == warp_greatest(best.rank);
+        const uint32_t before = static_cast<uint32_t>(kMostExperts - best.expert);
+        const int expert = kMostExperts - static_cast<int>(warp_greatest(leads ? before : 0));
         if (lane_index() == slot) mine = expert;
         if (lane_index() == expert % kWarp) {
             taken |= 1u << expert / kWarp;

@@ -10,7 +10,7 @@ from kernels.step.records import ArgmaxScratch, Greatest, StepInput
 PROGRAM = Program("step/gpu.cu")
 THREADS = 256
 COPIED_EACH = 2  # values of a thread: few, so that reads over the bus come from many blocks
-COMPARED_EACH = 16
+COMPARED_EACH = 4
 
 
 class BeginRecord(Record):

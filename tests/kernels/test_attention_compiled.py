@@ -43,6 +43,8 @@ def split(sm: int, dtype: torch.dtype, tiles: Tiles) -> Resources:
     if tiles.bulk:
         types["first_columns"] = f"tensordesc<{name}[{tiles.rows}, {LATENT}]>"
         types["rest_columns"] = f"tensordesc<{name}[{tiles.rows}, {ROPE}]>"
+        types["cache"] = f"*{name}!"
+        constants["STRIDE"] = LATENT + ROPE
         kernel = gpu_split_hopper.absorbed_split_hopper
     else:
         types["cache"] = f"*{name}!"

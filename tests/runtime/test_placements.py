@@ -41,6 +41,12 @@ PLACEMENTS = {
     },
     "experts of the first two blocks in RAM": {"simulate": TWO_GPUS, "rules": [CpuMoe(layers=2)]},
     "two layers offloaded": {"simulate": {"CUDA0": 64 * MIB}, "gpu_layers": 2},
+    "cache in RAM": {"simulate": TWO_GPUS, "rules": ["exps=CPU"], "cache_in_ram": True},
+    "cache in RAM, two layers offloaded": {
+        "simulate": {"CUDA0": 64 * MIB},
+        "gpu_layers": 2,
+        "cache_in_ram": True,
+    },
     "memory-mapped": {"devices": ("none",), "mmap": True},
     "micro-batches of one": {"devices": ("none",), "ubatch": 1},
     "micro-batches of seven": {"devices": ("none",), "ubatch": 7},
