@@ -4,21 +4,36 @@ import triton
 from torch import Tensor
 
 from kernels.grouped_linear import Pairs, gpu_kernel
-from kernels.grouped_linear.gpu_plan import tiles_of
+from kernels.grouped_linear.gpu_plan import Tiles, tiles_of
 
 ADDED_COLUMNS = 1024  # of a program of add_pairs
 
 
 def grouped_hidden(
-    x: Tensor, gate: Tensor, up: Tensor, pairs: Pairs, begin: int, out: Tensor
+    x: Tensor,
+    gate: Tensor,
+    up: Tensor,
+    pairs: Pairs,
+    begin: int,
+    out: Tensor,
+    *,
+    tiles: Tiles | None = None,
 ) -> None:
-    """See `kernels.grouped_linear.grouped_hidden`."""
-    _product(x, (gate, up), pairs, begin, out)
+    """See `kernels.grouped_linear.grouped_hidden`; tiles None: those of `tiles_of`."""
+    _product(x, (gate, up), pairs, begin, out, tiles)
 
 
-def grouped_down(hidden: Tensor, down: Tensor, pairs: Pairs, begin: int, out: Tensor) -> None:
-    """See `kernels.grouped_linear.grouped_down`."""
-    _product(hidden, (down,), pairs, begin, out)
+def grouped_down(
+    hidden: Tensor,
+    down: Tensor,
+    pairs: Pairs,
+    begin: int,
+    out: Tensor,
+    *,
+    tiles: Tiles | None = None,
+) -> None:
+    """See `kernels.grouped_linear.grouped_down`; tiles None: those of `tiles_of`."""
+    _product(hidden, (down,), pairs, begin, out, tiles)
 
 
 def add_pairs(
@@ -35,14 +50,19 @@ def add_pairs(
 
 
 def _product(
-    source: Tensor, weights: tuple[Tensor, ...], pairs: Pairs, begin: int, out: Tensor
+    source: Tensor,
+    weights: tuple[Tensor, ...],
+    pairs: Pairs,
+    begin: int,
+    out: Tensor,
+    tiles: Tiles | None,
 ) -> None:
     experts, rows, columns = weights[0].shape
     count, all_experts = len(pairs.order), len(pairs.offsets) - 1
     if not count or not experts or not rows:
         return
     gated = len(weights) == 2
-    tiles = tiles_of(source.device, source.dtype, count / all_experts, gated)
+    tiles = tiles or tiles_of(source.device, source.dtype, count / all_experts, gated)
     # Each expert's last tile may be broken.
     grid = (triton.cdiv(count, tiles.rows) + experts, triton.cdiv(rows, tiles.columns))
     gpu_kernel.grouped_product[grid](

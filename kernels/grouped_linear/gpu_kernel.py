@@ -9,6 +9,24 @@ import triton.language as tl
 
 
 @triton.jit
+def tile_of(offsets, experts, number, E: tl.constexpr, M: tl.constexpr):
+    """The expert of a tile, `experts` or more beyond the last one; its first pair and the expert's
+    end.
+    """
+    each = tl.arange(0, E)
+    begins = tl.load(offsets + each, each < experts, 0)
+    ends = tl.load(offsets + each + 1, each < experts, 0)
+    tiles = (ends - begins + M - 1) // M
+    tiles_up_to = tl.cumsum(tiles, 0)
+    expert = tl.sum((tiles_up_to <= number).to(tl.int32), 0)
+    mine = each == expert
+    before = tl.sum(tl.where(mine, tiles_up_to - tiles, 0), 0)
+    begin = tl.sum(tl.where(mine, begins, 0), 0) + (number - before) * M
+    return expert, begin, tl.sum(tl.where(mine, ends, 0), 0)
+
+
+# One compilation for all groups of experts of a layer.
+@triton.jit(do_not_specialize=["experts"], do_not_specialize_on_alignment=["offsets"])
 def grouped_product(
     source,  # [tokens, columns], or without GATED [pairs, columns] in sorted order
     first,  # [experts, rows, columns]: gate, or without GATED the only matrix
@@ -27,20 +45,9 @@ def grouped_product(
     N: tl.constexpr,
     K: tl.constexpr,
 ):
-    expert_of = tl.arange(0, E)
-    begins = tl.load(offsets + expert_of, expert_of < experts, 0)
-    ends = tl.load(offsets + expert_of + 1, expert_of < experts, 0)
-    tiles = (ends - begins + M - 1) // M
-    tiles_up_to = tl.cumsum(tiles, 0)
-    tile = tl.program_id(0)
-    expert = tl.sum((tiles_up_to <= tile).to(tl.int32), 0)
+    expert, begin, end = tile_of(offsets, experts, tl.program_id(0), E, M)
     if expert >= experts:
         return
-    mine = expert_of == expert
-    before = tl.sum(tl.where(mine, tiles_up_to - tiles, 0), 0)
-    begin = tl.sum(tl.where(mine, begins, 0), 0) + (tile - before) * M
-    end = tl.sum(tl.where(mine, ends, 0), 0)
-
     place = begin + tl.arange(0, M)
     real = place < end
     pair = tl.load(order + place, real, 0)
