@@ -190,7 +190,7 @@ def _workload(field: _Field) -> Workload:
         field.key("attention_work_bytes").count(),
         field.key("threads").count(),
         # a plan without the field keeps every cache at its layer's home
-        field.has("cache_in_ram") and field.key("cache_in_ram").flag(),
+        cache_in_ram=field.has("cache_in_ram") and field.key("cache_in_ram").flag(),
     )
     try:
         check_workload(workload)
