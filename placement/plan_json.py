@@ -190,8 +190,8 @@ def _workload(field: _Field) -> Workload:
         field.key("attention_work_bytes").count(),
         field.key("threads").count(),
         # a plan without the field keeps every cache at its layer's home
-        field.has("cache_in_ram") and field.key("cache_in_ram").flag(),
-        field.key("kernels").text() if field.has("kernels") else "exact",
+        cache_in_ram=field.has("cache_in_ram") and field.key("cache_in_ram").flag(),
+        kernels=field.key("kernels").text() if field.has("kernels") else "exact",
     )
     try:
         check_workload(workload)
