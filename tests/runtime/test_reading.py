@@ -85,7 +85,7 @@ def test_a_read_that_fails_ends_the_load_and_its_threads(file, monkeypatch):
 @pytest.mark.parametrize(("free_mib", "forget"), [(4096, False), (72, True)])
 def test_the_cache_is_kept_where_the_file_fits_beside_the_weights(monkeypatch, free_mib, forget):
     seen = []
-    monkeypatch.setattr("hybrid.runtime.load.read_weights", lambda *given: seen.append(given[-1]))
+    monkeypatch.setattr("hybrid.runtime.load.read_weights", lambda *given: seen.append(given[3]))
 
     def probe(**given):
         machine = probe_machine(**given)
