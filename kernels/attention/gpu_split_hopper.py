@@ -67,12 +67,15 @@ def absorbed_split_hopper(
     q_row = q + token * heads * WIDTH + head * WIDTH
     q_first = tl.load(q_row + column, (column < LATENT) & real_head, 0.0)
     q_rest = tl.load(q_row + rope_column, (rope_column < WIDTH) & real_head, 0.0)
-    to_base_2 = tl.full([1, H], 1.4426950408889634, tl.float32) * scale
+    to_base_2 = scale * 1.4426950408889634
     kind = first_columns.dtype
-    if kind == tl.float16:  # absorbed queries may exceed it: the largest of a head becomes 4096
-        unit = tl.maximum(tl.max(tl.abs(q_first), 0), tl.max(tl.abs(q_rest), 0))[None, :]
-        q_first *= tl.where(unit > 0, 4096 / unit, 1.0)
-        q_rest *= tl.where(unit > 0, 4096 / unit, 1.0)
+    if kind == tl.float16:
+        # Absorbed queries may exceed it: the largest of all heads becomes 4096, and what is 2^26
+        # times smaller is still a normal number. One factor for all is one sum over the block.
+        unit = tl.maximum(tl.max(tl.abs(q_first)), tl.max(tl.abs(q_rest)))
+        factor = tl.where(unit > 0, 4096 / unit, 1.0)
+        q_first *= factor
+        q_rest *= factor
         to_base_2 *= tl.where(unit > 0, unit * (1 / 4096), 1.0)
     q_first = q_first.to(kind)
     q_rest = q_rest.to(kind)

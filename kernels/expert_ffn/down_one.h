@@ -96,11 +96,14 @@ struct DownStream {
         const int at = items.expert_of(number), load = number - at * items.loads;
         const int columns = part.weight.columns;
         const float share = shuffle(slots.share, at);
+        const bool inside = first + lane_index() < items.count;
         const int bytes = shuffle(slots.row, at) * held_row_bytes<F>(columns);
-        if (first + lane_index() >= items.count) return;
         const Activations<F> x = {held + bytes, columns};
 #pragma unroll
-        for (int r = 0; r < ROWS; ++r) sums[r] += share * dot<F>(raw[place][r], x, load);
+        for (int r = 0; r < ROWS; ++r) {
+            const float product = share * dot<F>(raw[place][r], x, load);
+            sums[r] += inside ? product : 0.0f;
+        }
     }
 
     __device__ __forceinline__ void run(const uint8_t* held, float (&sums)[ROWS]) {

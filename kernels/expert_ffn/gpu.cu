@@ -69,10 +69,7 @@ __global__ void __launch_bounds__(kThreads, 3) expert_hidden_one(const HiddenRec
     const int of_slot = units(record.routed), slot = (block - of_shared) / of_slot;
     const int expert = expert_of_slot(record, slot);
     if (expert < 0) return;
-    const int unit = (block - of_shared) % of_slot;
-    Stream<RG, RU> stream(record.routed, expert, unit);
-    const int64_t rows = record.down_rows;
-    call_rows_ahead(record.down, expert * rows, rows, unit, of_slot);
+    Stream<RG, RU> stream(record.routed, expert, (block - of_shared) % of_slot);
     hidden_one(record, stream, slot, ahead, memory);
 }
 

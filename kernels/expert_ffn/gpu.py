@@ -15,7 +15,6 @@ from torch import Tensor
 from kernels.cuda import Program, Record
 from kernels.errors import KernelInputError
 from kernels.planar import MatrixRecord, PlanarTensor
-from kernels.planar.ahead import PlanesRecord, planes_record
 
 MOST_TOKENS, MOST_USED = 8, 16  # of users.h
 PROGRAM = Program("expert_ffn/gpu.cu")
@@ -78,8 +77,7 @@ class HiddenRecord(Record):
         *((name, ctypes.c_void_p) for name in ("x", "norm", "chosen")),
         ("epsilon", ctypes.c_float),
         *((name, ctypes.c_int32) for name in ("tokens", "used", "first_expert", "experts")),
-        ("down_rows", ctypes.c_int32),
-        ("down", PlanesRecord),
+        ("unused", ctypes.c_int32),
     ]
 
 
@@ -140,8 +138,7 @@ def expert_hidden(
         0 if routing is None else routing.chosen.shape[-1],
         0 if routing is None else routing.first_expert,
         0 if routed is None else routed.gate.shape[0],
-        0 if routed is None else routed.down.shape[-2],
-        PlanesRecord() if routed is None else planes_record(routed.down),
+        0,
     )
     formats = hidden_formats(routed, shared)
     at_once = users_at_once(formats, x.shape[-1], tokens)

@@ -3,7 +3,6 @@
 
 #include "expert_ffn/products.h"
 #include "expert_ffn/users.h"
-#include "planar/ahead.h"
 
 namespace hybrid {
 
@@ -31,8 +30,7 @@ struct HiddenRecord {
     float epsilon;
     int32_t tokens, used;
     int32_t first_expert, experts;  // of those here
-    int32_t down_rows;  // of an expert
-    Planes down;        // of the routed experts, for the kernel behind
+    int32_t unused;
 };
 
 DEVICE int units(const Halves& part) {

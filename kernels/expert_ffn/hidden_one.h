@@ -48,10 +48,12 @@ struct Stream {
     }
 };
 
+// Without a branch, so that the loads of several products are under way together.
 template <class F>
 DEVICE float dot_inside(const typename F::Raw& raw, const void* held, int columns, int load) {
-    if (load >= loads_of<F>(columns)) return 0.0f;
-    return dot<F>(raw, Activations<F>{held, columns}, load);
+    const int loads = loads_of<F>(columns);
+    const float product = dot<F>(raw, Activations<F>{held, columns}, min(load, loads - 1));
+    return load < loads ? product : 0.0f;
 }
 
 // The products of a warp's rows with what the block holds.

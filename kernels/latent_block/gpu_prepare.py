@@ -1,7 +1,6 @@
 """Launches `prepare.cu`: cache rows, rotated queries and absorbed queries of a decode step."""
 
 import ctypes
-from collections.abc import Sequence
 
 import torch
 
@@ -24,7 +23,6 @@ from kernels.latent_block.gpu_records import (
     unit_weights,
 )
 from kernels.planar import MatrixRecord, PlanarTensor
-from kernels.planar.ahead import AheadRecord, ahead_record
 
 PROGRAM = Program("latent_block/prepare.cu")
 CACHE_FORMATS = ("F32", "F16", "BF16", "Q8_0")
@@ -48,17 +46,11 @@ class PrepareRecord(Record):
         ("tiles", ctypes.c_int32),
         ("tile_values", ctypes.c_int32),
         ("lane_bits", ctypes.c_int32),
-        ("ahead", AheadRecord),
     ]
 
 
 def prepare(
-    queries: Queries,
-    fresh: NewRows,
-    angles: Angles,
-    *,
-    tile_values: int | None = None,
-    ahead: Sequence[PlanarTensor] = (),
+    queries: Queries, fresh: NewRows, angles: Angles, *, tile_values: int | None = None
 ) -> None:
     """One launch between the projections and the attention of a decode step:
 
@@ -67,8 +59,6 @@ def prepare(
 
     queries, fresh, angles   see their classes; 1 to 8 tokens, all on one device
     tile_values              latent values of a head that a block takes; None: by the device
-    ahead                    up to 4 weights of the launches behind attention, called into the
-                             second cache while the memory has little else to do
 
     Weights of blocks where the key is `transposed` meet queries rounded to int8 by 32, as
     activations of any product are; else float32. Cache rows are rounded to nearest even; Q8_0 rows
@@ -100,7 +90,6 @@ def prepare(
         tiles=-(-latent // tile_values),
         tile_values=tile_values,
         lane_bits=lanes.bit_length() - 1,
-        ahead=ahead_record(ahead),
     )
     name = kernel_name(key.weight, queries.transposed, token_class(tokens))
     blocks = tokens + record.rope_blocks + heads * record.tiles

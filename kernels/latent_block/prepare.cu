@@ -8,7 +8,6 @@
 // The blocks differ in what they wait for and how long they take, and all fit on the GPU at once.
 #include "latent_block/head_rows.h"
 #include "latent_block/new_row.h"
-#include "planar/ahead.h"
 
 namespace hybrid {
 
@@ -24,7 +23,6 @@ struct PrepareRecord {
     int32_t tiles;        // of a head
     int32_t tile_values;  // latent values of a tile
     int32_t lane_bits;    // 2^lane_bits threads share a row
-    Ahead ahead;          // weights of later kernels
 
     __device__ __forceinline__ const float* query(int token, int head) const {
         return q + static_cast<int64_t>(token * heads + head) * (nope + angles.rope);
@@ -137,7 +135,6 @@ template <class Format, bool TRANSPOSED, int TOKENS, int THREADS>
 __global__ void __launch_bounds__(THREADS, 2) prepare(const PrepareRecord record) {
     DYNAMIC_SHARED(float, shared);
     int block = blockIdx.x;
-    call_ahead(record.ahead, block, gridDim.x);
     if (block < record.tokens) {
         write_new_row(record.fresh, record.angles, block, shared);
         return;

@@ -76,13 +76,14 @@ DEVICE float dot32(const Codes& codes, const RoundedGroup& x) {
 template <class Format>
 DEVICE float dot_loaded(const typename Format::Raw& raw, int group, const RoundedGroup& x) {
     if constexpr (Format::kTable) {
-        int sum = 0;
+        int lower = 0, upper = 0, more_lower = 0, more_upper = 0;  // no product waits for another
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
             const uint32_t word = word_of(raw.n4, i);
-            sum = dot_nonlinear(word, static_cast<int>(word_of(x.first, i)), sum);
-            sum = dot_nonlinear(word >> 16, static_cast<int>(word_of(x.last, i)), sum);
+            dot_nonlinear(word, static_cast<int>(word_of(x.first, i)), lower, upper);
+            dot_nonlinear(word >> 16, static_cast<int>(word_of(x.last, i)), more_lower, more_upper);
         }
+        const int sum = lower + upper + (more_lower + more_upper);
         return x.scale * (Format::factor(raw, group) * static_cast<float>(sum));
     } else {
         return dot32<Format>(Format::decode(raw, group), x);

@@ -132,15 +132,16 @@ DEVICE void look_up_all(const NibbleTable& table, const uint4& n4, int (&q)[8]) 
 // -127 -104 -83 -65 -49 -35 -22 -10 1 13 25 38 53 69 89 113
 constexpr NibbleTable kNonlinear = {{0xbfad9881u, 0xf6eaddcfu, 0x26190d01u, 0x71594535u}};
 
-// sum + four numbers of kNonlinear, by the nibbles of the low half of `word`, times those of x.
-// A selector above 7 gives the chosen byte's sign: -1 out of the lower half of the table, which is
-// negative, and 0 out of the upper one. So both are multiplied and none is chosen; the upper
-// numbers are one greater for the -1 beside them.
-DEVICE int dot_nonlinear(uint32_t word, int x, int sum) {
-    const uint32_t lower = byte_permute(kNonlinear.words[0], kNonlinear.words[1], word);
-    const uint32_t upper =
+// Four numbers of kNonlinear, by the nibbles of the low half of `word`, times those of x; the sum of
+// both sums is meant. A selector above 7 gives the chosen byte's sign: -1 out of the lower half of
+// the table, which is negative, and 0 out of the upper one. So both are multiplied and none is
+// chosen; the upper numbers are one greater for the -1 beside them.
+DEVICE void dot_nonlinear(uint32_t word, int x, int& lower, int& upper) {
+    const uint32_t low = byte_permute(kNonlinear.words[0], kNonlinear.words[1], word);
+    const uint32_t high =
         byte_permute(kNonlinear.words[2] + kOnes, kNonlinear.words[3] + kOnes, word ^ 0x8888u);
-    return dp4a(static_cast<int>(lower), x, dp4a(static_cast<int>(upper), x, sum));
+    lower = dp4a(static_cast<int>(low), x, lower);
+    upper = dp4a(static_cast<int>(high), x, upper);
 }
 
 // 0 1 2 3 4 6 8 12 0 -1 -2 -3 -4 -6 -8 -12: the fp4 numbers, doubled

@@ -5,7 +5,6 @@
 // sum of squares comes from the same pass. The last block to arrive chooses, one warp for a token.
 #include "cuda/device.h"
 #include "mailbox/mailbox.h"
-#include "planar/ahead.h"
 #include "planar/formats.h"
 #include "router/choose.h"
 
@@ -26,7 +25,6 @@ struct RouteRecord {
     Mailbox mailbox;
     float epsilon;
     int32_t tokens;
-    Ahead ahead;  // weights of later kernels
 };
 
 // WIDE consecutive weights of a row: one load of a plain float, or 32 decoded ones. Behind the
@@ -159,7 +157,6 @@ __global__ void __launch_bounds__(kMostWarps* kWarp, 1) route(const RouteRecord 
     load_rows<G>(record.gate, first_expert, first, weights);
     for (int line = threadIdx.x; line * 32 < record.gate.columns; line += threads)
         prefetch_line(record.norm + 32 * line);
-    call_ahead(record.ahead, blockIdx.x, gridDim.x);
     wait_for_previous();
     let_next_start();
     while (first < chunks) {

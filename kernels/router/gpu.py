@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,7 +12,6 @@ from kernels.cuda import Program, Record
 from kernels.errors import KernelInputError
 from kernels.native.records import Mailbox as MailboxRecord
 from kernels.planar import MatrixRecord, PlanarTensor
-from kernels.planar.ahead import AheadRecord, ahead_record
 from kernels.router.rules import Gating, GroupScore, RouterRules
 
 if TYPE_CHECKING:
@@ -46,7 +44,6 @@ class RouteRecord(Record):
         ("mailbox", MailboxRecord),
         ("epsilon", ctypes.c_float),
         ("tokens", ctypes.c_int32),
-        ("ahead", AheadRecord),
     ]
 
 
@@ -96,7 +93,6 @@ def route(
     tokens: int,
     publish: Mailbox | None = None,
     normed: Tensor | None = None,
-    ahead: Sequence[PlanarTensor] = (),
 ) -> None:
     """logits = gate · rms_norm(h); chosen, share as `choose_experts` gives them; then posts them.
 
@@ -110,7 +106,6 @@ def route(
     share     [tokens or more, used] float32, written
     publish   the mailbox that gets rms_norm(h) · norm, chosen and share; None: nobody does
     normed    [tokens or more, width] float32, scratch; only with publish
-    ahead     up to 4 weights of later launches, called into the second cache meanwhile
 
     All of it contiguous and on one device. Does not wait; lengths are the graph's, values are not.
     Raises KernelInputError when the counts pass what the kernel has room for.
@@ -130,7 +125,6 @@ def route(
         MailboxRecord() if publish is None else publish.record,
         epsilon,
         tokens,
-        ahead_record(ahead),
     )
     rows = rows_per_block(gate)
     kernel = PROGRAM.kernel(kernel_name(gate, tokens, publish is not None), h.device)
