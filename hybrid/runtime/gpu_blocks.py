@@ -36,6 +36,7 @@ from hybrid.runtime.stats import Meter
 from kernels.linear.gpu import Product, matvec
 from kernels.planar import PlanarTensor
 from placement.inventory import ModelShape
+from placement.workload import Workload
 
 AnyCache = FloatCache | QuantisedCache
 
@@ -72,8 +73,8 @@ class GpuHead:
 
     def __init__(self, head: Head, home: Place, meter: Meter) -> None:
         self.head = head
+        self.home = home
         self.chain: GpuChain | None = None
-        self._home = home
         self._meter = meter
         self._step_tokens = 0  # of the last pass, if it was a step
 
@@ -82,7 +83,7 @@ class GpuHead:
         self._step_tokens = len(h) if len(h) <= MOST_TOKENS else 0
         if self._step_tokens and self.chain is not None:
             return self.chain.logits(len(h), rows)
-        with self._meter.on(self._home.name):
+        with self._meter.on(self.home.name):
             logits = torch.empty(rows, self.head.weight.rows, device=h.device)
             for first in range(0, rows, MOST_TOKENS):
                 part = logits[first : first + MOST_TOKENS]
@@ -166,30 +167,70 @@ class GpuBlocks:
         ]
         return max(needs, default=0)
 
-    def ready(self, caches: Sequence[AnyCache], workspace: Tensor, shape: ModelShape) -> None:
-        """Make and try all that runs, once the weights have been read.
+    def ready(
+        self,
+        caches: Sequence[AnyCache],
+        workspace: Tensor,
+        shape: ModelShape,
+        workload: Workload,
+    ) -> None:
+        """Make and try all that runs, once the weights have been read. What it tries writes zeros
+        to the caches, as they are filled with.
 
         workspace   uint8 of `cpu_bytes()`
         """
         for home in dict.fromkeys(entry.home for entry in self._blocks.values()):
-            here = {
-                layer: PromptParts(entry.plain, entry.weights, entry.places.in_ram)
-                for layer, entry in self._blocks.items()
-                if entry.home == home
-            }
-            for layer, prompt in prompt_passes(home, here, shape).items():
-                self._blocks[layer].block.prompt = prompt
-        for layers in self._chains():
-            memories = [cache.memory() for cache in caches[layers.start : layers.stop]]
-            parts = replace(self._parts(layers), caches=memories)
-            found = self._crossings[layers.start]
-            cpu = None
-            if found is not None:
-                cpu = CpuSide(found.mailbox, found.service, workspace, self._threads)
-            chain = build_chain(parts, cpu, self._meter)
-            self._blocks[layers.start].block.chain = chain
-            if parts.head is not None and self._head is not None:
-                self._head.chain = chain
+            layers = [layer for layer, entry in self._blocks.items() if entry.home == home]
+            self._make_prompts(home, layers, shape)
+            if home.torch_device.type == "cuda":
+                self._rehearse(home, layers, caches, workload)
+        for chain in self._chains():
+            self._make_chain(chain, caches, workspace)
+
+    def _make_prompts(self, home: Place, layers: Sequence[int], shape: ModelShape) -> None:
+        entries = {layer: self._blocks[layer] for layer in layers}
+        parts = {
+            layer: PromptParts(entry.plain, entry.weights, entry.places.in_ram)
+            for layer, entry in entries.items()
+        }
+        for layer, prompt in prompt_passes(home, parts, shape).items():
+            entries[layer].block.prompt = prompt
+
+    @torch.inference_mode()
+    def _rehearse(
+        self, home: Place, layers: Sequence[int], caches: Sequence[AnyCache], workload: Workload
+    ) -> None:
+        """The widest prompt through a block of each kind, and its head: kernels are compiled and
+        torch's pool has all that a prompt takes before the first one comes.
+        """
+        tokens, context = workload.ubatch_tokens, workload.context_tokens
+        if tokens <= MOST_TOKENS:
+            return
+        step = Step(context - tokens, tokens)
+        by_kind = {self._kind(layer): layer for layer in reversed(layers)}
+        for layer in by_kind.values():
+            width = self._blocks[layer].weights.shape.width
+            h = torch.zeros(tokens, width, device=home.torch_device)
+            self._blocks[layer].block(h, step, caches[layer])
+        if self._head is not None and self._head.home == home:
+            self._head(h, tokens)
+        home.wait()
+
+    def _kind(self, layer: int) -> tuple[bool, bool, bool]:
+        weights, places = self._blocks[layer].weights, self._blocks[layer].places
+        return weights.router is None, weights.resident is None, places.in_ram is None
+
+    def _make_chain(self, layers: range, caches: Sequence[AnyCache], workspace: Tensor) -> None:
+        memories = [cache.memory() for cache in caches[layers.start : layers.stop]]
+        parts = replace(self._parts(layers), caches=memories)
+        found = self._crossings[layers.start]
+        cpu = None
+        if found is not None:
+            cpu = CpuSide(found.mailbox, found.service, workspace, self._threads)
+        chain = build_chain(parts, cpu, self._meter)
+        self._blocks[layers.start].block.chain = chain
+        if parts.head is not None and self._head is not None:
+            self._head.chain = chain
 
     def _parts(self, layers: range) -> ChainParts:
         """All but the caches."""
