@@ -20,6 +20,7 @@ from torch import Tensor
 from hybrid.errors import UsageError
 from hybrid.models.deepseek import Model
 from hybrid.models.parts import Step
+from hybrid.runtime.gpu_failures import gpu_failures_told
 from hybrid.runtime.loader import LatentCache
 from hybrid.runtime.memory import DeviceMemory
 from hybrid.runtime.prepare import Prepared
@@ -247,6 +248,7 @@ class Engine:
                 last = first + ubatch >= len(ids)
                 yield self._pass(part, rows=int(last), prompt=prompt)
 
+    @gpu_failures_told()
     @torch.inference_mode()
     def _pass(self, ids: list[int], *, rows: int, prompt: bool) -> tuple[StepStats, Tensor]:
         """One forward pass over new tokens; logits of the last `rows` of them, which the next pass

@@ -93,12 +93,11 @@ class GpuChain:
         sized = next(it for it in self._sizes if it.tokens >= step.tokens)
         self._last = sized
         self._write(sized.source, h, step)
-        sized.replay.start()
         try:
+            sized.replay.start()
             self._serve(sized.tokens)
         except BaseException:
-            sized.replay.wait()
-            self._reset()
+            self._give_up(sized.replay)
             raise
         sized.replay.wait()
         return sized.target.hidden[: step.tokens]
@@ -133,6 +132,12 @@ class GpuChain:
         self._meter.crossing_bytes += self._cpu.crossing_bytes(tokens)
         self._meter.shift(sum(self._cpu.service.computed_s), self._home.name, CPU)
 
-    def _reset(self) -> None:
+    def _give_up(self, replay: Replay) -> None:
+        """The GPU waits for nobody any more; when it is done, the next step can begin."""
         if self._cpu is not None:
-            self._cpu.service.reset()
+            self._cpu.service.abandon()
+        try:
+            replay.wait()
+        finally:
+            if self._cpu is not None:
+                self._cpu.service.reset()

@@ -12,6 +12,7 @@ from hybrid.models.registry import builder
 from hybrid.runtime.engine import Engine
 from hybrid.runtime.gpu_blocks import GpuBlocks
 from hybrid.runtime.gpu_check import check_gpu
+from hybrid.runtime.gpu_failures import gpu_failures_told
 from hybrid.runtime.loader import make_caches, place_weights, reserve_memory
 from hybrid.runtime.memory import DeviceMemory, open_memories
 from hybrid.runtime.native_block import NativeBlocks
@@ -46,7 +47,7 @@ def load(path: str | Path, *, progress: Progress | None = None, **options: Any) 
     Raises HybridError subclasses, before the first byte of weights is read when something does not
     fit.
     """
-    with options_named():
+    with options_named(), gpu_failures_told():
         wanted = LoadOptions.from_keywords(**options)
         prepared = prepare(path, wanted)
         tokenizer = open_tokenizer(prepared, wanted.conventions)
