@@ -22,7 +22,7 @@ from hybrid.models.deepseek import Model
 from hybrid.models.parts import Step
 from hybrid.runtime.gpu_failures import gpu_failures_told
 from hybrid.runtime.loader import LatentCache
-from hybrid.runtime.memory import DeviceMemory
+from hybrid.runtime.memory import DeviceMemory, GpuMemory
 from hybrid.runtime.prepare import Prepared
 from hybrid.runtime.prompt import checked, encode
 from hybrid.runtime.sampling import Sampler, SamplingOptions
@@ -68,6 +68,7 @@ class Engine:
         self._caches = caches
         self._meter = meter
         self._threads = threads
+        self._on_gpus = any(isinstance(memory, GpuMemory) for memory in memories.values())
         self._cached_ids: list[int] = []
         self._pending: list[int] = []  # the last generated token, which no pass has read yet
         self._turn = 0
@@ -271,7 +272,7 @@ class Engine:
             seconds=perf_counter() - started,
             device_seconds=self._meter.device_seconds,
             crossing_bytes=self._meter.crossing_bytes,
-            native_s=pool.native_seconds() - native_before,
+            native_s=None if self._on_gpus else pool.native_seconds() - native_before,
         )
         self.stats.add(stats, prompt=prompt)
         return stats, logits

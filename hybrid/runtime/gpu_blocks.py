@@ -34,9 +34,13 @@ from hybrid.runtime.ops import NormOp
 from hybrid.runtime.plain_block import NotPlain, PlainBlock, matrix, read_block
 from hybrid.runtime.stats import Meter
 from kernels.linear.gpu import Product, matvec
+from kernels.native import pool
 from kernels.planar import PlanarTensor
 from placement.inventory import ModelShape
 from placement.workload import Workload
+
+# A worker that keeps the others waiting so long within a step is dead: less than a GPU waits.
+WORKER_LIMIT_S = 10.0
 
 AnyCache = FloatCache | QuantisedCache
 
@@ -184,6 +188,8 @@ class GpuBlocks:
             self._make_prompts(home, layers, shape)
             if home.torch_device.type == "cuda":
                 self._rehearse(home, layers, caches, workload)
+        if any(self._crossings.values()):
+            pool.set_timeout(WORKER_LIMIT_S)
         for chain in self._chains():
             self._make_chain(chain, caches, workspace)
 

@@ -15,7 +15,8 @@ class StepStats:
     seconds          wall time of the pass, from ids to logits
     device_seconds   wall time per device; they sum to `seconds`, less the host's own bookkeeping
     crossing_bytes   activations that changed devices, both ways
-    native_s         seconds of it inside native calls; None where nobody counts them
+    native_s         seconds of it inside native calls; None with a real GPU, whose time is
+                     neither
     """
 
     tokens: int
