@@ -15,11 +15,12 @@ from itertools import accumulate
 
 from placement.claims import Claim, claimed_bytes
 from placement.errors import PlacementError
+from placement.gpu_scratch import gpu_bytes
 from placement.inventory import Role, TensorInfo
 from placement.machine import CPU
 from placement.request import Request
 from placement.rules import OWN_GPU
-from placement.workload import Hosted, cache_bytes, compute_bytes
+from placement.workload import Hosted, cache_bytes
 
 Claims = Mapping[str, tuple[Claim, ...]]
 
@@ -39,7 +40,8 @@ class Homes:
 class Demand:
     """Bytes that the blocks, the head and the rules ask for.
 
-    layers      per block: what follows it to its home, one layer of cache with it
+    layers      per block: what follows it to its home, with it one layer of cache that is not kept
+                in RAM
     head        what follows the head, its additional scratch with it
     rooms       per GPU in machine order: bytes left for blocks and head
     moved       home of each block whose attention was moved by rules
@@ -106,7 +108,9 @@ def _named(
 
 def _demand(request: Request, claims: Claims) -> Demand:
     inventory, tied = request.inventory, request.inventory.has_tied_head
-    layers = [cache_bytes(inventory.shape, request.workload, 1)] * inventory.shape.layers
+    in_ram = request.workload.cache_in_ram
+    cache = 0 if in_ram else cache_bytes(inventory.shape, request.workload, 1)
+    layers = [cache] * inventory.shape.layers
     head = 0
     fixed: Counter[str] = Counter()
     bound_gpu = set()
@@ -139,20 +143,37 @@ def _demand(request: Request, claims: Claims) -> Demand:
 def _compute(request: Request, claims: Claims, with_head: bool) -> int:
     """Scratch of any GPU that holds blocks; never below what the finished plan needs."""
     tied = request.inventory.has_tied_head
-    widest, experts, head = 0, False, with_head
+    widest, experts, head, plain = 0, False, with_head, True
+    expert_bytes: Counter[int] = Counter()
     for tensor in request.inventory.tensors:
         rules = [claim.rule for claim in claims.get(tensor.name, ())]
-        on_gpu = any(rule is not None and request.rules[rule].device != CPU for rule in rules)
+        devices = {request.rules[rule].device for rule in rules if rule is not None}
+        on_gpu = bool(devices - {CPU})
         if tensor.role is Role.ROUTED_EXPERT:
             experts = experts or on_gpu
             counts = on_gpu
+            if CPU in devices or None in rules:
+                expert_bytes[tensor.layer or 0] += tensor.expert_bytes
+            plain = plain and devices <= {CPU, OWN_GPU}
         elif tensor.role is Role.HEAD or (tensor.role is Role.EMBEDDING and tied):
             counts = head = with_head or on_gpu
         else:
             counts = tensor.role.is_loaded and tensor.role is not Role.EMBEDDING
+            plain = plain and (tensor.layer is None or devices <= {OWN_GPU})
         widest = max(widest, tensor.matrix_values if counts else 0)
-    hosted = Hosted(1, experts, head=head, embedding=True, matrix_values=widest)
-    return compute_bytes(request.inventory.shape, request.workload, hosted)
+    shape = request.inventory.shape
+    hosted = Hosted(
+        layers=1,
+        routed_experts=experts,
+        head=head,
+        embedding=True,
+        matrix_values=widest,
+        homes=1,
+        away_experts=shape.expert_count if expert_bytes else 0,
+        away_expert_bytes=max(expert_bytes.values(), default=0),
+        plain=plain,
+    )
+    return gpu_bytes(shape, request.workload, hosted)
 
 
 def _moved_layers(request: Request, claims: Claims) -> dict[int, str]:

@@ -12,6 +12,7 @@ from placement.homes import least_of_a_gpu
 from placement.inventory import ModelInventory
 from placement.machine import CPU
 from placement.plan import Assignment, PlacementPlan
+from placement.reference_blocks import reference_blocks
 from placement.request import Request
 from placement.rules import Rule
 from placement.units import format_bytes
@@ -21,6 +22,7 @@ def plan_notes(request: Request, plan: PlacementPlan) -> PlacementPlan:
     """The same plan with its notes filled in."""
     notes = [*_rule_notes(request.inventory, request.rules), *_split_notes(plan.assignments)]
     notes += _empty_gpu_notes(request, plan)
+    notes += _reference_notes(request.inventory, plan)
     if not request.machine.gpus:
         ignored = "" if request.gpu_layers is None else f"; -ngl {request.gpu_layers} has no effect"
         notes.append(f"no GPU: everything on the CPU{ignored}")
@@ -52,6 +54,21 @@ def _empty_gpu_notes(request: Request, plan: PlacementPlan) -> list[str]:
                 " smaller -ub and -amb need less"
             )
     return notes
+
+
+def _reference_notes(inventory: ModelInventory, plan: PlacementPlan) -> list[str]:
+    """Blocks that a GPU's own kernels do not take."""
+    if plan.workload.kernels != "fast":
+        return []
+    tensors = {tensor.name: tensor for tensor in inventory.tensors}
+    layers_of: dict[str, list[int]] = {}
+    for layer, why in reference_blocks(plan.layers, plan.assignments, tensors).items():
+        layers_of.setdefault(why, []).append(layer)
+    return [
+        f"layers {number_ranges(layers)} are computed by the reference kernels, ten times slower or"
+        f" more: {why}"
+        for why, layers in layers_of.items()
+    ]
 
 
 def number_ranges(numbers: Iterable[int]) -> str:

@@ -97,6 +97,9 @@ class _Field:
             )
         return _Field(self.value[name], path)
 
+    def has(self, name: str) -> bool:
+        return isinstance(self.value, dict) and name in self.value
+
     def items(self) -> list["_Field"]:
         if not isinstance(self.value, list):
             raise self.wrong("a list")
@@ -110,6 +113,11 @@ class _Field:
     def count(self) -> int:
         if type(self.value) is not int or not 0 <= self.value <= MAX_COUNT:
             raise self.wrong("a whole number, not negative")
+        return self.value
+
+    def flag(self) -> bool:
+        if type(self.value) is not bool:
+            raise self.wrong("true or false")
         return self.value
 
     def range(self) -> tuple[int, int] | None:
@@ -181,6 +189,9 @@ def _workload(field: _Field) -> Workload:
         field.key("cache_format").text(),
         field.key("attention_work_bytes").count(),
         field.key("threads").count(),
+        # a plan without the field keeps every cache at its layer's home
+        cache_in_ram=field.has("cache_in_ram") and field.key("cache_in_ram").flag(),
+        kernels=field.key("kernels").text() if field.has("kernels") else "exact",
     )
     try:
         check_workload(workload)

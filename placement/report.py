@@ -10,6 +10,7 @@ from placement.machine import UNLOADED
 from placement.notes import number_ranges
 from placement.plan import PlacementPlan
 from placement.units import format_bytes
+from placement.workload import Workload
 
 # column -> roles whose weights it sums; a column without bytes is left out
 GROUPS = {
@@ -71,8 +72,13 @@ def _workload_lines(plan: PlacementPlan) -> list[str]:
     load = plan.workload
     return [
         f"context {load.context_tokens} tokens, micro-batch {load.ubatch_tokens},"
-        f" cache {load.cache_format}"
+        f" cache {cache_text(load)}"
     ]
+
+
+def cache_text(load: Workload) -> str:
+    """Format of the cache and, where it does not lie with the layers, its place."""
+    return f"{load.cache_format}, all of it in RAM" if load.cache_in_ram else load.cache_format
 
 
 def _device_rows(plan: PlacementPlan, inventory: ModelInventory) -> list[list[str]]:

@@ -1,7 +1,7 @@
 """A draft that does not fit -> DoesNotFit whose remedies were tried: each was drafted again and
 fits.
 
-One change at a time, the smallest of its kind: context, micro-batch, cache format, -ngl,
+One change at a time, the smallest of its kind: context, micro-batch, cache format, its place, -ngl,
 --n-cpu-moe, a rule dropped, a budget raised, experts moved to a device with room. Where no single
 change is enough, context, micro-batch and cache format together; then the bytes short.
 """
@@ -70,6 +70,10 @@ def _smaller_workload(request: Request) -> Iterator[str]:
         packed = replace(workload, cache_format="q8_0")
         if _fits(replace(request, workload=packed)):
             yield f"-ctk q8_0{_saved(request, packed)}"
+    elsewhere = replace(workload, cache_in_ram=not workload.cache_in_ram)
+    if _fits(replace(request, workload=elsewhere)):
+        flag = "-nkvo" if elsewhere.cache_in_ram else "-kvo"
+        yield f"{flag}{_saved(request, elsewhere)}"
 
 
 def _fewer_on_gpus(request: Request) -> Iterator[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from placement.inventory import ModelInventory, Role
 from placement.machine import UNLOADED
 from placement.plan import PlacementPlan
-from placement.workload import cache_bytes
+from placement.workload import cache_bytes, cache_homes
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,8 @@ def decode_traffic(
 
     cached_tokens   rows in every layer's cache when the token is computed
 
-    Experts are taken to be chosen evenly: a range holding half of them is read half the time.
+    Experts are taken to be chosen evenly: a range holding half of them is read half the time. A
+    cache in RAM is read there, also by a GPU.
     """
     tensors = {tensor.name: tensor for tensor in inventory.tensors}
     used = inventory.shape.expert_used_count
@@ -53,9 +54,10 @@ def decode_traffic(
         else:
             weights[part.device] += part.nbytes
     rows = replace(plan.workload, context_tokens=cached_tokens)
+    caches = cache_homes(plan.layers, plan.workload)
     return {
         use.name: Traffic(
-            weights[use.name], cache_bytes(inventory.shape, rows, plan.layers.count(use.name))
+            weights[use.name], cache_bytes(inventory.shape, rows, caches.count(use.name))
         )
         for use in plan.devices
     }

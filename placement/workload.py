@@ -6,10 +6,12 @@ own terms. Each is an upper bound: buffers that may live at the same time are ad
 follow each other are the larger one.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from placement.errors import PlacementError
 from placement.inventory import ModelShape
+from placement.machine import CPU
 
 CACHE_BYTES_PER_32_VALUES = {"f32": 128, "f16": 64, "bf16": 64, "q8_0": 34}
 MAX_TOKENS = 1 << 32
@@ -28,6 +30,8 @@ class Workload:
     attention_work_bytes   upper bound of attention's work buffer (-amb), but for the CPU's native
                            blocks: these take one head a thread (native_scratch.py)
     threads                CPU threads; each has scratch of its own
+    cache_in_ram           every layer's cache is in RAM (-nkvo); a GPU reads it over its bus
+    kernels                "fast" or "exact": what GPUs compute with (gpu_scratch.py)
     """
 
     context_tokens: int
@@ -35,17 +39,23 @@ class Workload:
     cache_format: str = "f16"
     attention_work_bytes: int = 256 << 20
     threads: int = 1
+    cache_in_ram: bool = False
+    kernels: str = "exact"
 
 
 @dataclass(frozen=True, slots=True)
 class Hosted:
     """What one device computes.
 
-    layers           trunk blocks whose attention runs here
-    routed_experts   whether experts of any layer run here
-    head             whether the output head runs here
-    embedding        whether token rows are looked up here
-    matrix_values    values of the largest weight matrix here (one expert counts as one matrix)
+    layers              trunk blocks whose attention runs here
+    routed_experts      whether experts of any layer run here
+    head                whether the output head runs here
+    embedding           whether token rows are looked up here
+    matrix_values       values of the largest weight matrix here (one expert counts as one matrix)
+    homes               trunk blocks at home here
+    away_experts        most routed experts of such a block that are in RAM
+    away_expert_bytes   of the largest of these, its matrices together
+    plain               all of those blocks is here but for experts in RAM, and nothing of others
     """
 
     layers: int = 0
@@ -53,6 +63,10 @@ class Hosted:
     head: bool = False
     embedding: bool = False
     matrix_values: int = 0
+    homes: int = 0
+    away_experts: int = 0
+    away_expert_bytes: int = 0
+    plain: bool = True
 
 
 def check_workload(workload: Workload) -> None:
@@ -74,6 +88,14 @@ def check_workload(workload: Workload) -> None:
             f"unknown cache format {workload.cache_format!r}",
             remedy=f"-ctk takes one of {', '.join(CACHE_BYTES_PER_32_VALUES)}",
         )
+
+
+def cache_homes(layers: Sequence[str], workload: Workload) -> tuple[str, ...]:
+    """The device that holds each layer's cache.
+
+    layers   home of each block
+    """
+    return (CPU,) * len(layers) if workload.cache_in_ram else tuple(layers)
 
 
 def cache_bytes(shape: ModelShape, workload: Workload, layers: int) -> int:

@@ -1,7 +1,13 @@
-"""What every test can rely on: a tiny model, `shared` where it is there, NaN in fresh memory."""
+"""What every test can rely on: a tiny model, `shared` where it is there, NaN in fresh memory,
+Triton's interpreter.
+"""
 
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from importlib.metadata import version
+from importlib.util import find_spec
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -9,6 +15,7 @@ import pytest
 from tools.make_model import make_model
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+BROKEN_FROM_NUMPY = (2, 4)  # triton before 3.7 turns one-element arrays into scalars, as it forbids
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -52,7 +59,33 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture(scope="session")
+def interpreter() -> Iterator[ProcessPoolExecutor]:
+    """`interpreter.submit(function, ...).result()` runs a test module's function interpreted.
+
+    Triton reads TRITON_INTERPRET when it is imported and cannot do both: a process that interprets
+    kernels does not compile them. So what compiles stays in pytest's process, and what interprets
+    runs in one other, started once.
+    """
+    if find_spec("triton") is None:
+        pytest.skip("triton is not installed")
+    if _release("triton") < (3, 7) and _release("numpy") >= BROKEN_FROM_NUMPY:
+        pytest.skip(f"triton {version('triton')} cannot interpret with numpy {version('numpy')}")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("TRITON_INTERPRET", "1")
+        environment.setenv("CUDA_VISIBLE_DEVICES", "")
+        pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+        pool.submit(int).result()
+    with pool:
+        yield pool
+
+
 def _has_cuda() -> bool:
     import torch  # noqa: PLC0415  a run without gpu tests does not need it
 
     return torch.cuda.is_available()
+
+
+def _release(package: str) -> tuple[int, int]:
+    major, minor = version(package).split(".")[:2]
+    return int(major), int(minor)

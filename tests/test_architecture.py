@@ -1,6 +1,7 @@
 """The rooms and the walls between them, read from the syntax trees and from a fresh interpreter."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -64,7 +65,12 @@ OPS = sorted(
 
 FILE_LINES = 300
 FUNCTION_LINES = 60  # the hard limit; 40 is the rule
-KERNEL_LINES = 120  # of a Triton kernel, which calls no function for a step of its loop
+KERNEL_LINES = 120  # of a Triton kernel, which calls no function for a step of its loop; of C++
+
+# A function as clang-format leaves it, head and last brace at the margin; a struct ends in `};`.
+NATIVE_FUNCTION = re.compile(
+    r"^(?!namespace\b|extern\b)\w[^;{}]*\{\n(?:(?!\}).*\n)*\}\n", flags=re.MULTILINE
+)
 
 
 def modules(*tops: str) -> Iterator[tuple[str, Path]]:
@@ -73,6 +79,14 @@ def modules(*tops: str) -> Iterator[tuple[str, Path]]:
         for path in sorted((ROOT / top).rglob("*.py")):
             parts = path.relative_to(ROOT).with_suffix("").parts
             yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+def native(*tops: str) -> Iterator[Path]:
+    """Every C++ and CUDA file below the given folders."""
+    for top in tops:
+        for path in sorted((ROOT / top).rglob("*")):
+            if path.suffix in (".cpp", ".cu", ".h"):
+                yield path
 
 
 def imported(path: Path, name: str) -> Iterator[str]:
@@ -219,3 +233,19 @@ def test_files_and_functions_stay_small() -> None:
                 if lines > (KERNEL_LINES if kernel else FUNCTION_LINES):
                     large.append(f"{name}.{node.name}: {lines} lines")
     assert large == []
+
+
+def test_native_files_and_functions_stay_small() -> None:
+    large, kinds = [], set()
+    for path in native(*SHIPPED, "tools"):
+        text = path.read_text(encoding="utf-8")
+        name = path.relative_to(ROOT)
+        if text.count("\n") >= FILE_LINES:
+            large.append(f"{name}: {text.count(chr(10))} lines")
+        for found in NATIVE_FUNCTION.finditer(text):
+            kinds.add(path.suffix)
+            if found[0].count("\n") > KERNEL_LINES:
+                line = text.count("\n", 0, found.start()) + 1
+                large.append(f"{name}:{line}: a function of {found[0].count(chr(10))} lines")
+    assert large == []
+    assert kinds == {".cpp", ".cu", ".h"}

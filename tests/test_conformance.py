@@ -22,7 +22,9 @@ def test_a_folder_without_a_kit_is_an_error_and_not_a_pass(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([str(tmp_path)]) == 2
-    assert "no conformance kit" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "no conformance kit" in said
+    assert "try   python -m tools.conformance FOLDER" in said
 
 
 def test_a_name_that_nothing_has_is_not_a_pass(shared: Path) -> None:

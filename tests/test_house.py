@@ -19,6 +19,7 @@ DOCUMENTS = sorted(
     for pattern in ("*.md", "docs/**/*.md", "hybrid/**/*.md")
     for path in ROOT.glob(pattern)
 )
+NATIVE = (".c", ".cpp", ".cu", ".h")
 TODO = re.compile(r"\b(TODO|FIXME|XXX)\b(?!.*#\d)")
 
 
@@ -31,7 +32,7 @@ def files(*endings: str) -> Iterator[Path]:
 
 def test_files_are_named_after_what_is_in_them() -> None:
     meaningless = re.compile(rf"(.*_)?({WORDS_OF_NO_MEANING})(_.*)?")
-    named = [path for path in files(".py", ".cpp", ".h", ".sh") if meaningless.fullmatch(path.stem)]
+    named = [path for path in files(".py", ".sh", *NATIVE) if meaningless.fullmatch(path.stem)]
     assert named == []
 
 
@@ -50,7 +51,7 @@ def test_the_environment_is_read_in_one_file() -> None:
 def test_unfinished_work_names_its_issue() -> None:
     unfinished = [
         f"{path.relative_to(ROOT)}:{number}"
-        for path in files(".py", ".cpp", ".h")
+        for path in files(".py", ".sh", *NATIVE)
         if path.name != "test_house.py"
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
         if TODO.search(line)

@@ -19,7 +19,7 @@ step() {
     "$@" || { printf '\nfailed: %s\n' "$*" >&2; exit 1; }
 }
 
-cpp_files=$(find kernels -name '*.cpp' -o -name '*.h' -o -name '*.cu')  # no blanks in our names; macOS has no mapfile
+cpp_files=$(find kernels tests tools -name '*.c' -o -name '*.cpp' -o -name '*.h' -o -name '*.cu')  # no blanks in our names; macOS has no mapfile
 
 step ruff format --check .
 step ruff check .

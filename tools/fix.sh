@@ -8,4 +8,4 @@ if ! command -v ruff >/dev/null; then
 fi
 ruff check --fix --exit-zero .
 ruff format .
-find kernels \( -name '*.cpp' -o -name '*.h' -o -name '*.cu' \) -exec clang-format -i {} +
+find kernels tests tools \( -name '*.c' -o -name '*.cpp' -o -name '*.h' -o -name '*.cu' \) -exec clang-format -i {} +

@@ -130,6 +130,7 @@ def _summary(
         "context_tokens": engine.context_tokens,
         "ubatch_tokens": plan.workload.ubatch_tokens,
         "cache_format": plan.workload.cache_format,
+        "cache_in_ram": plan.workload.cache_in_ram,
         "devices": {use.name: use.total_bytes for use in plan.devices},
         "ram_read_gb_s": read_gb_s,
         "tests": [result.record() for result in results],

@@ -47,6 +47,10 @@ def run(args: argparse.Namespace) -> int:
     machine = probe_machine(simulate=simulate, visible=args.visible)
     program = program_facts()
     memory = try_policies(machine)
+    # torch takes 1.5 s to import: --help does without it
+    from hybrid.runtime.gpu_facts import gpu_facts  # noqa: PLC0415
+
+    program |= gpu_facts(machine.devices)
     if args.json:
         tried = [asdict(trial) for trial in memory]
         facts = {"program": program, "machine": _machine_facts(machine), "memory": tried}

@@ -1,4 +1,4 @@
-"""Whatever went wrong as one block: HybridErrors as they are, the system's errors in our words."""
+"""Whatever went wrong as one block: HybridErrors as they are, others in our words."""
 
 import errno
 import sys
@@ -6,6 +6,7 @@ import traceback
 
 from hybrid.cli.output import error_block
 from hybrid.errors import HybridError, MachineError, OutputError
+from hybrid.runtime.gpu_failures import gpu_failure
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 _OUT_OF_MEMORY_WORDS = ("can't allocate memory", "out of memory")
@@ -27,6 +28,9 @@ def as_reported(error: BaseException) -> HybridError:
     """The block for an exception of any kind."""
     if isinstance(error, HybridError):
         return error
+    of_gpu = gpu_failure(error)
+    if of_gpu is not None:
+        return of_gpu
     if _is_out_of_memory(error):
         return MachineError(
             "memory ran out",

@@ -35,7 +35,6 @@ _CHAT = "`hybrid chat` is the conversation, `hybrid run` the bare prompt"
 _HOST = "host memory has huge pages and a NUMA policy; --mmap leaves weights in the file's map"
 _STREAM = "prompts are computed where the weights lie; nothing is copied to a GPU for it"
 _FIT = "the plan always fits or says what would; see `hybrid plan`"
-_CACHE = "each layer's cache lies with its attention"
 
 FLAGS = (
     _flag("-ts --tensor-split", _SHARE, "one"),
@@ -81,8 +80,7 @@ FLAGS = (
     _flag("-muge --merge-up-gate-experts", _FUSED),
     _flag("-mqkv --merge-qkv", _FUSED),
     _flag("-gr --graph-reuse", "there is no graph to reuse"),
-    _flag("-nkvo --no-kv-offload", _CACHE),
-    _flag("-kvu --kv-unified", _CACHE),
+    _flag("-kvu --kv-unified", "one sequence is cached, layer by layer"),
     _flag("-cram --cache-ram", "one sequence is cached; a common beginning is reused", "one"),
     _flag("-np --parallel", "one sequence at a time", "one"),
     _flag("--keep", "nothing is dropped from a full context; generation ends there", "one"),

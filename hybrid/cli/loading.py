@@ -16,6 +16,7 @@ from hybrid.runtime.prepare import Prepared, prepare
 from hybrid.runtime.prompt import open_tokenizer
 from hybrid.tokenizer.tokenizer import Tokenizer
 from placement.plan import PlacementPlan
+from placement.report import cache_text
 from placement.units import format_bytes
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def short_plan(plan: PlacementPlan) -> str:
     load = plan.workload
     lines = [
         f"{plan.model} ({plan.architecture}), {format_bytes(plan.model_bytes)}, context "
-        f"{load.context_tokens}, micro-batch {load.ubatch_tokens}, cache {load.cache_format}"
+        f"{load.context_tokens}, micro-batch {load.ubatch_tokens}, cache {cache_text(load)}"
     ]
     width = max(len(use.name) for use in plan.devices)
     for use in plan.devices:

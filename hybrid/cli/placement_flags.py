@@ -33,6 +33,7 @@ IN_A_PLAN = {
     "ctx_size": "-c",
     "ubatch_size": "-ub",
     "cache_type_k": "-ctk",
+    "cache_in_ram": "-nkvo",
     "amb": "-amb",
 }
 
@@ -80,6 +81,7 @@ def _for_a_new_plan(args: argparse.Namespace) -> dict[str, Any]:
         "context": args.ctx_size,
         "ubatch": args.ubatch_size or usual.ubatch,
         "cache_format": args.cache_type_k or usual.cache_format,
+        "cache_in_ram": bool(args.cache_in_ram),
         "attention_work_bytes": args.amb * MIB if args.amb else usual.attention_work_bytes,
         "budgets": _budgets(args),
         "gpu_layers": args.gpu_layers if args.gpu_layers != AUTO_LAYERS else None,
@@ -145,6 +147,23 @@ def _add_sizes(group: argparse._ArgumentGroup) -> None:
         "--cache-type-k",
         choices=tuple(CACHE_BYTES_PER_32_VALUES),
         help="format of the latent cache (f16)",
+    )
+    group.add_argument(
+        "-nkvo",
+        "--no-kv-offload",
+        dest="cache_in_ram",
+        action="store_const",
+        const=True,
+        help="the latent cache of every layer in RAM: GPUs have room for more layers, and read it "
+        "over PCIe",
+    )
+    group.add_argument(
+        "-kvo",
+        "--kv-offload",
+        dest="cache_in_ram",
+        action="store_const",
+        const=False,
+        help="each layer's cache with its attention, the default",
     )
     group.add_argument(
         "-amb",

@@ -117,6 +117,7 @@ def _summary(engine: "Engine") -> dict[str, Any]:
             "context_tokens": plan.workload.context_tokens,
             "ubatch_tokens": plan.workload.ubatch_tokens,
             "cache_format": plan.workload.cache_format,
+            "cache_in_ram": plan.workload.cache_in_ram,
             "devices": {use.name: use.total_bytes for use in plan.devices},
             "layers": list(plan.layers),
         },

@@ -111,6 +111,10 @@ class Ending(Protocol):
         """h [T, D] float32 -> [rows, vocabulary] float32, of the last `rows` tokens."""
         ...
 
+    def greatest(self) -> tuple[int, float] | None:
+        """Id and logit of the likeliest token after the last pass; None where nobody looked."""
+        ...
+
 
 class Parts(Protocol):
     """Operations of one model file by tensor name. Every method raises UnsupportedModel when the

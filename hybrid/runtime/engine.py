@@ -9,7 +9,6 @@ rest, so a chat does not read its history again.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
@@ -21,12 +20,14 @@ from torch import Tensor
 from hybrid.errors import UsageError
 from hybrid.models.deepseek import Model
 from hybrid.models.parts import Step
+from hybrid.runtime.gpu_failures import gpu_failures_told
 from hybrid.runtime.loader import LatentCache
-from hybrid.runtime.memory import DeviceMemory
+from hybrid.runtime.memory import DeviceMemory, GpuMemory
 from hybrid.runtime.prepare import Prepared
 from hybrid.runtime.prompt import checked, encode
 from hybrid.runtime.sampling import Sampler, SamplingOptions
 from hybrid.runtime.stats import Meter, RunStats, StepStats
+from hybrid.runtime.token import Token
 from hybrid.tokenizer.tokenizer import Tokenizer
 from kernels.native import pool, tiers
 from placement.plan import PlacementPlan
@@ -34,23 +35,6 @@ from placement.plan import PlacementPlan
 # Passes that torch computes on one thread: others gain nothing there (demo model: 164 against 163
 # tok/s), and their spinning costs a busy machine nine tenths of its speed (docs/log.md).
 SMALL_TOKENS, SMALL_ROWS = 8, 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """One generated token.
-
-    text      what it adds to the output; "" while a UTF-8 sequence is incomplete, and what is
-              still incomplete at a stop token is dropped
-    stats     the pass that produced its logits
-    finish    None, or why this is the last one: "length", "context"; a stop token itself is not
-              yielded
-    """
-
-    id: int
-    text: str
-    stats: StepStats
-    finish: str | None = None
 
 
 class Engine:
@@ -84,6 +68,7 @@ class Engine:
         self._caches = caches
         self._meter = meter
         self._threads = threads
+        self._on_gpus = any(isinstance(memory, GpuMemory) for memory in memories.values())
         self._cached_ids: list[int] = []
         self._pending: list[int] = []  # the last generated token, which no pass has read yet
         self._turn = 0
@@ -204,7 +189,7 @@ class Engine:
         stream = self.tokenizer.stream(at_start=False) if self.tokenizer else None
         step, row = self._read_prompt(ids, turn)
         for count in range(1, limit + 1):
-            token = sampler.sample(row)
+            token = sampler.sample(row, self._model.ending.greatest())
             if token in stop_ids:
                 self.finish_reason = "stop"
                 break
@@ -257,12 +242,19 @@ class Engine:
                     remedy="finish one generation before the next, or load a second engine",
                 )
             part = list(ids[first : first + ubatch])
-            wanted = all_rows or first + ubatch >= len(ids)
-            yield self._pass(part, rows=len(part) if all_rows else int(wanted), prompt=prompt)
+            if all_rows:  # a list may be made of them, and the next pass writes over its rows
+                stats, rows = self._pass(part, rows=len(part), prompt=prompt)
+                yield stats, rows.clone()
+            else:
+                last = first + ubatch >= len(ids)
+                yield self._pass(part, rows=int(last), prompt=prompt)
 
+    @gpu_failures_told()
     @torch.inference_mode()
     def _pass(self, ids: list[int], *, rows: int, prompt: bool) -> tuple[StepStats, Tensor]:
-        """One forward pass over new tokens; logits of the last `rows` of them."""
+        """One forward pass over new tokens; logits of the last `rows` of them, which the next pass
+        may overwrite.
+        """
         self._meter.reset()
         pool.use_threads(self._threads)
         native_before = pool.native_seconds()
@@ -280,7 +272,7 @@ class Engine:
             seconds=perf_counter() - started,
             device_seconds=self._meter.device_seconds,
             crossing_bytes=self._meter.crossing_bytes,
-            native_s=pool.native_seconds() - native_before,
+            native_s=None if self._on_gpus else pool.native_seconds() - native_before,
         )
         self.stats.add(stats, prompt=prompt)
         return stats, logits

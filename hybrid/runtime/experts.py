@@ -124,3 +124,10 @@ class SplitExperts:
         for experts in self.ranges[1:]:
             total = total + experts(x, chosen, share)
         return total
+
+
+def expert_parts(op: object) -> tuple[ExpertWeights, ...]:
+    """The matrices of experts in RAM, one entry a NUMA node; none of anything else."""
+    if isinstance(op, CpuExperts):
+        return (op.weights,)
+    return op.parts if isinstance(op, ShardedExperts) else ()

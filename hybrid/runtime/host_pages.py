@@ -12,7 +12,7 @@ whichever thread faults first, and can be dropped behind our back in the middle 
 import ctypes
 import mmap
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +44,16 @@ class PagePlacement:
         return ", ".join(f"node{node} {100 * pages / total:.1f} %" for node, pages in shares)
 
 
+class PinnableMemory(mmap.mmap):
+    """Memory that says when it is about to go: whoever pinned its pages has to let go of them."""
+
+    unpin: Callable[[], None] | None = None
+
+    def __del__(self) -> None:
+        if self.unpin is not None:
+            self.unpin()
+
+
 class HostPages:
     """Bytes of a fixed number, freed when nothing refers to them.
 
@@ -69,7 +79,7 @@ class HostPages:
         # One huge page more than needed, so that the part in use can start on a huge page's border.
         # Private: shared anonymous memory is a file in the kernel's eyes and gets no huge pages.
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-        self._memory = mmap.mmap(-1, self.nbytes + HUGE_PAGE_BYTES, flags=flags)
+        self._memory = PinnableMemory(-1, self.nbytes + HUGE_PAGE_BYTES, flags=flags)
         start = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
         self._first = -start % HUGE_PAGE_BYTES
         self.address = start + self._first
@@ -109,6 +119,10 @@ class HostPages:
     def view(self) -> memoryview:
         """All of it, writable."""
         return memoryview(self._memory)[self._first : self._first + self.nbytes]
+
+    def before_freeing(self, unpin: Callable[[], None]) -> None:
+        """`unpin` is called once, when nothing refers to the bytes any more."""
+        self._memory.unpin = unpin
 
     def touch(self) -> None:
         """Write one value everywhere, as a first use would."""

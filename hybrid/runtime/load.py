@@ -5,15 +5,20 @@ from time import perf_counter
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from hybrid.errors import MachineError
 from hybrid.models.registry import builder
 from hybrid.runtime.engine import Engine
+from hybrid.runtime.gpu_blocks import GpuBlocks
+from hybrid.runtime.gpu_check import check_gpu
+from hybrid.runtime.gpu_failures import gpu_failures_told
 from hybrid.runtime.loader import make_caches, place_weights, reserve_memory
-from hybrid.runtime.memory import open_memories
+from hybrid.runtime.memory import DeviceMemory, open_memories
 from hybrid.runtime.native_block import NativeBlocks
 from hybrid.runtime.option_names import options_named
 from hybrid.runtime.options import LoadOptions
+from hybrid.runtime.pinning import pin_experts
 from hybrid.runtime.placed import PlacedParts
 from hybrid.runtime.prepare import Prepared, prepare
 from hybrid.runtime.prompt import open_tokenizer
@@ -42,7 +47,7 @@ def load(path: str | Path, *, progress: Progress | None = None, **options: Any) 
     Raises HybridError subclasses, before the first byte of weights is read when something does not
     fit.
     """
-    with options_named():
+    with options_named(), gpu_failures_told():
         wanted = LoadOptions.from_keywords(**options)
         prepared = prepare(path, wanted)
         tokenizer = open_tokenizer(prepared, wanted.conventions)
@@ -65,27 +70,32 @@ def load_prepared(
     threads = len(cpus.cpus)
     plan, shape, file = prepared.plan, prepared.inventory.shape, prepared.file
     layout = prepared.layout
+    for device in prepared.machine.gpus:
+        if any(use.total_bytes for use in plan.devices if use.name == device.name):
+            check_gpu(device)
     memories = open_memories(plan.devices, prepared.machine, layout)
     _check_ram(prepared, options)
     reserve_memory(plan, memories, shape, layout, mapped=options.mmap)
     weights, pieces = place_weights(file, plan, memories, layout, mapped=options.mmap)
-    places = {name: memory.place for name, memory in memories.items()}
     meter = Meter()
-    native = NativeBlocks(exact=options.kernels == "exact", threads=threads)
+    exact = options.kernels == "exact"
+    native = NativeBlocks(exact=exact, threads=threads)
+    gpu = GpuBlocks(meter, threads, exact=exact)
+    places = {name: memory.place for name, memory in memories.items()}
     homes = [places[home] for home in plan.layers]
-    parts = PlacedParts(file.path.name, weights, places, homes, meter, native)
+    parts = PlacedParts(file.path.name, weights, places, homes, meter, native, gpu)
     # Built before the weights are read: a missing tensor is told now, not after 400 GB.
     model = builder(prepared.config.architecture)(
         prepared.config, parts, attention_work_bytes=plan.workload.attention_work_bytes
     )
-    shared, own = native.needs(plan.workload.ubatch_tokens, plan.workload.context_tokens)
-    memories[CPU].used["compute"] = shared + threads * own
-    _check_scratch(prepared, shared + threads * own)
+    workspace = _reserve_scratch(prepared, memories[CPU], native, gpu)
     caches = make_caches(plan, memories, shape)
-    native.reserve(torch.zeros(shared, dtype=torch.uint8), own)
-    read_weights(file, pieces, progress or _no_progress, _read_how(prepared, options))
+    pinning = pin_experts(plan, memories, mapped=options.mmap)
+    how = _read_how(prepared, options)
+    read_weights(file, pieces, progress or _no_progress, how, gpu.planes, pinning)
     native.fill_vectors()
     native.chain(caches)
+    gpu.ready(caches, workspace, shape, plan.workload)
     engine = Engine(
         model=model,
         caches=caches,
@@ -98,6 +108,20 @@ def load_prepared(
     )
     engine.stats.load_s = perf_counter() - started
     return engine
+
+
+def _reserve_scratch(
+    prepared: Prepared, host: DeviceMemory, native: NativeBlocks, gpu: GpuBlocks
+) -> Tensor:
+    """The CPU's, for blocks of its own and for what GPUs call it for: never at the same time."""
+    workload, threads = prepared.plan.workload, len(prepared.cpus.cpus)
+    shared, own = native.needs(workload.ubatch_tokens, workload.context_tokens)
+    shared = max(shared, gpu.cpu_bytes())
+    host.used["compute"] = shared + threads * own
+    _check_scratch(prepared, shared + threads * own)
+    workspace = torch.zeros(shared, dtype=torch.uint8)
+    native.reserve(workspace, own)
+    return workspace
 
 
 def _ram_bytes(prepared: Prepared) -> int:

@@ -16,10 +16,12 @@ from torch import Tensor
 
 from hybrid.gguf.reader import GgufFile, GgufTensor
 from hybrid.runtime.cache import FloatCache, QuantisedCache, make_cache
-from hybrid.runtime.memory import DeviceMemory
+from hybrid.runtime.cache_rooms import arena_layers, mapped_layers, take_cache_rooms
+from hybrid.runtime.memory import DeviceMemory, HostMemory
 from hybrid.runtime.node_layout import Bounds, HostLayout, part_bytes
 from hybrid.runtime.reading import PIECE_BYTES
 from hybrid.runtime.shards import NodeParts, Piece, node_parts, part_pieces
+from hybrid.runtime.uploading import UPLOAD_BYTES
 from kernels.blocks import BlockTensor
 from placement.inventory import ModelShape
 from placement.machine import CPU, UNLOADED
@@ -53,19 +55,25 @@ def reserve_memory(
     *,
     mapped: bool,
 ) -> None:
-    """Open every device's arena with room for its weights and its layers' cache."""
+    """Open every device's arena with room for its weights and the cache that it keeps."""
     layer_bytes = cache_bytes(shape, plan.workload, 1)
+    kept, for_gpus = arena_layers(plan, memories), mapped_layers(plan, memories)
     for use in plan.devices:
         parts = [a for a in plan.assignments if a.device == use.name]
         whole = [a.nbytes for a in parts if use.name != CPU or layout.bounds(a) is None]
         if mapped and use.name == CPU:
             whole = []
-        whole += [layer_bytes for home in plan.layers if home == use.name]
+        whole += [layer_bytes] * kept[use.name]
         bound: dict[int, list[int]] = {}
         for part in parts if use.name == CPU else ():
             for node, nbytes in _node_bytes(layout, part):
                 bound.setdefault(node, []).append(nbytes)
-        memories[use.name].reserve(whole, use.compute_bytes, bound)
+        beside = for_gpus.total() * layer_bytes if use.name == CPU else 0
+        memories[use.name].reserve(whole, use.compute_bytes + beside, bound)
+    for gpu, layers in for_gpus.items():
+        host = memories[CPU]
+        assert isinstance(host, HostMemory), "the CPU's memory is RAM"
+        host.open_cache(gpu, [layer_bytes] * layers)
 
 
 def place_weights(
@@ -108,16 +116,10 @@ def place_weights(
 def make_caches(
     plan: PlacementPlan, memories: dict[str, DeviceMemory], shape: ModelShape
 ) -> list[LatentCache]:
-    """One cache per layer on the layer's home, its memory touched."""
-    nbytes = cache_bytes(shape, plan.workload, 1)
-    return [
-        make_cache(
-            memories[home].take(nbytes, "cache"),
-            shape.cache_row_length,
-            plan.workload.cache_format,
-        )
-        for home in plan.layers
-    ]
+    """One cache per layer, read and written on the layer's home, its memory touched."""
+    load, width = plan.workload, shape.cache_row_length
+    rooms = take_cache_rooms(plan, memories, cache_bytes(shape, load, 1))
+    return [make_cache(room, width, load.cache_format, in_ram=load.cache_in_ram) for room in rooms]
 
 
 def _node_bytes(layout: HostLayout, part: Assignment) -> list[tuple[int, int]]:
@@ -163,5 +165,9 @@ def _map_bytes(file: GgufFile, tensor: GgufTensor, first: int, nbytes: int) -> T
 
 
 def _cut(tensor: GgufTensor, first: int, target: Tensor) -> Iterator[Piece]:
-    for offset in range(0, target.numel(), PIECE_BYTES):
-        yield Piece(tensor, first + offset, (target[offset : offset + PIECE_BYTES],))
+    """Pieces of whole rows: planes take no others."""
+    most = UPLOAD_BYTES if target.device.type == "cuda" else PIECE_BYTES
+    row = tensor.format.row_bytes(tensor.shape[-1])
+    step = max(most // row, 1) * row
+    for offset in range(0, target.numel(), step):
+        yield Piece(tensor, first + offset, (target[offset : offset + step],))

@@ -1,6 +1,7 @@
 """Bytes of the devices: one arena per device, sized by the plan before anything is read.
 
-HostMemory        the CPU's RAM: huge pages under a NUMA policy (`arena.py`), by `node_layout.py`
+HostMemory        the CPU's RAM: huge pages under a NUMA policy (`arena.py`), by `node_layout.py`;
+                  beside its own arena one for each GPU whose layers' cache is kept here
 GpuMemory         a CUDA device: one allocation for weights and cache together
 SimulatedMemory   a GPU that is not there: host memory under a GPU's byte budget
 """
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hybrid.errors import MachineError
-from hybrid.runtime.arena import HostArena, aligned
+from hybrid.runtime.arena import HostArena, aligned, room_bytes
 from hybrid.runtime.crossing import Place
 from hybrid.runtime.node_layout import HostLayout
 from hybrid.runtime.numa_calls import NumaPolicy
@@ -56,10 +57,10 @@ class DeviceMemory:
                 f"scratch {format_bytes(scratch_bytes)}), budget {format_bytes(self.budget_bytes)}",
                 remedy="make a new plan on this machine: leave out --plan",
             )
-        # Padding to cache lines, at most 63 bytes a tensor, comes on top of what is budgeted.
-        self._open(sum(map(aligned, sizes)), scratch_bytes)
+        # Padding to cache lines, and of large tensors to pages, comes on top of what is budgeted.
+        self._open(sum(map(room_bytes, sizes)), scratch_bytes)
         for node, parts in bound.items():
-            self._open_bound(node, sum(map(aligned, parts)))
+            self._open_bound(node, sum(map(room_bytes, parts)))
 
     def take(self, nbytes: int, category: str, node: int | None = None) -> Tensor:
         """The next `nbytes` of the reserved room as a uint8 tensor on the device.
@@ -93,11 +94,13 @@ class HostMemory(DeviceMemory):
 
     layout   NUMA policy and nodes; under `shard` this is for what is not bound to a node
     bound    one more arena per node, for what is
+    caches   one more arena per GPU, by its name, for cache that the GPU maps
     """
 
     layout: HostLayout = HostLayout()
     arena: HostArena | None = None
     bound: dict[int, HostArena] = field(default_factory=dict)
+    caches: dict[str, HostArena] = field(default_factory=dict)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -106,13 +109,21 @@ class HostMemory(DeviceMemory):
         notes = [] if self.arena is None else _page_notes(self.arena, "", several)
         for node, arena in self.bound.items():
             notes += _page_notes(arena, f" of node{node}'s parts", several)
+        for gpu, arena in self.caches.items():
+            notes += _page_notes(arena, f" of {gpu}'s cache", several)
         return tuple(f"{self.place.name}: {note}" for note in notes)
 
+    def open_cache(self, gpu: str, sizes: Sequence[int]) -> None:
+        """Set aside cache of these sizes for a GPU to map; `reserve` has counted it as scratch."""
+        self.caches[gpu] = self._spread_arena(sum(map(room_bytes, sizes)))
+
+    def take_cache(self, gpu: str, nbytes: int) -> Tensor:
+        """The next `nbytes` of a GPU's cache as a uint8 tensor in RAM."""
+        self.used["cache"] = self.used.get("cache", 0) + nbytes
+        return self.caches[gpu].take(nbytes)
+
     def _open(self, nbytes: int, scratch_bytes: int) -> None:
-        policy = self.layout.policy
-        if policy is NumaPolicy.SHARD:
-            policy = NumaPolicy.INTERLEAVE
-        self.arena = self._arena(nbytes, policy, self.layout.nodes)
+        self.arena = self._spread_arena(nbytes)
 
     def _cut(self, nbytes: int) -> Tensor:
         assert self.arena is not None, "reserve() comes first"
@@ -123,6 +134,12 @@ class HostMemory(DeviceMemory):
 
     def _cut_bound(self, nbytes: int, node: int) -> Tensor:
         return self.bound[node].take(nbytes)
+
+    def _spread_arena(self, nbytes: int) -> HostArena:
+        policy = self.layout.policy
+        if policy is NumaPolicy.SHARD:
+            policy = NumaPolicy.INTERLEAVE
+        return self._arena(nbytes, policy, self.layout.nodes)
 
     def _arena(self, nbytes: int, policy: NumaPolicy, nodes: tuple[int, ...]) -> HostArena:
         try:

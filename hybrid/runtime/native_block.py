@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hybrid.models.parts import Block, Experts, LayerCache, Step
 from hybrid.runtime.cache import FloatCache, QuantisedCache
-from hybrid.runtime.experts import CpuExperts, ExpertWeights, ShardedExperts
+from hybrid.runtime.experts import expert_parts
 from hybrid.runtime.ops import NormOp, RouterOp, VectorOp
 from hybrid.runtime.plain_block import NotPlain, PlainBlock, read_block, values
 from kernels.latent_block import (
@@ -122,8 +122,8 @@ class NativeBlocks:
         )
 
     def _routed(self, router: RouterOp, experts: Experts | None) -> RoutedWeights:
-        parts = _parts(experts)
-        if parts[0].first or parts[0].count != router.rules.experts:
+        parts = expert_parts(experts)
+        if not parts or parts[0].first or parts[0].count != router.rules.experts:
             raise NotPlain
         bias = None if router.bias is None else self._vector(router.bias)
         matrices = tuple((part.gate, part.up, part.down) for part in parts)
@@ -160,11 +160,3 @@ class NativeBlock:
             turn = shared.rotation(step, self._frequency, self._amplitude)
             self.chain(h, step.start, turn, shared.workspace, shared.threads)
         return h
-
-
-def _parts(experts: object) -> tuple[ExpertWeights, ...]:
-    if isinstance(experts, CpuExperts):
-        return (experts.weights,)
-    if isinstance(experts, ShardedExperts):
-        return experts.parts
-    raise NotPlain

@@ -23,7 +23,7 @@ class EmbeddingOp:
     weight: BlockTensor
 
     def __call__(self, ids: Tensor) -> Tensor:
-        rows = self.weight.blocks[ids]
+        rows = self.weight.blocks[ids.to(self.weight.device)]
         return dequantize(BlockTensor(rows, self.weight.format, self.weight.columns))
 
 

@@ -15,6 +15,8 @@ OPTION_OF_FLAG = {
     "-c": "context",
     "-ub": "ubatch",
     "-ctk": "cache_format",
+    "-nkvo": "cache_in_ram",
+    "-kvo": "cache_in_ram",
     "-amb": "attention_work_bytes",
     "-ngl": "gpu_layers",
     "-t": "threads",

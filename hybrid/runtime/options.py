@@ -28,6 +28,7 @@ IN_A_PLAN = (
     "context",
     "ubatch",
     "cache_format",
+    "cache_in_ram",
     "attention_work_bytes",
     "budgets",
     "gpu_layers",
@@ -51,6 +52,7 @@ class LoadOptions:
                            trained
     ubatch                 prompt tokens computed at once
     cache_format           "f32", "f16", "bf16" or "q8_0"
+    cache_in_ram           keep every layer's cache in RAM, where GPUs read it over their bus
     attention_work_bytes   bound of attention's work buffer on GPUs, and in blocks that lie only
                            partly in RAM; a block wholly on the CPU takes one head a thread
     kernels                "fast": on the CPU activations are rounded to eight bits, as ggml does;
@@ -74,6 +76,7 @@ class LoadOptions:
     context: int | None = None
     ubatch: int = 512
     cache_format: str = "f16"
+    cache_in_ram: bool = False
     attention_work_bytes: int = 256 << 20
     kernels: str = "fast"
     tier: str | None = None
@@ -94,6 +97,7 @@ class LoadOptions:
         _one_of("conventions", self.conventions, CONVENTIONS)
         _one_of("numa", self.numa, NUMA_POLICIES)
         _one_of("cache_format", self.cache_format, tuple(CACHE_BYTES_PER_32_VALUES))
+        _one_of("cache_in_ram", self.cache_in_ram, (False, True))
         _one_of("mmap", self.mmap, (False, True))
         _whole("ubatch", self.ubatch, 1)
         _whole("attention_work_bytes", self.attention_work_bytes, 1)

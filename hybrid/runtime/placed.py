@@ -32,6 +32,7 @@ from hybrid.runtime.experts import (
     ShardedExperts,
     SplitExperts,
 )
+from hybrid.runtime.gpu_blocks import GpuBlocks
 from hybrid.runtime.loader import AnyShard, Shard, Weights
 from hybrid.runtime.native_block import NativeBlocks
 from hybrid.runtime.ops import (
@@ -58,6 +59,7 @@ class PlacedParts:
     places   device name -> place
     homes    place of each trunk block
     native   makes one call of blocks that are wholly on the CPU
+    gpu      makes graphs of blocks that are wholly on a GPU
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class PlacedParts:
         homes: Sequence[Place],
         meter: Meter,
         native: NativeBlocks,
+        gpu: GpuBlocks,
     ) -> None:
         self._source = source
         self._weights = weights
@@ -75,13 +78,19 @@ class PlacedParts:
         self._homes = homes
         self._meter = meter
         self._native = native
+        self._gpu = gpu
+        self._embedding: BlockTensor | None = None
+        self._rows_at = homes[0]
 
     def has(self, name: str) -> bool:
         return name in self._weights
 
     def embedding(self, name: str, vocabulary: int, width: int) -> Embedding:
+        """Rows stay where they are looked up: the first block brings them to its home."""
         shard = self._whole(name, (vocabulary, width))
-        return self._reached(EmbeddingOp(shard.weight), shard, self._homes[0])
+        self._embedding = shard.weight
+        self._rows_at = self._places[shard.device]
+        return EmbeddingOp(shard.weight)
 
     def linear(self, name: str, rows: int, columns: int) -> Linear:
         shard = self._whole(name, (rows, columns))
@@ -122,13 +131,18 @@ class PlacedParts:
         return ranges[0] if len(ranges) == 1 else SplitExperts(ranges)
 
     def place(self, layer: int, block: Block) -> Block:
-        before, home = self._homes[max(layer - 1, 0)], self._homes[layer]
+        before, home = self._homes[layer - 1] if layer else self._rows_at, self._homes[layer]
         if home.name == CPU:
             block = self._native.registered(layer, block) or block
+        elif found := self._gpu.registered(layer, block, home):
+            return found
         return PlacedBlock(block, before, home, self._meter)
 
     def ending(self, norm: Norm, head: Linear) -> Ending:
-        return NormedHead(norm, head)
+        tied = isinstance(head, LinearOp) and head.weight is self._embedding
+        # Rows of a tied embedding are read as blocks.
+        found = None if tied else self._gpu.head(norm, head, len(self._homes) - 1)
+        return found or NormedHead(norm, head)
 
     def _range_of_experts(self, layer: int, first: int, pieces: list[AnyShard]) -> Experts:
         home = self._homes[layer]

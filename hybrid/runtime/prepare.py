@@ -91,6 +91,8 @@ def prepare(path: str | Path, options: LoadOptions) -> Prepared:
     room = _with_mapped_weights(machine, stock) if options.mmap else machine
     if options.plan is not None:
         plan = options.plan if isinstance(options.plan, PlacementPlan) else read_plan(options.plan)
+        # Its scratch may be for the other kind of kernels: the check tells.
+        plan = replace(plan, workload=replace(plan.workload, kernels=options.kernels))
         check_plan(plan, stock, room)
     else:
         plan = make_plan(
@@ -174,8 +176,8 @@ def all_rules(options: LoadOptions, stock: ModelInventory, machine: Machine) -> 
 
 
 def workload(options: LoadOptions, stock: ModelInventory, threads: int) -> Workload:
-    """Context, micro-batch and cache format; context 0 means the trained one. A micro-batch larger
-    than the context would only reserve scratch that no prompt can use.
+    """Context, micro-batch, cache; context 0 means the trained one. A micro-batch larger than the
+    context would only reserve scratch that no prompt can use.
     """
     trained = stock.shape.trained_context_tokens
     context = options.context
@@ -188,6 +190,8 @@ def workload(options: LoadOptions, stock: ModelInventory, threads: int) -> Workl
         cache_format=options.cache_format,
         attention_work_bytes=options.attention_work_bytes,
         threads=threads,
+        cache_in_ram=options.cache_in_ram,
+        kernels=options.kernels,
     )
 
 

@@ -1,8 +1,9 @@
 """The file's bytes into the places that `loader.py` made for them, by a few threads.
 
-    contiguous bytes in RAM            straight to their place
-    a GPU's bytes                      through a reader's own pinned buffer
-    rows cut over NUMA nodes           through a reader's own buffer, each stretch to its node
+    contiguous bytes in RAM      straight to their place
+    a GPU's bytes                through pinned buffers, while reading goes on (`uploading.py`)
+    rows cut over NUMA nodes     through a reader's own buffer, each stretch to its node
+    rows wanted in planes        sorted as they arrive, a few at a time
 
 Where RAM has no room for the file beside the weights, what was read is dropped from the file cache
 at once: a cache that fills up anyway makes the kernel search for pages while we load, and on a
@@ -13,7 +14,8 @@ copy of its own; it was slower than dropping and leaves nothing for a second loa
 """
 
 import threading
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -21,7 +23,10 @@ import torch
 from torch import Tensor
 
 from hybrid.gguf.reader import GgufFile
+from hybrid.runtime.pinning import Pinning
 from hybrid.runtime.shards import Piece
+from hybrid.runtime.uploading import PlaneRows, Uploads
+from kernels.planar import PlanarTensor, as_in_file
 
 PIECE_BYTES = (
     16 << 20
@@ -44,12 +49,24 @@ class ReadHow:
 
 
 def read_weights(
-    file: GgufFile, pieces: list[Piece], progress: Progress, how: ReadHow | None = None
+    file: GgufFile,
+    pieces: Sequence[Piece],
+    progress: Progress,
+    how: ReadHow | None = None,
+    planes: Mapping[int, PlanarTensor] | None = None,
+    pinning: Pinning | None = None,
 ) -> None:
-    """Fill what `place_weights` placed, a few pieces at a time."""
+    """Fill what `place_weights` placed, a few pieces at a time.
+
+    planes    by the address of a tensor's memory the planes that this memory is to hold, whole;
+              pieces of such a tensor are of whole rows. Other memory gets the file's bytes.
+    pinning   pins the host's memory as it fills, and is finished here
+
+    Returns when all of it is there, on GPUs too. On a GPU takes `uploading.staging_bytes`.
+    """
     how = how or ReadHow()
     total = sum(piece.nbytes for piece in pieces)
-    reader = _Reader(file)
+    reader = _Reader(file, pieces, _Planes(planes or {}), how.readers)
     done = 0
     progress(done, total)
 
@@ -57,6 +74,9 @@ def read_weights(
         reader.read(piece)
         if how.forget:
             file.forget(piece.tensor, piece.offset, piece.nbytes)
+        if pinning:
+            for target in piece.targets:
+                pinning.arrived(target)
         return piece.nbytes
 
     pool = ThreadPoolExecutor(how.readers, thread_name_prefix="hybrid-load")
@@ -66,26 +86,70 @@ def read_weights(
             progress(done, total)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+        reader.finish()
+        if pinning:
+            pinning.finish(rest=done == total)
+
+
+class _Planes:
+    """Finds where a piece belongs among planes, by the address of its target."""
+
+    def __init__(self, planes: Mapping[int, PlanarTensor]) -> None:
+        self._planes = {
+            at: planar for at, planar in planes.items() if not as_in_file(planar.format)
+        }
+        self._starts = sorted(self._planes)
+
+    def rows(self, target: Tensor) -> PlaneRows | None:
+        """None for memory that gets bytes as they are in the file."""
+        before = bisect_right(self._starts, target.data_ptr())
+        if not before:
+            return None
+        start = self._starts[before - 1]
+        planar, offset = self._planes[start], target.data_ptr() - start
+        if offset >= planar.nbytes:
+            return None
+        first, rest = divmod(offset, planar.format.row_bytes(planar.columns))
+        assert rest == 0, "pieces of planar tensors are whole rows"
+        return PlaneRows(planar, first)
 
 
 class _Reader:
     """Reads pieces in any thread; each thread has a buffer of its own where it needs one."""
 
-    def __init__(self, file: GgufFile) -> None:
+    def __init__(
+        self, file: GgufFile, pieces: Sequence[Piece], planes: _Planes, readers: int
+    ) -> None:
         self._file = file
+        self._planes = planes
         self._own = threading.local()
+        to_gpus = [piece.targets[0] for piece in pieces if _on_gpu(piece)]
+        staged = {target.device for target in to_gpus if planes.rows(target)}
+        self._uploads = Uploads({target.device for target in to_gpus}, staged, readers)
 
     def read(self, piece: Piece) -> None:
         target = piece.targets[0]
-        if len(piece.targets) == 1 and target.device.type == "cpu":
+        if len(piece.targets) > 1:
+            self._read_stretches(piece)
+            return
+        rows = self._planes.rows(target)
+        if _on_gpu(piece):
+            self._uploads.upload(lambda buffer: self._fill(buffer, piece), target, rows)
+        elif rows is None:
             self._fill(target, piece)
-            return
-        buffer = self._buffer(piece.nbytes, pinned=target.device.type != "cpu")
+        else:
+            buffer = self._buffer(piece.nbytes)
+            self._fill(buffer, piece)
+            rows.place(buffer)
+
+    def finish(self) -> None:
+        """Until every byte is in its place."""
+        self._uploads.finish()
+
+    def _read_stretches(self, piece: Piece) -> None:
+        buffer = self._buffer(piece.nbytes)
         self._fill(buffer, piece)
-        if len(piece.targets) == 1:
-            target.copy_(buffer)
-            return
-        rows, first = buffer.view(target.shape[0], -1).numpy(), 0
+        rows, first = buffer.view(piece.targets[0].shape[0], -1).numpy(), 0
         for part in piece.targets:
             part.numpy()[:] = rows[:, first : first + part.shape[1]]
             first += part.shape[1]
@@ -93,11 +157,14 @@ class _Reader:
     def _fill(self, target: Tensor, piece: Piece) -> None:
         self._file.read_into(piece.tensor, target.numpy().data, piece.offset, piece.nbytes)
 
-    def _buffer(self, nbytes: int, *, pinned: bool) -> Tensor:
-        name = "pinned" if pinned else "pageable"
-        found: Tensor | None = getattr(self._own, name, None)
+    def _buffer(self, nbytes: int) -> Tensor:
+        found: Tensor | None = getattr(self._own, "buffer", None)
         if found is None or found.numel() < nbytes:
-            size = max(nbytes, PIECE_BYTES)  # more only where one row is longer
-            found = torch.empty(size, dtype=torch.uint8, pin_memory=pinned)
-            setattr(self._own, name, found)
+            # more than PIECE_BYTES only where one row is longer
+            found = torch.empty(max(nbytes, PIECE_BYTES), dtype=torch.uint8)
+            self._own.buffer = found
         return found[:nbytes]
+
+
+def _on_gpu(piece: Piece) -> bool:
+    return piece.targets[0].device.type == "cuda"

@@ -15,7 +15,8 @@ class StepStats:
     seconds          wall time of the pass, from ids to logits
     device_seconds   wall time per device; they sum to `seconds`, less the host's own bookkeeping
     crossing_bytes   activations that changed devices, both ways
-    native_s         seconds of it inside native calls; None where nobody counts them
+    native_s         seconds of it inside native calls; None with a real GPU, whose time is
+                     neither
     """
 
     tokens: int
@@ -84,6 +85,11 @@ class Meter:
         finally:
             self._charge()
             self._running.pop()
+
+    def shift(self, seconds: float, source: str, target: str) -> None:
+        """Charge to `target` what was, or will be, charged to `source`: they took turns inside."""
+        for device, more in ((source, -seconds), (target, seconds)):
+            self.device_seconds[device] = self.device_seconds.get(device, 0.0) + more
 
     def reset(self) -> None:
         self.device_seconds = {}

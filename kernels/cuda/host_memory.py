@@ -1,10 +1,13 @@
 """CPU memory that GPUs read and write themselves, and numbers in it that a stream waits for."""
 
 import ctypes
+from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from kernels.cuda.driver_library import call, context
+from kernels.errors import CudaCallFailed
 
 PORTABLE, MAPPED, READ_ONLY = 1, 2, 8  # flags of cuMemHostRegister
 WAIT_UNTIL_AT_LEAST = 0  # CU_STREAM_WAIT_VALUE_GEQ: (int32)(value - wanted) >= 0
@@ -34,6 +37,22 @@ def device_pointer(address: int, device: torch.device | int = 0) -> int:
     return found.value or 0
 
 
+def mapped_tensor(memory: Tensor, device: torch.device) -> Tensor:
+    """The same bytes as a tensor of the GPU, whose kernels read and write them over its bus.
+
+    memory   uint8 [bytes] on the CPU, contiguous, registered through this very GPU
+    returns  uint8 [bytes] on the device, which keeps `memory` alive
+
+    Raises CudaCallFailed for memory that another GPU registered.
+    """
+    pointer = device_pointer(memory.data_ptr(), device)
+    mapped = torch.as_tensor(_GpuBytes(memory, pointer), device=device)
+    # torch asks the driver whose the bytes are, and copies what is another GPU's
+    if mapped.data_ptr() != pointer:
+        raise CudaCallFailed(f"{memory.nbytes} bytes of CPU memory are registered, not by {device}")
+    return mapped
+
+
 def wait_value(pointer: int, wanted: int, device: torch.device | int) -> None:
     """torch's current stream goes on when the uint32 there, read by the GPU, is `wanted` or more.
 
@@ -54,6 +73,23 @@ def write_value(pointer: int, value: int, device: torch.device | int) -> None:
             value,
             0,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _GpuBytes:
+    """Bytes at a GPU's address, as torch takes them from other libraries."""
+
+    owner: Tensor
+    pointer: int
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, object]:
+        return {
+            "shape": tuple(self.owner.shape),
+            "typestr": "|u1",
+            "data": (self.pointer, False),
+            "version": 3,
+        }
 
 
 def _index(device: torch.device | int) -> int:

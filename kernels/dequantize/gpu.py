@@ -22,11 +22,12 @@ class DecodeRecord(Record):
     _fields_ = (("matrix", MatrixRecord), ("out", ctypes.c_void_p), ("groups", ctypes.c_int64))
 
 
-def decode_into(weight: PlanarTensor, out: Tensor) -> None:
+def decode_into(weight: PlanarTensor, out: Tensor, *, fresh: bool = False) -> None:
     """out = the weights, rounded to out's type.
 
     weight    [..., rows, columns] of any format
     out       contiguous [..., rows, columns] float32, float16 or bfloat16, same device
+    fresh     the planes are the work of launches before this one: they are not read ahead of those
 
     float32 is bit for bit `kernels.dequantize`; the others round to nearest, ties to even.
     Does not wait for the GPU; allocates nothing.
@@ -39,7 +40,8 @@ def decode_into(weight: PlanarTensor, out: Tensor) -> None:
     elif groups:
         record = DecodeRecord(weight.record(), out.data_ptr(), groups)
         blocks = -(-groups // THREADS)
-        _kernel(weight.format.name, out.dtype, out.device).launch((blocks, 1, 1), THREADS, record)
+        kernel = _kernel(weight.format.name, out.dtype, out.device)
+        kernel.launch((blocks, 1, 1), THREADS, record, overlap=not fresh)
 
 
 @lru_cache

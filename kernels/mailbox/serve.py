@@ -129,6 +129,11 @@ class Service:
             mailbox.reset()
 
     @property
+    def crossings(self) -> int:
+        """Of a step."""
+        return len(self._layers)
+
+    @property
     def waited_s(self) -> list[float]:
         """Of the last step, layer by layer: seconds until the GPU had posted."""
         return [record.waited_s for record in self._records]

@@ -27,7 +27,7 @@ from torch import Tensor
 from kernels.blocks import BlockTensor
 from kernels.errors import KernelInputError
 from kernels.formats import BlockFormat
-from kernels.planar import reference
+from kernels.planar import gpu, reference
 
 
 class MatrixRecord(ctypes.Structure):
@@ -130,6 +130,39 @@ def to_planar(weight: BlockTensor, out: Tensor | None = None) -> PlanarTensor:
     return planar
 
 
+def place_rows(planar: PlanarTensor, first: int, rows: BlockTensor) -> None:
+    """Rows first .. first+n-1 of `planar` become `rows`; the other rows are left as they are.
+
+    planar   whole, or a range of its rows
+    first    counted from the first row of `planar`
+    rows     [n, columns] blocks of its format, contiguous, on its device, in memory of their own
+
+    For a weight that arrives in pieces: after all of its rows `planar` is what `to_planar` of the
+    whole gives. On a GPU by one kernel on the current stream: waits for nothing and takes no
+    memory; `prepare_place_rows` compiles it. On the CPU with `reference.PIECE_BYTES` of
+    temporaries. Several threads may place rows of one weight.
+    Raises KernelInputError when the rows do not fit.
+    """
+    _check_rows(planar, first, rows)
+    first_row = planar.first_row + first
+    if planar.device.type == "cpu":
+        reference.split_into(rows, planar.data, first_row)
+    else:
+        per_row = planar.columns // planar.format.block_weights
+        gpu.split_into(rows.blocks.view(-1), planar.format, planar.data, first_row * per_row)
+
+
+def prepare_place_rows(device: torch.device) -> None:
+    """Compiles what `place_rows` launches on a GPU. Raises what `kernels.cuda.Program` does."""
+    if device.type != "cpu":
+        gpu.PROGRAM.kernel(gpu.KERNEL, device)
+
+
+def as_in_file(known: BlockFormat) -> bool:
+    """Whether the planes of a format are its blocks, byte for byte."""
+    return len(reference.PLANES[known.name]) == 1
+
+
 def planar_in_place(weight: BlockTensor) -> PlanarTensor:
     """The planes of `weight` in the memory of its blocks, which are gone thereafter.
 
@@ -158,6 +191,20 @@ def to_blocks(planar: PlanarTensor) -> BlockTensor:
         BlockTensor(blocks, planar.format, planar.columns),
     )
     return BlockTensor(blocks.view(*planar.shape[:-1], row_bytes), planar.format, planar.columns)
+
+
+def _check_rows(planar: PlanarTensor, first: int, rows: BlockTensor) -> None:
+    if (rows.format, rows.columns) != (planar.format, planar.columns) or rows.blocks.ndim != 2:
+        raise KernelInputError(
+            f"rows of {planar.columns} {planar.format.name} weights, not"
+            f" {list(rows.shape)} {rows.format.name}"
+        )
+    if not 0 <= first <= planar.rows - len(rows.blocks):
+        raise KernelInputError(f"rows {first} to {first + len(rows.blocks)} of {planar.rows}")
+    if rows.device != planar.device or not rows.blocks.is_contiguous():
+        raise KernelInputError(f"rows must be contiguous and on {planar.device}")
+    if _overlap(planar.data, rows.blocks):
+        raise KernelInputError("planes cannot take the rows' own memory")
 
 
 def _overlap(one: Tensor, other: Tensor) -> bool:

@@ -154,15 +154,17 @@ PLANES: dict[str, tuple[Field, ...]] = {
 }
 
 
-def split_into(weight: BlockTensor, data: Tensor) -> None:
+def split_into(weight: BlockTensor, data: Tensor, first_row: int = 0) -> None:
+    """Lays out the weight's rows as rows first_row, ... of all whose planes `data` holds."""
     known, rows = weight.format, weight.blocks.flatten(0, -2)
     per_row = weight.columns // known.block_weights
-    planes = _planes(data, known, len(rows) * per_row)
+    planes = _planes(data, known, data.numel() // known.block_bytes)
     step = max(1, PIECE_WEIGHTS // max(1, weight.columns))
     for begin in range(0, len(rows), step):
         blocks = rows[begin : begin + step].reshape(-1, known.block_bytes)
+        first = (first_row + begin) * per_row
         for plane, field in zip(planes, PLANES[known.name], strict=True):
-            plane[begin * per_row :][: len(blocks)] = field(blocks)
+            plane[first:][: len(blocks)] = field(blocks)
 
 
 def join_into(data: Tensor, total_rows: int, first_row: int, out: BlockTensor) -> None:

@@ -81,6 +81,24 @@ def test_budgets_devices_and_simulated_gpus_are_read():
     assert options_of("--device none").devices == ("none",)
 
 
+def test_the_cache_goes_to_ram_and_a_later_flag_wins():
+    assert options_of("-nkvo").cache_in_ram is True
+    assert options_of("--no-kv-offload").cache_in_ram is True
+    assert options_of("-nkvo -kvo").cache_in_ram is False
+    assert options_of("--kv-offload -nkvo").cache_in_ram is True
+    notes = load_options(parsed("demo --plan p.json -nkvo"))[1]
+    assert notes == ("--plan p.json decides; without effect: -nkvo",)
+
+
+def test_a_plan_and_its_file_say_where_the_cache_is(command, tmp_path):
+    file = tmp_path / "plan.json"
+    flags = ("plan", "demo", "--simulate", "CUDA0=64MiB")
+    assert "cache f16, all of it in RAM\n" in command(*flags, "-nkvo", "--save", str(file)).out
+    assert json.loads(file.read_text())["workload"]["cache_in_ram"] is True
+    assert "all of it in RAM" in command(*flags, "--plan", str(file)).out
+    assert "all of it in RAM" not in command(*flags).out
+
+
 def test_the_other_flags_reach_their_options():
     options = options_of(
         "-ctk q8_0 --mmap --numa local -t 3 --conventions llama.cpp --kernels exact"

@@ -4,7 +4,18 @@ import torch
 from kernels.dequantize.cases import any_bits
 from kernels.errors import KernelInputError
 from kernels.formats import BY_NAME, FORMATS
-from kernels.planar import PlanarTensor, planar_in_place, reference, to_blocks, to_planar
+from kernels.planar import (
+    PlanarTensor,
+    as_in_file,
+    gpu,
+    place_rows,
+    planar_in_place,
+    prepare_place_rows,
+    reference,
+    to_blocks,
+    to_planar,
+)
+from tests.kernels.aot import CAPABILITIES, cuda_resources
 from tools import make_codebook_headers
 
 every_format = pytest.mark.parametrize("known", FORMATS, ids=lambda known: known.name)
@@ -90,6 +101,99 @@ def test_planes_in_place_of_strided_blocks_are_refused():
         planar_in_place(some_blocks(Q4_K)[:, 1:3])
 
 
+def empty_planes(weight, device="cpu"):
+    data = torch.full((weight.nbytes,), 0xA5, dtype=torch.uint8, device=device)
+    rows = weight.nbytes // weight.format.row_bytes(weight.columns)
+    return PlanarTensor(data, weight.format, weight.shape, rows)
+
+
+def rows_of(weight, first, count, device="cpu"):
+    rows = weight.blocks.flatten(0, -2)[first : first + count].to(device)
+    return type(weight)(rows, weight.format, weight.columns)
+
+
+ARRIVING = [(6, 5), (0, 2), (11, 4), (2, 4)]  # first row and rows of each piece, out of order
+
+
+@every_format
+def test_rows_placed_piece_by_piece_are_what_the_whole_gives(known):
+    weight = some_blocks(known)
+    planar = empty_planes(weight)
+    for first, count in ARRIVING:
+        place_rows(planar, first, rows_of(weight, first, count))
+    assert torch.equal(planar.data, to_planar(weight).data)
+
+
+@every_format
+def test_the_kernel_places_what_the_reference_places(known):
+    weight = some_blocks(known, blocks=max(3, 32 // known.block_weights))
+    per_row = weight.columns // known.block_weights
+    planar = empty_planes(weight)
+    for first, count in ARRIVING:
+        rows = rows_of(weight, first, count)
+        gpu.split_into(rows.blocks.view(-1), known, planar.data, first * per_row)
+    assert torch.equal(planar.data, to_planar(weight).data)
+
+
+def test_a_kernel_of_many_blocks_takes_each_once():
+    """More blocks than a block of threads holds, and a last one that is not full."""
+    weight = some_blocks(BY_NAME["Q5_0"], (3, 2 * gpu.BLOCKS + 1), 1)
+    planar = empty_planes(weight)
+    gpu.split_into(weight.blocks.view(-1), weight.format, planar.data, 0)
+    assert torch.equal(planar.data, to_planar(weight).data)
+
+
+@pytest.mark.parametrize("name", ["Q6_K", "F16"])
+def test_rows_are_placed_in_a_cut_and_nowhere_else(name):
+    weight = some_blocks(BY_NAME[name], (6, 5))
+    planar = empty_planes(weight)
+    place_rows(planar[2:4], 3, rows_of(weight, 13, 4))
+    expected = type(weight)(torch.full_like(weight.blocks, 0xA5), weight.format, weight.columns)
+    expected = to_blocks(empty_planes(expected)).blocks.flatten(0, -2)
+    expected[13:17] = rows_of(weight, 13, 4).blocks
+    assert torch.equal(to_blocks(planar).blocks.flatten(0, -2), expected)
+
+
+@pytest.mark.parametrize(
+    ("first", "rows"),
+    [
+        (12, some_blocks(Q4_K, (4,))),
+        (-1, some_blocks(Q4_K, (4,))),
+        (0, some_blocks(Q4_K, (4,), 2)),
+        (0, some_blocks(BY_NAME["Q5_K"], (4,))),
+        (0, some_blocks(Q4_K, (2, 2))),
+        (0, some_blocks(Q4_K, (8,))[::2]),
+    ],
+    ids=["beyond", "before", "columns", "format", "leading", "strided"],
+)
+def test_rows_that_do_not_fit_are_not_placed(first, rows):
+    planar = empty_planes(some_blocks(Q4_K))
+    with pytest.raises(KernelInputError, match="rows"):
+        place_rows(planar, first, rows)
+    assert (planar.data == 0xA5).all()
+
+
+def test_rows_in_the_planes_own_memory_are_refused():
+    weight = some_blocks(Q4_K, (15,))
+    planar = empty_planes(weight)
+    own = type(weight)(planar.data.view(15, -1)[3:5], Q4_K, weight.columns)
+    with pytest.raises(KernelInputError, match="own memory"):
+        place_rows(planar, 3, own)
+
+
+@every_format
+def test_a_format_is_as_in_the_file_when_its_planes_are_its_blocks(known):
+    weight = some_blocks(known)
+    same = torch.equal(to_planar(weight).data, weight.blocks.view(-1))
+    assert as_in_file(known) == same == (known.block_weights == 1)
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES, ids=str)
+def test_no_gpu_spills_registers(capability):
+    needs = cuda_resources("planar/gpu.cu", [gpu.KERNEL], capability)[gpu.KERNEL]
+    assert needs.spill_bytes == needs.stack_bytes == 0
+
+
 @pytest.mark.parametrize(
     "out",
     [
@@ -136,3 +240,27 @@ def test_a_large_tensor_is_sorted_with_few_temporaries():
     before = torch.cuda.memory_allocated()
     to_planar(weight, out=out)
     assert torch.cuda.max_memory_allocated() - before < 2 * reference.PIECE_BYTES
+
+
+@pytest.mark.gpu
+@every_format
+def test_a_gpu_places_rows_as_the_cpu_does(known):
+    weight = some_blocks(known)
+    planar = empty_planes(weight, "cuda")
+    prepare_place_rows(planar.device)
+    for first, count in ARRIVING:
+        place_rows(planar, first, rows_of(weight, first, count, "cuda"))
+    assert torch.equal(planar.data.cpu(), to_planar(weight).data)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["Q4_K", "Q8_0", "IQ4_NL"])
+def test_a_gpu_places_rows_without_memory_of_its_own(name):
+    weight = some_blocks(BY_NAME[name], (1 << 12,), 8)
+    planar = empty_planes(weight, "cuda")
+    rows = rows_of(weight, 0, 1 << 12, "cuda")
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    place_rows(planar, 0, rows)
+    assert torch.cuda.max_memory_allocated() == before
+    assert torch.equal(planar.data.cpu(), to_planar(weight).data)

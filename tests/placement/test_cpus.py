@@ -4,15 +4,7 @@ from pathlib import Path
 import pytest
 
 from placement.cpus import ThreadCpus, choose_cpus
-
-
-def write(root: Path, files: dict[str, str]) -> Path:
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return root
-
+from tests.placement.folders import write
 
 CPU = "devices/system/cpu"
 

@@ -40,6 +40,24 @@ def test_a_plan_survives_json() -> None:
     assert from_json(json.loads(json.dumps(to_json(PLAN)))) == PLAN
 
 
+def test_a_plan_with_its_cache_in_ram_survives_json() -> None:
+    made = plan(INVENTORY, WHERE, RULES, Workload(256, 16, cache_in_ram=True))
+    assert from_json(json.loads(json.dumps(to_json(made)))) == made
+    check_plan(made, INVENTORY, WHERE)
+
+
+def test_a_plan_without_a_word_on_its_cache_keeps_it_with_the_layers() -> None:
+    document = to_json(PLAN)
+    del document["workload"]["cache_in_ram"]
+    assert from_json(document) == PLAN
+
+
+def test_a_plan_with_its_cache_on_gpus_is_no_plan_for_one_in_ram() -> None:
+    in_ram = replace(PLAN, workload=replace(PLAN.workload, cache_in_ram=True))
+    with pytest.raises(PlanError, match="cache bytes on CPU are too few"):
+        check_plan(in_ram, INVENTORY, WHERE)
+
+
 def test_json_has_the_keys_that_other_programs_read() -> None:
     document = to_json(PLAN)
     assert set(document["assignments"][0]) == {
@@ -80,6 +98,7 @@ def test_json_has_the_keys_that_other_programs_read() -> None:
         ("rules.0.role", "cook", r"rules\[0\]\.role"),
         ("workload.cache_format", "q1", "cache format"),
         ("workload.context_tokens", 0, "context"),
+        ("workload.cache_in_ram", 1, r"workload\.cache_in_ram must be true or false"),
         ("layers.0", 3, r"layers\[0\]"),
     ],
 )

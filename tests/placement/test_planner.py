@@ -1,4 +1,5 @@
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -11,8 +12,8 @@ from placement.plan import PlacementPlan
 from placement.plan_check import check_plan
 from placement.planner import plan
 from placement.rules import Rule, cpu_moe_rule, n_cpu_moe_rules, parse_rules
-from placement.workload import Workload
-from tests.placement.models import GIB, MIB, deepseek_v3, machine, tiny
+from placement.workload import Workload, cache_bytes
+from tests.placement.models import GIB, MIB, V3, deepseek_v3, machine, tiny
 
 LOAD = Workload(context_tokens=256, ubatch_tokens=16, attention_work_bytes=MIB)
 BIG_LOAD = Workload(context_tokens=4096)
@@ -31,6 +32,16 @@ def devices_of(made: PlacementPlan, name: str) -> list[tuple[tuple[int, int] | N
 def device_of(made: PlacementPlan, name: str) -> str:
     ((_, device),) = devices_of(made, name)
     return device
+
+
+def test_a_cache_in_ram_counts_on_the_cpu_and_leaves_gpus_room_for_more_layers() -> None:
+    where, long = machine(12 * GIB, ram=450 * GIB), Workload(context_tokens=32768)
+    at_home = plan(deepseek_v3(), where, (), long)
+    in_ram = plan(deepseek_v3(), where, (), replace(long, cache_in_ram=True))
+    assert in_ram.layers.count("CUDA0") > at_home.layers.count("CUDA0") > 0
+    host, gpu = in_ram.devices
+    assert (host.cache_bytes, gpu.cache_bytes) == (cache_bytes(V3, long, 61), 0)
+    assert sum(use.cache_bytes for use in at_home.devices) == host.cache_bytes
 
 
 def test_without_a_gpu_everything_is_on_the_cpu_and_a_note_says_so() -> None:
@@ -211,6 +222,18 @@ def test_shortfall_by_context_names_the_largest_that_fits() -> None:
     assert any(remedy.startswith("-ctk q8_0") for remedy in remedies)
 
 
+def test_shortfall_offers_the_other_place_of_the_cache_where_that_fits() -> None:
+    where = machine(24 * GIB, ram=400 * GIB)
+    long = Workload(context_tokens=163840, attention_work_bytes=MIB)
+    remedies = error_of(where, load=long, gpu_layers=99).remedies
+    assert any(remedy.startswith("-nkvo (CPU then needs ") for remedy in remedies)
+    plan(deepseek_v3(), where, (), replace(long, cache_in_ram=True), gpu_layers=99)
+    low = machine(80 * GIB, ram=349 * GIB)
+    remedies = error_of(low, load=replace(long, cache_in_ram=True)).remedies
+    assert any(remedy.startswith("-kvo (") for remedy in remedies)
+    plan(deepseek_v3(), low, (), long)
+
+
 def test_shortfall_of_ram_offers_a_gpu_with_room() -> None:
     error = error_of(machine(80 * GIB, ram=320 * GIB), cpu_moe_rule())
     (remedy,) = (text for text in error.remedies if "_exps=CUDA0" in text)
@@ -265,21 +288,28 @@ RULES = st.lists(
     ram=st.integers(300, 4000),
     gpu_layers=st.none() | st.integers(0, 6),
     tied=st.booleans(),
+    cache_in_ram=st.booleans(),
 )
 def test_any_plan_covers_the_model_within_budgets(
-    texts: list[str], sizes: tuple[int, int], ram: int, gpu_layers: int | None, tied: bool
+    texts: list[str],
+    sizes: tuple[int, int],
+    ram: int,
+    gpu_layers: int | None,
+    tied: bool,
+    cache_in_ram: bool,
 ) -> None:
     inventory = tiny(tied=tied, mtp=True)
     where = machine(*(size << 10 for size in sizes), ram=ram << 10)
     rules = parse_rules(texts, where.device_names)
+    load = replace(LOAD, cache_in_ram=cache_in_ram)
     try:
-        made = plan(inventory, where, rules, LOAD, gpu_layers=gpu_layers)
+        made = plan(inventory, where, rules, load, gpu_layers=gpu_layers)
     except (DoesNotFit, RuleError):
         return
     assert sum(part.nbytes for part in made.assignments) == inventory.nbytes
     assert all(use.total_bytes <= use.budget_bytes for use in made.devices)
     check_plan(made, inventory, where)
-    assert plan(inventory, where, rules, LOAD, gpu_layers=gpu_layers) == made
+    assert plan(inventory, where, rules, load, gpu_layers=gpu_layers) == made
     assert_first_match_wins(inventory, rules, made)
 
 

@@ -7,15 +7,8 @@ import pytest
 from placement.errors import ProbeError
 from placement.machine import DeviceKind, Machine, NumaNode
 from placement.probe import numa_nodes, physical_cores, probe_machine, usable_cpus
+from tests.placement.folders import write
 from tests.placement.models import GIB, MIB
-
-
-def write(root: Path, files: dict[str, str]) -> Path:
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return root
 
 
 def finding(machine: Machine, what: str) -> str:

@@ -18,7 +18,7 @@ def _no_visible_devices(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def flags(remedy: str) -> list[str]:
     """The words of a remedy that are typed: without "in place of ..." and remarks in brackets."""
-    return shlex.split(re.split(r" in place of | \(|, or | together| first$", remedy)[0])
+    return shlex.split(re.split(r" in place of | first \(| \(|, or | together", remedy)[0])
 
 
 def error_of(words: list[str], capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -35,11 +35,13 @@ def error_of(words: list[str], capsys: pytest.CaptureFixture[str]) -> list[str]:
         ("--simulate CUDA0=64MiB --vram CUDA0=-99MiB", "--vram"),
         ("--simulate CUDA0=64MiB --vram CUDA0=99MiB", "--vram"),
         ("--simulate CUDA0=32MiB -ngl 99", "--simulate"),
-        ("--simulate CUDA0=32MiB,CUDA1=33000KiB -ngl 99", "--simulate"),
+        ("--simulate CUDA0=28MiB,CUDA1=28700KiB -ngl 99", "--simulate"),
         ("--simulate CUDA0=32MiB --vram CUDA0=1MiB -ngl 99", "--simulate"),
-        ("--simulate CUDA0=66MiB -ncmoe 1 -ngl 99", "--n-cpu-moe"),
+        ("--simulate CUDA0=35MiB -ncmoe 1 -ngl 99", "--n-cpu-moe"),
         ("--simulate CUDA0=4MiB -ot exps=CUDA0", "--simulate"),
         ("--simulate CUDA0=96MiB --ram 2MiB", "--ram"),
+        ("--simulate CUDA0=40MiB -c 8192 -ngl 99 -amb 1 -ub 16", "-nkvo"),
+        ("--simulate CUDA0=128MiB -c 8192 -amb 1 -ub 16 --ram 100MiB -nkvo", "-kvo"),
     ],
 )
 def test_every_remedy_that_is_a_flag_passes_when_pasted(

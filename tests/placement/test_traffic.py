@@ -59,6 +59,13 @@ def test_each_device_reads_what_it_holds_and_together_they_read_the_same():
     assert sum(read.total_bytes for read in split.values()) == alone[CPU].total_bytes
 
 
+def test_a_cache_in_ram_is_read_there_whichever_device_reads_it():
+    at_home = placed("exps=CPU", gpus=2)
+    in_ram = replace(at_home, workload=replace(LOAD, cache_in_ram=True))
+    read = decode_traffic(in_ram, MODEL, 100)
+    assert [read[name].cache_bytes for name in (CPU, "CUDA0", "CUDA1")] == [4 * 100 * 40 * 2, 0, 0]
+
+
 def test_a_range_of_experts_is_read_as_often_as_it_is_chosen():
     whole = decode_traffic(placed("exps=CPU", gpus=1), MODEL)
     ranged = decode_traffic(placed("exps#0-1=CUDA0", "exps=CPU", gpus=1), MODEL)

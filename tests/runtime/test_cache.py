@@ -35,3 +35,11 @@ def test_rewriting_a_position_replaces_it():
     store.write(0, torch.ones(2, WIDTH))
     store.write(1, torch.full((1, WIDTH), 5.0))
     assert store.read(2)[:, 0].tolist() == [1.0, 5.0]
+
+
+def test_rows_in_ram_come_to_products_as_a_copy_and_rows_at_home_as_they_are():
+    for in_ram in (False, True):
+        memory = torch.zeros(10 * ROW_BYTES["bf16"], dtype=torch.uint8)
+        store = make_cache(memory, WIDTH, "bf16", in_ram=in_ram)
+        same = store.read_as(7, torch.bfloat16).data_ptr() == memory.data_ptr()
+        assert same is not in_ram

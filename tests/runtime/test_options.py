@@ -16,7 +16,7 @@ def test_an_unknown_option_is_named_with_the_nearest_and_all():
         LoadOptions.from_keywords(contxt=64)
     assert "unknown option 'contxt'" in str(error.value)
     assert "did you mean context?" in str(error.value)
-    assert "cache_format, attention_work_bytes" in str(error.value)
+    assert "cache_format, cache_in_ram" in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,7 @@ def test_an_unknown_option_is_named_with_the_nearest_and_all():
         ({"gpu_layers": "all"}, "gpu_layers is 'all'"),
         ({"mmap": "no"}, "mmap 'no'"),
         ({"cache_format": "q9_9"}, "cache_format 'q9_9'"),
+        ({"cache_in_ram": "CUDA0"}, "cache_in_ram 'CUDA0'"),
         ({"conventions": "theirs"}, "conventions 'theirs'"),
         ({"rules": [7]}, "rules holds 7"),
         ({"rules": 7}, "rules holds 7"),
@@ -76,6 +77,7 @@ def test_simulated_gpus_are_spelled_and_ordered_as_devices_are():
         {"context": 64},
         {"ubatch": 7},
         {"cache_format": "f32"},
+        {"cache_in_ram": True},
         {"attention_work_bytes": MIB},
         {"budgets": {"CPU": MIB}},
         {"gpu_layers": 3},

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from hybrid.errors import UnsupportedModel, UsageError
-from hybrid.runtime.sampling import Sampler, SamplingOptions
+from hybrid.runtime.sampling import Sampler, SamplingOptions, _greatest
 
 LOGITS = torch.log(torch.tensor([0.05, 0.5, 0.15, 0.3]))
 OPEN = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
@@ -80,3 +80,22 @@ def test_a_fresh_seed_can_be_given_again():
     for _ in range(8):
         seed = Sampler(SamplingOptions()).seed
         assert Sampler(SamplingOptions(seed=seed)).seed == seed
+
+
+@pytest.mark.parametrize("length", [40, 2559, 2600, 4096, 10_007])
+@pytest.mark.parametrize("top_k", [1, 7, 40])
+def test_the_greatest_logits_of_long_rows_are_those_of_a_full_sort(length, top_k):
+    logits = torch.randn(length, generator=torch.Generator().manual_seed(length)).round(decimals=1)
+    logits[::5] = logits.max()  # many equals
+    kept, ids = _greatest(logits, top_k)
+    assert kept.tolist() == logits.sort(descending=True).values[:top_k].tolist()
+    assert logits[ids].tolist() == kept.tolist()
+    assert len(set(ids.tolist())) == top_k
+
+
+def test_greedy_takes_the_best_that_is_known_and_looks_itself_where_it_is_not_finite():
+    sampler = Sampler(SamplingOptions(temperature=0))
+    assert sampler.sample(LOGITS, (3, 1.5)) == 3
+    assert sampler.sample(LOGITS, (3, float("nan"))) == 1
+    drawing = Sampler(SamplingOptions(**{**OPEN, "top_k": 1}))
+    assert drawing.sample(LOGITS, (3, 1.5)) == 1

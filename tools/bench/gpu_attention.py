@@ -6,7 +6,7 @@
 split us     of one layer's split kernel; every layer of the graph has a cache of its own, in all
              more than the L2 cache holds
 step us      split and merge; the launches of a step overlap as they do in a decode graph
-floor us     the cache rows over the copy bandwidth that was measured just before
+floor us     the cache rows over what a copy reads and writes a second, measured just before
 of floor     floor over step; 1 is the limit
 FlashMLA us  its step with its own merge, where the package flash_mla with its legacy kernels is
              installed (bf16 only); NaN where not
@@ -30,8 +30,9 @@ from kernels.blocks import BlockTensor
 from kernels.dequantize import dequantize
 from kernels.quantize import Q8_0, quantize_q8_0
 from kernels.testing import compare
+from tools.bench.flags import counts, positive
 from tools.bench.gpu_attention_prompts import prompt_rows, sweep_prompts
-from tools.bench.gpu_time import DEVICE, copy_gb_s, microseconds
+from tools.bench.gpu_time import DEVICE, copy_gb_s, each_us, need_gpu
 from tools.bench.table import Cell, show
 
 LATENT, ROPE, SCALE = 512, 64, 192**-0.5
@@ -62,26 +63,23 @@ class Steps:
     splits: Splits
     tiles: Tiles | None = None
 
-    def launches(self, merge: bool = True) -> tuple[Callable[[], None], Tensor]:
-        """What a graph captures, and where the last layer's attention lands."""
+    def launches(self, merge: bool = True) -> tuple[Callable[[Tensor], None], Tensor]:
+        """What a graph captures of a layer, given its cache, and where its attention lands."""
         tokens, heads, _ = self.q.shape
         buffers = gpu.split_buffers(tokens, heads, LATENT, self.splits, DEVICE)
         out = torch.empty(tokens, heads, LATENT, device=DEVICE)
 
-        def launch() -> None:
-            for cache in self.caches:
-                gpu.absorbed_split(
-                    *(self.q, cache, self.seen, *buffers, SCALE),
-                    splits=self.splits,
-                    tiles=self.tiles,
-                )
-                if merge:
-                    gpu.merge_splits(*buffers, self.seen, self.splits, out)
+        def launch(cache: Tensor) -> None:
+            gpu.absorbed_split(
+                *(self.q, cache, self.seen, *buffers, SCALE), splits=self.splits, tiles=self.tiles
+            )
+            if merge:
+                gpu.merge_splits(*buffers, self.seen, self.splits, out)
 
         return launch, out
 
     def step_us(self, merge: bool = True) -> float:
-        return microseconds(self.launches(merge)[0]) / len(self.caches)
+        return each_us(self.launches(merge)[0], self.caches)
 
 
 def make_steps(heads: int, batch: int, rows: int, name: str) -> Steps:
@@ -99,8 +97,8 @@ def make_steps(heads: int, batch: int, rows: int, name: str) -> Steps:
 
 def error_of(steps: Steps) -> float:
     launch, out = steps.launches()
-    launch()
     rows = steps.caches[-1]
+    launch(rows)
     if rows.dtype == torch.uint8:
         rows = dequantize(BlockTensor(rows, Q8_0, LATENT + ROPE))
     rows = rows.float()
@@ -126,13 +124,12 @@ def flash_mla_us(steps: Steps) -> float:
     table = torch.arange(rows // PAGE, dtype=torch.int32, device=DEVICE).repeat(batch, 1)
     plan, _ = get_mla_metadata()
 
-    def launch() -> None:
-        for cache in steps.caches:
-            pages = cache.view(-1, PAGE, 1, width)
-            lengths = (table, steps.seen, LATENT, plan)
-            flash_mla_with_kvcache(q, pages, *lengths, softmax_scale=SCALE, use_legacy=True)
+    def launch(cache: Tensor) -> None:
+        pages = cache.view(-1, PAGE, 1, width)
+        lengths = (table, steps.seen, LATENT, plan)
+        flash_mla_with_kvcache(q, pages, *lengths, softmax_scale=SCALE, use_legacy=True)
 
-    return microseconds(launch) / len(steps.caches)
+    return each_us(launch, steps.caches)
 
 
 def decode_rows(options: argparse.Namespace, gb_s: float) -> list[list[Cell]]:
@@ -183,7 +180,7 @@ def _variants(steps: Steps, heads: int) -> list[list[Cell]]:
 def _time_or_nan(steps: Steps) -> float:
     """NaN where the tiles do not fit into the device's shared memory or registers."""
     try:
-        steps.launches()[0]()
+        steps.launches()[0](steps.caches[0])
     except Exception as error:  # noqa: BLE001  Triton has a class of its own for every limit
         print(f"left out {steps.tiles}: {type(error).__name__}")
         return math.nan
@@ -192,15 +189,15 @@ def _time_or_nan(steps: Steps) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    numbers = lambda text: [int(each) for each in text.split(",")]  # noqa: E731
-    parser.add_argument("--heads", type=numbers, default=[16, 128])
-    parser.add_argument("--rows", type=numbers, default=[1024, 4096, 16384, 65536, 131072])
-    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--heads", type=counts, default=[16, 128])
+    parser.add_argument("--rows", type=counts, default=[1024, 4096, 16384, 65536, 131072])
+    parser.add_argument("--batch", type=positive, default=1)
     parser.add_argument("--formats", type=lambda text: text.split(","), default=["bf16", "q8_0"])
     parser.add_argument("--no-prompts", action="store_true")
     parser.add_argument("--sweep", action="store_true")
     parser.add_argument("--sweep-prompts", action="store_true")
     options = parser.parse_args()
+    need_gpu("attention")
     torch.manual_seed(1)
     gb_s = copy_gb_s()
     print(f"copy bandwidth {gb_s:.0f} GB/s, bytes read and written")

@@ -5,7 +5,7 @@
 ram        RAM read by threads
 beside     the CPU's reads while the GPU copies or reads pinned memory, and the GPU's
 crossing   GPU -> CPU -> GPU in a replayed graph of 26: spinning kernels, stream memory operations,
-           a host function
+           host functions between kernels
 waking     a job of the pool after idle time
 chain      200 empty kernels in a graph, with and without programmatic launch
 attention  whether this torch's cuDNN does attention with 192 key and 128 value columns
@@ -22,6 +22,7 @@ from kernels.native import pool
 from placement.cpus import choose_cpus
 from tools.bench.crossing_rows import crossings, graphs, memory
 from tools.bench.crossing_rows.measure import Row
+from tools.bench.flags import positive
 from tools.bench.table import show
 
 WITHOUT_GPU = ("ram", "waking", "amx")
@@ -57,7 +58,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--threads", type=positive, default=None)
     parser.add_argument("--only", default="")
     return parser.parse_args()
 

@@ -13,7 +13,6 @@ hold random bits: what is computed means nothing, which `pytest -m gpu` checks (
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import pytest
 import torch
@@ -23,7 +22,8 @@ from kernels.formats import BY_NAME
 from kernels.planar import PlanarTensor
 from kernels.router import Gating, RouterRules
 from kernels.router.gpu import route
-from tools.bench.gpu_time import DEVICE, copy_gb_s, microseconds
+from tools.bench.flags import positive
+from tools.bench.gpu_time import DEVICE, copy_gb_s, each_us, need_gpu
 from tools.bench.table import Cell, show
 
 COLUMNS = ("op", "shape", "tokens", "time us", "MB", "GB/s", "of copy")
@@ -84,8 +84,9 @@ def main(words: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--check", action="store_true", help="run the tests on the GPU before")
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
-    parser.add_argument("--tokens", nargs="+", type=int, default=[1, 2, 4, 8])
+    parser.add_argument("--tokens", nargs="+", type=positive, default=[1, 2, 4, 8])
     arguments = parser.parse_args(words)
+    need_gpu("router and experts")
     if arguments.check and pytest.main(["-q", "-m", "gpu", *TESTS]):
         raise SystemExit("error: the tests fail, so times mean nothing")
     copied = copy_gb_s()
@@ -104,14 +105,9 @@ def expert_rows(name: str, tokens: int, copied: float) -> list[list[Cell]]:
     while sum(one.nbytes["down"] for one in layers) < READ_BYTES:
         layers.append(layer(shape, tokens, len(layers)))
     h, norm = torch.randn(tokens, shape.width, device=DEVICE), torch.ones(shape.width).to(DEVICE)
-
-    def run(phase: str) -> None:
-        for one in layers:
-            one.run(h, norm, phase)
-
     rows = []
     for phase in PHASES:
-        us = microseconds(partial(run, phase)) / len(layers)
+        us = each_us(lambda one, phase=phase: one.run(h, norm, phase), layers)
         nbytes = sum(one.nbytes[phase] for one in layers) / len(layers)
         rows.append(_row(f"experts, {phase}", name, tokens, us, nbytes, copied))
     return rows
@@ -131,11 +127,10 @@ def router_row(name: str, tokens: int, copied: float) -> list[Cell]:
     chosen = torch.empty(tokens, rules.used, dtype=torch.int32, device=DEVICE)
     share = torch.empty(tokens, rules.used, device=DEVICE)
 
-    def run() -> None:
-        for gate in gates:
-            route(h, norm, 1e-6, gate, bias, rules, logits, counter, chosen, share, tokens)
+    def run(gate: PlanarTensor) -> None:
+        route(h, norm, 1e-6, gate, bias, rules, logits, counter, chosen, share, tokens)
 
-    us = microseconds(run) / len(gates)
+    us = each_us(run, gates)
     return _row("router", name, tokens, us, gates[0].nbytes, copied)
 
 

@@ -1,7 +1,7 @@
 """What stands around decode attention in a step, launch by launch in a replayed graph:
 `prepare`, `unfold` (kernels/latent_block) and both ends of a step (kernels/step).
 
-    python -m tools.bench.gpu_latent [--sweep] [--repeats 20]
+    python -m tools.bench.gpu_latent [--sweep]
 
 First every shape is checked against float64; a wrong one ends the bench. Then a graph holds the
 launch once for each of many layers, whose weights together are larger than the GPU's second cache;
@@ -10,8 +10,9 @@ what attention leaves is the same memory for all, as in a step. Launches overlap
 """
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -31,7 +32,8 @@ from kernels.latent_block.gpu import (
 )
 from kernels.latent_block.gpu_cases import Case
 from kernels.planar import PlanarTensor, to_blocks
-from kernels.step import Greatest, argmax, argmax_scratch, begin_step, step_input
+from kernels.step import ArgmaxScratch, Greatest, argmax, argmax_scratch, begin_step, step_input
+from tools.bench.gpu_time import DEVICE, each_us, need_gpu
 from tools.bench.table import Cell, show
 
 COLUMNS = ("work", "weights", "heads", "tokens", "choice", "us", "weights GB/s", "error")
@@ -41,6 +43,7 @@ TOKENS = (1, 4, 8)
 SPLITS = {16: 132, 128: 66}  # of one token, by heads: attention fills the GPU once
 SEEN = 16_384
 PAST_CACHE_BYTES = 160 << 20
+STEPS = 20  # launches of a graph whose work has no weights
 ALLOWED = {"F32": 1e-5, "BF16": 1e-5, "Q8_0": 2e-2}
 CACHES = ("BF16", "Q8_0")
 
@@ -59,18 +62,16 @@ class Layers:
 
 def main(words: Sequence[str] | None = None) -> None:
     arguments = _arguments(words)
-    if not torch.cuda.is_available():
-        raise SystemExit("error: no CUDA device; this bench measures launches on one")
-    device = torch.device("cuda")
+    need_gpu("launches")
     rows: list[list[Cell]] = []
     for model in MODELS:
         for name in FORMATS:
-            layers = _layers(replace(model, format=name), device)
+            layers = _layers(replace(model, format=name), DEVICE)
             for tokens in TOKENS:
                 case = replace(model, format=name, tokens=tokens)
-                rows += _prepare_rows(case, layers, arguments, device)
-                rows += _unfold_rows(case, layers, arguments, device)
-    rows += _step_rows(arguments, device)
+                rows += _prepare_rows(case, layers, arguments, DEVICE)
+                rows += _unfold_rows(case, layers, arguments, DEVICE)
+    rows += _step_rows(DEVICE)
     show("latent", COLUMNS, rows)
 
 
@@ -97,19 +98,15 @@ def _prepare_rows(
         fresh = cases.new_rows_of(case, cache_format, device)
         error = _prepare_error(case, queries, fresh, angles)
         for tile in (None, 64, 128, 256, 512) if arguments.sweep else (None,):
-            us = _graph_us(
-                [_prepare_call(queries, key, fresh, angles, tile) for key in layers.key],
-                arguments.repeats,
-            )
+            us = each_us(partial(_prepare, queries, fresh, angles, tile), layers.key)
             choice = f"{cache_format} cache, tile {tile or 'own'}"
             yield _row(f"prepare {choice}", case, layers.nbytes, us, error)
 
 
-def _prepare_call(
-    queries: Queries, key: HeadRows, fresh: NewRows, angles: Angles, tile: int | None
-) -> Callable[[], None]:
-    of_layer = replace(queries, key=key)
-    return lambda: prepare(of_layer, fresh, angles, tile_values=tile)
+def _prepare(
+    queries: Queries, fresh: NewRows, angles: Angles, tile: int | None, key: HeadRows
+) -> None:
+    prepare(replace(queries, key=key), fresh, angles, tile_values=tile)
 
 
 def _unfold_rows(
@@ -122,25 +119,20 @@ def _unfold_rows(
     for columns in (None, 32, 64, 128, 256) if arguments.sweep else (None,):
         scratch = unfold_scratch(case.tokens, layers.value[0], part_columns=columns)
         error = _unfold_error(results, layers.value[0], out, scratch)
-        us = _graph_us(
-            [_unfold_call(results, value, out, scratch) for value in layers.value],
-            arguments.repeats,
-        )
+        us = each_us(partial(_unfold, results, out, scratch), layers.value)
         choice = f"{cap} splits, part {scratch.part_columns}{'' if columns else ' own'}"
         yield _row(f"unfold {choice}", case, layers.nbytes, us, error)
 
 
-def _unfold_call(
-    results: SplitResults, value: HeadRows, out: Tensor, scratch: UnfoldScratch
-) -> Callable[[], None]:
-    return lambda: unfold(results, value, out, scratch)
+def _unfold(results: SplitResults, out: Tensor, scratch: UnfoldScratch, value: HeadRows) -> None:
+    unfold(results, value, out, scratch)
 
 
-def _step_rows(arguments: argparse.Namespace, device: torch.device) -> Iterator[list[Cell]]:
+def _step_rows(device: torch.device) -> Iterator[list[Cell]]:
     for tokens in (1, 8):
         source = step_input(tokens, 7168, torch.device("cpu"), pinned=True)
         target = step_input(tokens, 7168, device)
-        us = _graph_us([lambda s=source, t=target: begin_step(s, t)] * 20, arguments.repeats)
+        us = each_us(partial(begin_step, source), [target] * STEPS)
         yield ["begin_step", "", 0, tokens, "width 7168", us, 0, 0.0]
         logits = torch.randn(tokens, 129_280, device=device)
         found = Greatest(
@@ -151,12 +143,15 @@ def _step_rows(arguments: argparse.Namespace, device: torch.device) -> Iterator[
             torch.empty(tokens, dtype=torch.int32).pin_memory(), torch.empty(tokens).pin_memory()
         )
         scratch = argmax_scratch(tokens, 129_280, device)
-        work = [lambda a=(logits, found, scratch, host): argmax(*a)] * 20
-        us = _graph_us(work, arguments.repeats)
+        us = each_us(partial(_argmax, found, scratch, host), [logits] * STEPS)
         wrong = int((host.index != logits.argmax(-1).cpu()).sum())
         if wrong:
             raise SystemExit(f"error: argmax is wrong for {wrong} of {tokens} tokens")
         yield ["argmax", "", 0, tokens, "vocabulary 129280", us, 0, 0.0]
+
+
+def _argmax(found: Greatest, scratch: ArgmaxScratch, host: Greatest, logits: Tensor) -> None:
+    argmax(logits, found, scratch, host)
 
 
 def _row(work: str, case: Case, nbytes: int, us: float, error: float) -> list[Cell]:
@@ -193,32 +188,9 @@ def _distance(got: Tensor, expected: Tensor) -> float:
     return float((got.double() - expected).norm() / expected.norm())
 
 
-def _graph_us(calls: Sequence[Callable[[], None]], repeats: int) -> float:
-    """Of one call, the least of several runs of replays."""
-    for call in calls[:2]:
-        call()
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        for call in calls:
-            call()
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    times = []
-    for _ in range(5):
-        graph.replay()
-        start.record()
-        for _ in range(repeats):
-            graph.replay()
-        end.record()
-        torch.cuda.synchronize()
-        times.append(start.elapsed_time(end) * 1e3 / repeats / len(calls))
-    return min(times)
-
-
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="launches around decode attention")
     parser.add_argument("--sweep", action="store_true", help="try other tiles and parts too")
-    parser.add_argument("--repeats", type=int, default=20, help="replays of a timing")
     return parser.parse_args(words)
 
 

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import hybrid
+from tools.bench.flags import positive
 from tools.bench.table import Cell, show
 
 PROMPT_TOKENS = 128
@@ -108,9 +109,9 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("model")
     parser.add_argument("--peer", metavar="PYTHON", help="without it: be the side that answers")
-    parser.add_argument("--rounds", type=int, default=16)
-    parser.add_argument("--tokens", type=int, default=20, help="of each side in a round")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=positive, default=16)
+    parser.add_argument("--tokens", type=positive, default=20, help="of each side in a round")
+    parser.add_argument("--threads", type=positive, default=2)
     return parser.parse_args(words)
 
 

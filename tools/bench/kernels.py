@@ -29,6 +29,7 @@ from kernels.formats import BY_NAME
 from kernels.native import pool
 from kernels.native.library import library
 from placement.cpus import choose_cpus
+from tools.bench.flags import counts, positive
 from tools.bench.kernel_rows.attention import attention_groups
 from tools.bench.kernel_rows.block import latent_block_groups
 from tools.bench.kernel_rows.experts import PRECISIONS, ffn_groups, product_groups
@@ -154,9 +155,9 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     ):
         told = f"of {', '.join(known)}, or all (default {','.join(default) or 'all'})"
         parser.add_argument(f"--{flag}", type=_names(known), default=list(default), help=told)
-    parser.add_argument("--tokens", type=_counts, default=[1, 64], help="default 1,64")
-    parser.add_argument("--threads", type=_positive, help="default: one for each physical core")
-    parser.add_argument("--rounds", type=_positive, default=3, help="default 3")
+    parser.add_argument("--tokens", type=counts, default=[1, 64], help="default 1,64")
+    parser.add_argument("--threads", type=positive, help="default: one for each physical core")
+    parser.add_argument("--rounds", type=positive, default=3, help="default 3")
     parser.add_argument("--seconds", type=float, default=0.1, help="of one timing, about")
     parser.add_argument("--peer", metavar="PYTHON", help="interpreter that has ik_llama_cpp")
     arguments = parser.parse_args(words)
@@ -176,16 +177,6 @@ def _names(known: Sequence[str]) -> Callable[[str], list[str]]:
         return list(dict.fromkeys(names))
 
     return parse
-
-
-def _counts(text: str) -> list[int]:
-    return list(dict.fromkeys(_positive(word) for word in text.split(",")))
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
 
 
 if __name__ == "__main__":

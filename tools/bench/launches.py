@@ -17,11 +17,12 @@ import torch
 
 from kernels.cuda import Kernel, Program, Record, nvrtc
 from kernels.cuda.driver import capability
+from tools.bench.flags import positive
+from tools.bench.gpu_time import captured, need_gpu, queued_us
 from tools.bench.table import Cell, show
 
 COLUMNS = ("work", "blocks", "us")
 BLOCKS = (1, 132, 1056)
-REPLAYS = 50
 
 
 class StepRecord(Record):
@@ -30,8 +31,7 @@ class StepRecord(Record):
 
 def main(words: Sequence[str] | None = None) -> None:
     arguments = _arguments(words)
-    if not torch.cuda.is_available():
-        raise SystemExit("error: no CUDA device; this bench measures launches on one")
+    need_gpu("launches")
     program = Program("launches.cu", Path(__file__).parent)
     rows: list[list[Cell]] = [
         ["compile, nothing cached", 0, _seconds(lambda: _compile(program)) * 1e6],
@@ -77,27 +77,19 @@ def _graph_us(
     kernel: Kernel, x: torch.Tensor, arguments: argparse.Namespace, overlap: bool
 ) -> float:
     """Of one kernel in a graph that is replayed."""
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        _launch(kernel, x, arguments, overlap)
+    graph = captured(lambda: _launch(kernel, x, arguments, overlap))
     x.zero_()
     graph.replay()
     torch.cuda.synchronize()
     if not bool((x == arguments.kernels).all()):
         raise SystemExit(f"error: a kernel did not see its predecessor's result, overlap={overlap}")
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    start.record()
-    for _ in range(REPLAYS):
-        graph.replay()
-    end.record()
-    torch.cuda.synchronize()
-    return start.elapsed_time(end) * 1e3 / REPLAYS / arguments.kernels
+    return queued_us(graph.replay) / arguments.kernels
 
 
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="what a kernel launch costs")
-    parser.add_argument("--kernels", type=int, default=200, help="of a graph")
-    parser.add_argument("--threads", type=int, default=128, help="of a block")
+    parser.add_argument("--kernels", type=positive, default=200, help="of a graph")
+    parser.add_argument("--threads", type=positive, default=128, help="of a block")
     return parser.parse_args(words)
 
 

@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 
+from tools.bench.flags import positive
 from tools.bench.table import Cell, show
 
 COLUMNS = (
@@ -143,17 +144,9 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
         ("decode", 24, "tokens that ours decodes; the peer knows its own count"),
         ("timeout", 1800, "seconds for one run of either"),
     ):
-        parser.add_argument(
-            f"--{name}", type=_positive, default=default, help=f"{what} ({default})"
-        )
+        parser.add_argument(f"--{name}", type=positive, default=default, help=f"{what} ({default})")
     parser.add_argument("--flags", default="", help='more flags of hybrid bench: "-r 5 -ub 128"')
     return parser.parse_args(words)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
 
 
 if __name__ == "__main__":

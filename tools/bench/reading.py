@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from hybrid.runtime.host_pages import HostPages
+from tools.bench.flags import counts, positive
 from tools.bench.table import Cell, show
 
 WAYS = ("cached", "dropped", "direct", "warm")
@@ -35,8 +36,7 @@ Read = Callable[[int, memoryview], None]  # position in the file, where to
 def main() -> None:
     args = _arguments()
     nbytes = min(int(args.gib * (1 << 30)), args.file.stat().st_size - SKEW_BYTES)
-    readers = [int(text) for text in args.readers.split(",")]
-    trials = [(way, count) for way in WAYS for count in readers]
+    trials = [(way, count) for way in WAYS for count in args.readers]
     seconds: dict[tuple[str, int], list[float]] = {trial: [] for trial in trials}
     for _ in range(args.rounds):
         for way, count in random.sample(trials, len(trials)):
@@ -110,8 +110,8 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("file", type=Path)
     parser.add_argument("--gib", type=float, default=1.0, help="read so much of it")
-    parser.add_argument("--readers", default="1,2,4", help="threads")
-    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--readers", type=counts, default=[1, 2, 4], help="threads")
+    parser.add_argument("--rounds", type=positive, default=4)
     return parser.parse_args()
 
 

@@ -19,6 +19,21 @@ BLOCK_ROWS, BLOCK_GROUPS, WARPS = 4, 64, 4
 
 
 @triton.jit
+def places(row, group, rows, groups):
+    """Number of each group among those of all rows, and which there are."""
+    inside = (row[:, None] < rows) & (group[None, :] < groups)
+    return row[:, None].to(tl.int64) * groups + group[None, :], inside
+
+
+@triton.jit
+def halves_of(x, group, groups, HALF: tl.constexpr):
+    """Both halves of each group of x, HALF elements each."""
+    at = x + group[:, None] * (2 * HALF) + tl.arange(0, HALF)[None, :]
+    there = group[:, None] < groups
+    return tl.load(at, there, 0), tl.load(at + HALF, there, 0)
+
+
+@triton.jit
 def q8_0_float(data, x, y, rows, groups, BLOCK_ROWS: tl.constexpr, BLOCK_GROUPS: tl.constexpr):
     """Planes n8, n8, d; x float32 [32 groups]."""
     row = tl.program_id(0) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
@@ -27,17 +42,14 @@ def q8_0_float(data, x, y, rows, groups, BLOCK_ROWS: tl.constexpr, BLOCK_GROUPS:
     sums = tl.zeros([BLOCK_ROWS], tl.float32)
     for begin in range(0, groups, BLOCK_GROUPS):
         group = begin + tl.arange(0, BLOCK_GROUPS)
-        inside = (row[:, None] < rows) & (group[None, :] < groups)
-        at = row[:, None].to(tl.int64) * groups + group[None, :]
+        at, inside = places(row, group, rows, groups)
         words = at[:, :, None] * 16 + byte[None, None, :]
         low = tl.load((data + words).to(tl.pointer_type(tl.int8)), inside[:, :, None], 0)
         high = tl.load(
             (data + total * 16 + words).to(tl.pointer_type(tl.int8)), inside[:, :, None], 0
         )
         d = tl.load((data + total * 32).to(tl.pointer_type(tl.float16)) + at, inside, 0.0)
-        x_at = group[:, None] * 32 + byte[None, :]
-        x_low = tl.load(x + x_at, group[:, None] < groups, 0.0)
-        x_high = tl.load(x + x_at + 16, group[:, None] < groups, 0.0)
+        x_low, x_high = halves_of(x, group, groups, 16)
         product = low.to(tl.float32) * x_low[None] + high.to(tl.float32) * x_high[None]
         sums += tl.sum(tl.sum(product, 2) * d.to(tl.float32), 1)
     tl.store(y + row, sums, row < rows)
@@ -67,13 +79,10 @@ def q4_k_float(data, x, y, rows, groups, BLOCK_ROWS: tl.constexpr, BLOCK_GROUPS:
     sums = tl.zeros([BLOCK_ROWS], tl.float32)
     for begin in range(0, groups, BLOCK_GROUPS):
         group = begin + tl.arange(0, BLOCK_GROUPS)
-        inside = (row[:, None] < rows) & (group[None, :] < groups)
-        at = row[:, None].to(tl.int64) * groups + group[None, :]
+        at, inside = places(row, group, rows, groups)
         n4 = tl.load(data + at[:, :, None] * 16 + byte[None, None, :], inside[:, :, None], 0)
         scale, minimum = q4_k_header(data, total, at, group, inside)
-        x_at = group[:, None] * 32 + byte[None, :]
-        x_low = tl.load(x + x_at, group[:, None] < groups, 0.0)
-        x_high = tl.load(x + x_at + 16, group[:, None] < groups, 0.0)
+        x_low, x_high = halves_of(x, group, groups, 16)
         product = (n4 & 15).to(tl.float32) * x_low[None] + (n4 >> 4).to(tl.float32) * x_high[None]
         x_sum = tl.sum(x_low + x_high, 1)
         sums += tl.sum(tl.sum(product, 2) * scale - minimum * x_sum[None], 1)
@@ -99,15 +108,12 @@ def q8_0_dp4a(data, numbers, factors, y, rows, groups, BLOCK_ROWS: tl.constexpr,
     sums = tl.zeros([BLOCK_ROWS], tl.float32)
     for begin in range(0, groups, BLOCK_GROUPS):
         group = begin + tl.arange(0, BLOCK_GROUPS)
-        inside = (row[:, None] < rows) & (group[None, :] < groups)
-        at = row[:, None].to(tl.int64) * groups + group[None, :]
+        at, inside = places(row, group, rows, groups)
         words = data.to(tl.pointer_type(tl.int32)) + at[:, :, None] * 4 + word[None, None, :]
         low = tl.load(words, inside[:, :, None], 0)
         high = tl.load(words + total * 4, inside[:, :, None], 0)
         d = tl.load((data + total * 32).to(tl.pointer_type(tl.float16)) + at, inside, 0.0)
-        x_at = numbers + group[:, None] * 8 + word[None, :]
-        x_low = tl.load(x_at, group[:, None] < groups, 0)
-        x_high = tl.load(x_at + 4, group[:, None] < groups, 0)
+        x_low, x_high = halves_of(numbers, group, groups, 4)
         factor = tl.load(factors + 2 * group, group < groups, 0.0)
         product = dot_words(low, x_low, DP4A) + dot_words(high, x_high, DP4A)
         sums += tl.sum(product.to(tl.float32) * d.to(tl.float32) * factor[None], 1)
@@ -123,14 +129,11 @@ def q4_k_dp4a(data, numbers, factors, y, rows, groups, BLOCK_ROWS: tl.constexpr,
     sums = tl.zeros([BLOCK_ROWS], tl.float32)
     for begin in range(0, groups, BLOCK_GROUPS):
         group = begin + tl.arange(0, BLOCK_GROUPS)
-        inside = (row[:, None] < rows) & (group[None, :] < groups)
-        at = row[:, None].to(tl.int64) * groups + group[None, :]
+        at, inside = places(row, group, rows, groups)
         words = data.to(tl.pointer_type(tl.int32)) + at[:, :, None] * 4 + word[None, None, :]
         n4 = tl.load(words, inside[:, :, None], 0)
         scale, minimum = q4_k_header(data, total, at, group, inside)
-        x_at = numbers + group[:, None] * 8 + word[None, :]
-        x_low = tl.load(x_at, group[:, None] < groups, 0)
-        x_high = tl.load(x_at + 4, group[:, None] < groups, 0)
+        x_low, x_high = halves_of(numbers, group, groups, 4)
         factor = tl.load(factors + 2 * group, group < groups, 0.0)
         x_sum = tl.load(factors + 2 * group + 1, group < groups, 0.0)
         product = dot_words(n4 & 0x0F0F0F0F, x_low, DP4A)

@@ -53,7 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     options = parser.parse_args(arguments)
     if not (options.folder / "models").is_dir():
-        print(f"error: no conformance kit in {options.folder}", file=sys.stderr)
+        print(
+            f"error: no conformance kit in {options.folder}: it has no folder `models`\n"
+            "  try   python -m tools.conformance FOLDER   with the kit's folder",
+            file=sys.stderr,
+        )
         return 2
     print(COLUMNS.format(*HEADINGS).rstrip())
     found = []

@@ -13,18 +13,30 @@ struct {
 int fake_attribute[2];
 int64_t fake_record;
 
-int cuInit(unsigned flags) { return flags; }
-int cuDriverGetVersion(int* version) { return *version = 13000, 0; }
-int cuDeviceGet(int* device, int index) { return *device = index, index == 0 ? 0 : 101; }
+int cuInit(unsigned flags) {
+    return flags;
+}
+int cuDriverGetVersion(int* version) {
+    return *version = 13000, 0;
+}
+int cuDeviceGet(int* device, int index) {
+    return *device = index, index == 0 ? 0 : 101;
+}
 int cuDeviceGetAttribute(int* value, int attribute, int device) {
     *value = attribute == 75   ? fake_capability / 10
              : attribute == 76 ? fake_capability % 10
                                : 232448;
     return device;
 }
-int cuDevicePrimaryCtxRetain(void** context, int device) { return *context = "context", device; }
-int cuCtxPushCurrent_v2(void* context) { return ++fake_depth, context == NULL; }
-int cuCtxPopCurrent_v2(void** context) { return --fake_depth, *context = NULL, 0; }
+int cuDevicePrimaryCtxRetain(void** context, int device) {
+    return *context = "context", device;
+}
+int cuCtxPushCurrent_v2(void* context) {
+    return ++fake_depth, context == NULL;
+}
+int cuCtxPopCurrent_v2(void** context) {
+    return --fake_depth, *context = NULL, 0;
+}
 int cuModuleLoadData(void** module, const char* cubin) {
     return *module = "module", memcmp(cubin, "\177ELF", 4) == 0 ? fake_status : 200;
 }
@@ -56,7 +68,9 @@ int cuStreamWriteValue32_v2(void* stream, uint64_t at, unsigned value, unsigned 
 int cuMemHostRegister_v2(void* address, size_t nbytes, unsigned flags) {
     return address == (void*)4096 && nbytes == 8192 && flags == 3 ? 0 : 712;
 }
-int cuMemHostUnregister(void* address) { return address != (void*)4096; }
+int cuMemHostUnregister(void* address) {
+    return address != (void*)4096;
+}
 int cuMemHostGetDevicePointer_v2(void** found, void* address, unsigned flags) {
     return *found = (char*)address + 1, (int)flags;
 }

@@ -1,8 +1,12 @@
+import gc
+import mmap
+import weakref
+
 import pytest
 import torch
 
 from kernels.cuda import driver, host_memory
-from kernels.errors import KernelInputError
+from kernels.errors import CudaCallFailed, KernelInputError
 from tests.kernels.cuda.samples import SAMPLES, SampleRecord, sample
 
 pytestmark = pytest.mark.gpu
@@ -91,6 +95,52 @@ def test_a_stream_waits_for_the_cpu_and_a_kernel_sees_what_it_writes(device):
         assert (out == 7).all()
     finally:
         host_memory.unregister(mailbox.data_ptr())
+
+
+@pytest.fixture
+def shared_pages():
+    """Two tensors over registered CPU memory, which is let go of afterwards."""
+    pages = mmap.mmap(-1, 1 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory = torch.frombuffer(pages, dtype=torch.uint8).zero_()
+    host_memory.register(memory.data_ptr(), memory.nbytes)
+    yield memory
+    torch.cuda.synchronize()
+    host_memory.unregister(memory.data_ptr())
+
+
+def test_a_mapped_tensor_is_the_cpu_memory_itself(device, shared_pages):
+    mapped = host_memory.mapped_tensor(shared_pages[64 : 64 + 4096], device)
+    assert mapped.device == device
+    floats = mapped.view(torch.float32).view(-1, 16)
+    floats[3] = torch.arange(16, device=device)
+    torch.cuda.synchronize(device)
+    seen = shared_pages[64 : 64 + 4096].view(torch.float32).view(-1, 16)
+    assert seen[3].tolist() == list(range(16))
+    seen[5] = 7
+    assert floats[5].sum().item() == 7 * 16
+    assert shared_pages[:64].sum() == shared_pages[64 + 4096 :].sum() == 0
+
+
+def test_a_mapped_tensor_keeps_its_memory_alive(device, shared_pages):
+    part = shared_pages[:4096]
+    mapped = host_memory.mapped_tensor(part, device)
+    alive = weakref.ref(part)
+    del part
+    gc.collect()
+    assert alive() is not None
+    mapped.fill_(9)
+    torch.cuda.synchronize(device)
+    assert shared_pages[4095].item() == 9
+    del mapped
+    gc.collect()
+    assert alive() is None
+
+
+def test_a_gpu_maps_only_what_was_registered_through_it(device, shared_pages):
+    if torch.cuda.device_count() < 2:
+        pytest.skip("one GPU")
+    with pytest.raises(CudaCallFailed, match="not by cuda:1"):
+        host_memory.mapped_tensor(shared_pages, torch.device("cuda", 1))
 
 
 def test_the_device_is_new_enough_for_the_kernels(device):

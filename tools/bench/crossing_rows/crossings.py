@@ -2,7 +2,8 @@
 
 spin      publish kernel, the CPU's dispatcher, receive kernel that polls
 memory    the wait, or both ends, as memory operations of the stream
-host      a host function in the graph
+host      publish kernel, host function, receive kernel. A graph of host functions alone has no
+          crossing: between two of them nothing comes from the GPU or goes there
 
 The CPU's job is nothing, or a dispatch of the whole pool with experts so small that their
 arithmetic does not count.
@@ -22,7 +23,8 @@ from kernels.mailbox import Mailbox, publish, receive
 from kernels.mailbox.serve import Layer, Part, Service
 from kernels.native import pool
 from kernels.native.library import library
-from tools.bench.crossing_rows.measure import Row, captured, event_us, or_reason
+from tools.bench.crossing_rows.measure import Row, launch_empty, or_reason
+from tools.bench.gpu_time import Span, captured
 
 CROSSINGS = 26
 ROUNDS = 50
@@ -68,17 +70,14 @@ class Route:
             self.service.reset()
             if not serve:
                 self.service.abandon()
-            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            begin.record()
-            graph.replay()
-            end.record()
+            with Span() as span:
+                graph.replay()
             try:
                 if serve:
                     self.serve()
             finally:
                 self.mailbox.from_cpu[0] = CROSSINGS  # a memory operation has no limit of its own
-                end.synchronize()
-            times.append(begin.elapsed_time(end) * 1e3 / CROSSINGS)
+                times.append(span.us() / CROSSINGS)
         return statistics.median(times[3:])
 
     def computed_us(self) -> float:
@@ -98,7 +97,7 @@ def crossings(threads: int) -> Iterator[Row]:
         yield f"{name}: spin, tiny experts, {threads} threads", whole.us(graph), "us"
         yield "  of which the CPU", whole.computed_us(), "us"
     yield from _by_memory_operations(Route(2048, EXPERTS, 1))
-    yield or_reason("host function in a graph, nothing else", "us", _host_function_us)
+    yield from _by_host_functions(Route(2048, EXPERTS, 1))
 
 
 def _spin(route: Route) -> None:
@@ -131,18 +130,36 @@ def _by_memory_operations(route: Route) -> Iterator[Row]:
         yield or_reason(name, "us", lambda record=record: route.us(captured(record)))
 
 
-def _host_function_us() -> float:
-    """Of a function that returns at once; its argument is a null pointer."""
+def _by_host_functions(route: Route) -> Iterator[Row]:
+    """The function returns at once, and nothing waits for an answer of the mailbox."""
+
+    def with_data() -> None:
+        for _ in range(CROSSINGS):
+            route.send()
+            _call_nothing()
+            route.fetch()
+
+    def without_data() -> None:
+        for _ in range(CROSSINGS):
+            launch_empty(overlap=False)
+            _call_nothing()
+
+    launch_empty(overlap=False)  # loads it
+    ways: dict[str, Callable[[], None]] = {
+        "publish kernel, host function, receive kernel": with_data,
+        "empty kernel, host function, next empty kernel": without_data,
+    }
+    for name, record in ways.items():
+        yield or_reason(name, "us", lambda record=record: route.us(captured(record), serve=False))
+
+
+def _call_nothing() -> None:
+    """Queues a call of a native function that returns at once; its argument is a null pointer."""
     launch = driver_library.library().cuLaunchHostFunc
     launch.argtypes = [ctypes.c_void_p] * 3
     function = ctypes.cast(library().hybrid_has_tier, ctypes.c_void_p)
-
-    def record() -> None:
-        for _ in range(CROSSINGS):
-            if launch(torch.cuda.current_stream().cuda_stream, function, None):
-                raise RuntimeError("cuLaunchHostFunc failed")
-
-    return event_us(captured(record).replay, ROUNDS) / CROSSINGS
+    if launch(torch.cuda.current_stream().cuda_stream, function, None):
+        raise RuntimeError("cuLaunchHostFunc failed")
 
 
 def waking(threads: int) -> Iterator[Row]:

@@ -1,6 +1,5 @@
 """Chains of empty kernels, and what this torch and this processor can do."""
 
-import ctypes
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,31 +7,20 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
-from kernels.cuda import Record
 from kernels.native.library import library
 from kernels.native.tiers import NAMES
-from tools.bench.crossing_rows.measure import PROGRAM, Row, captured, event_us, or_reason
+from tools.bench.crossing_rows.measure import Row, launch_empty, or_reason
+from tools.bench.gpu_time import each_us, queued_us
 
 CHAIN = 200
 SDPA_HEADS, SDPA_TOKENS = 16, 4096
 AMX_FLAGS = ("amx_tile", "amx_int8", "amx_bf16")
 
 
-class _Nothing(Record):
-    _fields_ = [("unused", ctypes.c_int32)]
-
-
 def empty_chain() -> Iterator[Row]:
-    kernel, record = PROGRAM.kernel("empty<0>", "cuda"), _Nothing()
     for name, overlap in (("", False), (", programmatic launch", True)):
-
-        def chain(overlap: bool = overlap) -> None:
-            for _ in range(CHAIN):
-                kernel.launch((1, 1, 1), 128, record, overlap=overlap)
-
-        chain()
-        graph = captured(chain)
-        yield f"empty kernel in a graph of {CHAIN}{name}", event_us(graph.replay, 20) / CHAIN, "us"
+        us = each_us(launch_empty, [overlap] * CHAIN)
+        yield f"empty kernel in a graph of {CHAIN}{name}", us, "us"
 
 
 def attention_probe() -> Row:
@@ -44,14 +32,10 @@ def attention_probe() -> Row:
         v = torch.randn(*shape, 128, device="cuda", dtype=torch.bfloat16)
         flop = SDPA_HEADS * SDPA_TOKENS**2 * (192 + 128)  # half of all pairs, 2 a pair and column
         with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
-            us = event_us(lambda: _run(q, k, v), 10)
+            us = queued_us(lambda: scaled_dot_product_attention(q, k, v, is_causal=True))
         return flop / us / 1e6
 
     return or_reason(f"cuDNN attention, 192/128 columns, {SDPA_TOKENS} tokens", "TFLOP/s", run)
-
-
-def _run(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> None:
-    scaled_dot_product_attention(q, k, v, is_causal=True)
 
 
 def matrix_units() -> Row:

@@ -1,38 +1,23 @@
-"""A row, and the time of what was queued on a GPU."""
+"""A row, and the kernels that only these rows want."""
 
-import statistics
+import ctypes
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
-from kernels.cuda import Program
+from kernels.cuda import Program, Record
 
 Row = tuple[str, float | str, str]  # what, how much or why not, unit
 
 PROGRAM = Program("kernels.cu", Path(__file__).parent)
 
 
-def event_us(run: Callable[[], None], rounds: int) -> float:
-    """Median microseconds of the GPU between the start and the end of `run`, warm."""
-    times = []
-    for _ in range(rounds + 3):
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        begin.record()
-        run()
-        end.record()
-        end.synchronize()
-        times.append(begin.elapsed_time(end) * 1e3)
-    return statistics.median(times[3:])
+class _Nothing(Record):
+    _fields_ = [("unused", ctypes.c_int32)]
 
 
-def captured(record: Callable[[], None]) -> torch.cuda.CUDAGraph:
-    """What `record` queues, as a graph; its kernels are loaded already."""
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        record()
-    return graph
+def launch_empty(overlap: bool) -> None:
+    """A kernel that only waits for the ones before it; with `overlap` it starts before."""
+    PROGRAM.kernel("empty<0>", "cuda").launch((1, 1, 1), 128, _Nothing(), overlap=overlap)
 
 
 def or_reason(what: str, unit: str, run: Callable[[], float]) -> Row:

@@ -13,7 +13,8 @@ from hybrid.runtime.numa_calls import NumaPolicy
 from kernels.cuda import Record, host_memory
 from kernels.native import pool
 from kernels.native.library import library
-from tools.bench.crossing_rows.measure import PROGRAM, Row, event_us, or_reason
+from tools.bench.crossing_rows.measure import PROGRAM, Row, or_reason
+from tools.bench.gpu_time import Span, queued_us
 
 COPY_BYTES = 256 << 20
 CPU_BYTES = 1 << 30
@@ -46,36 +47,32 @@ def beside_copies(threads: int) -> Iterator[Row]:
     yield "CPU read alone", statistics.median(rates), "GB/s"
     kernel = PROGRAM.kernel(f"read<{READ_THREADS}>", "cuda")
     record = _Reading(pinned.data_ptr(), COPY_BYTES, there.data_ptr())
-    ways: dict[str, Callable[[], None]] = {
-        "copies to the GPU": lambda: _forget(there.copy_(pinned, non_blocking=True)),
+    ways: dict[str, Callable[[], object]] = {
+        "copies to the GPU": lambda: there.copy_(pinned, non_blocking=True),
         "zero-copy reads by a kernel": lambda: kernel.launch(
             (READ_BLOCKS, 1, 1), READ_THREADS, record, overlap=False
         ),
     }
     for name, run in ways.items():
-        alone_us = event_us(run, 5)
+        alone_us = queued_us(run)
         gpu, cpu = _both(run, max(int(BESIDE_S * 1e6 / alone_us), 1), memory, threads)
         yield f"{name}, alone", COPY_BYTES / alone_us / 1e3, "GB/s"
         yield f"{name}, beside CPU reads", gpu, "GB/s"
         yield f"CPU read beside {name}", cpu, "GB/s"
 
 
-def _both(run: Callable[[], None], times: int, memory: Tensor, threads: int) -> tuple[float, float]:
+def _both(
+    run: Callable[[], object], times: int, memory: Tensor, threads: int
+) -> tuple[float, float]:
     """GB/s of the GPU and of the CPU at once."""
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    begin.record()
-    for _ in range(times):
-        run()
-    end.record()
+    with Span() as span:
+        for _ in range(times):
+            run()
     rates = []
-    while not end.query():
+    while not span.is_over():
         rates.append(pool.read_at_gb_s(memory.data_ptr(), CPU_BYTES, threads))
-    gpu_gb_s = times * COPY_BYTES / (begin.elapsed_time(end) * 1e6)
+    gpu_gb_s = times * COPY_BYTES / span.us() / 1e3
     return gpu_gb_s, statistics.median(rates[:-1] or rates)  # the last one ended alone
-
-
-def _forget(_: Tensor) -> None:
-    """A copy's result is where it belongs already."""
 
 
 def pinning() -> Iterator[Row]:

@@ -1,0 +1,268 @@
+"""Blocks that lie wholly on one GPU, but for routed experts in RAM.
+
+    up to 8 tokens   blocks that follow one another on a GPU are one graph (`gpu_chain.py`): the
+                     first replays it, the others find their work done
+    more             each block on its own, by tensor cores (`gpu_prompt.py`)
+
+A block with an operation elsewhere stays as the model built it, as `native_block.py` does on the
+CPU.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from hybrid.models.parts import Block, LayerCache, Linear, Norm, Step
+from hybrid.runtime.cache import FloatCache, QuantisedCache
+from hybrid.runtime.crossing import Place
+from hybrid.runtime.gpu_build import ChainParts, Crossings, build_chain, crossings
+from hybrid.runtime.gpu_chain import CpuSide, GpuChain
+from hybrid.runtime.gpu_prompt import PromptPass
+from hybrid.runtime.gpu_prompt_build import PromptParts, prompt_passes
+from hybrid.runtime.gpu_step import MOST_TOKENS, Head
+from hybrid.runtime.gpu_weights import (
+    ExpertPlaces,
+    GpuWeights,
+    Planes,
+    expert_places,
+    planar_weights,
+    vector,
+)
+from hybrid.runtime.ops import NormOp
+from hybrid.runtime.plain_block import NotPlain, PlainBlock, matrix, read_block
+from hybrid.runtime.stats import Meter
+from kernels.linear.gpu import Product, matvec
+from kernels.native import pool
+from kernels.planar import PlanarTensor
+from placement.inventory import ModelShape
+from placement.workload import Workload
+
+# A worker that keeps the others waiting so long within a step is dead: less than a GPU waits.
+WORKER_LIMIT_S = 10.0
+
+AnyCache = FloatCache | QuantisedCache
+
+
+class GpuBlock:
+    """A block at home on a GPU, h [T, D] float32 -> [T, D]; h comes from any device.
+
+    chain    of the blocks that start here; None inside of one
+    prompt   the block for more than MOST_TOKENS tokens
+    """
+
+    def __init__(self, home: Place, meter: Meter) -> None:
+        self.chain: GpuChain | None = None
+        self.prompt: PromptPass | None = None
+        self._home = home
+        self._meter = meter
+
+    def __call__(self, h: Tensor, step: Step, cache: LayerCache) -> Tensor:
+        if step.tokens <= MOST_TOKENS:
+            if self.chain is None:
+                return h
+            with self._meter.on(self._home.name):
+                return self.chain(h, step)
+        assert self.prompt is not None, "made when the weights had been read"
+        with self._meter.on(self._home.name):
+            if h.device != self._home.torch_device:
+                self._meter.crossing_bytes += h.nbytes
+                h = h.to(self._home.torch_device)
+            return self.prompt(h, step, cache)
+
+
+class GpuHead:
+    """Output norm and head on the GPU of the last block: of a step they are in its graph."""
+
+    def __init__(self, head: Head, home: Place, meter: Meter) -> None:
+        self.head = head
+        self.home = home
+        self.chain: GpuChain | None = None
+        self._meter = meter
+        self._step_tokens = 0  # of the last pass, if it was a step
+
+    def __call__(self, h: Tensor, rows: int) -> Tensor:
+        """h [T, D] on the GPU -> [rows, vocabulary] of the last rows, in host memory for a step."""
+        self._step_tokens = len(h) if len(h) <= MOST_TOKENS else 0
+        if self._step_tokens and self.chain is not None:
+            return self.chain.logits(len(h), rows)
+        with self._meter.on(self.home.name):
+            logits = torch.empty(rows, self.head.weight.rows, device=h.device)
+            for first in range(0, rows, MOST_TOKENS):
+                part = logits[first : first + MOST_TOKENS]
+                begin = len(h) - rows + first
+                x = h[begin : begin + len(part)]
+                products = [Product(self.head.weight, part)]
+                matvec(x, products, len(part), self.head.norm, self.head.epsilon)
+            return logits
+
+    def greatest(self) -> tuple[int, float] | None:
+        if not self._step_tokens or self.chain is None:
+            return None
+        return self.chain.greatest(self._step_tokens - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Registered:
+    plain: PlainBlock
+    places: ExpertPlaces
+    weights: GpuWeights
+    home: Place
+    block: GpuBlock
+
+
+class GpuBlocks:
+    """The GPU blocks of one engine, by layer.
+
+    threads   workers that answer for experts in RAM
+    exact     take no block: float32 activations are the reference's business
+    planes    matrices to be read into planes, by the address of their memory
+    """
+
+    def __init__(self, meter: Meter, threads: int, *, exact: bool) -> None:
+        self.planes: dict[int, PlanarTensor] = {}
+        self._meter = meter
+        self._threads = threads
+        self._exact = exact
+        self._crossings: dict[int, Crossings | None] = {}
+        self._blocks: dict[int, _Registered] = {}
+        self._head: GpuHead | None = None
+
+    def registered(self, layer: int, block: Block, home: Place) -> GpuBlock | None:
+        """The same block for its GPU; None when some of it is not plainly there."""
+        if self._exact or not has_kernels(home):
+            return None
+        planes = Planes()
+        try:
+            plain = read_block(block)
+            places = expert_places(plain.experts)
+            weights = planar_weights(plain, places.resident, planes)
+        except NotPlain:
+            return None
+        self.planes |= planes.made
+        made = GpuBlock(home, self._meter)
+        self._blocks[layer] = _Registered(plain, places, weights, home, made)
+        return made
+
+    def head(self, norm: Norm, head: Linear, last: int) -> GpuHead | None:
+        """Output norm and head for the GPU of the last block; None when they are elsewhere."""
+        entry = self._blocks.get(last)
+        planes = Planes()
+        try:
+            if entry is None or not isinstance(norm, NormOp):
+                return None
+            found = Head(vector(norm), norm.epsilon, planes(matrix(head)))
+        except NotPlain:
+            return None
+        self.planes |= planes.made
+        self._head = GpuHead(found, entry.home, self._meter)
+        return self._head
+
+    def cpu_bytes(self) -> int:
+        """Workspace for answering a step, by whichever GPU; once all blocks are registered."""
+        self._crossings = {
+            layers.start: crossings(self._parts(layers)) for layers in self._chains()
+        }
+        needs = [
+            found.service.needs(MOST_TOKENS, self._threads)
+            for found in self._crossings.values()
+            if found is not None
+        ]
+        return max(needs, default=0)
+
+    def ready(
+        self,
+        caches: Sequence[AnyCache],
+        workspace: Tensor,
+        shape: ModelShape,
+        workload: Workload,
+    ) -> None:
+        """Make and try all that runs, once the weights have been read. What it tries writes zeros
+        to the caches, as they are filled with.
+
+        workspace   uint8 of `cpu_bytes()`
+        """
+        for home in dict.fromkeys(entry.home for entry in self._blocks.values()):
+            layers = [layer for layer, entry in self._blocks.items() if entry.home == home]
+            self._make_prompts(home, layers, shape)
+            if home.torch_device.type == "cuda":
+                self._rehearse(home, layers, caches, workload)
+        if any(self._crossings.values()):
+            pool.set_timeout(WORKER_LIMIT_S)
+        for chain in self._chains():
+            self._make_chain(chain, caches, workspace)
+
+    def _make_prompts(self, home: Place, layers: Sequence[int], shape: ModelShape) -> None:
+        entries = {layer: self._blocks[layer] for layer in layers}
+        parts = {
+            layer: PromptParts(entry.plain, entry.weights, entry.places.in_ram)
+            for layer, entry in entries.items()
+        }
+        for layer, prompt in prompt_passes(home, parts, shape).items():
+            entries[layer].block.prompt = prompt
+
+    @torch.inference_mode()
+    def _rehearse(
+        self, home: Place, layers: Sequence[int], caches: Sequence[AnyCache], workload: Workload
+    ) -> None:
+        """The widest prompt through a block of each kind, and its head: kernels are compiled and
+        torch's pool has all that a prompt takes before the first one comes.
+        """
+        tokens, context = workload.ubatch_tokens, workload.context_tokens
+        if tokens <= MOST_TOKENS:
+            return
+        step = Step(context - tokens, tokens)
+        by_kind = {self._kind(layer): layer for layer in reversed(layers)}
+        for layer in by_kind.values():
+            width = self._blocks[layer].weights.shape.width
+            h = torch.zeros(tokens, width, device=home.torch_device)
+            self._blocks[layer].block(h, step, caches[layer])
+        if self._head is not None and self._head.home == home:
+            self._head(h, tokens)
+        home.wait()
+
+    def _kind(self, layer: int) -> tuple[bool, bool, bool]:
+        weights, places = self._blocks[layer].weights, self._blocks[layer].places
+        return weights.router is None, weights.resident is None, places.in_ram is None
+
+    def _make_chain(self, layers: range, caches: Sequence[AnyCache], workspace: Tensor) -> None:
+        memories = [cache.memory() for cache in caches[layers.start : layers.stop]]
+        parts = replace(self._parts(layers), caches=memories)
+        found = self._crossings[layers.start]
+        cpu = None
+        if found is not None:
+            cpu = CpuSide(found.mailbox, found.service, workspace, self._threads)
+        chain = build_chain(parts, cpu, self._meter)
+        self._blocks[layers.start].block.chain = chain
+        if parts.head is not None and self._head is not None:
+            self._head.chain = chain
+
+    def _parts(self, layers: range) -> ChainParts:
+        """All but the caches."""
+        entries = [self._blocks[layer] for layer in layers]
+        ends = self._head is not None and layers.stop == max(self._blocks) + 1
+        return ChainParts(
+            home=entries[0].home,
+            plains=[entry.plain for entry in entries],
+            weights=[entry.weights for entry in entries],
+            in_ram=[entry.places.in_ram for entry in entries],
+            caches=(),
+            head=self._head.head if self._head is not None and ends else None,
+        )
+
+    def _chains(self) -> list[range]:
+        """Layers that follow one another on one GPU."""
+        found: list[range] = []
+        for layer, entry in sorted(self._blocks.items()):
+            follows = found and found[-1].stop == layer
+            if follows and self._blocks[layer - 1].home == entry.home:
+                found[-1] = range(found[-1].start, layer + 1)
+            else:
+                found.append(range(layer, layer + 1))
+        return found
+
+
+def has_kernels(home: Place) -> bool:
+    """Whether the GPU kernels run there. Tests emulate them on simulated GPUs."""
+    return home.torch_device.type == "cuda"

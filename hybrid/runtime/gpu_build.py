@@ -1,0 +1,155 @@
+"""From the weights of blocks that follow one another on a GPU to their chain: buffers, mailbox,
+service, captured steps. All memory that a step uses is taken here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from hybrid.runtime.crossing import CrossedOp, Place
+from hybrid.runtime.experts import expert_parts
+from hybrid.runtime.gpu_chain import SIZES, CpuSide, GpuChain, SizedStep
+from hybrid.runtime.gpu_replay import EmulatedReplay, GraphReplay, Launches, Replay
+from hybrid.runtime.gpu_step import (
+    MOST_TOKENS,
+    BlockStep,
+    Head,
+    Lengths,
+    head_step,
+    step_buffers,
+)
+from hybrid.runtime.gpu_weights import GpuWeights
+from hybrid.runtime.plain_block import PlainBlock
+from hybrid.runtime.stats import Meter
+from kernels.latent_block import CacheMemory
+from kernels.mailbox import LINE_BYTES, Mailbox
+from kernels.mailbox.serve import Layer, Service
+from kernels.step import begin_step, step_input
+
+GPU_LIMIT_S, SERVICE_LIMIT_S = 30.0, 10.0  # the CPU's is shorter: it says what went wrong
+WORKSPACE_ALIGNMENT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class ChainParts:
+    """Blocks in order; each list has one entry a block.
+
+    in_ram   the op over the block's experts in RAM
+    head     where the last block is the model's, and the head on this GPU
+    """
+
+    home: Place
+    plains: Sequence[PlainBlock]
+    weights: Sequence[GpuWeights]
+    in_ram: Sequence[CrossedOp | None]
+    caches: Sequence[CacheMemory]
+    head: Head | None
+
+
+@dataclass(frozen=True, slots=True)
+class Crossings:
+    """Where a chain's routers call the CPU, and who answers there."""
+
+    mailbox: Mailbox
+    service: Service
+
+
+def crossings(parts: ChainParts) -> Crossings | None:
+    """None where no experts are in RAM. Needs addresses only: the weights may still be read."""
+    ops = [in_ram.op for in_ram in parts.in_ram if in_ram is not None]
+    if not ops:
+        return None
+    device, width = parts.home.torch_device, parts.weights[0].shape.width
+    used = _lengths(parts).used
+    nbytes = Mailbox.nbytes(MOST_TOKENS, width, used)
+    memory = _aligned_bytes(nbytes, LINE_BYTES, pinned=device.type == "cuda")
+    state = torch.zeros(2, dtype=torch.int32, device=device)
+    mailbox = Mailbox(
+        memory, state, tokens=MOST_TOKENS, width=width, used=used, limit_s=GPU_LIMIT_S
+    )
+    return Crossings(mailbox, Service([_layer(mailbox, op) for op in ops], limit_s=SERVICE_LIMIT_S))
+
+
+def build_chain(parts: ChainParts, cpu: CpuSide | None, meter: Meter) -> GpuChain:
+    """Compiles kernels, allocates buffers and, on a GPU, runs and captures each step once; the
+    steps it tries write row 0 of the caches.
+    """
+    steps = _block_steps(parts, None if cpu is None else cpu.mailbox)
+    sizes = [_sized(parts, steps, size, cpu) for size in SIZES]
+    return GpuChain(parts.home, sizes, cpu, meter)
+
+
+def _block_steps(parts: ChainParts, mailbox: Mailbox | None) -> list[BlockStep]:
+    rope = parts.plains[0].attention.config.rope
+    frequency = parts.plains[0].attention.frequency.to(parts.home.torch_device)
+    return [
+        BlockStep(weights, cache, frequency, rope.amplitude, mailbox if in_ram else None)
+        for weights, cache, in_ram in zip(parts.weights, parts.caches, parts.in_ram, strict=True)
+    ]
+
+
+def _sized(
+    parts: ChainParts, steps: Sequence[BlockStep], tokens: int, cpu: CpuSide | None
+) -> SizedStep:
+    device, width = parts.home.torch_device, parts.weights[0].shape.width
+    source = step_input(tokens, width, torch.device("cpu"), pinned=device.type == "cuda")
+    source.seen.fill_(1)
+    target = step_input(tokens, width, device)
+    first = parts.weights[0]
+    buffers = step_buffers(target, first.shape, _lengths(parts), first.value_up)
+    head = None if parts.head is None else head_step(parts.head, tokens)
+
+    def launches() -> None:
+        begin_step(source, target, implementation="gpu")
+        for step in steps:
+            step.launch(buffers)
+        if head is not None:
+            head.launch(target.hidden)
+
+    def rehearsal() -> None:
+        _rehearse(launches, cpu, tokens, device)
+
+    replay: Replay = (
+        GraphReplay(device, launches, rehearsal)
+        if device.type == "cuda"
+        else EmulatedReplay(launches)
+    )
+    return SizedStep(replay, source, target, head)
+
+
+def _rehearse(launches: Launches, cpu: CpuSide | None, tokens: int, device: torch.device) -> None:
+    """The first run loads kernels, and loading waits for all that runs: no launch may wait for the
+    CPU then, so its step is abandoned beforehand.
+    """
+    if cpu is not None:
+        cpu.service.abandon()
+    launches()
+    torch.cuda.current_stream(device).synchronize()
+    if cpu is not None:
+        cpu.service.reset()
+        launches()
+        cpu.answer(tokens)
+
+
+def _lengths(parts: ChainParts) -> Lengths:
+    routers = [w.router for w in parts.weights if w.router is not None]
+    resident = [w.resident for w in parts.weights if w.resident is not None]
+    dense = [w.dense for w in parts.weights if w.dense is not None]
+    return Lengths(
+        experts=max((router.rules.experts for router in routers), default=0),
+        used=max((router.rules.used for router in routers), default=0),
+        expert_length=max((experts.gate.shape[-2] for experts in resident), default=0),
+        widest_length=max((gate.shape[-2] for gate, _, _ in dense), default=0),
+    )
+
+
+def _layer(mailbox: Mailbox, op: object) -> Layer:
+    parts = expert_parts(op)
+    return Layer(mailbox, [(w.gate, w.up, w.down) for w in parts], parts[0].first)
+
+
+def _aligned_bytes(nbytes: int, alignment: int, *, pinned: bool = False) -> torch.Tensor:
+    memory = torch.zeros(nbytes + alignment, dtype=torch.uint8, pin_memory=pinned)
+    first = -memory.data_ptr() % alignment
+    return memory[first : first + nbytes]

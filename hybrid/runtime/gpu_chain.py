@@ -1,0 +1,143 @@
+"""Blocks that follow one another on one GPU: one graph each for steps of 1, 2, 4 and 8 tokens.
+
+    host    writes h, positions, lengths │ replay │ serve: answer layer after layer │ wait
+    GPU             begin, block, block ...  (publish ··· receive)  ... head, argmax
+
+A step of 3 tokens is one of 4 whose last token is there twice: it writes the same cache row with
+the same values. Between two replays the host touches nothing of the graph: lengths are device
+memory, and crossings are counted on both sides.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from hybrid.models.parts import Step
+from hybrid.runtime.crossing import Place
+from hybrid.runtime.gpu_replay import Replay
+from hybrid.runtime.gpu_step import MOST_TOKENS, HeadStep
+from hybrid.runtime.stats import Meter
+from kernels.mailbox import Mailbox
+from kernels.mailbox.serve import Service
+from kernels.step import StepInput
+from placement.machine import CPU
+
+FLOAT_BYTES = 4
+SIZES = (1, 2, 4, MOST_TOKENS)
+
+
+@dataclass(frozen=True, slots=True)
+class SizedStep:
+    """The launches of a step of one size.
+
+    source   pinned host memory that the first launch reads
+    target   what it becomes on the GPU; its hidden is the residual stream, and the result
+    head     of the model's last chain, where the head is on its GPU
+    """
+
+    replay: Replay
+    source: StepInput
+    target: StepInput
+    head: HeadStep | None
+
+    @property
+    def tokens(self) -> int:
+        return len(self.source.positions)
+
+
+@dataclass(frozen=True, slots=True)
+class CpuSide:
+    """Who answers the layers whose experts are in RAM.
+
+    mailbox     of this GPU
+    service     of its layers that cross
+    workspace   what `service` asks for, for the largest step
+    """
+
+    mailbox: Mailbox
+    service: Service
+    workspace: Tensor
+    threads: int
+
+    def answer(self, tokens: int) -> None:
+        self.service.serve(tokens, self.workspace, self.threads)
+
+    def crossing_bytes(self, tokens: int) -> int:
+        """Of a step: x and y, each expert's number and share, in every layer."""
+        row_bytes = FLOAT_BYTES * self.mailbox.width + FLOAT_BYTES * self.mailbox.used
+        return 2 * tokens * row_bytes * self.service.crossings
+
+
+class GpuChain:
+    """One pass over the blocks, h [T, D] on any device -> [T, D] on the GPU, T up to MOST_TOKENS.
+
+    sizes   of SIZES, in order
+    cpu     None where no experts are in RAM
+    """
+
+    def __init__(
+        self, home: Place, sizes: Sequence[SizedStep], cpu: CpuSide | None, meter: Meter
+    ) -> None:
+        self._home = home
+        self._sizes = sizes
+        self._cpu = cpu
+        self._meter = meter
+        self._last = sizes[0]
+
+    def __call__(self, h: Tensor, step: Step) -> Tensor:
+        """Returns when all of it is done; the next step overwrites the result.
+
+        Raises what `Service.serve` and `Replay.wait` raise; the next step can begin all the same.
+        """
+        sized = next(it for it in self._sizes if it.tokens >= step.tokens)
+        self._last = sized
+        self._write(sized.source, h, step)
+        try:
+            sized.replay.start()
+            self._serve(sized.tokens)
+        except BaseException:
+            self._give_up(sized.replay)
+            raise
+        sized.replay.wait()
+        return sized.target.hidden[: step.tokens]
+
+    def logits(self, tokens: int, rows: int) -> Tensor:
+        """[rows, vocabulary] in host memory, of the last rows of the `tokens` of the step just
+        done; the next step overwrites them.
+        """
+        assert self._last.head is not None, "asked of the chain that has the head"
+        return self._last.head.host_logits[tokens - rows : tokens]
+
+    def greatest(self, token: int) -> tuple[int, float]:
+        """Id and logit of the greatest after one token of the step just done."""
+        assert self._last.head is not None, "asked of the chain that has the head"
+        found = self._last.head.host_greatest
+        return int(found.index[token]), float(found.value[token])
+
+    def _write(self, source: StepInput, h: Tensor, step: Step) -> None:
+        last = step.tokens - 1
+        positions = [step.start + min(row, last) for row in range(len(source.positions))]
+        source.positions.numpy()[:] = positions
+        source.rows.numpy()[:] = positions
+        source.seen.numpy()[:] = [position + 1 for position in positions]
+        source.hidden[: step.tokens] = h
+        source.hidden[step.tokens :] = source.hidden[last]
+        self._meter.crossing_bytes += h.nbytes
+
+    def _serve(self, tokens: int) -> None:
+        if self._cpu is None:
+            return
+        self._cpu.answer(tokens)
+        self._meter.crossing_bytes += self._cpu.crossing_bytes(tokens)
+        self._meter.shift(sum(self._cpu.service.computed_s), self._home.name, CPU)
+
+    def _give_up(self, replay: Replay) -> None:
+        """The GPU waits for nobody any more; when it is done, the next step can begin."""
+        if self._cpu is not None:
+            self._cpu.service.abandon()
+        try:
+            replay.wait()
+        finally:
+            if self._cpu is not None:
+                self._cpu.service.reset()

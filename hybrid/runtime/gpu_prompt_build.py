@@ -1,0 +1,73 @@
+"""The prompt passes of all blocks on one GPU, and the memory that they share."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hybrid.runtime.crossing import CrossedOp, Place
+from hybrid.runtime.expert_stream import ExpertStream
+from hybrid.runtime.experts import ExpertWeights, expert_parts
+from hybrid.runtime.gpu_prompt import PromptPass, Turn
+from hybrid.runtime.gpu_prompt_experts import ALIGNED_VALUES
+from hybrid.runtime.gpu_weights import GpuWeights
+from hybrid.runtime.plain_block import PlainBlock
+from placement.gpu_scratch import decoded_values, stream_bytes
+from placement.inventory import ModelShape
+
+# Of products on a GPU. Where kernels are emulated bfloat16 is not right, and nothing is fast.
+PRODUCT_TYPE, EMULATED_TYPE = torch.bfloat16, torch.float32
+
+
+@dataclass(frozen=True, slots=True)
+class PromptParts:
+    """One block; `in_ram` is the op over its experts in RAM."""
+
+    plain: PlainBlock
+    weights: GpuWeights
+    in_ram: CrossedOp | None
+
+
+def prompt_passes(
+    home: Place, blocks: Mapping[int, PromptParts], shape: ModelShape
+) -> dict[int, PromptPass]:
+    """By layer; takes the buffers that all of them share."""
+    device = home.torch_device
+    dtype = PRODUCT_TYPE if device.type == "cuda" else EMULATED_TYPE
+    decoded = torch.empty(decoded_values(shape), dtype=dtype, device=device)
+    stream = _stream(blocks, decoded)
+    attention = next(iter(blocks.values())).plain.attention
+    turn = Turn(attention.frequency.to(device), attention.config.rope.amplitude)
+    return {
+        layer: PromptPass(
+            weights=block.weights,
+            turn=turn,
+            decoded=decoded,
+            work_bytes=attention.work_bytes,
+            away=block.in_ram,
+            stream=None if stream is None else stream.source(layer),
+        )
+        for layer, block in blocks.items()
+    }
+
+
+def _stream(blocks: Mapping[int, PromptParts], decoded: Tensor) -> ExpertStream | None:
+    layers = {
+        layer: expert_parts(block.in_ram.op)
+        for layer, block in blocks.items()
+        if block.in_ram is not None
+    }
+    if not layers:
+        return None
+    expert_bytes = max(_expert_bytes(parts) for parts in layers.values())
+    experts = max(parts[0].count for parts in layers.values())
+    room = stream_bytes(expert_bytes, experts)
+    memory = torch.empty(room, dtype=torch.uint8, device=decoded.device)
+    return ExpertStream(layers, memory, decoded.numel() - ALIGNED_VALUES)
+
+
+def _expert_bytes(parts: tuple[ExpertWeights, ...]) -> int:
+    """Of one expert, gate, up and down, all parts together."""
+    nbytes = sum(w.gate.nbytes + w.up.nbytes + w.down.nbytes for w in parts)
+    return -(-nbytes // parts[0].count)

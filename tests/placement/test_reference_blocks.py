@@ -1,0 +1,53 @@
+"""Which blocks on a GPU fall back to the reference, and that a plan says so."""
+
+import pytest
+
+from placement.planner import plan
+from placement.rules import parse_rules
+from placement.workload import Workload
+from tests.placement.models import GIB, machine, tiny
+
+DEVICES = ("CPU", "CUDA0", "CUDA1")
+LOAD = Workload(256, 16, kernels="fast")
+
+
+def notes(rules: list[str], load: Workload = LOAD) -> str:
+    parsed = parse_rules(rules, DEVICES)
+    made = plan(tiny(), machine(GIB, GIB), tuple(parsed), load)
+    return "\n".join(note for note in made.notes if "reference kernels" in note)
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        [],
+        ["exps=CPU"],
+        ["exps=GPU"],
+        ["exps#0-3=GPU", "exps=CPU"],
+        ["^output=CPU", "^token_embd=CUDA1"],
+    ],
+    ids=str,
+)
+def test_blocks_that_are_wholly_on_their_gpu_but_for_experts_in_ram_are_taken(rules):
+    assert notes(rules) == ""
+
+
+@pytest.mark.parametrize(
+    ("rules", "layers", "why"),
+    [
+        ([r"blk\.1\.attn_output=CPU"], "layers 1 ", "an operation is on another device"),
+        ([r"blk\.[23]\.ffn_gate_inp=CPU"], "layers 2-3 ", "an operation is on another device"),
+        (["exps#2-5=GPU", "exps=CPU"], "layers 1-3 ", "more than one range"),
+        (["gate_exps=GPU", "exps=CPU"], "layers 1-3 ", "more than one range"),
+        ([r"blk\.1\..*exps=CUDA1", "exps=CPU"], "layers 1 ", "experts are on another GPU"),
+    ],
+    ids=str,
+)
+def test_others_are_named_with_the_reason(rules, layers, why):
+    said = notes(rules)
+    assert layers in said
+    assert why in said
+
+
+def test_exact_kernels_are_the_reference_everywhere():
+    assert notes(["attn_output=CPU"], Workload(256, 16)) == ""

@@ -1,0 +1,35 @@
+"""A step that fails is one error; the engine goes on from where it was. On emulated GPUs."""
+
+import pytest
+
+from tests.runtime.gpu_mishaps import BEFORE, aftermath
+from tools.make_model import make_model
+
+SOON_S = 5
+# class, class of its cause, words
+RAISED = {
+    "thrown worker": ("MachineError", "WorkerFailed", "a thread of the CPU failed"),
+    "stalled worker": ("MachineError", "WorkerFailed", "start the program again"),
+    "silent GPU": ("MachineError", "GpuSilent", "crossing 2 of 2"),
+    "failed kernel": ("MachineError", "EmulationFailed", "a GPU kernel made a mistake"),
+    "interrupt": ("KeyboardInterrupt", "NoneType", ""),
+}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return make_model(tmp_path_factory.mktemp("model") / "f32.gguf", type="F32")
+
+
+@pytest.mark.parametrize("name", RAISED)
+def test_a_step_that_fails_is_one_error_and_the_next_generation_is_right(name, model, interpreter):
+    found = interpreter.submit(aftermath, model, name).result()
+    error, cause, words = RAISED[name]
+    assert (found.error, found.cause) == (error, cause)
+    assert words in found.message
+    assert found.seconds < SOON_S
+    assert not found.advanced
+    assert found.before == found.expected[:BEFORE]
+    assert found.after == found.expected
+    assert found.from_nothing == found.expected
+    assert set(found.again) <= {"MachineError"}
