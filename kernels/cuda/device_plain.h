@@ -142,13 +142,6 @@ DEVICE float4 load_four_system(const float* from) {
     return load_aligned<float4>(from);
 }
 
-DEVICE void fence_device() {
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
-}
-DEVICE void fence_system() {
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
-}
-
 DEVICE int add_acquire_release(int* counter, int more) {
     return __atomic_fetch_add(counter, more, __ATOMIC_ACQ_REL);
 }

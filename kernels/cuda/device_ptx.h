@@ -197,13 +197,6 @@ DEVICE float4 load_four_system(const float* from) {
     return four;
 }
 
-DEVICE void fence_device() {
-    __threadfence();
-}
-DEVICE void fence_system() {
-    __threadfence_system();
-}
-
 // The value before; orders what this thread wrote before it and reads after it, for all blocks.
 DEVICE int add_acquire_release(int* counter, int more) {
     int before;

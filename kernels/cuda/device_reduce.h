@@ -51,7 +51,7 @@ DEVICE T block_max(T value COMMA_CALLED) {
 // what the others wrote before; leaves the counter at zero. All threads of the block call it.
 //
 // One thread's acquire and release do for all: order is transitive over the block's barriers, and
-// a fence costs half a microsecond.
+// each fence beside them would be waited for.
 DEVICE bool last_to_arrive(int* counter, int blocks) {
     __shared__ int before;
     __syncthreads();
