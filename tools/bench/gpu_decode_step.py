@@ -1,4 +1,4 @@
-"""A whole decode step of V2-Lite's shape on this GPU: python -m tools.bench.gpu_step [--parts]
+"""A whole decode step of V2-Lite's shape on this GPU: python -m tools.bench.gpu_decode_step [--parts]
 
 Weights are random bits, of IQ4_NL for the routed experts and Q8_0 elsewhere, all on the GPU; the
 cache is f16. One token's launches, from its embedding to the likeliest successor, are captured
