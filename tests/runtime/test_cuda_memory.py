@@ -1,7 +1,6 @@
 """What torch's allocator took of a GPU at most, from loading on, against the plan."""
 
 import gc
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +71,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module", params=CASES)
-def peak(request: pytest.FixtureRequest, made: Path) -> Iterator[Peak]:
+def peak(request: pytest.FixtureRequest, made: Path) -> Peak:
     options = dict(CASES[request.param])
     gc.collect()
     torch.cuda.empty_cache()
@@ -81,7 +80,7 @@ def peak(request: pytest.FixtureRequest, made: Path) -> Iterator[Peak]:
     engine = hybrid.load(options.pop("model", made), devices=("CUDA0",), **options)
     segments = torch.cuda.memory_stats()["segment.all.allocated"]
     fill_the_context(engine)
-    yield Peak(
+    return Peak(
         planned=next(use for use in engine.plan.devices if use.name == "CUDA0").total_bytes,
         allocated=torch.cuda.max_memory_allocated() - allocated,
         reserved=torch.cuda.max_memory_reserved() - reserved,

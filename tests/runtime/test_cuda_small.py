@@ -18,7 +18,7 @@ PLACES: dict[str, dict[str, Any]] = {
     "experts on both": {"rules": ["exps#0-3=CUDA0", "exps=CPU"]},
 }
 IDS = [(7 * i * i + 3) % 320 for i in range(31)]
-PASSES = (17, 1, 3, 1, 8, 1)  # a prompt pass, steps of each size
+PASSES = (17, 1, 3, 2, 8)  # a prompt pass, steps of each size
 
 
 @pytest.fixture(scope="module")
