@@ -16,7 +16,7 @@ INSTALL := $(PIP) install --quiet $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) $(PIP_F
 # A change in any of these needs a new installation; Python files are used where they stand.
 BUILT_FROM := pyproject.toml $(CONSTRAINTS) $(wildcard kernels/native/CMakeLists.txt kernels/*/*.cpp kernels/*/*.h)
 
-.PHONY: demo test test-gpu fix native wheel clean help
+.PHONY: demo test test-gpu sanitize-gpu fix native wheel clean help
 .DEFAULT_GOAL := help
 
 demo: $(VENV)/installed  ## install, print the packaged model's plan, generate text
@@ -28,6 +28,9 @@ test: $(VENV)/installed-dev  ## install with the checkers, then the whole check
 
 test-gpu: $(VENV)/installed-dev  ## the tests that need a CUDA device
 	$(BIN)/python -m pytest -q -m gpu tests
+
+sanitize-gpu: $(VENV)/installed-dev  ## small GPU cases under NVIDIA's compute-sanitizer
+	tools/sanitize_gpu.sh
 
 fix: $(VENV)/installed-dev  ## rewrite files as the formatters want them
 	PATH="$(CURDIR)/$(BIN):$$PATH" tools/fix.sh
@@ -46,7 +49,7 @@ clean:  ## remove the environment and everything built
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \

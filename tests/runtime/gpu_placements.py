@@ -30,8 +30,15 @@ PLACEMENTS: dict[str, dict[str, Any]] = {
     },
     "two layers offloaded": {"devices": ONE, "gpu_layers": 2},
     "the head in RAM": {"devices": ONE, "rules": ["^token_embd=CUDA0", "^output=CPU"]},
+    "the cache in RAM": {"devices": ONE, "rules": ["exps=CPU"], "cache_in_ram": True},
+    "the cache in RAM, all else on the GPU": {
+        "devices": ONE,
+        "rules": [".*=CUDA0"],
+        "cache_in_ram": True,
+    },
     "layers over two GPUs": {"devices": TWO, "rules": SPLIT},
     "two GPUs and the CPU": {"devices": TWO, "rules": ["exps=CPU", *SPLIT]},
+    "two GPUs, the cache in RAM": {"devices": TWO, "rules": SPLIT, "cache_in_ram": True},
     "experts on another GPU": {"devices": TWO, "rules": [r"blk\.1.*exps=CUDA1"]},
     "every second op on another GPU": {
         "devices": TWO,

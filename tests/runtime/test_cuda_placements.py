@@ -116,6 +116,7 @@ def test_greedy_tokens_are_the_references_where_its_margin_is_clear(
 
 def test_greedy_generation_takes_the_greatest_logits(placed: Engine, reference: Reference) -> None:
     prompt = reference.ids[:READ_AT_ONCE]
+    placed.forget()
     ids = [
         token.id
         for token in placed.generate(prompt, max_tokens=16, temperature=0, ignore_stop=True)

@@ -1,7 +1,10 @@
 """A step that fails is one error; the engine goes on from where it was. On emulated GPUs."""
 
 import pytest
+import torch
 
+import hybrid
+from hybrid.errors import MachineError
 from tests.runtime.gpu_mishaps import BEFORE, aftermath
 from tools.make_model import make_model
 
@@ -33,3 +36,14 @@ def test_a_step_that_fails_is_one_error_and_the_next_generation_is_right(name, m
     assert found.after == found.expected
     assert found.from_nothing == found.expected
     assert set(found.again) <= {"MachineError"}
+
+
+def test_a_gpu_that_fails_while_loading_is_one_error_with_options_of_load(model, monkeypatch):
+    def fail(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    monkeypatch.setattr("hybrid.runtime.load.read_weights", fail)
+    with pytest.raises(MachineError, match="a GPU's memory ran out") as raised:
+        hybrid.load(model, simulate={"CUDA0": 1 << 30})
+    assert isinstance(raised.value.__cause__, torch.OutOfMemoryError)
+    assert "budgets for --vram" in str(raised.value)

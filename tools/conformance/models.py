@@ -9,6 +9,7 @@ compared.
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,9 +57,12 @@ def check_model(path: Path, golden: Path, kernels: str = "exact") -> Iterator[Ro
 
 
 def run(
-    path: Path, stored: Arrays, conventions: str, kernels: str = "exact"
+    path: Path, stored: Arrays, conventions: str, kernels: str = "exact", **placed: Any
 ) -> NDArray[np.float32]:
-    """Logits [tokens, vocabulary] of the stored tokens: the prompt at once, the rest one by one."""
+    """Logits [tokens, vocabulary] of the stored tokens: the prompt at once, the rest one by one.
+
+    placed   options of `hybrid.load` that put the model elsewhere than on the CPU
+    """
     ids, prompt = stored["tokens"].tolist(), int(stored["n_prompt"])
     engine = hybrid.load(
         str(path),
@@ -66,8 +70,8 @@ def run(
         cache_format="f32",
         conventions=conventions,
         kernels=kernels,
-        devices=("none",),
         threads=1,  # models this small gain nothing from a second, and lose on a busy machine
+        **({"devices": ("none",)} | placed),
     )
     rows = [engine.logits(ids[:prompt])]
     rows += [engine.extend([token]) for token in ids[prompt:]]
@@ -87,14 +91,14 @@ def first_part(stem: str) -> str:
 def _rows(stem: str, conventions: str, kernels: str, got: NDArray, stored: Arrays) -> Iterator[Row]:
     """Against the reference of these conventions; as llama.cpp computes, against llama.cpp too."""
     deep = "lite27" in stem
-    own = EXACT if kernels == "exact" else _limits_by_format(stem)
+    own = EXACT if kernels == "exact" else limits_by_format(stem)
     within = DEEP[own] if deep else own
     if conventions == "trained" and "logits_ref_hf" in stored:
         yield compare_logits(f"{stem} trained", got, stored["logits_ref_hf"], within)
         return
     yield compare_logits(f"{stem} {conventions}", got, stored["logits_ref"], within, stored["gap"])
     if conventions == "llama.cpp" and "logits_llama" in stored:
-        limits = _limits_by_format(stem)
+        limits = limits_by_format(stem)
         yield compare_logits(
             f"{stem} its output",
             got,
@@ -104,7 +108,7 @@ def _rows(stem: str, conventions: str, kernels: str, got: NDArray, stored: Array
         )
 
 
-def _limits_by_format(stem: str) -> Limits:
+def limits_by_format(stem: str) -> Limits:
     """What llama.cpp's arithmetic and fast kernels are allowed, by the file's weight format."""
     for ending, limits in (("-F32", EXACT), ("-F16", HALF), ("-BF16", BFLOAT)):
         if stem.endswith(ending):

@@ -1,0 +1,132 @@
+"""Where a decode step's time goes: a stopwatch on the host, kernels as the profiler saw them.
+
+host     calls inside of calls count for themselves alone, so that all parts add up to the whole
+kernels  overlap: what a kernel takes is how far it moves the end of all work so far, so that
+         kernels and gaps add up to the time from the first start to the last end
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+FIRST_OF_STEP = "begin_step"  # in the name of the kernel that a step's graph begins with
+
+
+class Watch:
+    """Seconds inside calls by label, call after call, without those of watched calls in them."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, list[float]] = defaultdict(list)
+        self._nested: list[float] = []
+        self._watched: list[tuple[object, str]] = []
+
+    def timed(self, label: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*given: Any, **options: Any) -> Any:
+            self._nested.append(0.0)
+            began = perf_counter()
+            try:
+                return call(*given, **options)
+            finally:
+                spent = perf_counter() - began
+                self.seconds[label].append(spent - self._nested.pop())
+                if self._nested:
+                    self._nested[-1] += spent
+
+        return run
+
+    def method(self, owner: object, name: str, label: str) -> None:
+        """Of one object, until `end`."""
+        setattr(owner, name, self.timed(label, getattr(owner, name)))
+        self._watched.append((owner, name))
+
+    def end(self) -> None:
+        for owner, name in self._watched:
+            delattr(owner, name)  # the class's own is seen again
+        self._watched.clear()
+
+
+class TimedOp:
+    """An embedding, block or ending of a model under a watch."""
+
+    def __init__(self, watch: Watch, label: str, op: Any) -> None:
+        self._op = op
+        self._run = watch.timed(label, op)
+
+    def __call__(self, *given: Any) -> Any:
+        return self._run(*given)
+
+    def greatest(self) -> tuple[int, float] | None:
+        found: tuple[int, float] | None = self._op.greatest()
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A kernel or copy that ran, microseconds of the profiler's clock."""
+
+    name: str
+    device: int
+    start_us: float
+    end_us: float
+
+
+@dataclass(slots=True)
+class KernelTime:
+    """Of all launches of one name.
+
+    own_us     from start to end, each: waiting for earlier ones is counted in
+    moved_us   by how much they moved the end of all work, in all
+    """
+
+    own_us: list[float] = field(default_factory=list)
+    moved_us: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class GpuTime:
+    """Of some steps on one GPU; kernels and the two kinds of gaps add up to its span.
+
+    gaps_us   nothing ran, within a step
+    idle_us   nothing ran, between one step's last kernel and the next one's first
+    """
+
+    kernels: dict[str, KernelTime]
+    gaps_us: float
+    idle_us: float
+
+    @property
+    def busy_us(self) -> float:
+        return sum(each.moved_us for each in self.kernels.values())
+
+
+def kernel_times(launches: Iterable[Launch]) -> GpuTime:
+    """Of one GPU's launches, whose order does not matter."""
+    kernels: dict[str, KernelTime] = defaultdict(KernelTime)
+    gaps_us = idle_us = 0.0
+    end_us: float | None = None
+    for launch in sorted(launches, key=lambda each: (each.start_us, each.end_us)):
+        before = launch.start_us if end_us is None else end_us
+        gap = max(0.0, launch.start_us - before)
+        if FIRST_OF_STEP in launch.name:
+            idle_us += gap
+        else:
+            gaps_us += gap
+        found = kernels[short_name(launch.name)]
+        found.own_us.append(launch.end_us - launch.start_us)
+        found.moved_us += max(0.0, launch.end_us - max(before, launch.start_us))
+        end_us = max(before, launch.end_us)
+    return GpuTime(dict(kernels), gaps_us, idle_us)
+
+
+def short_name(name: str) -> str:
+    """Without return type, namespaces, casts of template arguments and parameters."""
+    name = name.removeprefix("void ").partition("(hybrid::")[0]
+    return name.replace("hybrid::", "").replace("(anonymous namespace)::", "").replace("(int)", "")
+
+
+def spread(values: Sequence[float]) -> tuple[float, float, float]:
+    """Least, median and most, in microseconds of seconds."""
+    ordered = sorted(values)
+    return ordered[0] * 1e6, ordered[len(ordered) // 2] * 1e6, ordered[-1] * 1e6
