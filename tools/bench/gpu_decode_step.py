@@ -1,4 +1,4 @@
-"""A whole decode step of V2-Lite's shape on this GPU: python -m tools.bench.gpu_decode_step [--parts]
+"""A whole decode step of V2-Lite's shape on this GPU: `python -m tools.bench.gpu_decode_step`.
 
 Weights are random bits, of IQ4_NL for the routed experts and Q8_0 elsewhere, all on the GPU; the
 cache is f16. One token's launches, from its embedding to the likeliest successor, are captured
@@ -113,9 +113,9 @@ def main(words: Sequence[str] | None = None) -> None:
         us = microseconds(model, graph, depth)
         floor_us = (_weight_bytes(model) + LAYERS * depth * 2 * (LATENT + ROPE)) / copied / 1e3
         rows.append([depth, us, 1e6 / us, floor_us])
-    show("gpu_step", ("depth", "us", "tok/s", "floor us"), rows)
+    show("gpu_decode_step", ("depth", "us", "tok/s", "floor us"), rows)
     if arguments.parts:
-        show("gpu_step_parts", ("launch", "left out us", "alone us"), part_rows(model))
+        show("gpu_decode_step_parts", ("launch", "left out us", "alone us"), part_rows(model))
 
 
 def part_rows(model: Model) -> list[list[Cell]]:
