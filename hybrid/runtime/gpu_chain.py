@@ -88,7 +88,7 @@ class GpuChain:
     def __call__(self, h: Tensor, step: Step) -> Tensor:
         """Returns when all of it is done; the next step overwrites the result.
 
-        Raises what `Service.serve` and `Replay.wait` raise; the next step can begin all the same.
+        Raises what `Service` and `Replay.wait` raise; the next step can begin all the same.
         """
         sized = next(it for it in self._sizes if it.tokens >= step.tokens)
         self._last = sized
@@ -96,10 +96,12 @@ class GpuChain:
         try:
             sized.replay.start()
             self._serve(sized.tokens)
+            sized.replay.wait()
+            if self._cpu is not None:
+                self._cpu.service.check_received()
         except BaseException:
             self._give_up(sized.replay)
             raise
-        sized.replay.wait()
         return sized.target.hidden[: step.tokens]
 
     def logits(self, tokens: int, rows: int) -> Tensor:

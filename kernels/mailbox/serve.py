@@ -119,6 +119,15 @@ class Service:
         if code != _DONE:
             raise GpuSilent(self._silence(code))
 
+    def check_received(self) -> None:
+        """After a step: whether the GPUs, whose streams have ended, waited for every answer.
+
+        Raises GpuSilent when one did not: the step is lost, and `reset` comes before the next one.
+        """
+        for mailbox in self.mailboxes:
+            if mailbox.failed:
+                raise GpuSilent(self._given_up(mailbox, "an answer"))
+
     def abandon(self) -> None:
         """Ends every wait of the GPUs at once; the step's results are garbage."""
         library().hybrid_abandon(ctypes.byref(self._step))
@@ -156,20 +165,25 @@ class Service:
     def _silence(self, code: int) -> str:
         step = self._step
         layer = self._layers[step.next]
-        which = f"GPU {self.mailboxes.index(layer.mailbox)} ({layer.mailbox.state.device})"
         where = f"crossing {step.next + 1} of {step.count}"
         if code == _GAVE_UP:
-            limit_s = layer.mailbox.record.limit_ns * 1e-9
-            return (
-                f"{which} waited {limit_s:g} s for the CPU before {where} and went on: the process"
-                " was stopped meanwhile, or the CPU is overloaded; the step is lost, try fewer"
-                " threads (-t)"
-            )
+            return self._given_up(layer.mailbox, where)
         return (
-            f"{which} did not come to {where} within {step.limit_s:g} s: its kernels failed, or"
-            " other work holds it; the step is lost. Look at nvidia-smi and dmesg, end other"
-            " programs on the GPU, and try again"
+            f"{self._which(layer.mailbox)} did not come to {where} within {step.limit_s:g} s: its"
+            " kernels failed, or other work holds it; the step is lost. Look at nvidia-smi and"
+            " dmesg, end other programs on the GPU, and try again"
         )
+
+    def _given_up(self, mailbox: Mailbox, where: str) -> str:
+        limit_s = mailbox.record.limit_ns * 1e-9
+        return (
+            f"{self._which(mailbox)} waited {limit_s:g} s for the CPU before {where} and went on:"
+            " the process was stopped meanwhile, or the CPU is overloaded; the step is lost, try"
+            " fewer threads (-t)"
+        )
+
+    def _which(self, mailbox: Mailbox) -> str:
+        return f"GPU {self.mailboxes.index(mailbox)} ({mailbox.state.device})"
 
 
 def _served(mailbox: Mailbox) -> int:

@@ -166,6 +166,19 @@ def interrupt(chain: GpuChain) -> Iterator[None]:
 
 
 @contextmanager
+def stopped_process(chain: GpuChain) -> Iterator[None]:
+    """The CPU's side of the step stands still for longer than the GPU waits, then goes on."""
+    service = cpu_of(chain).service
+    record = service.mailboxes[0].record
+    usual, record.limit_ns = record.limit_ns, int(LIMIT_S * 1e9)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(service, "_check_step", lambda *_: time.sleep(4 * LIMIT_S))
+        yield
+    record.limit_ns = usual
+
+
+@contextmanager
 def last_block(instead: Callable[[], None]) -> Iterator[None]:
     launch, launched = BlockStep.launch, []
 
@@ -187,4 +200,5 @@ MISHAPS: dict[str, Callable[[GpuChain], AbstractContextManager[None]]] = {
     "silent GPU": silent_gpu,
     "failed kernel": failed_kernel,
     "interrupt": interrupt,
+    "stopped process": stopped_process,
 }

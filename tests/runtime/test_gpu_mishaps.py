@@ -15,6 +15,7 @@ RAISED = {
     "stalled worker": ("MachineError", "WorkerFailed", "start the program again"),
     "silent GPU": ("MachineError", "GpuSilent", "crossing 2 of 2"),
     "failed kernel": ("MachineError", "EmulationFailed", "a GPU kernel made a mistake"),
+    "stopped process": ("MachineError", "GpuSilent", "waited 0.3 s for the CPU"),
     "interrupt": ("KeyboardInterrupt", "NoneType", ""),
 }
 
