@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from hybrid.models.parts import Block, LayerCache, Linear, Norm, Step
+from hybrid.models.parts import Block, Embedding, LayerCache, Linear, Norm, Step
 from hybrid.runtime.cache import FloatCache, QuantisedCache
 from hybrid.runtime.crossing import Place
 from hybrid.runtime.gpu_build import ChainParts, Crossings, build_chain, crossings
@@ -176,18 +176,14 @@ class GpuBlocks:
         caches: Sequence[AnyCache],
         workspace: Tensor,
         shape: ModelShape,
-        workload: Workload,
     ) -> None:
-        """Make and try all that runs, once the weights have been read. What it tries writes zeros
+        """Make all that runs, once the weights have been read, and try its steps: they write zeros
         to the caches, as they are filled with.
 
         workspace   uint8 of `cpu_bytes()`
         """
-        for home in dict.fromkeys(entry.home for entry in self._blocks.values()):
-            layers = [layer for layer, entry in self._blocks.items() if entry.home == home]
+        for home, layers in self._homes().items():
             self._make_prompts(home, layers, shape)
-            if home.torch_device.type == "cuda":
-                self._rehearse(home, layers, caches, workload)
         if any(self._crossings.values()):
             pool.set_timeout(WORKER_LIMIT_S)
         for chain in self._chains():
@@ -203,24 +199,33 @@ class GpuBlocks:
             entries[layer].block.prompt = prompt
 
     @torch.inference_mode()
-    def _rehearse(
-        self, home: Place, layers: Sequence[int], caches: Sequence[AnyCache], workload: Workload
+    def rehearse(
+        self, embedding: Embedding, caches: Sequence[AnyCache], workload: Workload
     ) -> None:
-        """The widest prompt through a block of each kind, and its head: kernels are compiled and
-        torch's pool has all that a prompt takes before the first one comes.
+        """The widest prompt through a block of each kind on each GPU, and through the head, when
+        all else is made: its kernels are compiled, and torch's pool has what any prompt will take.
+        Writes zeros, or the rows of one token, that no pass will see.
         """
         tokens, context = workload.ubatch_tokens, workload.context_tokens
         if tokens <= MOST_TOKENS:
             return
         step = Step(context - tokens, tokens)
-        by_kind = {self._kind(layer): layer for layer in reversed(layers)}
-        for layer in by_kind.values():
-            width = self._blocks[layer].weights.shape.width
-            h = torch.zeros(tokens, width, device=home.torch_device)
-            self._blocks[layer].block(h, step, caches[layer])
-        if self._head is not None and self._head.home == home:
-            self._head(h, tokens)
-        home.wait()
+        for home, layers in self._homes().items():
+            if home.torch_device.type != "cuda":
+                continue
+            for layer in {self._kind(layer): layer for layer in reversed(layers)}.values():
+                h = embedding(torch.zeros(tokens, dtype=torch.int64))
+                h = self._blocks[layer].block(h, step, caches[layer])
+            if self._head is not None and self._head.home == home:
+                self._head(h, tokens)
+            home.wait()
+
+    def _homes(self) -> dict[Place, list[int]]:
+        """Layers by their GPU."""
+        found: dict[Place, list[int]] = {}
+        for layer, entry in self._blocks.items():
+            found.setdefault(entry.home, []).append(layer)
+        return found
 
     def _kind(self, layer: int) -> tuple[bool, bool, bool]:
         weights, places = self._blocks[layer].weights, self._blocks[layer].places

@@ -95,7 +95,8 @@ def load_prepared(
     read_weights(file, pieces, progress or _no_progress, how, gpu.planes, pinning)
     native.fill_vectors()
     native.chain(caches)
-    gpu.ready(caches, workspace, shape, plan.workload)
+    gpu.ready(caches, workspace, shape)
+    gpu.rehearse(model.embedding, caches, plan.workload)
     engine = Engine(
         model=model,
         caches=caches,
