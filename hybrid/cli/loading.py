@@ -15,12 +15,16 @@ from hybrid.cli.progress import progress_bar
 from hybrid.runtime.prepare import Prepared, prepare
 from hybrid.runtime.prompt import open_tokenizer
 from hybrid.tokenizer.tokenizer import Tokenizer
+from placement.machine import CPU
 from placement.plan import PlacementPlan
 from placement.report import cache_text
 from placement.units import format_bytes
 
 if TYPE_CHECKING:
     from hybrid.runtime.engine import Engine
+
+# Half a minute the first time on a machine, when they are compiled.
+PREPARING = "preparing the GPUs' kernels"
 
 
 def load_engine(
@@ -45,8 +49,14 @@ def load_engine(
     with interrupts_held():
         from hybrid.runtime.load import load_prepared  # noqa: PLC0415
 
+    on_gpus = any(home != CPU for home in prepared.plan.layers)
     with progress_bar("loading", "bytes") as bar:
-        engine = load_prepared(prepared, tokenizer, options, bar)
+
+        def report(done: int, total: int) -> None:
+            preparing = on_gpus and done == total
+            bar(done, total, PREPARING if preparing else "")
+
+        engine = load_prepared(prepared, tokenizer, options, report)
     notes(engine.notes)
     return engine
 

@@ -146,6 +146,8 @@ def test_decode_steps_foretell_a_text_as_well_as_the_reference(
     options: dict[str, Any], windows: list[list[int]], expected_perplexity: float
 ) -> None:
     engine = load(ubatch=8, **options)
+    if any("reference kernels" in note for note in engine.plan.notes):
+        pytest.skip("blocks of this placement have no steps of their own")
     assert abs(perplexity(engine, windows) / expected_perplexity - 1) < MOST_PERPLEXITY
 
 
