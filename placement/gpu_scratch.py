@@ -20,6 +20,7 @@ DECODED_VALUES = 1 << 27
 # Blocks of experts in one of the three buffers through which they come from RAM.
 STAGED_BYTES = 128 << 20
 STAGED_ALIGNMENT = 256  # bytes, of a matrix in a buffer
+HEAD_ROWS = 64  # of logits on the GPU at once: as many as keep a copy to RAM fast
 CACHE_ROWS_AT_ONCE = 4096  # of a q8_0 cache decoded at once
 CACHE_DECODER_FLOATS = 12  # copies that its decoder has of a value
 SORT_BYTES = 96  # of a pair of token and expert: keys, order and the sort's own copies
@@ -41,7 +42,8 @@ def gpu_bytes(shape: ModelShape, workload: Workload, hosted: Hosted) -> int:
     widest = prompt_bytes(shape, workload, streamed_bytes=streamed)
     kept = widest - passing_bytes(shape, workload, PRODUCT_BYTES)
     if hosted.head:
-        widest = max(widest, kept + FLOAT_BYTES * tokens * shape.vocabulary)
+        rows = min(tokens, HEAD_ROWS)
+        widest = max(widest, kept + FLOAT_BYTES * rows * shape.vocabulary)
     if not hosted.plain:
         widest = max(widest, kept + reference)
     return step_bytes(shape, head=hosted.head) + hidden + widest

@@ -36,6 +36,7 @@ from hybrid.runtime.stats import Meter
 from kernels.linear.gpu import Product, matvec
 from kernels.native import pool
 from kernels.planar import PlanarTensor
+from placement.gpu_scratch import HEAD_ROWS
 from placement.inventory import ModelShape
 from placement.workload import Workload
 
@@ -83,19 +84,26 @@ class GpuHead:
         self._step_tokens = 0  # of the last pass, if it was a step
 
     def __call__(self, h: Tensor, rows: int) -> Tensor:
-        """h [T, D] on the GPU -> [rows, vocabulary] of the last rows, in host memory for a step."""
+        """h [T, D] on the GPU -> [rows, vocabulary] of the last rows, in host memory."""
         self._step_tokens = len(h) if len(h) <= MOST_TOKENS else 0
         if self._step_tokens and self.chain is not None:
             return self.chain.logits(len(h), rows)
         with self._meter.on(self.home.name):
-            logits = torch.empty(rows, self.head.weight.rows, device=h.device)
-            for first in range(0, rows, MOST_TOKENS):
-                part = logits[first : first + MOST_TOKENS]
-                begin = len(h) - rows + first
-                x = h[begin : begin + len(part)]
-                products = [Product(self.head.weight, part)]
-                matvec(x, products, len(part), self.head.norm, self.head.epsilon)
-            return logits
+            return self._of_prompt(h[len(h) - rows :])
+
+    def _of_prompt(self, x: Tensor) -> Tensor:
+        """A few rows at a time leave the GPU, whose memory need not hold a micro-batch of them."""
+        vocabulary = self.head.weight.rows
+        logits = torch.empty(len(x), vocabulary)
+        few = torch.empty(min(len(x), HEAD_ROWS), vocabulary, device=x.device)
+        for first in range(0, len(x), HEAD_ROWS):
+            end = min(first + HEAD_ROWS, len(x))
+            for row in range(first, end, MOST_TOKENS):
+                some = x[row : min(row + MOST_TOKENS, end)]
+                products = [Product(self.head.weight, few[row - first :][: len(some)])]
+                matvec(some, products, len(some), self.head.norm, self.head.epsilon)
+            logits[first:end] = few[: end - first]
+        return logits
 
     def greatest(self) -> tuple[int, float] | None:
         if not self._step_tokens or self.chain is None:
