@@ -35,8 +35,10 @@ FAULTS = (
 )
 
 
-def check_gpu(device: Device) -> None:
+def check_gpu(device: Device, *, exact: bool = False) -> None:
     """Raises MachineError when kernels cannot run on a real GPU; others are passed over.
+
+    exact   only torch's kernels will run: nothing is compiled
 
     Opens CUDA on it and runs one of torch's kernels there, which a first use would do in any case.
     """
@@ -44,6 +46,8 @@ def check_gpu(device: Device) -> None:
         return
     try:
         _try(device)
+        if not exact:
+            _try_compilers(device)
     except FAULTS as error:
         failure = gpu_failure(error)
         if failure is None:
@@ -69,6 +73,10 @@ def _try(device: Device) -> None:
         capability = torch.cuda.get_device_capability(place)
         driver.check_capability(device.name, capability)
         torch.zeros(1, device=place).add_(1).item()
+
+
+def _try_compilers(device: Device) -> None:
+    capability = torch.cuda.get_device_capability(cuda_device(device))
     nvrtc.find().architecture(capability)
     importlib.import_module("triton")
 

@@ -72,7 +72,7 @@ def load_prepared(
     layout = prepared.layout
     for device in prepared.machine.gpus:
         if any(use.total_bytes for use in plan.devices if use.name == device.name):
-            check_gpu(device)
+            check_gpu(device, exact=options.kernels == "exact")
     memories = open_memories(plan.devices, prepared.machine, layout)
     _check_ram(prepared, options)
     reserve_memory(plan, memories, shape, layout, mapped=options.mmap)

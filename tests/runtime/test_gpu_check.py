@@ -67,6 +67,11 @@ def test_a_sound_gpu_passes_every_check(sound):
     assert sound == ["driver", "torch", "code", "nvrtc", "triton"]
 
 
+def test_exact_kernels_need_no_compiler(sound):
+    check_gpu(gpu(), exact=True)
+    assert sound == ["driver", "torch", "code"]
+
+
 @pytest.mark.parametrize("kind", [DeviceKind.CPU, DeviceKind.SIMULATED_GPU])
 def test_what_is_no_real_gpu_is_not_asked(sound, kind):
     check_gpu(gpu(kind=kind))

@@ -113,6 +113,7 @@ def _main(words: Sequence[str]) -> None:
     cached = args.n_depth + args.n_gen // 2
     rows += limit_rows(engine, cached, gpu_gb_s, ram_read_gb_s(engine.threads))
     say(f"{1 / median(plain):.1f} tok/s at depth {args.n_depth}, nothing watched")
+    torch.set_num_threads(engine.threads)  # told in the table's head; small passes take one
     show(f"gpu_step at depth {args.n_depth}", COLUMNS, rows)
 
 
