@@ -22,6 +22,8 @@ from placement.request import Request
 from placement.rules import OWN_GPU
 from placement.workload import Hosted, cache_bytes
 
+MOST_RANGES = 2  # of experts in a block that a GPU's kernels take: here and in RAM
+
 Claims = Mapping[str, tuple[Claim, ...]]
 
 
@@ -154,7 +156,8 @@ def _compute(request: Request, claims: Claims, with_head: bool) -> int:
             counts = on_gpu
             if CPU in devices or None in rules:
                 expert_bytes[tensor.layer or 0] += tensor.expert_bytes
-            plain = plain and devices <= {CPU, OWN_GPU}
+            plain = plain and devices <= {CPU, OWN_GPU} and len(rules) <= MOST_RANGES
+            plain = plain and (CPU in devices or "gate_up" not in tensor.name)
         elif tensor.role is Role.HEAD or (tensor.role is Role.EMBEDDING and tied):
             counts = head = with_head or on_gpu
         else:

@@ -28,8 +28,15 @@ def device_advice(text: str, names: Sequence[str]) -> str:
     near = difflib.get_close_matches(canonical_name(text), names, n=1, cutoff=0.6)
     listed = f"this machine has {', '.join(names)}"
     if len(names) == 1 and canonical_name(text).startswith("CUDA"):
-        return f"{listed} and no GPU; --simulate CUDA0=24GiB plays one, =CPU needs none"
+        return f"{listed} and no GPU; --simulate CUDA0=23GiB plays one"
     return f"did you mean {near[0]}? {listed}" if near else listed
+
+
+def gpu_findings(machine: "Machine") -> list[str]:
+    """Why there is no GPU, where something was found out; nothing for a machine with one."""
+    if machine.gpus:
+        return []
+    return [finding.value for finding in machine.findings if finding.what == "GPUs"]
 
 
 class DeviceKind(str, Enum):

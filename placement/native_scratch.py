@@ -16,13 +16,16 @@ EXPANDED_ROWS = 16384
 OWN_BYTES = 4 << 20  # of a worker: slabs of weights, tiles of attention
 
 
-def native_bytes(shape: ModelShape, workload: Workload) -> int:
-    """Of all workers together."""
-    return (
-        _attention_bytes(shape, workload)
-        + _feed_forward_bytes(shape, workload.ubatch_tokens)
-        + workload.threads * _worker_bytes(shape, workload)
-    )
+def native_bytes(shape: ModelShape, workload: Workload, *, attention: bool) -> int:
+    """Of all workers together.
+
+    attention   of whole blocks; else routed experts alone are computed here
+    """
+    feed_forward = _feed_forward_bytes(shape, workload.ubatch_tokens)
+    if not attention:
+        return feed_forward + workload.threads * OWN_BYTES
+    own = workload.threads * _worker_bytes(shape, workload)
+    return _attention_bytes(shape, workload) + feed_forward + own
 
 
 def _attention_bytes(shape: ModelShape, workload: Workload) -> int:

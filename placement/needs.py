@@ -11,6 +11,7 @@ from placement.inventory import ModelInventory, Role, TensorInfo
 from placement.machine import CPU, UNLOADED
 from placement.native_scratch import native_bytes
 from placement.plan import Assignment
+from placement.reference_blocks import reference_blocks
 from placement.workload import Hosted, Workload, cache_bytes, cache_homes, compute_bytes
 
 LAYER_WORK = (Role.ATTENTION, Role.DENSE_FFN, Role.SHARED_EXPERT, Role.ROUTER)
@@ -55,7 +56,9 @@ def device_needs(
             compute = compute_bytes(inventory.shape, workload, hosted)
         if name == CPU and (hosted.layers or hosted.routed_experts):
             # native kernels for whole blocks, the reference's scratch for anything else
-            compute = max(compute, native_bytes(inventory.shape, workload))
+            compute = max(
+                compute, native_bytes(inventory.shape, workload, attention=hosted.layers > 0)
+            )
         needs[name] = Need(weights[name], cache, compute)
     return needs
 
@@ -81,6 +84,9 @@ def _with_homes(
             expert_bytes[tensor.layer] += tensor.expert_bytes
         elif at_home != (part.device == name):
             plain = False
+    # Blocks that fall back for other reasons, as the plan's notes tell them.
+    fallen = reference_blocks(tuple(layers), loaded, tensors)
+    plain = plain and all(layers[layer] != name for layer in fallen)
     return replace(
         hosted,
         homes=layers.count(name),

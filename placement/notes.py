@@ -6,16 +6,19 @@ import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import count
 
 from placement.claims import loaded_claims, rule_effects
+from placement.gpu_scratch import streams_experts
 from placement.homes import least_of_a_gpu
-from placement.inventory import ModelInventory
-from placement.machine import CPU
+from placement.inventory import ModelInventory, Role
+from placement.machine import CPU, gpu_findings
 from placement.plan import Assignment, PlacementPlan
-from placement.reference_blocks import reference_blocks
+from placement.reference_blocks import AWAY, ON_OTHER_GPUS, reference_blocks
 from placement.request import Request
 from placement.rules import Rule
 from placement.units import format_bytes
+from placement.workload import cache_bytes
 
 
 def plan_notes(request: Request, plan: PlacementPlan) -> PlacementPlan:
@@ -23,9 +26,12 @@ def plan_notes(request: Request, plan: PlacementPlan) -> PlacementPlan:
     notes = [*_rule_notes(request.inventory, request.rules), *_split_notes(plan.assignments)]
     notes += _empty_gpu_notes(request, plan)
     notes += _reference_notes(request.inventory, plan)
+    notes += _stream_notes(request.inventory, plan)
+    notes += _cache_notes(request, plan)
     if not request.machine.gpus:
         ignored = "" if request.gpu_layers is None else f"; -ngl {request.gpu_layers} has no effect"
-        notes.append(f"no GPU: everything on the CPU{ignored}")
+        found = "".join(f" ({finding})" for finding in gpu_findings(request.machine))
+        notes.append(f"no GPU{found}: everything on the CPU{ignored}")
     host = request.machine.host
     if request.budgets[host.name] > host.free_bytes:
         notes.append(
@@ -50,10 +56,21 @@ def _empty_gpu_notes(request: Request, plan: PlacementPlan) -> list[str]:
         if needed > use.budget_bytes:
             budget = format_bytes(use.budget_bytes)
             notes.append(
-                f"{use.name} holds nothing: {subject} {format_bytes(needed)} of its {budget};"
-                " smaller -ub and -amb need less"
+                f"{use.name} holds nothing: {subject} {format_bytes(needed)} of its {budget}"
+                f"{_smaller(request, use.budget_bytes)}"
             )
     return notes
+
+
+def _smaller(request: Request, budget_bytes: int) -> str:
+    """Advice that helps: smaller micro-batches only where the smallest would fit."""
+    least = replace(request.workload, ubatch_tokens=1, attention_work_bytes=1)
+    smallest = replace(request, workload=least)
+    claims = loaded_claims(smallest.inventory, smallest.rules)
+    _, with_block = least_of_a_gpu(smallest, claims)
+    if with_block <= budget_bytes:
+        return "; smaller -ub and -amb need less"
+    return "; it is too small for any block"
 
 
 def _reference_notes(inventory: ModelInventory, plan: PlacementPlan) -> list[str]:
@@ -61,13 +78,61 @@ def _reference_notes(inventory: ModelInventory, plan: PlacementPlan) -> list[str
     if plan.workload.kernels != "fast":
         return []
     tensors = {tensor.name: tensor for tensor in inventory.tensors}
-    layers_of: dict[str, list[int]] = {}
-    for layer, why in reference_blocks(plan.layers, plan.assignments, tensors).items():
-        layers_of.setdefault(why, []).append(layer)
+    found = reference_blocks(plan.layers, plan.assignments, tensors)
+    notes = []
+    for why in dict.fromkeys(why for why, _ in found.values()):
+        layers = [layer for layer, (its, _) in found.items() if its == why]
+        _, part = found[layers[0]]
+        one = len(layers) == 1
+        notes.append(
+            f"{'layer' if one else 'layers'} {number_ranges(layers)} {'is' if one else 'are'}"
+            f" computed by the reference kernels, ten times slower or more: {why} ({part.tensor} is"
+            f" on {part.device}, the block on {plan.layers[layers[0]]}){_whole_block(why, part)}"
+        )
+    return notes
+
+
+def _whole_block(why: str, part: Assignment) -> str:
+    """What to type instead, where one rule does it."""
+    layer = part.tensor.split(".")[1]
+    if part.device == CPU or why not in (AWAY, ON_OTHER_GPUS):
+        return ""
+    return f"; -ot 'blk\\.{layer}\\.={part.device}' first moves the whole block"
+
+
+def _stream_notes(inventory: ModelInventory, plan: PlacementPlan) -> list[str]:
+    """Which side computes experts in RAM for the blocks on GPUs, when a prompt is read."""
+    shape, tokens = inventory.shape, plan.workload.ubatch_tokens
+    used, experts = shape.expert_used_count, shape.expert_count
+    tensors = {tensor.name: tensor for tensor in inventory.tensors}
+    away = any(
+        part.device == CPU
+        and tensors[part.tensor].role is Role.ROUTED_EXPERT
+        and plan.layers[tensors[part.tensor].layer or 0] != CPU
+        for part in plan.assignments
+    )
+    if plan.workload.kernels != "fast" or not away or streams_experts(tokens, used, experts):
+        return []
+    enough = next(n for n in count(tokens) if streams_experts(n, used, experts))
     return [
-        f"layers {number_ranges(layers)} are computed by the reference kernels, ten times slower or"
-        f" more: {why}"
-        for why, layers in layers_of.items()
+        f"prompts: in micro-batches of {tokens} tokens the CPU computes the experts in RAM; from"
+        f" -ub {enough} on they are brought to the GPUs"
+    ]
+
+
+def _cache_notes(request: Request, plan: PlacementPlan) -> list[str]:
+    """What -nkvo costs."""
+    if not plan.workload.cache_in_ram:
+        return []
+    on_gpus = [home for home in plan.layers if home != CPU]
+    if not on_gpus:
+        return []
+    nbytes = cache_bytes(request.inventory.shape, plan.workload, len(on_gpus))
+    spare = sum(u.budget_bytes - u.total_bytes for u in plan.devices if u.name in on_gpus)
+    room = "; the GPUs have room for it: leave -nkvo out" if spare > 2 * nbytes else ""
+    return [
+        f"the cache in RAM: at full context GPUs read {format_bytes(nbytes)} of it over PCIe for"
+        f" every token{room}"
     ]
 
 

@@ -191,7 +191,7 @@ def _workload(field: _Field) -> Workload:
         field.key("threads").count(),
         # a plan without the field keeps every cache at its layer's home
         cache_in_ram=field.has("cache_in_ram") and field.key("cache_in_ram").flag(),
-        kernels=field.key("kernels").text() if field.has("kernels") else "exact",
+        kernels=field.key("kernels").text() if field.has("kernels") else "fast",
     )
     try:
         check_workload(workload)

@@ -10,22 +10,22 @@ from placement.inventory import Role, TensorInfo
 from placement.machine import CPU, UNLOADED
 from placement.plan import Assignment
 
-AWAY = "an operation is on another device"
-ON_OTHER_GPUS = "experts are on another GPU"
+AWAY = "an operation is not on its block's GPU"
+ON_OTHER_GPUS = "experts are on another GPU than their block"
 IN_PIECES = "their experts are in more than one range here or in RAM"
 MERGED = "gate and up of experts here are one tensor"
 
 
 def reference_blocks(
     layers: tuple[str, ...], assignments: Iterable[Assignment], tensors: Mapping[str, TensorInfo]
-) -> dict[int, str]:
-    """Layers at home on a GPU that fall back, each with why.
+) -> dict[int, tuple[str, Assignment]]:
+    """Layers at home on a GPU that fall back, each with why and a tensor that shows it.
 
     layers    home of each block
     tensors   by name
     """
-    found: dict[int, str] = {}
-    ranges: dict[int, dict[str, set[tuple[str, tuple[int, int] | None]]]] = {}
+    found: dict[int, tuple[str, Assignment]] = {}
+    ranges: dict[int, dict[str, list[Assignment]]] = {}
     for part in assignments:
         tensor = tensors[part.tensor]
         layer = tensor.layer
@@ -36,16 +36,18 @@ def reference_blocks(
             continue
         if tensor.role is not Role.ROUTED_EXPERT:
             if part.device != home:
-                found[layer] = AWAY
+                found[layer] = (AWAY, part)
             continue
-        ranges.setdefault(layer, {}).setdefault(part.tensor, set()).add((part.device, part.experts))
+        ranges.setdefault(layer, {}).setdefault(part.tensor, []).append(part)
         if part.device not in (home, CPU):
-            found.setdefault(layer, ON_OTHER_GPUS)
+            found.setdefault(layer, (ON_OTHER_GPUS, part))
         elif part.device == home and "gate_up_exps" in part.tensor:
-            found.setdefault(layer, MERGED)
+            found.setdefault(layer, (MERGED, part))
     for layer, matrices in ranges.items():
-        first, *others = matrices.values()
-        devices = [device for device, _ in first]
-        if any(other != first for other in others) or len(set(devices)) < len(devices):
-            found.setdefault(layer, IN_PIECES)
+        places = [{(part.device, part.experts) for part in parts} for parts in matrices.values()]
+        several = any(
+            len(parts) > len({part.device for part in parts}) for parts in matrices.values()
+        )
+        if several or any(other != places[0] for other in places):
+            found.setdefault(layer, (IN_PIECES, next(iter(matrices.values()))[0]))
     return found

@@ -83,6 +83,10 @@ def check_workload(workload: Workload) -> None:
                 f"the {name} is {count}; it must be between 1 and {most}",
                 remedy="-c 4096 -ub 512 -amb 256 are good for a start",
             )
+    if workload.kernels not in ("fast", "exact"):
+        raise PlacementError(
+            f"unknown kernels {workload.kernels!r}", remedy="--kernels takes fast or exact"
+        )
     if workload.cache_format not in CACHE_BYTES_PER_32_VALUES:
         raise PlacementError(
             f"unknown cache format {workload.cache_format!r}",

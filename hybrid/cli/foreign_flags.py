@@ -33,7 +33,9 @@ _FUSED = "tensors are used as they stand in the file"
 _TERMINAL = "text goes to stdout, everything else to stderr"
 _CHAT = "`hybrid chat` is the conversation, `hybrid run` the bare prompt"
 _HOST = "host memory has huge pages and a NUMA policy; --mmap leaves weights in the file's map"
-_STREAM = "prompts are computed where the weights lie; nothing is copied to a GPU for it"
+_STREAM = (
+    "long micro-batches (-ub) bring experts in RAM to the GPUs, short ones leave them; see `plan`"
+)
 _FIT = "the plan always fits or says what would; see `hybrid plan`"
 
 FLAGS = (
@@ -79,7 +81,7 @@ FLAGS = (
     _flag("-cuda --cuda-params", _STREAM, "one"),
     _flag("-muge --merge-up-gate-experts", _FUSED),
     _flag("-mqkv --merge-qkv", _FUSED),
-    _flag("-gr --graph-reuse", "there is no graph to reuse"),
+    _flag("-gr --graph-reuse", "decode steps on GPUs are captured graphs, always reused"),
     _flag("-kvu --kv-unified", "one sequence is cached, layer by layer"),
     _flag("-cram --cache-ram", "one sequence is cached; a common beginning is reused", "one"),
     _flag("-np --parallel", "one sequence at a time", "one"),
@@ -89,7 +91,7 @@ FLAGS = (
     _flag("-fitc --fit-ctx", _FIT, "one"),
     _flag("--fit-margin", _FIT, "one"),
     _flag("-dr --dry-run", "`hybrid plan` is the dry run; this command goes on"),
-    _flag("--no-warmup --warmup", "`bench` always warms up, other commands never"),
+    _flag("--no-warmup --warmup", "`bench` always warms up; GPUs are rehearsed at every load"),
     _flag("-cnv --conversation", _CHAT),
     _flag("-no-cnv --no-conversation", _CHAT),
     _flag("-st --single-turn", _CHAT),

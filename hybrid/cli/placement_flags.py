@@ -201,8 +201,8 @@ def _add_machine(group: argparse._ArgumentGroup) -> None:
         "--kernels",
         choices=KERNELS,
         default=KERNELS[0],
-        help="fast: activations of the CPU's products rounded to 8 bits, as ggml does (the "
-        "default); exact: float32",
+        help="fast: activations of products rounded to 8 bits, as ggml does, and graphs and tensor "
+        "cores on GPUs (the default); exact: float32, by the reference on GPUs",
     )
     group.add_argument(
         "--tier", choices=tiers.NAMES, help="vector code of the CPU's kernels (the best one there)"

@@ -17,10 +17,18 @@ from torch import Tensor
 from hybrid.models.parts import Block, Embedding, LayerCache, Linear, Norm, Step
 from hybrid.runtime.cache import FloatCache, QuantisedCache
 from hybrid.runtime.crossing import Place
-from hybrid.runtime.gpu_build import ChainParts, Crossings, build_chain, crossings
+from hybrid.runtime.gpu_build import (
+    ChainParts,
+    Crossings,
+    StepMemory,
+    build_chain,
+    crossings,
+    step_memory,
+)
 from hybrid.runtime.gpu_chain import CpuSide, GpuChain
+from hybrid.runtime.gpu_head import GpuHead
 from hybrid.runtime.gpu_prompt import PromptPass
-from hybrid.runtime.gpu_prompt_build import PromptParts, prompt_passes
+from hybrid.runtime.gpu_prompt_build import PromptParts, product_type, prompt_passes
 from hybrid.runtime.gpu_step import MOST_TOKENS, Head
 from hybrid.runtime.gpu_weights import (
     ExpertPlaces,
@@ -33,15 +41,12 @@ from hybrid.runtime.gpu_weights import (
 from hybrid.runtime.ops import NormOp
 from hybrid.runtime.plain_block import NotPlain, PlainBlock, matrix, read_block
 from hybrid.runtime.stats import Meter
-from kernels.linear.gpu import Product, matvec
-from kernels.native import pool
+from kernels.dequantize.gpu import prepare_decode
 from kernels.planar import PlanarTensor
-from placement.gpu_scratch import HEAD_ROWS
 from placement.inventory import ModelShape
 from placement.workload import Workload
 
-# A worker that keeps the others waiting so long within a step is dead: less than a GPU waits.
-WORKER_LIMIT_S = 10.0
+SMALL_PROMPT = 100  # tokens of a prompt whose activations torch's pool calls small
 
 AnyCache = FloatCache | QuantisedCache
 
@@ -71,44 +76,6 @@ class GpuBlock:
                 self._meter.crossing_bytes += h.nbytes
                 h = h.to(self._home.torch_device)
             return self.prompt(h, step, cache)
-
-
-class GpuHead:
-    """Output norm and head on the GPU of the last block: of a step they are in its graph."""
-
-    def __init__(self, head: Head, home: Place, meter: Meter) -> None:
-        self.head = head
-        self.home = home
-        self.chain: GpuChain | None = None
-        self._meter = meter
-        self._step_tokens = 0  # of the last pass, if it was a step
-
-    def __call__(self, h: Tensor, rows: int) -> Tensor:
-        """h [T, D] on the GPU -> [rows, vocabulary] of the last rows, in host memory."""
-        self._step_tokens = len(h) if len(h) <= MOST_TOKENS else 0
-        if self._step_tokens and self.chain is not None:
-            return self.chain.logits(len(h), rows)
-        with self._meter.on(self.home.name):
-            return self._of_prompt(h[len(h) - rows :])
-
-    def _of_prompt(self, x: Tensor) -> Tensor:
-        """A few rows at a time leave the GPU, whose memory need not hold a micro-batch of them."""
-        vocabulary = self.head.weight.rows
-        logits = torch.empty(len(x), vocabulary)
-        few = torch.empty(min(len(x), HEAD_ROWS), vocabulary, device=x.device)
-        for first in range(0, len(x), HEAD_ROWS):
-            end = min(first + HEAD_ROWS, len(x))
-            for row in range(first, end, MOST_TOKENS):
-                some = x[row : min(row + MOST_TOKENS, end)]
-                products = [Product(self.head.weight, few[row - first :][: len(some)])]
-                matvec(some, products, len(some), self.head.norm, self.head.epsilon)
-            logits[first:end] = few[: end - first]
-        return logits
-
-    def greatest(self) -> tuple[int, float] | None:
-        if not self._step_tokens or self.chain is None:
-            return None
-        return self.chain.greatest(self._step_tokens - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +151,7 @@ class GpuBlocks:
         caches: Sequence[AnyCache],
         workspace: Tensor,
         shape: ModelShape,
+        workload: Workload,
     ) -> None:
         """Make all that runs, once the weights have been read, and try its steps: they write zeros
         to the caches, as they are filled with.
@@ -191,42 +159,48 @@ class GpuBlocks:
         workspace   uint8 of `cpu_bytes()`
         """
         for home, layers in self._homes().items():
-            self._make_prompts(home, layers, shape)
-        if any(self._crossings.values()):
-            pool.set_timeout(WORKER_LIMIT_S)
+            self._make_prompts(home, layers, shape, workload.ubatch_tokens)
+        memories = {
+            home: step_memory(home, [self._blocks[layer].weights for layer in layers])
+            for home, layers in self._homes().items()
+        }
         for chain in self._chains():
-            self._make_chain(chain, caches, workspace)
+            memory = memories[self._blocks[chain.start].home]
+            self._make_chain(chain, memory, caches, workspace)
 
-    def _make_prompts(self, home: Place, layers: Sequence[int], shape: ModelShape) -> None:
+    def _make_prompts(
+        self, home: Place, layers: Sequence[int], shape: ModelShape, ubatch: int
+    ) -> None:
         entries = {layer: self._blocks[layer] for layer in layers}
         parts = {
             layer: PromptParts(entry.plain, entry.weights, entry.places.in_ram)
             for layer, entry in entries.items()
         }
-        for layer, prompt in prompt_passes(home, parts, shape).items():
+        for layer, prompt in prompt_passes(home, parts, shape, ubatch).items():
             entries[layer].block.prompt = prompt
 
     @torch.inference_mode()
     def rehearse(
         self, embedding: Embedding, caches: Sequence[AnyCache], workload: Workload
     ) -> None:
-        """The widest prompt through a block of each kind on each GPU, and through the head, when
-        all else is made: its kernels are compiled, and torch's pool has what any prompt will take.
-        Writes zeros, or the rows of one token, that no pass will see.
+        """The widest prompt and short ones through a block of each kind on each GPU, and through
+        the head, when all else is made: kernels are compiled, and torch's pool has what prompts
+        take, small tensors in memory of their own among it. Writes rows that no pass will see.
         """
-        tokens, context = workload.ubatch_tokens, workload.context_tokens
-        if tokens <= MOST_TOKENS:
-            return
-        step = Step(context - tokens, tokens)
-        for home, layers in self._homes().items():
-            if home.torch_device.type != "cuda":
+        widest, context = workload.ubatch_tokens, workload.context_tokens
+        for planar in self.planes.values():
+            prepare_decode(planar.format, planar.device, product_type(planar.device))
+        for tokens in {min(widest, few) for few in (widest, SMALL_PROMPT, MOST_TOKENS + 1)}:
+            if tokens <= MOST_TOKENS:
                 continue
-            for layer in {self._kind(layer): layer for layer in reversed(layers)}.values():
-                h = embedding(torch.zeros(tokens, dtype=torch.int64))
-                h = self._blocks[layer].block(h, step, caches[layer])
-            if self._head is not None and self._head.home == home:
-                self._head(h, tokens)
-            home.wait()
+            step = Step(context - tokens, tokens)
+            for home, layers in self._homes().items():
+                for layer in {self._kind(layer): layer for layer in reversed(layers)}.values():
+                    h = embedding(torch.zeros(tokens, dtype=torch.int64))
+                    h = self._blocks[layer].block(h, step, caches[layer])
+                if self._head is not None and self._head.home == home:
+                    self._head(h, tokens)
+                home.wait()
 
     def _homes(self) -> dict[Place, list[int]]:
         """Layers by their GPU."""
@@ -239,14 +213,20 @@ class GpuBlocks:
         weights, places = self._blocks[layer].weights, self._blocks[layer].places
         return weights.router is None, weights.resident is None, places.in_ram is None
 
-    def _make_chain(self, layers: range, caches: Sequence[AnyCache], workspace: Tensor) -> None:
+    def _make_chain(
+        self,
+        layers: range,
+        memory: Sequence[StepMemory],
+        caches: Sequence[AnyCache],
+        workspace: Tensor,
+    ) -> None:
         memories = [cache.memory() for cache in caches[layers.start : layers.stop]]
         parts = replace(self._parts(layers), caches=memories)
         found = self._crossings[layers.start]
         cpu = None
         if found is not None:
             cpu = CpuSide(found.mailbox, found.service, workspace, self._threads)
-        chain = build_chain(parts, cpu, self._meter)
+        chain = build_chain(parts, memory, cpu, self._meter)
         self._blocks[layers.start].block.chain = chain
         if parts.head is not None and self._head is not None:
             self._head.chain = chain

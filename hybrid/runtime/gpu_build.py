@@ -16,6 +16,7 @@ from hybrid.runtime.gpu_step import (
     BlockStep,
     Head,
     Lengths,
+    StepBuffers,
     head_step,
     step_buffers,
 )
@@ -25,7 +26,7 @@ from hybrid.runtime.stats import Meter
 from kernels.latent_block import CacheMemory
 from kernels.mailbox import LINE_BYTES, Mailbox
 from kernels.mailbox.serve import Layer, Service
-from kernels.step import begin_step, step_input
+from kernels.step import StepInput, begin_step, step_input
 
 GPU_LIMIT_S, SERVICE_LIMIT_S = 30.0, 10.0  # the CPU's is shorter: it says what went wrong
 WORKSPACE_ALIGNMENT = 64
@@ -61,7 +62,7 @@ def crossings(parts: ChainParts) -> Crossings | None:
     if not ops:
         return None
     device, width = parts.home.torch_device, parts.weights[0].shape.width
-    used = _lengths(parts).used
+    used = _lengths(parts.weights).used
     nbytes = Mailbox.nbytes(MOST_TOKENS, width, used)
     memory = _aligned_bytes(nbytes, LINE_BYTES, pinned=device.type == "cuda")
     state = torch.zeros(2, dtype=torch.int32, device=device)
@@ -71,12 +72,42 @@ def crossings(parts: ChainParts) -> Crossings | None:
     return Crossings(mailbox, Service([_layer(mailbox, op) for op in ops], limit_s=SERVICE_LIMIT_S))
 
 
-def build_chain(parts: ChainParts, cpu: CpuSide | None, meter: Meter) -> GpuChain:
-    """Compiles kernels, allocates buffers and, on a GPU, runs and captures each step once; the
-    steps it tries write row 0 of the caches.
+@dataclass(frozen=True, slots=True)
+class StepMemory:
+    """Of steps of one size on one GPU: its chains run one after the other and share it. What a
+    chain leaves in `target` has been taken when the next one on that GPU begins.
+    """
+
+    source: StepInput
+    target: StepInput
+    buffers: StepBuffers
+
+
+def step_memory(home: Place, weights: Sequence[GpuWeights]) -> list[StepMemory]:
+    """One for each of SIZES.
+
+    weights   of all blocks on this GPU
+    """
+    device, first = home.torch_device, weights[0]
+    found = []
+    for tokens in SIZES:
+        pinned = device.type == "cuda"
+        source = step_input(tokens, first.shape.width, torch.device("cpu"), pinned=pinned)
+        source.seen.fill_(1)
+        target = step_input(tokens, first.shape.width, device)
+        buffers = step_buffers(target, first.shape, _lengths(weights), first.value_up)
+        found.append(StepMemory(source, target, buffers))
+    return found
+
+
+def build_chain(
+    parts: ChainParts, memory: Sequence[StepMemory], cpu: CpuSide | None, meter: Meter
+) -> GpuChain:
+    """Compiles kernels and, on a GPU, runs and captures each step once; the steps it tries write
+    row 0 of the caches.
     """
     steps = _block_steps(parts, None if cpu is None else cpu.mailbox)
-    sizes = [_sized(parts, steps, size, cpu) for size in SIZES]
+    sizes = [_sized(parts, steps, its, cpu) for its in memory]
     return GpuChain(parts.home, sizes, cpu, meter)
 
 
@@ -90,14 +121,10 @@ def _block_steps(parts: ChainParts, mailbox: Mailbox | None) -> list[BlockStep]:
 
 
 def _sized(
-    parts: ChainParts, steps: Sequence[BlockStep], tokens: int, cpu: CpuSide | None
+    parts: ChainParts, steps: Sequence[BlockStep], memory: StepMemory, cpu: CpuSide | None
 ) -> SizedStep:
-    device, width = parts.home.torch_device, parts.weights[0].shape.width
-    source = step_input(tokens, width, torch.device("cpu"), pinned=device.type == "cuda")
-    source.seen.fill_(1)
-    target = step_input(tokens, width, device)
-    first = parts.weights[0]
-    buffers = step_buffers(target, first.shape, _lengths(parts), first.value_up)
+    device, tokens = parts.home.torch_device, len(memory.source.positions)
+    source, target, buffers = memory.source, memory.target, memory.buffers
     head = None if parts.head is None else head_step(parts.head, tokens)
 
     def launches() -> None:
@@ -125,17 +152,24 @@ def _rehearse(launches: Launches, cpu: CpuSide | None, tokens: int, device: torc
     if cpu is not None:
         cpu.service.abandon()
     launches()
-    torch.cuda.current_stream(device).synchronize()
-    if cpu is not None:
-        cpu.service.reset()
-        launches()
+    stream = torch.cuda.current_stream(device)
+    stream.synchronize()
+    if cpu is None:
+        return
+    cpu.service.reset()
+    launches()
+    try:
         cpu.answer(tokens)
+    except BaseException:
+        stream.synchronize()  # it still writes to the mailbox
+        cpu.service.reset()
+        raise
 
 
-def _lengths(parts: ChainParts) -> Lengths:
-    routers = [w.router for w in parts.weights if w.router is not None]
-    resident = [w.resident for w in parts.weights if w.resident is not None]
-    dense = [w.dense for w in parts.weights if w.dense is not None]
+def _lengths(blocks: Sequence[GpuWeights]) -> Lengths:
+    routers = [w.router for w in blocks if w.router is not None]
+    resident = [w.resident for w in blocks if w.resident is not None]
+    dense = [w.dense for w in blocks if w.dense is not None]
     return Lengths(
         experts=max((router.rules.experts for router in routers), default=0),
         used=max((router.rules.used for router in routers), default=0),

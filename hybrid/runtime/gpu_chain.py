@@ -18,12 +18,16 @@ from hybrid.runtime.crossing import Place
 from hybrid.runtime.gpu_replay import Replay
 from hybrid.runtime.gpu_step import MOST_TOKENS, HeadStep
 from hybrid.runtime.stats import Meter
+from kernels.errors import GpuSilent
 from kernels.mailbox import Mailbox
 from kernels.mailbox.serve import Service
+from kernels.native import pool
 from kernels.step import StepInput
 from placement.machine import CPU
 
 FLOAT_BYTES = 4
+GIVEN_UP_S = 5.0  # for the rest of a step that waits for nobody any more
+WORKER_LIMIT_S = 10.0  # a worker that keeps the others waiting so long within a step is dead
 SIZES = (1, 2, 4, MOST_TOKENS)
 
 
@@ -61,7 +65,11 @@ class CpuSide:
     threads: int
 
     def answer(self, tokens: int) -> None:
-        self.service.serve(tokens, self.workspace, self.threads)
+        pool.set_timeout(WORKER_LIMIT_S)
+        try:
+            self.service.serve(tokens, self.workspace, self.threads)
+        finally:
+            pool.set_timeout(pool.USUAL_TIMEOUT_S)
 
     def crossing_bytes(self, tokens: int) -> int:
         """Of a step: x and y, each expert's number and share, in every layer."""
@@ -84,12 +92,17 @@ class GpuChain:
         self._cpu = cpu
         self._meter = meter
         self._last = sizes[0]
+        self._lost = False
 
     def __call__(self, h: Tensor, step: Step) -> Tensor:
         """Returns when all of it is done; the next step overwrites the result.
 
         Raises what `Service` and `Replay.wait` raise; the next step can begin all the same.
         """
+        if self._lost:
+            raise GpuSilent(
+                f"{self._home.name} did not end a step that failed; start the program again"
+            )
         sized = next(it for it in self._sizes if it.tokens >= step.tokens)
         self._last = sized
         self._write(sized.source, h, step)
@@ -135,11 +148,13 @@ class GpuChain:
         self._meter.shift(sum(self._cpu.service.computed_s), self._home.name, CPU)
 
     def _give_up(self, replay: Replay) -> None:
-        """The GPU waits for nobody any more; when it is done, the next step can begin."""
+        """The GPU waits for nobody any more; when it is done, the next step can begin. A GPU that
+        is never done is lost to this process.
+        """
         if self._cpu is not None:
             self._cpu.service.abandon()
         try:
-            replay.wait()
+            self._lost = not replay.wait(GIVEN_UP_S)
         finally:
-            if self._cpu is not None:
+            if self._cpu is not None and not self._lost:
                 self._cpu.service.reset()

@@ -7,8 +7,8 @@ from importlib import metadata
 
 import torch
 
+from kernels.capability import OLDEST_CAPABILITY
 from kernels.cuda import driver_library, nvrtc
-from kernels.cuda.driver import OLDEST_CAPABILITY
 from kernels.errors import CudaCallFailed, CudaCompilerMissing, CudaDriverMissing
 from placement.machine import Device, DeviceKind
 

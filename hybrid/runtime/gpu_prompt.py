@@ -32,10 +32,7 @@ from kernels.dequantize.gpu import decode_into
 from kernels.planar import PlanarTensor
 from kernels.rms_norm import rms_norm
 from kernels.router import RouterRules, choose_experts
-
-# Tokens of an expert, on average, from which on its bytes are sooner here than the CPU is done: a
-# CPU of F FLOP/s takes 2 F⁻¹ a weight and token, PCIe 4.5 bits / 55 GB/s a weight: F = 6e12.
-STREAM_TOKENS_PER_EXPERT = 32
+from placement.gpu_scratch import streams_experts
 
 
 class Turn:
@@ -219,8 +216,7 @@ class PromptPass:
             h += self.away(x32, routing.chosen, routing.share)
 
     def _streams(self, tokens: int, rules: RouterRules) -> bool:
-        enough = tokens * rules.used >= STREAM_TOKENS_PER_EXPERT * rules.experts
-        return enough or self.away is None
+        return streams_experts(tokens, rules.used, rules.experts) or self.away is None
 
 
 def _some_of(both: Tensor, source: HeadMatrices) -> Tensor:

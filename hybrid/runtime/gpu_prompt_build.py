@@ -13,11 +13,13 @@ from hybrid.runtime.gpu_prompt import PromptPass, Turn
 from hybrid.runtime.gpu_prompt_experts import ALIGNED_VALUES
 from hybrid.runtime.gpu_weights import GpuWeights
 from hybrid.runtime.plain_block import PlainBlock
-from placement.gpu_scratch import decoded_values, stream_bytes
+from placement.gpu_scratch import decoded_values, stream_bytes, streams_experts
 from placement.inventory import ModelShape
 
-# Of products on a GPU. Where kernels are emulated bfloat16 is not right, and nothing is fast.
-PRODUCT_TYPE, EMULATED_TYPE = torch.bfloat16, torch.float32
+
+def product_type(device: torch.device) -> torch.dtype:
+    """Of products in prompts. Where kernels are emulated bfloat16 is not right."""
+    return torch.bfloat16 if device.type == "cuda" else torch.float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +32,13 @@ class PromptParts:
 
 
 def prompt_passes(
-    home: Place, blocks: Mapping[int, PromptParts], shape: ModelShape
+    home: Place, blocks: Mapping[int, PromptParts], shape: ModelShape, ubatch: int
 ) -> dict[int, PromptPass]:
-    """By layer; takes the buffers that all of them share."""
+    """By layer, for passes of up to `ubatch` tokens; takes the buffers that all of them share."""
     device = home.torch_device
-    dtype = PRODUCT_TYPE if device.type == "cuda" else EMULATED_TYPE
-    decoded = torch.empty(decoded_values(shape), dtype=dtype, device=device)
-    stream = _stream(blocks, decoded)
+    decoded = torch.empty(decoded_values(shape), dtype=product_type(device), device=device)
+    streams = streams_experts(ubatch, shape.expert_used_count, shape.expert_count)
+    stream = _stream(blocks, decoded) if streams else None
     attention = next(iter(blocks.values())).plain.attention
     turn = Turn(attention.frequency.to(device), attention.config.rope.amplitude)
     return {

@@ -7,9 +7,13 @@ caller answers, `wait` ends the step.
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from time import monotonic, sleep
 from typing import Protocol
 
 import torch
+
+POLL_S = 0.001  # while a step that failed comes to its end
 
 Launches = Callable[[], None]
 
@@ -19,8 +23,11 @@ class Replay(Protocol):
         """Begin; does not wait."""
         ...
 
-    def wait(self) -> None:
-        """Until everything that was begun is done. Raises what went wrong in it."""
+    def wait(self, limit_s: float | None = None) -> bool:
+        """Until everything that was begun is done; False when that takes longer than the limit.
+
+        Raises what went wrong in it.
+        """
         ...
 
 
@@ -45,7 +52,12 @@ class GraphReplay:
             rehearsal()
             stream.synchronize()
             self._graph.capture_begin(capture_error_mode="thread_local")
-            launches()
+            try:
+                launches()
+            except BaseException:
+                with suppress(RuntimeError):  # of the capture, which is void
+                    self._graph.capture_end()
+                raise
             self._graph.capture_end()
         torch.cuda.current_stream(device).wait_stream(stream)
 
@@ -53,8 +65,17 @@ class GraphReplay:
         with torch.cuda.device(self._device):
             self._graph.replay()
 
-    def wait(self) -> None:
-        torch.cuda.current_stream(self._device).synchronize()
+    def wait(self, limit_s: float | None = None) -> bool:
+        stream = torch.cuda.current_stream(self._device)
+        if limit_s is None:
+            stream.synchronize()
+            return True
+        end = monotonic() + limit_s
+        while not stream.query():
+            if monotonic() > end:
+                return False
+            sleep(POLL_S)
+        return True
 
 
 class EmulatedReplay:
@@ -70,12 +91,15 @@ class EmulatedReplay:
         self._thread = threading.Thread(target=self._play, name="hybrid-emulated-gpu")
         self._thread.start()
 
-    def wait(self) -> None:
+    def wait(self, limit_s: float | None = None) -> bool:
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(limit_s)
+            if self._thread.is_alive():
+                return False
             self._thread = None
         if self._error is not None:
             raise self._error
+        return True
 
     def _play(self) -> None:
         try:

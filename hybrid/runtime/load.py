@@ -48,6 +48,8 @@ def load(path: str | Path, *, progress: Progress | None = None, **options: Any) 
     fit.
     """
     with options_named(), gpu_failures_told():
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            torch.cuda.empty_cache()  # of engines that are gone: the plan asks what is free
         wanted = LoadOptions.from_keywords(**options)
         prepared = prepare(path, wanted)
         tokenizer = open_tokenizer(prepared, wanted.conventions)
@@ -95,7 +97,7 @@ def load_prepared(
     read_weights(file, pieces, progress or _no_progress, how, gpu.planes, pinning)
     native.fill_vectors()
     native.chain(caches)
-    gpu.ready(caches, workspace, shape)
+    gpu.ready(caches, workspace, shape, plan.workload)
     gpu.rehearse(model.embedding, caches, plan.workload)
     engine = Engine(
         model=model,

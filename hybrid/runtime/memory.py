@@ -178,8 +178,11 @@ class GpuMemory(DeviceMemory):
     def _open(self, nbytes: int, scratch_bytes: int) -> None:
         try:
             # Scratch is taken and given back to torch's own pool: no other program gets it then.
-            torch.empty(scratch_bytes, dtype=torch.uint8, device=self.place.torch_device)
-            self.room = torch.empty(nbytes, dtype=torch.uint8, device=self.place.torch_device)
+            # It is held until the room is there, which would be cut out of it.
+            device = self.place.torch_device
+            scratch = torch.empty(scratch_bytes, dtype=torch.uint8, device=device)
+            self.room = torch.empty(nbytes, dtype=torch.uint8, device=device)
+            del scratch
         except (RuntimeError, AssertionError) as error:
             raise MachineError(
                 f"{self.place.name} refuses {format_bytes(nbytes)}",

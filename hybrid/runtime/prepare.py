@@ -15,12 +15,13 @@ from hybrid.gguf.reader import GgufFile
 from hybrid.models.config import ModelConfig
 from hybrid.runtime.node_layout import HostLayout, host_layout
 from hybrid.runtime.options import CpuMoe, LoadOptions
+from kernels.capability import OLDEST_CAPABILITY
 from kernels.errors import NativeLibraryMissing
 from kernels.native import tiers
 from placement.cpus import ThreadCpus, choose_cpus
 from placement.errors import PlanError
 from placement.inventory import ModelInventory
-from placement.machine import Machine, canonical_name, device_advice
+from placement.machine import CPU, Machine, canonical_name, device_advice, gpu_findings
 from placement.plan import PlacementPlan
 from placement.plan_check import check_plan
 from placement.plan_json import from_json
@@ -87,12 +88,12 @@ def prepare(path: str | Path, options: LoadOptions) -> Prepared:
     machine = chosen_devices(
         probe_machine(simulate=options.simulate, visible=options.visible), options.devices
     )
+    machine, too_old = without_old_gpus(machine) if options.devices is None else (machine, ())
     cpus = choose_cpus(options.threads)
     room = _with_mapped_weights(machine, stock) if options.mmap else machine
     if options.plan is not None:
         plan = options.plan if isinstance(options.plan, PlacementPlan) else read_plan(options.plan)
-        # Its scratch may be for the other kind of kernels: the check tells.
-        plan = replace(plan, workload=replace(plan.workload, kernels=options.kernels))
+        _check_kernels(plan, options.kernels)
         check_plan(plan, stock, room)
     else:
         plan = make_plan(
@@ -104,7 +105,7 @@ def prepare(path: str | Path, options: LoadOptions) -> Prepared:
             gpu_layers=options.gpu_layers,
         )
     layout = host_layout(plan, stock, file.tensors, machine, options, cpus.system_nodes)
-    notes = (*_notes(plan, stock), *layout.notes)
+    notes = (*too_old, *_notes(plan, stock), *layout.notes)
     found = CpuKernels(options.kernels, tier, len(cpus.cpus))
     return Prepared(file, config, stock, machine, plan, cpus, found, layout, notes)
 
@@ -154,10 +155,33 @@ def chosen_devices(machine: Machine, names: tuple[str, ...] | None) -> Machine:
     if missing := sorted(wanted - set(machine.device_names)):
         raise UsageError(
             f"unknown device {missing[0]!r} in --device",
-            remedy=[device_advice(missing[0], machine.device_names), "--device none: no GPU"],
+            *gpu_findings(machine),
+            remedy=[
+                device_advice(missing[0], machine.device_names),
+                "--device none: no GPU",
+                "hybrid doctor shows what was looked for, and where",
+            ],
         )
     kept = tuple(d for d in machine.devices if not d.is_gpu or d.name in wanted)
     return replace(machine, devices=kept)
+
+
+def without_old_gpus(machine: Machine) -> tuple[Machine, tuple[str, ...]]:
+    """The machine without GPUs that no kernel runs on, and a note for each; who names one with
+    --device is told when it is opened.
+    """
+    kept, notes = [], []
+    for device in machine.devices:
+        found = tuple(map(int, (device.compute_capability or "99.0").split(".")))
+        if found >= OLDEST_CAPABILITY:
+            kept.append(device)
+            continue
+        needed = ".".join(map(str, OLDEST_CAPABILITY))
+        notes.append(
+            f"{device.name} ({device.description}) is left out: its compute capability is"
+            f" {device.compute_capability}, kernels need {needed}"
+        )
+    return replace(machine, devices=tuple(kept)), tuple(notes)
 
 
 def all_rules(options: LoadOptions, stock: ModelInventory, machine: Machine) -> tuple[Rule, ...]:
@@ -193,6 +217,19 @@ def workload(options: LoadOptions, stock: ModelInventory, threads: int) -> Workl
         cache_in_ram=options.cache_in_ram,
         kernels=options.kernels,
     )
+
+
+def _check_kernels(plan: PlacementPlan, asked: str) -> None:
+    """A plan has scratch for one kind of kernels, and says which layers that kind takes."""
+    planned = plan.workload.kernels
+    if planned != asked and any(home != CPU for home in plan.layers):
+        raise PlanError(
+            f"the plan is for {planned} kernels on GPUs, {asked} ones are asked for",
+            remedy=[
+                f"--kernels {planned}",
+                f"make the plan again: hybrid plan MODEL --kernels {asked} --save plan.json",
+            ],
+        )
 
 
 def _with_mapped_weights(machine: Machine, stock: ModelInventory) -> Machine:

@@ -86,9 +86,11 @@ def read_weights(
             progress(done, total)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-        reader.finish()
-        if pinning:
-            pinning.finish(rest=done == total)
+        try:
+            reader.finish()
+        finally:
+            if pinning:  # its thread holds the arenas
+                pinning.finish(rest=done == total)
 
 
 class _Planes:

@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tokens", "start"])
 def expanded_prompt_kernel(
     q,
     k_nope,  # pointer, or with BULK a descriptor of [seen, all heads' columns]; so k_rope and v

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import torch
 
+from kernels.capability import OLDEST_CAPABILITY
 from kernels.cuda import cache, nvrtc
 from kernels.cuda.driver_library import (
     LaunchAttribute,
@@ -17,7 +18,6 @@ from kernels.cuda.driver_library import (
 from kernels.cuda.sources import Source
 from kernels.errors import DeviceTooOld, KernelInputError
 
-OLDEST_CAPABILITY = (8, 0)
 CAPABILITY_MAJOR, CAPABILITY_MINOR, MOST_SHARED_BYTES = 75, 76, 97  # CUdevice_attribute
 STATIC_SHARED_BYTES, DYNAMIC_SHARED_LIMIT = 1, 8  # CUfunction_attribute
 PROGRAMMATIC_STREAM_SERIALIZATION = 6  # CUlaunchAttributeID

@@ -10,8 +10,8 @@ from functools import lru_cache
 
 from kernels.errors import CudaCallFailed, CudaDriverMissing
 
-OLDEST = "525 (CUDA 12.0)"
-UPDATE = f"install NVIDIA's driver {OLDEST} or newer, or run with --device none"
+OLDEST = "525 or newer for a torch of CUDA 12, 580 or newer for one of CUDA 13"
+UPDATE = f"install NVIDIA's driver {OLDEST}, or run with --device none"
 
 # What the user can do, by the name of the error; others are told by name and text alone.
 REMEDIES = {

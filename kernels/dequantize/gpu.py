@@ -8,6 +8,7 @@ from torch import Tensor
 
 from kernels.cuda import Kernel, Program, Record
 from kernels.errors import KernelInputError
+from kernels.formats import BlockFormat
 from kernels.planar import MatrixRecord, PlanarTensor
 
 PROGRAM = Program("dequantize/gpu.cu")
@@ -42,6 +43,12 @@ def decode_into(weight: PlanarTensor, out: Tensor, *, fresh: bool = False) -> No
         blocks = -(-groups // THREADS)
         kernel = _kernel(weight.format.name, out.dtype, out.device)
         kernel.launch((blocks, 1, 1), THREADS, record, overlap=not fresh)
+
+
+def prepare_decode(known: BlockFormat, device: torch.device, dtype: torch.dtype) -> None:
+    """Compiles what `decode_into` launches for weights of this format, and loads it."""
+    if known.name not in PLAIN:
+        _kernel(known.name, dtype, device)
 
 
 @lru_cache

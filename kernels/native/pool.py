@@ -22,6 +22,8 @@ _THREW, _ENDED, _STALLED, _TOO_FEW, _NESTED, _NO_THREAD, _NO_MEMORY = range(1, 8
 READ_NBYTES = 1 << 30
 READ_ROUNDS = 5
 
+USUAL_TIMEOUT_S = 60  # kUsualTimeout of the pool
+
 # Decoded and multiplied by one thread in about the time of waking another, 5 us.
 SMALL_JOB_WEIGHTS = 1 << 16
 
@@ -76,7 +78,7 @@ def reserve(nbytes: int) -> None:
 
 
 def set_timeout(seconds: float) -> None:
-    """How long a worker may keep the others waiting before it has failed; 60 s at first."""
+    """How long a worker may keep others waiting before it has failed; at first USUAL_TIMEOUT_S."""
     check(library().hybrid_pool_set_timeout(seconds))
 
 

@@ -95,7 +95,7 @@ def argmax(
 ) -> None:
     """index[t], value[t] = the greatest of logits[t], the lowest index among equals.
 
-    logits   [tokens, vocabulary] float32; a NaN is less than every number
+    logits   [tokens, vocabulary] float32; a NaN is greater than every number, and found
     found    index [tokens] int32 and value [tokens] float32, on the same device
     scratch  of `argmax_scratch` with at least as many tokens and this vocabulary
     host     the same once more in pinned host memory, complete when the stream has come past

@@ -59,18 +59,21 @@ struct ArgmaxRecord {
     int32_t vocabulary;
 };
 
-// Orders as the logits do, the lower index first among equals; a NaN comes after all numbers.
+// Orders as the logits do, the lower index first among equals; a NaN comes before all numbers, so
+// that it is not passed over.
 DEVICE uint64_t argmax_key(float logit, int index) {
     const uint32_t bits = float_bits(logit + 0.0f);  // -0 equals 0
     const uint32_t order = bits >> 31 ? ~bits : bits | 0x80000000u;
     const uint32_t rank = 0xffffffffu - static_cast<uint32_t>(index);
-    return static_cast<uint64_t>(logit == logit ? order : 0) << 32 | rank;
+    return static_cast<uint64_t>(logit == logit ? order : 0xffffffffu) << 32 | rank;
 }
 
 DEVICE void write_greatest(const ArgmaxRecord& record, int token, uint64_t key) {
     const uint32_t order = static_cast<uint32_t>(key >> 32);
     const int index = static_cast<int>(0xffffffffu - static_cast<uint32_t>(key));
-    const float value = bits_float(order >> 31 ? order & 0x7fffffffu : ~order);
+    const bool unknown = order == 0xffffffffu;
+    const uint32_t bits = order >> 31 ? order & 0x7fffffffu : ~order;
+    const float value = bits_float(unknown ? 0x7fc00000u : bits);  // the usual NaN
     record.index[token] = index;
     record.value[token] = value;
     if (record.host_index != nullptr) {

@@ -1,6 +1,5 @@
 """The meaning of both ends in plain torch."""
 
-import torch
 from torch import Tensor
 
 from kernels.step.records import ArgmaxScratch, Greatest, StepInput
@@ -14,9 +13,9 @@ def begin_step(source: StepInput, target: StepInput) -> None:
 
 def argmax(logits: Tensor, found: Greatest, scratch: ArgmaxScratch, host: Greatest | None) -> None:
     """See `kernels.step.argmax`."""
-    known = torch.where(logits.isnan(), -torch.inf, logits)
-    greatest = known.amax(-1, keepdim=True)
-    index = (known == greatest).int().argmax(-1)  # argmax takes the first of equals
+    unknown = logits.isnan()
+    greatest = logits.amax(-1, keepdim=True)  # NaN where there is one
+    index = ((logits == greatest) | unknown).int().argmax(-1)  # argmax takes the first of equals
     value = logits.gather(-1, index[:, None])[:, 0]
     for place in (found, host) if host else (found,):
         place.index.copy_(index)

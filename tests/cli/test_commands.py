@@ -229,7 +229,8 @@ def test_the_prompt_is_repeated_when_asked(flags, start, command):
 
 
 def test_a_plan_tells_of_every_tensor_where_it_goes_and_why(command):
-    text = command("plan", "demo", *TWO_GPUS, "-ot", "exps#0-3=CPU,^output=CPU", "--tensors").out
+    gpus = ("--simulate", "CUDA0=96MiB,CUDA1=96MiB")
+    text = command("plan", "demo", *gpus, "-ot", "exps#0-3=CPU,^output=CPU", "--tensors").out
     listed = {line.split()[0]: line for line in text.split("\n\n")[-1].splitlines()}
     assert len(listed) > 100
     assert "rule 2" in listed["output.weight"]

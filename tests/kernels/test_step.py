@@ -11,11 +11,12 @@ def greatest(tokens):
     return Greatest(torch.full((tokens,), -1, dtype=torch.int32), torch.full((tokens,), torch.nan))
 
 
-def test_the_reference_takes_the_first_of_equals_and_no_nan():
-    logits = torch.tensor([[0.0, 3.0, 3.0, torch.nan], [-0.0, 0.0, -1.0, -2.0]])
-    found = greatest(2)
-    argmax(logits, found, argmax_scratch(2, 4, CPU))
-    assert (found.index.tolist(), found.value.tolist()) == ([1, 0], [3.0, 0.0])
+def test_the_reference_takes_the_first_of_equals_and_tells_a_nan():
+    logits = torch.tensor([[0.0, 3.0, 3.0, -1.0], [-0.0, 0.0, -1.0, -2.0], [1.0, 2, torch.nan, 9]])
+    found = greatest(3)
+    argmax(logits, found, argmax_scratch(3, 4, CPU))
+    assert (found.index.tolist(), found.value.tolist()[:2]) == ([1, 0, 2], [3.0, 0.0])
+    assert found.value[2].isnan()
 
 
 def test_the_reference_begins_a_step_with_the_same_values():

@@ -174,7 +174,7 @@ def test_the_plan_of_this_file_and_machine_passes() -> None:
         (replace(PLAN, workload=replace(PLAN.workload, ubatch_tokens=1 << 31)), "compute bytes"),
         (
             replace(PLAN, workload=replace(PLAN.workload, context_tokens=512)),
-            "bytes on CPU are too few",
+            "bytes on CUDA0 are too few",
         ),
     ],
 )

@@ -35,11 +35,23 @@ def test_blocks_that_are_wholly_on_their_gpu_but_for_experts_in_ram_are_taken(ru
 @pytest.mark.parametrize(
     ("rules", "layers", "why"),
     [
-        ([r"blk\.1\.attn_output=CPU"], "layers 1 ", "an operation is on another device"),
-        ([r"blk\.[23]\.ffn_gate_inp=CPU"], "layers 2-3 ", "an operation is on another device"),
+        (
+            [r"blk\.1\.attn_output=CPU"],
+            "layer 1 is",
+            "an operation is not on its block's GPU (blk.1.attn_output.weight is on CPU",
+        ),
+        (
+            [r"blk\.[23]\.ffn_gate_inp=CPU"],
+            "layers 2-3 are",
+            "(blk.2.ffn_gate_inp.weight is on CPU, the block on CUDA",
+        ),
         (["exps#2-5=GPU", "exps=CPU"], "layers 1-3 ", "more than one range"),
         (["gate_exps=GPU", "exps=CPU"], "layers 1-3 ", "more than one range"),
-        ([r"blk\.1\..*exps=CUDA1", "exps=CPU"], "layers 1 ", "experts are on another GPU"),
+        (
+            [r"blk\.1\..*exps=CUDA1", "exps=CPU"],
+            "layer 1 is",
+            r"-ot 'blk\.1\.=CUDA1' first moves the whole block",
+        ),
     ],
     ids=str,
 )

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hybrid.runtime.crossing import Place
-from hybrid.runtime.gpu_blocks import GpuHead
+from hybrid.runtime.gpu_head import GpuHead
 from hybrid.runtime.gpu_step import Head
 from hybrid.runtime.stats import Meter
 from kernels.formats import BY_NAME

@@ -14,6 +14,7 @@ import argparse
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from statistics import median
 from unittest import mock
 
 import torch
@@ -37,7 +38,7 @@ from kernels.step import (
     begin_step,
     step_input,
 )
-from tools.bench.gpu_time import DEVICE, copy_gb_s
+from tools.bench.gpu_time import DEVICE, Span, captured, copy_gb_s, need_gpu
 from tools.bench.table import Cell, show
 
 WIDTH, HEADS, NOPE, ROPE, VALUE, LATENT = 2048, 16, 128, 64, 128, 512
@@ -104,13 +105,11 @@ def main(words: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--parts", action="store_true", help="time each kind of launch too")
     arguments = parser.parse_args(words)
-    if not torch.cuda.is_available():
-        raise SystemExit("error: no CUDA device; this bench measures a step on one")
+    need_gpu("a decode step")
     copied, model = copy_gb_s(), random_model()
-    graph = captured(model, KINDS)
     rows: list[list[Cell]] = []
     for depth in DEPTHS:
-        us = microseconds(model, graph, depth)
+        us = microseconds(model, KINDS, depth)
         floor_us = (_weight_bytes(model) + LAYERS * depth * 2 * (LATENT + ROPE)) / copied / 1e3
         rows.append([depth, us, 1e6 / us, floor_us])
     show("gpu_decode_step", ("depth", "us", "tok/s", "floor us"), rows)
@@ -120,38 +119,28 @@ def main(words: Sequence[str] | None = None) -> None:
 
 def part_rows(model: Model) -> list[list[Cell]]:
     depth = DEPTHS[1]
-    whole = microseconds(model, captured(model, KINDS), depth)
+    whole = microseconds(model, KINDS, depth)
     rows: list[list[Cell]] = []
     for kind, count in KINDS.items():
-        without = microseconds(model, captured(model, KINDS.keys() - {kind}), depth)
-        alone = microseconds(model, captured(model, {kind}), depth)
+        without = microseconds(model, KINDS.keys() - {kind}, depth)
+        alone = microseconds(model, {kind}, depth)
         rows.append([kind, (whole - without) / count, alone / count])
     return rows
 
 
-def captured(model: Model, kinds: Collection[str]) -> torch.cuda.CUDAGraph:
-    model.launch(kinds)
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        model.launch(kinds)
-    return graph
-
-
-def microseconds(model: Model, graph: torch.cuda.CUDAGraph, depth: int) -> float:
+def microseconds(model: Model, kinds: Collection[str], depth: int) -> float:
     """The median of single replays, each waited for, as a decoder waits for its token."""
     model.source.rows.fill_(depth)
     model.source.positions.fill_(depth)
     model.source.seen.fill_(depth + 1)
+    model.launch(kinds)  # loads kernels
+    graph = captured(lambda: model.launch(kinds))
     times = []
     for _ in range(REPLAYS):
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        begin.record()
-        graph.replay()
-        end.record()
-        end.synchronize()
-        times.append(begin.elapsed_time(end) * 1e3)
-    return sorted(times)[REPLAYS // 2]
+        with Span() as span:
+            graph.replay()
+        times.append(span.us())
+    return median(times)
 
 
 def random_model() -> Model:
