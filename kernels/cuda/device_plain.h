@@ -89,11 +89,6 @@ DEVICE uint8_t load1(const void* from) {
 }
 DEVICE void prefetch_line(const void*) {}
 
-DEVICE void prefetch(const void* from, int nbytes) {
-    emulator::check_aligned(from, 16);
-    if (nbytes % 16 != 0) emulator::stop("prefetch of %d bytes, no multiple of 16", nbytes);
-}
-
 DEVICE void copy16_async(void* shared, const void* from) {
     emulator::check_aligned(shared, 16);
     emulator::check_aligned(from, 16);
@@ -113,18 +108,11 @@ DEVICE T load_acquire(const T* from) {
     return __atomic_load_n(from, __ATOMIC_ACQUIRE);
 }
 
-DEVICE uint32_t load_acquire_device(const uint32_t* from) {
-    return load_acquire(from);
-}
 DEVICE uint32_t load_acquire_system(const uint32_t* from) {
     return load_acquire(from);
 }
 DEVICE uint64_t load_acquire_system(const uint64_t* from) {
     return load_acquire(from);
-}
-
-DEVICE void store_release_device(uint32_t* to, uint32_t value) {
-    __atomic_store_n(to, value, __ATOMIC_RELEASE);
 }
 
 DEVICE void store_release_system(uint32_t* to, uint32_t value) {
@@ -150,12 +138,6 @@ template <class T>
 DEVICE T atomic_add(T* sum, T more) {
     const T before = *sum;
     *sum += more;
-    return before;
-}
-
-DEVICE int atomic_max(int* most, int value) {
-    const int before = *most;
-    *most = max(before, value);
     return before;
 }
 

@@ -119,16 +119,6 @@ DEVICE void prefetch_line(const void* from) {
     asm volatile("prefetch.global.L2 [%0];" ::"l"(from));
 }
 
-// The same for `nbytes` from `from`, both multiples of 16: one thread's call does for all.
-DEVICE void prefetch(const void* from, int nbytes) {
-#if __CUDA_ARCH__ >= 900
-    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(nbytes));
-#else
-    const char* bytes = static_cast<const char*>(from);
-    for (int at = 0; at < nbytes; at += 128) prefetch_line(bytes + at);
-#endif
-}
-
 // ---- copies into shared memory that run beside the arithmetic
 
 // 16 bytes; both addresses are multiples of 16.
@@ -150,12 +140,6 @@ DEVICE void wait_for_copies() {
 
 // ---- order between blocks (device) and with the CPU and other GPUs (system)
 
-DEVICE uint32_t load_acquire_device(const uint32_t* from) {
-    uint32_t value;
-    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(from) : "memory");
-    return value;
-}
-
 DEVICE uint32_t load_acquire_system(const uint32_t* from) {
     uint32_t value;
     asm volatile("ld.acquire.sys.global.u32 %0, [%1];" : "=r"(value) : "l"(from) : "memory");
@@ -166,10 +150,6 @@ DEVICE uint64_t load_acquire_system(const uint64_t* from) {
     uint64_t value;
     asm volatile("ld.acquire.sys.global.u64 %0, [%1];" : "=l"(value) : "l"(from) : "memory");
     return value;
-}
-
-DEVICE void store_release_device(uint32_t* to, uint32_t value) {
-    asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(to), "r"(value) : "memory");
 }
 
 DEVICE void store_release_system(uint32_t* to, uint32_t value) {
@@ -212,9 +192,6 @@ DEVICE int atomic_add(int* counter, int more) {
 }
 DEVICE float atomic_add(float* sum, float more) {
     return atomicAdd(sum, more);
-}
-DEVICE int atomic_max(int* most, int value) {
-    return atomicMax(most, value);
 }
 
 // ---- time

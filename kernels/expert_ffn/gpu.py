@@ -1,7 +1,7 @@
 """Launches `gpu.cu`: the routed experts here and the shared feed-forward of a decode step.
 
-    expert_hidden(h, routed, shared, tokens, norm, epsilon)
-    expert_down(h, RoutedDown(...), SharedDown(...), tokens)
+    expert_hidden(h, tokens, routing, routed, shared, norm, epsilon)
+    expert_down(h, tokens, routing, routed, shared)
 
 A dense layer has the shared part alone; a layer whose experts the CPU computes has no routed one.
 """

@@ -116,7 +116,7 @@ def to_planar(weight: BlockTensor, out: Tensor | None = None) -> PlanarTensor:
 
     Goes piece by piece: beside the result about `reference.PIECE_BYTES` of temporaries, and a copy
     of the weight where its leading dimensions are strided. Planes collect bytes from all over the
-    tensor, so `out` must not be the memory of the blocks: `planar_in_place` does that.
+    tensor, so `out` must not be the memory of the blocks.
     Raises KernelInputError when out does not fit or overlaps the blocks.
     """
     if out is None:
@@ -124,7 +124,7 @@ def to_planar(weight: BlockTensor, out: Tensor | None = None) -> PlanarTensor:
     elif out.device != weight.device:
         raise KernelInputError(f"out is on {out.device}, the weight on {weight.device}")
     elif _overlap(out, weight.blocks):
-        raise KernelInputError("planes cannot take the blocks' own memory: use planar_in_place")
+        raise KernelInputError("planes cannot take the blocks' own memory")
     planar = PlanarTensor(out, weight.format, weight.shape, math.prod(weight.shape[:-1]))
     reference.split_into(weight, planar.data)
     return planar
@@ -161,20 +161,6 @@ def prepare_place_rows(device: torch.device) -> None:
 def as_in_file(known: BlockFormat) -> bool:
     """Whether the planes of a format are its blocks, byte for byte."""
     return len(reference.PLANES[known.name]) == 1
-
-
-def planar_in_place(weight: BlockTensor) -> PlanarTensor:
-    """The planes of `weight` in the memory of its blocks, which are gone thereafter.
-
-    weight    [..., rows, columns], contiguous, at a multiple of 16 bytes
-
-    Takes a temporary copy of this one tensor (`weight.nbytes`) beside to_planar's pieces.
-    Raises KernelInputError when the blocks are strided or not aligned.
-    """
-    if not weight.blocks.is_contiguous():
-        raise KernelInputError("strided blocks have no memory of their own for planes")
-    copy = BlockTensor(weight.blocks.clone(), weight.format, weight.columns)
-    return to_planar(copy, weight.blocks.view(-1))
 
 
 def to_blocks(planar: PlanarTensor) -> BlockTensor:

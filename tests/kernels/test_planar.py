@@ -9,7 +9,6 @@ from kernels.planar import (
     as_in_file,
     gpu,
     place_rows,
-    planar_in_place,
     prepare_place_rows,
     reference,
     to_blocks,
@@ -81,24 +80,10 @@ def test_strided_heads_are_sorted_as_if_they_stood_alone():
     assert torch.equal(to_blocks(to_planar(heads)).blocks, heads.blocks)
 
 
-@pytest.mark.parametrize("name", ["Q6_K", "IQ4_NL"])
-def test_planes_can_take_the_place_of_their_blocks(name):
-    weight = some_blocks(BY_NAME[name], (2, 8))
-    before = weight.blocks.clone()
-    planar = planar_in_place(weight)
-    assert planar.data.data_ptr() == weight.blocks.data_ptr()
-    assert torch.equal(to_blocks(planar).blocks, before)
-
-
 def test_planes_over_their_own_blocks_are_refused():
     weight = some_blocks(Q4_K)
-    with pytest.raises(KernelInputError, match="planar_in_place"):
+    with pytest.raises(KernelInputError, match="own memory"):
         to_planar(weight, out=weight.blocks.view(-1))
-
-
-def test_planes_in_place_of_strided_blocks_are_refused():
-    with pytest.raises(KernelInputError, match="strided"):
-        planar_in_place(some_blocks(Q4_K)[:, 1:3])
 
 
 def empty_planes(weight, device="cpu"):

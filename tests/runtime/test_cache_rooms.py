@@ -60,7 +60,7 @@ def driver(monkeypatch) -> Driver:
         )
 
     monkeypatch.setattr(prepare, "probe_machine", probe)
-    monkeypatch.setattr("hybrid.runtime.load.check_gpu", lambda device: None)
+    monkeypatch.setattr("hybrid.runtime.load.check_gpu", lambda *_, **__: None)
     monkeypatch.setattr(memory, "cuda_device", lambda device: torch.device("cpu"))
     monkeypatch.setattr(cache_rooms.GpuRegistrar, "register", _method(counting.register))
     monkeypatch.setattr(cache_rooms.GpuRegistrar, "unregister", _method(counting.unregister))

@@ -42,6 +42,13 @@ PLACEMENTS = {
         },
         ENDS_ON_GPU,
     ),
+    "layers in turn on two GPUs": (
+        {
+            "simulate": TWO,
+            "rules": [r"blk\.[02].*attn=CUDA0", r"blk\.1.*attn=CUDA1", "output=CUDA0", "exps=CPU"],
+        },
+        ENDS_ON_GPU,
+    ),
     "the head in RAM": (
         {"simulate": ONE, "rules": ["^output=CPU", "exps=CPU"]},
         [*ON_GPU, "NormedHead"],
