@@ -4,7 +4,7 @@ A rule with a range takes only those experts; the rest falls to later rules, at 
 (rule None). Tensors that are not loaded are never taken.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from placement.errors import RuleError
@@ -19,6 +19,9 @@ class Claim:
     first: int
     last: int
     rule: int | None
+
+
+Claims = Mapping[str, tuple[Claim, ...]]
 
 
 @dataclass(frozen=True, slots=True)

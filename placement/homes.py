@@ -13,18 +13,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from placement.claims import Claim, claimed_bytes
+from placement.claims import Claims, claimed_bytes
 from placement.errors import PlacementError
-from placement.gpu_scratch import gpu_bytes
+from placement.home_scratch import scratch_of_a_home
 from placement.inventory import Role, TensorInfo
 from placement.machine import CPU
 from placement.request import Request
 from placement.rules import OWN_GPU
-from placement.workload import Hosted, cache_bytes
-
-MOST_RANGES = 2  # of experts in a block that a GPU's kernels take: here and in RAM
-
-Claims = Mapping[str, tuple[Claim, ...]]
+from placement.workload import cache_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +84,7 @@ def choose_homes(request: Request, claims: Claims) -> Homes:
 
 def least_of_a_gpu(request: Request, claims: Claims) -> tuple[int, int]:
     """(scratch, scratch with the smallest block): bytes without which a GPU can hold no block."""
-    scratch = _compute(request, claims, with_head=False)
+    scratch = scratch_of_a_home(request, claims, with_head=False)
     return scratch, scratch + min(_demand(request, claims).layers, default=0)
 
 
@@ -133,50 +129,16 @@ def _demand(request: Request, claims: Claims) -> Demand:
     moved = _moved_layers(request, claims)
     for layer, device in moved.items():
         fixed[device] += layers[layer]
-    body, whole = _compute(request, claims, with_head=False), _compute(request, claims, True)
+    body, whole = (
+        scratch_of_a_home(request, claims, with_head=False),
+        scratch_of_a_home(request, claims, with_head=True),
+    )
     rooms = tuple(
         max(request.budgets[gpu.name] - body - fixed[gpu.name], 0) for gpu in request.machine.gpus
     )
     return Demand(
         tuple(layers), head + whole - body, rooms, moved, frozenset(bound_gpu - set(moved))
     )
-
-
-def _compute(request: Request, claims: Claims, with_head: bool) -> int:
-    """Scratch of any GPU that holds blocks; never below what the finished plan needs."""
-    tied = request.inventory.has_tied_head
-    widest, experts, head, plain = 0, False, with_head, True
-    expert_bytes: Counter[int] = Counter()
-    for tensor in request.inventory.tensors:
-        rules = [claim.rule for claim in claims.get(tensor.name, ())]
-        devices = {request.rules[rule].device for rule in rules if rule is not None}
-        on_gpu = bool(devices - {CPU})
-        if tensor.role is Role.ROUTED_EXPERT:
-            experts = experts or on_gpu
-            counts = on_gpu
-            if CPU in devices or None in rules:
-                expert_bytes[tensor.layer or 0] += tensor.expert_bytes
-            plain = plain and devices <= {CPU, OWN_GPU} and len(rules) <= MOST_RANGES
-            plain = plain and (CPU in devices or "gate_up" not in tensor.name)
-        elif tensor.role is Role.HEAD or (tensor.role is Role.EMBEDDING and tied):
-            counts = head = with_head or on_gpu
-        else:
-            counts = tensor.role.is_loaded and tensor.role is not Role.EMBEDDING
-            plain = plain and (tensor.layer is None or devices <= {OWN_GPU})
-        widest = max(widest, tensor.matrix_values if counts else 0)
-    shape = request.inventory.shape
-    hosted = Hosted(
-        layers=1,
-        routed_experts=experts,
-        head=head,
-        embedding=True,
-        matrix_values=widest,
-        homes=1,
-        away_experts=shape.expert_count if expert_bytes else 0,
-        away_expert_bytes=max(expert_bytes.values(), default=0),
-        plain=plain,
-    )
-    return gpu_bytes(shape, request.workload, hosted)
 
 
 def _moved_layers(request: Request, claims: Claims) -> dict[int, str]:

@@ -1,0 +1,48 @@
+"""Scratch that a GPU is given before its blocks are known is never less than the plan needs."""
+
+import pytest
+
+from placement.claims import loaded_claims
+from placement.home_scratch import scratch_of_a_home
+from placement.planner import plan
+from placement.request import Request
+from placement.rules import parse_rules
+from placement.workload import Workload
+from tests.placement.models import GIB, deepseek_v3, machine, tiny
+
+RULES = [
+    [],
+    ["exps=CPU"],
+    ["exps=GPU"],
+    ["exps#0-3=GPU", "exps=CPU"],
+    ["exps#2-5=GPU", "exps=CPU"],
+    ["gate_exps=GPU", "exps=CPU"],
+    [r"blk\.1\..*exps=CUDA1", "exps=CPU"],
+    [r"blk\.2\.attn_output=CPU"],
+    [".*=CUDA0"],
+]
+
+
+@pytest.mark.parametrize("kernels", ["fast", "exact"])
+@pytest.mark.parametrize("rules", RULES, ids=str)
+@pytest.mark.parametrize("gpus", [1, 2])
+def test_what_a_gpu_is_given_is_enough_for_what_it_gets(rules, gpus, kernels):
+    if gpus == 1 and any("CUDA1" in rule for rule in rules):
+        pytest.skip("there is one GPU")
+    where = machine(*[GIB] * gpus)
+    names = tuple(device.name for device in where.devices)
+    parsed, load = tuple(parse_rules(rules, names)), Workload(256, 16, kernels=kernels)
+    inventory = tiny()
+    budgets = {device.name: device.free_bytes for device in where.devices}
+    request = Request(inventory, where, parsed, load, budgets)
+    given = scratch_of_a_home(request, loaded_claims(inventory, parsed), with_head=True)
+    for use in plan(inventory, where, parsed, load).devices[1:]:
+        assert use.compute_bytes <= given
+
+
+def test_blocks_that_a_gpu_takes_whole_cost_no_scratch_of_the_reference():
+    where, load = machine(80 * GIB, ram=512 * GIB), Workload(32768, 512, kernels="fast")
+    whole = plan(deepseek_v3(), where, tuple(parse_rules(["exps=CPU"], ("CPU", "CUDA0"))), load)
+    rules = [r"blk\.7\.attn_output=CPU", "exps=CPU"]
+    cut = plan(deepseek_v3(), where, tuple(parse_rules(rules, ("CPU", "CUDA0"))), load)
+    assert cut.devices[1].compute_bytes > whole.devices[1].compute_bytes
