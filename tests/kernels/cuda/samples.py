@@ -22,6 +22,8 @@ class SampleRecord(Record):
 
 
 def sample(x: torch.Tensor, out: torch.Tensor, counter: torch.Tensor | None = None) -> SampleRecord:
-    return SampleRecord(
+    record = SampleRecord(
         x.data_ptr(), out.data_ptr(), 0 if counter is None else counter.data_ptr(), x.numel()
     )
+    record.tensors = (x, out, counter)  # of which it holds addresses only
+    return record
