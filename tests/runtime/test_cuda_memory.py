@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.gpu, ignored_warnings]
 
 SHARE, MOST_BYTES = 0.02, 200 << 20  # whichever is more may lie between plan and peak
 DECODED = 16
+SHORT = (9, 37, 200)  # tokens of prompts whose tensors torch's pool keeps apart, as small ones
 # Experts make up half of its 265 MB, a micro-batch of logits is 65 MB.
 MADE = {
     "layers": 6,
@@ -90,7 +91,7 @@ def peak(request: pytest.FixtureRequest, made: Path) -> Peak:
 
 def fill_the_context(engine: Engine) -> None:
     """Whole micro-batches, with all their logits, to the end of the context; the last tokens again
-    one by one.
+    one by one; then short prompts.
     """
     vocabulary = engine.prepared.config.vocabulary
     ids = [(7 * i * i + 3) % vocabulary for i in range(engine.context_tokens)]
@@ -99,6 +100,9 @@ def fill_the_context(engine: Engine) -> None:
     engine.truncate(len(ids) - DECODED)
     for token in ids[-DECODED:]:
         engine.extend([token])
+    for count in SHORT:
+        engine.truncate(0)
+        engine.fill(ids[:count])
 
 
 def test_the_peak_is_what_the_plan_says(peak: Peak) -> None:
