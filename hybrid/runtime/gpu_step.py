@@ -16,13 +16,13 @@ be captured once as a CUDA graph and replayed while the context grows.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from hybrid.runtime.gpu_weights import GpuWeights, HeadMatrices
-from kernels.attention.gpu import absorbed_split, split_buffers
-from kernels.attention.gpu_plan import SPLIT_GRANULE, Splits, splits_of
+from kernels.attention.gpu_plan import SPLIT_GRANULE, Splits, split_buffers, splits_of
 from kernels.expert_ffn.gpu import Halves, Routed, expert_down, expert_hidden
 from kernels.latent_block import CacheMemory, LatentShape
 from kernels.latent_block.gpu import (
@@ -266,6 +266,13 @@ def head_step(head: Head, tokens: int) -> HeadStep:
         host_greatest=greatest(torch.device("cpu"), pin_memory=pinned),
         scratch=argmax_scratch(tokens, vocabulary, device),
     )
+
+
+def absorbed_split(*given: Any, **options: Any) -> None:
+    """`kernels.attention.gpu.absorbed_split`; machines without a GPU may have no Triton."""
+    from kernels.attention import gpu  # noqa: PLC0415
+
+    gpu.absorbed_split(*given, **options)
 
 
 def _head_rows(source: HeadMatrices) -> HeadRows:

@@ -24,6 +24,7 @@ from kernels.attention.gpu_plan import (
     Splits,
     Tiles,
     overlaps,
+    split_buffers,
     splits_of,
     tiles_of,
 )
@@ -136,14 +137,6 @@ def absorbed_attention(
     absorbed_split(*(q, rows.contiguous(), seen, partial, statistics, scale), splits=splits)
     merge_splits(partial, statistics, seen, splits, out)
     return out
-
-
-def split_buffers(
-    tokens: int, heads: int, latent: int, splits: Splits, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Room for `partial` and `statistics` of `absorbed_split`."""
-    size = (tokens, heads, splits.cap)
-    return torch.empty(*size, latent, device=device), torch.empty(*size, 2, device=device)
 
 
 def _launch_options(warps: int, stages: int, overlap: bool) -> dict[str, int | bool]:

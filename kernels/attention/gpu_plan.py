@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
+from torch import Tensor
 
 SPLIT_GRANULE = 64  # tokens; every tile's rows divide it, so no tile crosses into the next split
 MIN_SPLIT_TOKENS = 64
@@ -75,6 +76,14 @@ def split_cap(device: torch.device, heads: int, tokens: int) -> int:
 
 def splits_of(device: torch.device, heads: int, tokens: int) -> Splits:
     return Splits(split_cap(device, heads, tokens))
+
+
+def split_buffers(
+    tokens: int, heads: int, latent: int, splits: Splits, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Room for `partial` and `statistics` of `absorbed_split`."""
+    size = (tokens, heads, splits.cap)
+    return torch.empty(*size, latent, device=device), torch.empty(*size, 2, device=device)
 
 
 def tiles_of(device: torch.device, heads: int, dtype: torch.dtype, bulk: bool) -> Tiles:

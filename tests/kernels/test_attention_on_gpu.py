@@ -7,7 +7,7 @@ from torch import Tensor
 pytest.importorskip("triton")
 
 from kernels.attention import absorbed_attention, expanded_attention, gpu, gpu_prompt
-from kernels.attention.gpu_plan import split_cap, splits_of
+from kernels.attention.gpu_plan import split_buffers, split_cap, splits_of
 from kernels.blocks import BlockTensor
 from kernels.dequantize import dequantize
 from kernels.quantize import Q8_0, quantize_q8_0
@@ -59,7 +59,7 @@ class Decode:
         tokens, heads, _ = q.shape
         self.splits = splits_of(DEVICE, heads, tokens)
         self.seen = torch.ones(tokens, dtype=torch.int32, device=DEVICE)
-        self.buffers = gpu.split_buffers(tokens, heads, LATENT, self.splits, DEVICE)
+        self.buffers = split_buffers(tokens, heads, LATENT, self.splits, DEVICE)
         self.out = torch.empty(tokens, heads, LATENT, device=DEVICE)
         self.q, self.cache = q, cache
         self.first_row = None if starts is None else torch.tensor(starts, device=DEVICE)
@@ -159,7 +159,7 @@ def test_tiny_models_with_half_caches(latent: int, rope: int, dtype: torch.dtype
     q, cache = random(2, 3, latent + rope), random(140, latent + rope).to(dtype)
     seen = torch.tensor([130, 131], dtype=torch.int32, device=DEVICE)
     splits = splits_of(DEVICE, 3, 2)
-    buffers = gpu.split_buffers(2, 3, latent, splits, DEVICE)
+    buffers = split_buffers(2, 3, latent, splits, DEVICE)
     out = torch.empty(2, 3, latent, device=DEVICE)
     gpu.absorbed_split(q, cache, seen, *buffers, SCALE, splits=splits)
     gpu.merge_splits(*buffers, seen, splits, out)

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from kernels.attention import gpu
-from kernels.attention.gpu_plan import Splits, Tiles, splits_of
+from kernels.attention.gpu_plan import Splits, Tiles, split_buffers, splits_of
 from kernels.blocks import BlockTensor
 from kernels.dequantize import dequantize
 from kernels.quantize import Q8_0, quantize_q8_0
@@ -66,7 +66,7 @@ class Steps:
     def launches(self, merge: bool = True) -> tuple[Callable[[Tensor], None], Tensor]:
         """What a graph captures of a layer, given its cache, and where its attention lands."""
         tokens, heads, _ = self.q.shape
-        buffers = gpu.split_buffers(tokens, heads, LATENT, self.splits, DEVICE)
+        buffers = split_buffers(tokens, heads, LATENT, self.splits, DEVICE)
         out = torch.empty(tokens, heads, LATENT, device=DEVICE)
 
         def launch(cache: Tensor) -> None:

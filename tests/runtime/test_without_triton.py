@@ -1,0 +1,26 @@
+"""PyTorch's build for CPUs brings no Triton, and macOS has none: nothing but GPUs may need it."""
+
+import subprocess
+import sys
+
+SCRIPT = """
+import sys
+sys.modules["triton"] = None  # an import of it fails
+import hybrid
+engine = hybrid.load("demo", context=64, {options})
+assert len(list(engine.generate("Once", max_tokens=3, temperature=0, ignore_stop=True))) == 3
+"""
+
+
+def generates(options: str) -> None:
+    command = [sys.executable, "-c", SCRIPT.format(options=options)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_cpu_needs_no_triton():
+    generates('devices=("none",)')
+
+
+def test_a_simulated_gpu_needs_no_triton():
+    generates('simulate={"CUDA0": 64 << 20}, rules=["exps=CPU"]')
