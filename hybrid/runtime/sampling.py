@@ -37,7 +37,7 @@ class Sampler:
         if self.options.temperature == 0 and best is not None and isfinite(best[1]):
             return best[0]
         values = logits.numpy()
-        # NaN makes both NaN: twenty times faster than asking every number.
+        # NaN makes both NaN: sooner done than asking every number.
         if not (isfinite(values.min()) and isfinite(values.max())):
             raise UnsupportedModel(
                 "the model's logits are not finite numbers",
@@ -69,7 +69,7 @@ def _greatest(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The `count` greatest logits and their ids, in order.
 
     Of a table's columns at least `count` hold one as great as the count-th greatest maximum of a
-    column, so only logits from there on are looked at: a tenth of topk's time over all of them.
+    column, so only logits from there on are looked at: sooner done than topk over all of them.
     """
     columns = len(logits) // COLUMN_ROWS
     if columns <= count:

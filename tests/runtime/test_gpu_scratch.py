@@ -38,37 +38,11 @@ from placement.gpu_scratch import (
 from placement.inventory import ModelShape
 from placement.workload import Workload, cache_bytes
 from tests.runtime.live_bytes import LiveBytes
+from tools.bench.gpu_prompt_blocks import LITE, V3
 
 META = torch.device("meta")
 PRODUCTS = torch.bfloat16
 Q8_0, F32 = BY_NAME["Q8_0"], BY_NAME["F32"]
-LITE = ModelShape(
-    layers=27,
-    dense_layers=1,
-    embedding_length=2048,
-    feed_forward_length=10944,
-    head_count=16,
-    key_length=192,
-    value_length=128,
-    latent_length=512,
-    rope_length=64,
-    vocabulary=102400,
-    expert_count=64,
-    expert_used_count=6,
-    expert_feed_forward_length=1408,
-    shared_feed_forward_length=2816,
-    trained_context_tokens=163840,
-)
-V3 = replace(
-    LITE,
-    embedding_length=7168,
-    feed_forward_length=18432,
-    head_count=128,
-    expert_count=256,
-    expert_used_count=8,
-    expert_feed_forward_length=2048,
-    shared_feed_forward_length=2048,
-)
 NARROW = replace(
     LITE,
     embedding_length=64,

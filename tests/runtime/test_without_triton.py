@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 SCRIPT = """
 import sys
 sys.modules["triton"] = None  # an import of it fails
@@ -12,15 +14,12 @@ assert len(list(engine.generate("Once", max_tokens=3, temperature=0, ignore_stop
 """
 
 
-def generates(options: str) -> None:
+@pytest.mark.parametrize(
+    "options",
+    ['devices=("none",)', 'simulate={"CUDA0": 64 << 20}, rules=["exps=CPU"]'],
+    ids=["on the CPU", "on a simulated GPU"],
+)
+def test_three_tokens_come_without_triton(options):
     command = [sys.executable, "-c", SCRIPT.format(options=options)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-
-
-def test_the_cpu_needs_no_triton():
-    generates('devices=("none",)')
-
-
-def test_a_simulated_gpu_needs_no_triton():
-    generates('simulate={"CUDA0": 64 << 20}, rules=["exps=CPU"]')
