@@ -1,5 +1,5 @@
 """Scratch of a GPU's own kernels: buffers of decode steps, and what a prompt takes beside weights,
-cache and the residual stream (`hybrid.runtime.gpu_prompt`).
+cache and the residual stream (`hybrid.runtime.gpu.prompt`).
 
     steps       `gpu_step_scratch.py`
     decoded     one buffer for pieces of decoded weights, for as long as the model is loaded

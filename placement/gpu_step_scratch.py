@@ -1,6 +1,6 @@
 """What decode steps keep of a GPU's memory: the buffers of the graphs for 1, 2, 4 and 8 tokens.
 
-`hybrid.runtime.gpu_step` has the buffers; here their lengths are added up. Each graph has its own.
+`hybrid.runtime.gpu.step` has the buffers; here their lengths are added up. Each graph has its own.
 """
 
 from placement.inventory import ModelShape

@@ -1,7 +1,7 @@
 """Blocks on a GPU that its own kernels cannot take: the reference computes them, right and slowly.
 
 A GPU's kernels take a block that is wholly there. Its routed experts may also be in RAM, one range
-of them here and one there (`hybrid.runtime.plain_block`, `hybrid.runtime.gpu_weights`).
+of them here and one there (`hybrid.runtime.plain_block`, `hybrid.runtime.gpu.weights`).
 """
 
 from collections.abc import Iterable, Mapping

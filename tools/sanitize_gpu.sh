@@ -39,7 +39,7 @@ fi
 # pool is off, so that each tensor is an allocation whose ends are known.
 export PYTORCH_NO_CUDA_MEMORY_CACHING=1
 cases=(
-    tests/runtime/test_cuda_small.py
+    tests/runtime/gpu/test_cuda_small.py
     tests/kernels/test_router_gpu.py
     tests/kernels/test_step_gpu.py
 )

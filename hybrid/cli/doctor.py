@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     program = program_facts()
     memory = try_policies(machine)
     # torch takes 1.5 s to import: --help does without it
-    from hybrid.runtime.gpu_facts import gpu_facts  # noqa: PLC0415
+    from hybrid.runtime.gpu.facts import gpu_facts  # noqa: PLC0415
 
     program |= gpu_facts(machine.devices)
     if args.json:

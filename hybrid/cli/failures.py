@@ -6,7 +6,7 @@ import traceback
 
 from hybrid.cli.output import error_block
 from hybrid.errors import HybridError, MachineError, OutputError
-from hybrid.runtime.gpu_failures import gpu_failure
+from hybrid.runtime.gpu.failures import gpu_failure
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 _OUT_OF_MEMORY_WORDS = ("can't allocate memory", "out of memory")

@@ -20,7 +20,7 @@ from torch import Tensor
 from hybrid.errors import UsageError
 from hybrid.models.deepseek import Model
 from hybrid.models.parts import Step
-from hybrid.runtime.gpu_failures import gpu_failures_told
+from hybrid.runtime.gpu.failures import gpu_failures_told
 from hybrid.runtime.loader import LatentCache
 from hybrid.runtime.memory import DeviceMemory, GpuMemory
 from hybrid.runtime.prepare import Prepared

@@ -10,9 +10,9 @@ from torch import Tensor
 from hybrid.errors import MachineError
 from hybrid.models.registry import builder
 from hybrid.runtime.engine import Engine
-from hybrid.runtime.gpu_blocks import GpuBlocks
-from hybrid.runtime.gpu_check import check_gpu
-from hybrid.runtime.gpu_failures import gpu_failures_told
+from hybrid.runtime.gpu.blocks import GpuBlocks
+from hybrid.runtime.gpu.check import check_gpu
+from hybrid.runtime.gpu.failures import gpu_failures_told
 from hybrid.runtime.loader import make_caches, place_weights, reserve_memory
 from hybrid.runtime.memory import DeviceMemory, open_memories
 from hybrid.runtime.native_block import NativeBlocks

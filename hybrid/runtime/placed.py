@@ -32,7 +32,7 @@ from hybrid.runtime.experts import (
     ShardedExperts,
     SplitExperts,
 )
-from hybrid.runtime.gpu_blocks import GpuBlocks
+from hybrid.runtime.gpu.blocks import GpuBlocks
 from hybrid.runtime.loader import AnyShard, Shard, Weights
 from hybrid.runtime.native_block import NativeBlocks
 from hybrid.runtime.ops import (

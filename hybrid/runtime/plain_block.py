@@ -1,7 +1,7 @@
 """What a block is made of, where all but its routed experts is at one home.
 
 The loader hands a model its operations one by one, each where the plan put its weight. A device
-that runs a whole block at once (`native_block.py`, `gpu_blocks.py`) reads the weights back out of
+that runs a whole block at once (`native_block.py`, `gpu/blocks.py`) reads the weights back out of
 them; a block with an operation elsewhere, or of a kind that is not known here, stays as the model
 built it.
 """

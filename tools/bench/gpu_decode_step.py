@@ -20,9 +20,9 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from hybrid.runtime import gpu_step
-from hybrid.runtime.gpu_step import BlockStep, Lengths, StepBuffers, step_buffers
-from hybrid.runtime.gpu_weights import GpuWeights, HeadMatrices, ResidentWeights, RouterWeights
+from hybrid.runtime.gpu import step
+from hybrid.runtime.gpu.step import BlockStep, Lengths, StepBuffers, step_buffers
+from hybrid.runtime.gpu.weights import GpuWeights, HeadMatrices, ResidentWeights, RouterWeights
 from kernels.formats import BY_NAME
 from kernels.latent_block import CacheMemory, LatentShape
 from kernels.linear.gpu import Product, matvec
@@ -59,7 +59,7 @@ KINDS = {  # launches of a kind in a step
     "head": 1,
     "argmax": 1,
 }
-NAMES = {  # of gpu_step's launches; matvec is two kinds
+NAMES = {  # of a step's launches; matvec is two kinds
     "prepare": "prepare",
     "split": "absorbed_split",
     "unfold": "unfold",
@@ -89,8 +89,8 @@ class Model:
         with ExitStack() as left_out:
             for kind, name in NAMES.items():
                 if kind not in kinds:
-                    left_out.enter_context(mock.patch.object(gpu_step, name))
-            left_out.enter_context(mock.patch.object(gpu_step, "matvec", _products_of(kinds)))
+                    left_out.enter_context(mock.patch.object(step, name))
+            left_out.enter_context(mock.patch.object(step, "matvec", _products_of(kinds)))
             for block in self.blocks:
                 block.launch(self.buffers)
         if "head" in kinds:

@@ -26,10 +26,10 @@ from torch import Tensor
 
 from hybrid.models.parts import Step
 from hybrid.runtime.cache import make_cache
-from hybrid.runtime.expert_stream import ExpertStream
 from hybrid.runtime.experts import ExpertWeights
-from hybrid.runtime.gpu_prompt import PromptPass, Turn
-from hybrid.runtime.gpu_prompt_experts import ALIGNED_VALUES
+from hybrid.runtime.gpu.expert_stream import ExpertStream
+from hybrid.runtime.gpu.prompt import PromptPass, Turn
+from hybrid.runtime.gpu.prompt_experts import ALIGNED_VALUES
 from placement.gpu_scratch import decoded_values, prompt_bytes, stream_bytes
 from placement.workload import Workload, cache_bytes
 from tools.bench.gpu_prompt_blocks import DEVICE, SHAPES, Blocks, Shape

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from hybrid.runtime.experts import ExpertWeights
-from hybrid.runtime.gpu_weights import (
+from hybrid.runtime.gpu.weights import (
     GpuWeights,
     HeadMatrices,
     ResidentWeights,

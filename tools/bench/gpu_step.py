@@ -26,8 +26,8 @@ from hybrid.cli.placement_flags import add_placement_flags
 from hybrid.errors import HybridError, UsageError
 from hybrid.runtime.bandwidth import ram_read_gb_s
 from hybrid.runtime.engine import Engine
-from hybrid.runtime.gpu_blocks import GpuBlock
-from hybrid.runtime.gpu_chain import GpuChain
+from hybrid.runtime.gpu.blocks import GpuBlock
+from hybrid.runtime.gpu.chain import GpuChain
 from placement.machine import CPU
 from placement.traffic import decode_traffic
 from tools.bench.gpu_step_parts import (

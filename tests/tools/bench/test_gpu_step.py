@@ -12,7 +12,7 @@ import hybrid
 from hybrid.errors import UsageError
 from placement.machine import CPU
 from placement.traffic import decode_traffic
-from tests.runtime.emulated import load_emulated
+from tests.runtime.gpu.emulated import load_emulated
 from tools.bench import gpu_step
 from tools.bench.gpu_step_parts import (
     FIRST_OF_STEP,

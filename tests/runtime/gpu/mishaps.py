@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from hybrid.runtime.engine import Engine
-from hybrid.runtime.gpu_blocks import GpuBlock
-from hybrid.runtime.gpu_chain import CpuSide, GpuChain
-from hybrid.runtime.gpu_step import BlockStep
+from hybrid.runtime.gpu.blocks import GpuBlock
+from hybrid.runtime.gpu.chain import CpuSide, GpuChain
+from hybrid.runtime.gpu.step import BlockStep
 from kernels.errors import EmulationFailed, WorkerFailed
 from kernels.mailbox.serve import Service
 from kernels.native import pool
 from kernels.native.library import library
-from tests.runtime.emulated import load_emulated
+from tests.runtime.gpu.emulated import load_emulated
 
 OPTIONS = {
     "context": 64,

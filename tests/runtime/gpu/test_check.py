@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from hybrid.errors import MachineError
-from hybrid.runtime import gpu_check, gpu_facts
-from hybrid.runtime.gpu_check import check_gpu
+from hybrid.runtime.gpu import check
+from hybrid.runtime.gpu import facts as gpu_facts
+from hybrid.runtime.gpu.check import check_gpu
 from kernels.cuda import driver_library, nvrtc
 from kernels.errors import CudaCallFailed, CudaCompilerMissing, CudaDriverMissing
 from placement.machine import Device, DeviceKind
@@ -89,7 +90,7 @@ def test_what_is_no_real_gpu_is_not_asked(sound, kind):
         (torch, "zeros", refuses(RuntimeError("CUDA error: no kernel image is available")), "code"),
         (nvrtc, "find", refuses(CudaCompilerMissing("libnvrtc.so is not here; pip")), "libnvrtc"),
         (nvrtc, "find", lambda: nvrtc.Compiler(None, "13.0", (100, 120)), "sm_100"),
-        (gpu_check.importlib, "import_module", refuses(ImportError("no", name="triton")), "Triton"),
+        (check.importlib, "import_module", refuses(ImportError("no", name="triton")), "Triton"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

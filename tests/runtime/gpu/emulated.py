@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 import hybrid
-from hybrid.runtime import gpu_blocks
 from hybrid.runtime.engine import Engine
+from hybrid.runtime.gpu import blocks
 from placement.machine import CPU
 
 
 def load_emulated(path: Path, **options: Any) -> Engine:
     """`hybrid.load` as if simulated GPUs were real ones."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gpu_blocks, "has_kernels", lambda home: home.name != CPU)
+        patch.setattr(blocks, "has_kernels", lambda home: home.name != CPU)
         return hybrid.load(path, **options)
 
 

@@ -12,12 +12,12 @@ from torch import Tensor
 pytest.importorskip("triton")
 
 from hybrid.models.parts import Step
-from hybrid.runtime import gpu_prompt, gpu_prompt_experts
 from hybrid.runtime.cache import make_cache
-from hybrid.runtime.expert_stream import ExpertStream
 from hybrid.runtime.experts import ExpertWeights
-from hybrid.runtime.gpu_prompt import PromptPass, Turn
-from hybrid.runtime.gpu_weights import (
+from hybrid.runtime.gpu import prompt, prompt_experts
+from hybrid.runtime.gpu.expert_stream import ExpertStream
+from hybrid.runtime.gpu.prompt import PromptPass, Turn
+from hybrid.runtime.gpu.weights import (
     GpuWeights,
     HeadMatrices,
     ResidentWeights,
@@ -161,9 +161,9 @@ def kernels_that_only_take_their_arguments(monkeypatch: pytest.MonkeyPatch) -> N
         return None
 
     for name in ("grouped_hidden", "grouped_down", "add_pairs", "decode_into"):
-        monkeypatch.setattr(gpu_prompt_experts, name, launched)
-    monkeypatch.setattr(gpu_prompt, "decode_into", launched)
-    monkeypatch.setattr("hybrid.runtime.expert_stream.place_rows", launched)
+        monkeypatch.setattr(prompt_experts, name, launched)
+    monkeypatch.setattr(prompt, "decode_into", launched)
+    monkeypatch.setattr("hybrid.runtime.gpu.expert_stream.place_rows", launched)
     monkeypatch.setattr("kernels.attention.gpu_prompt.expanded_prompt", launched)
 
 

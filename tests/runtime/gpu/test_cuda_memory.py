@@ -10,7 +10,7 @@ import torch
 
 import hybrid
 from hybrid.runtime.engine import Engine
-from tests.runtime.gpu_placements import ignored_warnings
+from tests.runtime.gpu.placements import ignored_warnings
 from tools.make_model import make_model
 
 pytestmark = [pytest.mark.gpu, ignored_warnings]

@@ -9,9 +9,9 @@ import torch
 
 from hybrid.runtime.crossing import CrossedOp, Place
 from hybrid.runtime.experts import expert_parts
-from hybrid.runtime.gpu_chain import SIZES, CpuSide, GpuChain, SizedStep
-from hybrid.runtime.gpu_replay import EmulatedReplay, GraphReplay, Launches, Replay
-from hybrid.runtime.gpu_step import (
+from hybrid.runtime.gpu.chain import SIZES, CpuSide, GpuChain, SizedStep
+from hybrid.runtime.gpu.replay import EmulatedReplay, GraphReplay, Launches, Replay
+from hybrid.runtime.gpu.step import (
     MOST_TOKENS,
     BlockStep,
     Head,
@@ -20,7 +20,7 @@ from hybrid.runtime.gpu_step import (
     head_step,
     step_buffers,
 )
-from hybrid.runtime.gpu_weights import GpuWeights
+from hybrid.runtime.gpu.weights import GpuWeights
 from hybrid.runtime.plain_block import PlainBlock
 from hybrid.runtime.stats import Meter
 from kernels.latent_block import CacheMemory

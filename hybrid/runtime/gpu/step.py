@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hybrid.runtime.gpu_weights import GpuWeights, HeadMatrices
+from hybrid.runtime.gpu.weights import GpuWeights, HeadMatrices
 from kernels.attention.gpu_plan import SPLIT_GRANULE, Splits, split_buffers, splits_of
 from kernels.expert_ffn.gpu import Halves, Routed, expert_down, expert_hidden
 from kernels.latent_block import CacheMemory, LatentShape

@@ -12,8 +12,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from hybrid.runtime.expert_stream import ExpertGroup, ExpertSource
-from hybrid.runtime.gpu_weights import ResidentWeights
+from hybrid.runtime.gpu.expert_stream import ExpertGroup, ExpertSource
+from hybrid.runtime.gpu.weights import ResidentWeights
 from kernels.dequantize.gpu import decode_into
 from kernels.grouped_linear import (
     Pairs,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import hybrid
-from tests.runtime.emulated import emulated_logits
+from tests.runtime.gpu.emulated import emulated_logits
 from tools.make_model import make_model
 
 GIB = 1 << 30

@@ -1,8 +1,8 @@
 """Blocks that lie wholly on one GPU, but for routed experts in RAM.
 
-    up to 8 tokens   blocks that follow one another on a GPU are one graph (`gpu_chain.py`): the
+    up to 8 tokens   blocks that follow one another on a GPU are one graph (`chain.py`): the
                      first replays it, the others find their work done
-    more             each block on its own, by tensor cores (`gpu_prompt.py`)
+    more             each block on its own, by tensor cores (`prompt.py`)
 
 A block with an operation elsewhere stays as the model built it, as `native_block.py` does on the
 CPU.
@@ -17,7 +17,7 @@ from torch import Tensor
 from hybrid.models.parts import Block, Embedding, LayerCache, Linear, Norm, Step
 from hybrid.runtime.cache import FloatCache, QuantisedCache
 from hybrid.runtime.crossing import Place
-from hybrid.runtime.gpu_build import (
+from hybrid.runtime.gpu.build import (
     ChainParts,
     Crossings,
     StepMemory,
@@ -25,12 +25,12 @@ from hybrid.runtime.gpu_build import (
     crossings,
     step_memory,
 )
-from hybrid.runtime.gpu_chain import CpuSide, GpuChain
-from hybrid.runtime.gpu_head import GpuHead
-from hybrid.runtime.gpu_prompt import PromptPass
-from hybrid.runtime.gpu_prompt_build import PromptParts, product_type, prompt_passes
-from hybrid.runtime.gpu_step import MOST_TOKENS, Head
-from hybrid.runtime.gpu_weights import (
+from hybrid.runtime.gpu.chain import CpuSide, GpuChain
+from hybrid.runtime.gpu.head import GpuHead
+from hybrid.runtime.gpu.prompt import PromptPass
+from hybrid.runtime.gpu.prompt_build import PromptParts, product_type, prompt_passes
+from hybrid.runtime.gpu.step import MOST_TOKENS, Head
+from hybrid.runtime.gpu.weights import (
     ExpertPlaces,
     GpuWeights,
     Planes,

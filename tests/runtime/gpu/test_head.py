@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from hybrid.runtime.crossing import Place
-from hybrid.runtime.gpu_head import GpuHead
-from hybrid.runtime.gpu_step import Head
+from hybrid.runtime.gpu.head import GpuHead
+from hybrid.runtime.gpu.step import Head
 from hybrid.runtime.stats import Meter
 from kernels.formats import BY_NAME
 from kernels.planar import PlanarTensor

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 import hybrid
 from hybrid.runtime.engine import Engine
 from hybrid.runtime.perplexity import score_windows, text_windows
-from tests.runtime.gpu_placements import PLACEMENTS, ignored_warnings, need_gpus
+from tests.runtime.gpu.placements import PLACEMENTS, ignored_warnings, need_gpus
 
 pytestmark = [pytest.mark.gpu, ignored_warnings]
 

@@ -12,7 +12,7 @@ import warnings
 import torch
 
 from hybrid.errors import MachineError
-from hybrid.runtime.gpu_failures import gpu_failure
+from hybrid.runtime.gpu.failures import gpu_failure
 from hybrid.runtime.memory import cuda_device
 from kernels.cuda import driver, driver_library, nvrtc
 from kernels.errors import (

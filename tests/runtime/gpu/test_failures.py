@@ -7,7 +7,7 @@ import torch
 
 from hybrid.cli.failures import as_reported
 from hybrid.errors import HybridError, MachineError
-from hybrid.runtime.gpu_failures import (
+from hybrid.runtime.gpu.failures import (
     MOST_CHARACTERS,
     ON_THE_CPU,
     gpu_failure,
@@ -246,7 +246,7 @@ def test_other_errors_are_not_taken_for_a_gpus(error):
 
 
 def test_the_block_is_told_without_torch():
-    assert "torch" not in vars(sys.modules["hybrid.runtime.gpu_failures"])
+    assert "torch" not in vars(sys.modules["hybrid.runtime.gpu.failures"])
 
 
 def test_errors_of_gpus_leave_as_blocks_and_others_as_they_are():

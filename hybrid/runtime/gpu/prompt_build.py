@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from hybrid.runtime.crossing import CrossedOp, Place
-from hybrid.runtime.expert_stream import ExpertStream
 from hybrid.runtime.experts import ExpertWeights, expert_parts
-from hybrid.runtime.gpu_prompt import PromptPass, Turn
-from hybrid.runtime.gpu_prompt_experts import ALIGNED_VALUES
-from hybrid.runtime.gpu_weights import GpuWeights
+from hybrid.runtime.gpu.expert_stream import ExpertStream
+from hybrid.runtime.gpu.prompt import PromptPass, Turn
+from hybrid.runtime.gpu.prompt_experts import ALIGNED_VALUES
+from hybrid.runtime.gpu.weights import GpuWeights
 from hybrid.runtime.plain_block import PlainBlock
 from placement.gpu_scratch import decoded_values, stream_bytes, streams_experts
 from placement.inventory import ModelShape

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import hybrid
-from tests.runtime.gpu_placements import ignored_warnings
+from tests.runtime.gpu.placements import ignored_warnings
 from tools.make_model import make_model
 
 pytestmark = [pytest.mark.gpu, ignored_warnings]

@@ -19,14 +19,14 @@ from torch import Tensor
 
 from hybrid.models.parts import LayerCache, Step
 from hybrid.runtime.cache import FloatCache, QuantisedCache
-from hybrid.runtime.expert_stream import ExpertSource
-from hybrid.runtime.gpu_prompt_experts import (
+from hybrid.runtime.gpu.expert_stream import ExpertSource
+from hybrid.runtime.gpu.prompt_experts import (
     ALIGNED_VALUES,
     ExpertPass,
     Routing,
     resident_source,
 )
-from hybrid.runtime.gpu_weights import GpuWeights, HeadMatrices, RouterWeights
+from hybrid.runtime.gpu.weights import GpuWeights, HeadMatrices, RouterWeights
 from kernels.attention import reference
 from kernels.dequantize.gpu import decode_into
 from kernels.planar import PlanarTensor

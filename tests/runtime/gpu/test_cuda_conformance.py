@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.runtime.gpu_placements import ignored_warnings
+from tests.runtime.gpu.placements import ignored_warnings
 from tools.conformance import models
 from tools.conformance.models import BFLOAT, DEEP, EIGHT_BIT, EXACT, limits_by_format
 from tools.conformance.rows import Limits, compare_logits

@@ -17,10 +17,10 @@ from hybrid.models.latent import rope_frequencies
 from hybrid.models.moe import router_rules
 from hybrid.models.parts import Step
 from hybrid.runtime.cache import make_cache
-from hybrid.runtime.expert_stream import ExpertSource, ExpertStream
 from hybrid.runtime.experts import CpuExperts, ExpertWeights
-from hybrid.runtime.gpu_prompt import PromptPass, Turn
-from hybrid.runtime.gpu_weights import (
+from hybrid.runtime.gpu.expert_stream import ExpertSource, ExpertStream
+from hybrid.runtime.gpu.prompt import PromptPass, Turn
+from hybrid.runtime.gpu.weights import (
     GpuWeights,
     HeadMatrices,
     ResidentWeights,

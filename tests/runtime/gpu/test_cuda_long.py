@@ -14,7 +14,7 @@ from torch import Tensor
 import hybrid
 from hybrid.runtime.engine import Engine
 from hybrid.runtime.stats import StepStats
-from tests.runtime.gpu_placements import ignored_warnings
+from tests.runtime.gpu.placements import ignored_warnings
 from tools.conformance.models import BFLOAT
 from tools.conformance.rows import compare_logits
 from tools.make_model import make_model

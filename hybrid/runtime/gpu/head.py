@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from hybrid.runtime.crossing import Place
-from hybrid.runtime.gpu_chain import GpuChain
-from hybrid.runtime.gpu_step import MOST_TOKENS, Head
+from hybrid.runtime.gpu.chain import GpuChain
+from hybrid.runtime.gpu.step import MOST_TOKENS, Head
 from hybrid.runtime.stats import Meter
 from kernels.linear.gpu import Product, matvec
 from placement.gpu_scratch import HEAD_ROWS

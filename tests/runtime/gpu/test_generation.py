@@ -11,7 +11,7 @@ import pytest
 import hybrid
 from hybrid.runtime.engine import Engine
 from hybrid.runtime.token import Token
-from tests.runtime.emulated import load_emulated
+from tests.runtime.gpu.emulated import load_emulated
 from tools.make_model import make_model
 
 GIB = 1 << 30

@@ -5,7 +5,7 @@ import torch
 
 import hybrid
 from hybrid.errors import MachineError
-from tests.runtime.gpu_mishaps import BEFORE, aftermath
+from tests.runtime.gpu.mishaps import BEFORE, aftermath
 from tools.make_model import make_model
 
 SOON_S = 5

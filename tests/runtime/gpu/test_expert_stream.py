@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from hybrid.runtime.expert_stream import ExpertStream
 from hybrid.runtime.experts import ExpertWeights
+from hybrid.runtime.gpu.expert_stream import ExpertStream
 from kernels.dequantize.cases import any_bits
 from kernels.errors import KernelInputError
 from kernels.formats import BY_NAME

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from hybrid.models.parts import Step
 from hybrid.runtime.crossing import Place
-from hybrid.runtime.gpu_replay import Replay
-from hybrid.runtime.gpu_step import MOST_TOKENS, HeadStep
+from hybrid.runtime.gpu.replay import Replay
+from hybrid.runtime.gpu.step import MOST_TOKENS, HeadStep
 from hybrid.runtime.stats import Meter
 from kernels.errors import GpuSilent
 from kernels.mailbox import Mailbox

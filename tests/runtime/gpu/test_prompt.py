@@ -11,7 +11,7 @@ import torch
 from hybrid.runtime.cache import make_cache
 from kernels.testing import assert_close
 from tests.runtime import prompt_block
-from tests.runtime.prompt_block import Pass, Ran
+from tests.runtime.gpu.prompt_block import Pass, Ran
 from tools.make_model import make_model
 
 EXACT, HALF, BRAIN = 2e-6, 5e-3, 3e-2
