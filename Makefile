@@ -27,7 +27,7 @@ test: $(VENV)/installed-dev  ## install with the checkers, then the whole check
 	PATH="$(CURDIR)/$(BIN):$$PATH" tools/check.sh
 
 test-gpu: $(VENV)/installed-dev  ## the tests that need a CUDA device
-	$(BIN)/python -m pytest -q -m gpu tests
+	$(BIN)/python -m pytest -q -m gpu -n 6 --dist loadfile tests
 
 sanitize-gpu: $(VENV)/installed-dev  ## small GPU cases under NVIDIA's compute-sanitizer
 	tools/sanitize_gpu.sh

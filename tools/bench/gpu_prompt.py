@@ -174,7 +174,7 @@ def row_of(shape: Shape, options: argparse.Namespace, ubatch: int, peak: float) 
 def profile_of(read: Callable[[], Tensor]) -> None:
     from torch.profiler import ProfilerActivity, profile  # noqa: PLC0415  slow to import
 
-    with profile(activities=[ProfilerActivity.CUDA]) as found:
+    with profile(activities=[ProfilerActivity.CUDA], acc_events=True) as found:
         read()
         torch.cuda.synchronize()
     rows = sorted(found.key_averages(), key=lambda event: -event.device_time_total)

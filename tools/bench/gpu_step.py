@@ -206,7 +206,7 @@ def gpu_rows(run: Run) -> list[Row]:
 
     short = replace(run, tokens=PROFILED)
     stream = short.warmed()
-    with profile(activities=[ProfilerActivity.CUDA]) as found:
+    with profile(activities=[ProfilerActivity.CUDA], acc_events=True) as found:
         seconds = walls(stream)
         torch.cuda.synchronize()
     launches = [

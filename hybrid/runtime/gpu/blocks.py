@@ -47,6 +47,7 @@ from placement.inventory import ModelShape
 from placement.workload import Workload
 
 SMALL_PROMPT = 100  # tokens of a prompt whose activations torch's pool calls small
+SMALL_TENSORS = 16  # more than a block of a prompt has alive at a time
 
 AnyCache = FloatCache | QuantisedCache
 
@@ -184,8 +185,8 @@ class GpuBlocks:
         self, embedding: Embedding, caches: Sequence[AnyCache], workload: Workload
     ) -> None:
         """The widest prompt and short ones through a block of each kind on each GPU, and through
-        the head, when all else is made: kernels are compiled, and torch's pool has what prompts
-        take, small tensors in memory of their own among it. Writes rows that no pass will see.
+        the head, when all else is made: kernels are compiled, and torch's pools have what prompts
+        of any length take. Writes rows that no pass will see.
         """
         widest, context = workload.ubatch_tokens, workload.context_tokens
         for planar in self.planes.values():
@@ -201,6 +202,8 @@ class GpuBlocks:
                 if self._head is not None and self._head.home == home:
                     self._head(h, tokens)
                 home.wait()
+        for home in self._homes():
+            _grow_small_pool(home.torch_device)
 
     def _homes(self) -> dict[Place, list[int]]:
         """Layers by their GPU."""
@@ -254,6 +257,17 @@ class GpuBlocks:
             else:
                 found.append(range(layer, layer + 1))
         return found
+
+
+def _grow_small_pool(device: torch.device) -> None:
+    """Torch cuts tensors of up to 1 MiB from segments of 2 MiB, apart from larger ones, so a length
+    of prompt that was not rehearsed can need another one. Have as many as a block's tensors fill.
+    """
+    if device.type == "cuda":
+        held = [
+            torch.empty(1 << 20, dtype=torch.uint8, device=device) for _ in range(SMALL_TENSORS)
+        ]
+        del held
 
 
 def has_kernels(home: Place) -> bool:

@@ -126,7 +126,7 @@ def test_a_cache_in_ram_takes_nothing_of_the_gpu_and_is_let_go_with_the_engine(m
     in_ram, second = gpu_bytes(cache_in_ram=True)
     assert abs(at_home - in_ram - cache) < 1 << 20
     address = second.memories[CPU].caches["CUDA0"].address
-    assert address not in released
+    released.clear()  # the first engine's pages may have had the same address
     del second
     gc.collect()
     assert address in released

@@ -10,7 +10,7 @@ import torch
 
 from hybrid.runtime.cache import make_cache
 from kernels.testing import assert_close
-from tests.runtime import prompt_block
+from tests.runtime.gpu import prompt_block
 from tests.runtime.gpu.prompt_block import Pass, Ran
 from tools.make_model import make_model
 
