@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from placement.speeds import MachineSpeeds
+
 CPU = "CPU"  # the host's device name, as in llama.cpp's rules
 UNLOADED = "none"  # the device of tensors that stay in the file
 
@@ -110,7 +112,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """All devices (the CPU always first), links, NUMA nodes and cores of one computer."""
+    """All devices (the CPU always first), links, NUMA nodes and cores of one computer.
+
+    speeds   None: nobody measured or described them
+    """
 
     devices: tuple[Device, ...]
     links: tuple[Link, ...] = ()
@@ -118,6 +123,7 @@ class Machine:
     physical_cores: int = 1
     usable_cpus: int = 1
     findings: tuple[Finding, ...] = ()
+    speeds: MachineSpeeds | None = None
 
     @property
     def host(self) -> Device:

@@ -7,6 +7,7 @@ machine by `plan_check.py`.
 
 from dataclasses import dataclass
 
+from placement.prediction import Prediction
 from placement.rules import Rule
 from placement.workload import Workload
 
@@ -49,7 +50,8 @@ class DeviceUse:
 class PlacementPlan:
     """Everything the loader needs and everything the user reads.
 
-    layers   home of each trunk block: where its attention, cache and activations live
+    layers       home of each trunk block: where its attention, cache and activations live
+    prediction   None where nobody asked for speeds
     """
 
     model: str
@@ -61,4 +63,5 @@ class PlacementPlan:
     rules: tuple[Rule, ...]
     workload: Workload
     notes: tuple[str, ...] = ()
+    prediction: Prediction | None = None
     version: int = PLAN_VERSION
