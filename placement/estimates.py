@@ -5,10 +5,12 @@ the machines of docs/log.md. It serves to compare placements; `hybrid doctor` me
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 from placement.cards import card_of, is_known
-from placement.machine import Device, DeviceKind, Link, Machine
+from placement.machine import CPU, Device, DeviceKind, Link, Machine
 from placement.speeds import GpuSpeeds, HostSpeeds, MachineSpeeds
 
 ESTIMATED = "estimated"
@@ -84,6 +86,34 @@ def speeds_of(machine: Machine) -> MachineSpeeds:
         return MachineSpeeds(host, gpus, known.source, known.error)
     source = f"{known.source}; {ESTIMATED} for {', '.join(missing)}"
     return MachineSpeeds(host, gpus, source, max(known.error, estimate_error(machine)))
+
+
+def speeds_from(
+    machine: Machine, figures: Mapping[str, Mapping[str, Any]], source: str, error: float
+) -> MachineSpeeds:
+    """Estimates with the figures that somebody measured or gave in their place.
+
+    figures   by device name, then by name of HostSpeeds or GpuSpeeds; GPUs without an entry are
+              left out
+    """
+    host = replace(host_estimate(machine), **figures.get(CPU, {}))
+    gpus = {
+        gpu.name: _gpu_from(gpu_estimate(machine, gpu, host), figures[gpu.name])
+        for gpu in machine.gpus
+        if gpu.name in figures
+    }
+    return MachineSpeeds(host, gpus, source, error)
+
+
+def _gpu_from(estimate: GpuSpeeds, figures: Mapping[str, Any]) -> GpuSpeeds:
+    """What leans on a given figure follows it."""
+    speeds = replace(estimate, **figures)
+    leaning = {
+        "attention_tflops": ATTENTION_SHARE * speeds.matmul_tflops,
+        "to_host_gb_s": speeds.to_gpu_gb_s,
+        "together_gb_s": min(estimate.together_gb_s, speeds.to_gpu_gb_s),
+    }
+    return replace(speeds, **{k: v for k, v in leaning.items() if k not in figures})
 
 
 def estimate_error(machine: Machine) -> float:

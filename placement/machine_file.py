@@ -37,18 +37,17 @@ from placement.errors import RequestError
 from placement.estimates import (
     ESTIMATED,
     estimate_error,
-    gpu_estimate,
-    host_estimate,
+    speeds_from,
 )
 from placement.machine import CPU, Device, DeviceKind, Finding, Link, Machine, NumaNode
 from placement.notes import number_ranges
 from placement.speeds import GpuSpeeds, HostSpeeds, MachineSpeeds
 from placement.speeds_table import (
+    all_figures,
     figure_names,
-    read_gpu_speeds,
-    read_host_speeds,
+    figure_values,
+    read_figures,
     rounded,
-    speeds_values,
 )
 from placement.sysfiles import number_list
 from placement.toml_table import Table, read_toml, toml_lines
@@ -96,7 +95,8 @@ def machine_text(machine: Machine, about: str) -> str:
         source, error = machine.speeds.source, rounded(machine.speeds.error)
         values["speeds"] = {"source": source, "error": error}
     values["host"] = _host_values(machine)
-    values["gpu"] = [_gpu_values(machine, gpu) for gpu in machine.gpus]
+    if machine.gpus:
+        values["gpu"] = [_gpu_values(machine, gpu) for gpu in machine.gpus]
     lines = ["# A machine for hybrid plan MODEL --machine FILE", *toml_lines(values)]
     return "\n".join(lines) + "\n"
 
@@ -204,26 +204,19 @@ def _speeds(
     machine: Machine, host_table: Table, gpus: list[_Gpu], said: Table, origin: str
 ) -> MachineSpeeds:
     """What the file gives, over estimates."""
-    given = host_table, *(table for _, _, table in gpus)
-    host = read_host_speeds(host_table, host_estimate(machine))
-    speeds = {
-        device.name: read_gpu_speeds(table, gpu_estimate(machine, device, host))
-        for device, _, table in gpus
-    }
-    wanted = [figure_names(HostSpeeds), *([figure_names(GpuSpeeds)] * len(gpus))]
-    complete = all(
-        table.has(name) for table, names in zip(given, wanted, strict=True) for name in names
-    )
-    some = any(
-        table.has(name) for table, names in zip(given, wanted, strict=True) for name in names
-    )
+    figures = {CPU: read_figures(host_table, HostSpeeds)}
+    figures |= {device.name: read_figures(table, GpuSpeeds) for device, _, table in gpus}
+    wanted = {name: figure_names(GpuSpeeds) for name in figures}
+    wanted[CPU] = figure_names(HostSpeeds)
+    complete = all(set(names) <= set(figures[device]) for device, names in wanted.items())
+    some = any(figures.values())
     kind = "" if complete else f", partly {ESTIMATED}" if some else f", {ESTIMATED}"
     usual_error = GIVEN_ERROR if complete else estimate_error(machine)
     error = said.number("error", 1.0, 0.15) if said.has("error") else usual_error
     source = said.text("source", f"{origin}{kind}")
     said.offer(["error"])
     said.finish()
-    return MachineSpeeds(host, speeds, source, error)
+    return speeds_from(machine, figures, source, error)
 
 
 def _findings(machine: Machine) -> tuple[Finding, ...]:
@@ -258,7 +251,7 @@ def _host_values(machine: Machine) -> dict[str, Any]:
         ],
     }
     if machine.speeds is not None:
-        values["speeds"] = speeds_values(machine.speeds.host)
+        values["speeds"] = figure_values(all_figures(machine.speeds.host))
     return values
 
 
@@ -274,5 +267,5 @@ def _gpu_values(machine: Machine, gpu: Device) -> dict[str, Any]:
         "pcie_generation": (link.max_generation or link.pcie_generation) if link else None,
         "pcie_width": link.pcie_width if link else None,
         "node": nodes.index(gpu.numa_node) if gpu.numa_node in nodes else None,
-        "speeds": speeds_values(speeds[gpu.name]) if gpu.name in speeds else None,
+        "speeds": figure_values(all_figures(speeds[gpu.name])) if gpu.name in speeds else None,
     }

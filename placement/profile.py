@@ -14,15 +14,15 @@ import os
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from placement.errors import RequestError
-from placement.estimates import gpu_estimate, host_estimate
-from placement.machine import Device, DeviceKind, Machine
-from placement.speeds import MachineSpeeds
-from placement.speeds_table import read_gpu_speeds, read_host_speeds, speeds_values
+from placement.estimates import speeds_from
+from placement.machine import CPU, Device, DeviceKind, Machine
+from placement.speeds import GpuSpeeds, HostSpeeds, MachineSpeeds
+from placement.speeds_table import Figures, figure_values, read_figures
 from placement.toml_table import read_toml, toml_lines
 
 # Of the way speeds are measured: profiles of an older one are measured anew.
@@ -37,12 +37,14 @@ _GIB = 1 << 30
 class StoredProfile:
     """A profile as it was found.
 
-    speeds   None where nothing fits this state of the machine
-    notes    what the user should hear: unreadable files, a profile of another state
+    speeds    None where nothing fits this state of the machine
+    figures   which of them were measured, by device; the others are estimated
+    notes     what the user should hear: unreadable files, a profile of another state
     """
 
     path: Path | None
     speeds: MachineSpeeds | None
+    figures: Mapping[str, Figures] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -102,16 +104,16 @@ def find_profile(machine: Machine, folder: Path) -> StoredProfile:
     path = profile_path(machine, folder)
     try:
         if path.is_file():
-            return StoredProfile(path, read_profile(path, machine))
-        return StoredProfile(None, None, _of_another_state(machine, folder))
+            return read_profile(path, machine)
+        return StoredProfile(None, None, notes=_of_another_state(machine, folder))
     except RequestError as error:
         note = f"{error.cause} ({'; '.join(error.details) or 'it is left out'}); {COMMAND} mends it"
-        return StoredProfile(path, None, (note,))
+        return StoredProfile(path, None, notes=(note,))
     except OSError:
         return StoredProfile(None, None)
 
 
-def read_profile(path: Path, machine: Machine) -> MachineSpeeds:
+def read_profile(path: Path, machine: Machine) -> StoredProfile:
     """The speeds in a profile. GPUs that it has no figures of are left out.
 
     Raises RequestError for a file that is not as `profile_text` writes it, or of another state.
@@ -125,33 +127,34 @@ def read_profile(path: Path, machine: Machine) -> MachineSpeeds:
     for name, value in wanted.items():
         if state.text(name, "") != value:
             raise RequestError(f"{path} is of another machine", remedy=COMMAND)
-    host_speeds = read_host_speeds(host, host_estimate(machine))
-    speeds = {
-        gpu.name: read_gpu_speeds(gpus.table(gpu.name), gpu_estimate(machine, gpu, host_speeds))
-        for gpu in _real_gpus(machine)
-        if gpus.has(gpu.name)
-    }
+    figures = {CPU: read_figures(host, HostSpeeds)}
+    for gpu in _real_gpus(machine):
+        if gpus.has(gpu.name):
+            figures[gpu.name] = read_figures(gpus.table(gpu.name), GpuSpeeds)
     gpus.finish()
-    return MachineSpeeds(host_speeds, speeds, f"measured {measured}", error)
+    speeds = speeds_from(machine, figures, f"measured {measured}", error)
+    return StoredProfile(path, speeds, figures)
 
 
-def profile_text(machine: Machine, speeds: MachineSpeeds, day: str) -> str:
+def profile_text(machine: Machine, figures: Mapping[str, Figures], day: str, error: float) -> str:
     """The file's text.
 
-    day   on which it was measured, "2026-11-21"
+    figures   that were measured, by device
+    day       on which they were, "2026-11-21"
+    error     of predictions from them
     """
     values: Mapping[str, Any] = {
         "measured": day,
-        "error": speeds.error,
+        "error": error,
         "state": machine_state(machine),
-        "host": speeds_values(speeds.host),
-        "gpu": {name: speeds_values(gpu) for name, gpu in speeds.gpus.items()},
+        "host": figure_values(figures.get(CPU, {})),
+        "gpu": {name: figure_values(of) for name, of in figures.items() if name != CPU},
     }
     lines = [f"# What {COMMAND} measured here; delete it to have it measured anew"]
     return "\n".join([*lines, *toml_lines(values)]) + "\n"
 
 
-def store_profile(machine: Machine, speeds: MachineSpeeds, day: str, folder: Path) -> Path:
+def store_profile(machine: Machine, text: str, folder: Path) -> Path:
     """Writes the whole file or none, whoever else writes it at the same time.
 
     Raises OSError where the folder refuses.
@@ -161,7 +164,7 @@ def store_profile(machine: Machine, speeds: MachineSpeeds, day: str, folder: Pat
     handle, unfinished = tempfile.mkstemp(dir=folder, prefix=".machine-")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(profile_text(machine, speeds, day))
+            file.write(text)
         os.replace(unfinished, path)
     except BaseException:
         with suppress(OSError):

@@ -1,6 +1,11 @@
-"""`MachineSpeeds` as tables of a TOML file, both ways: for machine files and profiles."""
+"""Figures of speeds as tables of a TOML file, both ways: for machine files and profiles.
 
-from dataclasses import asdict, fields, replace
+Figures are values of `HostSpeeds` or `GpuSpeeds` by name, as many as somebody measured or gave;
+`estimates.speeds_from` makes speeds of them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
 from typing import Any
 
 from placement.speeds import GpuSpeeds, HostSpeeds
@@ -8,39 +13,12 @@ from placement.toml_table import MOST, Table
 
 MOST_SHARE = 1.5  # products from caches beside memory may seem faster than reads
 DIGITS = 4  # of a figure, more than any measurement repeats
-THREADS_EXAMPLE = "[[1, 16.0], [2, 29.0]], threads and GB/s"
-NODES_EXAMPLE = "[[0, 85.0], [1, 84.0]], nodes and GB/s"
+PAIRS = {
+    "by_threads": "[[1, 16.0], [2, 29.0]], threads and GB/s",
+    "by_node": "[[0, 85.0], [1, 84.0]], nodes and GB/s",
+}
 
-
-def read_host_speeds(table: Table, known: HostSpeeds) -> HostSpeeds:
-    """`known` with the figures that the table has. Raises RequestError."""
-    given: dict[str, Any] = dict(_figures(table, HostSpeeds))
-    if threads := table.pairs("by_threads", THREADS_EXAMPLE):
-        given["by_threads"] = threads
-    if nodes := table.pairs("by_node", NODES_EXAMPLE):
-        given["by_node"] = nodes
-    table.offer(figure_names(HostSpeeds))
-    table.finish()
-    return replace(known, **given)
-
-
-def read_gpu_speeds(table: Table, known: GpuSpeeds) -> GpuSpeeds:
-    """`known` with the figures that the table has. Raises RequestError."""
-    given = _figures(table, GpuSpeeds)
-    table.offer(figure_names(GpuSpeeds))
-    table.finish()
-    return replace(known, **given)
-
-
-def speeds_values(speeds: HostSpeeds | GpuSpeeds) -> dict[str, Any]:
-    """The figures as `toml_lines` takes them."""
-    values: dict[str, Any] = {}
-    for name, value in asdict(speeds).items():
-        if isinstance(value, float):
-            values[name] = rounded(value)
-        elif value:
-            values[name] = [[count, rounded(rate)] for count, rate in value]
-    return values
+Figures = Mapping[str, Any]
 
 
 def figure_names(kind: type[HostSpeeds] | type[GpuSpeeds]) -> tuple[str, ...]:
@@ -48,14 +26,36 @@ def figure_names(kind: type[HostSpeeds] | type[GpuSpeeds]) -> tuple[str, ...]:
     return tuple(field.name for field in fields(kind) if field.type is float)
 
 
-def rounded(value: float) -> float:
-    return float(f"{value:.{DIGITS}g}")
-
-
-def _figures(table: Table, kind: type[HostSpeeds] | type[GpuSpeeds]) -> dict[str, float]:
-    """Those that the table has, by name."""
-    return {
+def read_figures(table: Table, kind: type[HostSpeeds] | type[GpuSpeeds]) -> Figures:
+    """Those that the table has. Raises RequestError, also for a name that is no figure."""
+    names = figure_names(kind)
+    figures: dict[str, Any] = {
         name: table.number(name, MOST_SHARE if name.endswith("_share") else MOST)
-        for name in figure_names(kind)
+        for name in names
         if table.has(name)
     }
+    if kind is HostSpeeds:
+        figures |= {
+            name: table.pairs(name, example) for name, example in PAIRS.items() if table.has(name)
+        }
+    table.offer([*names, *(PAIRS if kind is HostSpeeds else ())])
+    table.finish()
+    return figures
+
+
+def all_figures(speeds: HostSpeeds | GpuSpeeds) -> Figures:
+    return {name: value for name, value in asdict(speeds).items() if value != ()}
+
+
+def figure_values(figures: Figures) -> dict[str, Any]:
+    """As `toml_lines` takes them, to DIGITS digits."""
+    return {
+        name: rounded(value)
+        if isinstance(value, float)
+        else [[count, rounded(rate)] for count, rate in value]
+        for name, value in figures.items()
+    }
+
+
+def rounded(value: float) -> float:
+    return float(f"{value:.{DIGITS}g}")

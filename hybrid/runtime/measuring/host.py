@@ -1,0 +1,224 @@
+"""What this machine's RAM and CPU give the kernels that compute here.
+
+reads      of memory that no cache holds, by 1, 2, 4 ... threads, and from each NUMA node
+experts    of one token, Q4_K: bytes of their weights a second, as a share of plain reads made
+           just before and after, for the RAM of shared machines wanders
+job        the same of experts too small to count: waking the threads, sharing out, Python
+products   of a prompt: operations a second, weights decoded on the way
+token      a step of the demo model less what it spends in kernels
+"""
+
+import ctypes
+import statistics
+from collections.abc import Callable, Sequence
+from functools import partial
+from time import perf_counter
+
+import torch
+from torch import Tensor
+
+from hybrid.runtime.arena import HostArena
+from hybrid.runtime.load import load
+from hybrid.runtime.measuring.readings import Readings
+from hybrid.runtime.numa_calls import NumaPolicy
+from kernels.blocks import BlockTensor
+from kernels.formats import BY_NAME
+from kernels.linear import linear
+from kernels.native import pool, records, tiers
+from kernels.native.library import library
+from placement.machine import CPU, Machine
+
+READ_BYTES = pool.READ_NBYTES
+LEAST_READ_BYTES = 64 << 20
+THREAD_COUNTS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+FORMAT = BY_NAME["Q4_K"]
+WIDTH, FEED_FORWARD, USED = 2048, 1536, 8
+BANK_BYTES = 512 << 20  # of experts, of which a call reads those that no call before it used
+TINY, TINY_EXPERTS = 256, 8
+PROMPT_TOKENS, PROMPT_ROWS = 512, 4096
+IDLE_S = 30e-6  # between two jobs of a step with GPUs
+ROUNDS, JOBS, STEPS = 5, 40, 24
+LEAST_JOB_US = 0.5
+
+Part = tuple[BlockTensor, BlockTensor, BlockTensor]
+
+
+def measure_host(machine: Machine, threads: int, readings: Readings) -> None:
+    """All of it, by this many workers of the pool."""
+    free = machine.host.free_bytes
+    nbytes = max(min(READ_BYTES, free // 4), LEAST_READ_BYTES)
+    nodes = [node.index for node in machine.memory_nodes]
+    rates = readings.attempt(CPU, "RAM reads", partial(_by_threads, nodes, threads, nbytes))
+    if rates:
+        readings.note(CPU, read_gb_s=rates[-1][1], by_threads=rates)
+    if len(nodes) > 1:
+        readings.figure(
+            CPU, "by_node", "RAM reads by node", partial(_by_node, nodes, threads, nbytes)
+        )
+    readings.figure(CPU, "job_us", "a job's own time", partial(_job_us, threads))
+    job_us = readings.figures.get(CPU, {}).get("job_us", 0.0)
+    share = partial(_product_share, nodes, min(BANK_BYTES, free // 4), threads, job_us)
+    readings.figure(CPU, "product_share", "experts of one token", share)
+    readings.figure(CPU, "matmul_tflops", "products of a prompt", _matmul_tflops)
+    readings.figure(CPU, "token_us", "a token outside of kernels", partial(_token_us, threads))
+
+
+def thread_counts(most: int) -> tuple[int, ...]:
+    """Of the reads: some on the way, and all."""
+    return (*(count for count in THREAD_COUNTS if count < most), most)
+
+
+def share_of_read(nbytes: int, call_s: float, job_us: float, read_gb_s: float) -> float:
+    """Bytes a second of a call less what it takes without bytes, over those of plain reads.
+
+    At least a hundredth of the call counts as reading: a job's own time wanders too.
+    """
+    reading_s = max(call_s - 1e-6 * job_us, call_s / 100)
+    return nbytes / reading_s / 1e9 / read_gb_s
+
+
+def _by_threads(nodes: Sequence[int], threads: int, nbytes: int) -> tuple[tuple[int, float], ...]:
+    """Of memory that is interleaved over the nodes, as weights are."""
+    memory = _touched(nbytes, threads, NumaPolicy.INTERLEAVE, nodes)
+    return tuple((count, _read_gb_s(memory, count)) for count in thread_counts(threads))
+
+
+def _by_node(nodes: Sequence[int], threads: int, nbytes: int) -> tuple[tuple[int, float], ...]:
+    """All threads read memory that is bound to one node."""
+    return tuple(
+        (node, _read_gb_s(_touched(nbytes, threads, NumaPolicy.SHARD, (node,)), threads))
+        for node in nodes
+    )
+
+
+def _touched(nbytes: int, threads: int, policy: NumaPolicy, nodes: Sequence[int]) -> Tensor:
+    memory = HostArena(nbytes, policy, nodes).take(nbytes)
+    pool.check(library().hybrid_pool_fill(memory.data_ptr(), nbytes, threads))
+    return memory
+
+
+def _read_gb_s(memory: Tensor, threads: int, rounds: int = ROUNDS) -> float:
+    address, nbytes = memory.data_ptr(), memory.numel()
+    return max(pool.read_at_gb_s(address, nbytes, threads) for _ in range(rounds))
+
+
+def _job_us(threads: int) -> float:
+    """Experts of TINY x TINY weights: a thousandth of a real one's, in the caches."""
+    blocks = [_blocks((TINY_EXPERTS, TINY, TINY)) for _ in range(3)]
+    call = ExpertsCall((blocks[0], blocks[1], blocks[2]), threads)
+    call(range(USED))
+    times = []
+    for _ in range(JOBS):
+        _wait(IDLE_S)
+        times.append(_seconds(partial(call, range(USED))))
+    return max(1e6 * statistics.median(times), LEAST_JOB_US)
+
+
+def _product_share(nodes: Sequence[int], bank_bytes: int, threads: int, job_us: float) -> float:
+    """Median of ROUNDS; each round goes over all experts of the bank."""
+    part, memory = _bank(nodes, bank_bytes)
+    call = ExpertsCall(part, threads)
+    experts = part[0].shape[0]
+    groups = [range(first, first + USED) for first in range(0, experts - USED + 1, USED)]
+    nbytes = sum(matrix.nbytes for matrix in part) // experts * USED
+    shares = []
+    for turn in range(1 + ROUNDS):
+        before = _read_gb_s(memory, threads, 1)
+        seconds = [_seconds(partial(call, group)) for group in groups]
+        after = _read_gb_s(memory, threads, 1)
+        call_s, read_gb_s = statistics.mean(seconds), (before + after) / 2
+        if turn:  # the first one wakes threads and pages
+            shares.append(share_of_read(nbytes, call_s, job_us, read_gb_s))
+    return statistics.median(shares)
+
+
+def _bank(nodes: Sequence[int], nbytes: int) -> tuple[Part, Tensor]:
+    """Experts that fill so many bytes, interleaved over the nodes as weights are; and the bytes."""
+    rows = 2 * FEED_FORWARD * FORMAT.row_bytes(WIDTH) + WIDTH * FORMAT.row_bytes(FEED_FORWARD)
+    experts = max(nbytes // rows // USED, 2) * USED
+    memory = HostArena(experts * rows, NumaPolicy.INTERLEAVE, nodes).take(experts * rows)
+    shapes = ((FEED_FORWARD, WIDTH), (FEED_FORWARD, WIDTH), (WIDTH, FEED_FORWARD))
+    part, first = [], 0
+    for count, columns in shapes:
+        one = _blocks((count, columns)).blocks
+        end = first + experts * one.numel()
+        view = memory[first:end].view(experts, *one.shape)
+        view.copy_(one.expand_as(view))
+        part.append(BlockTensor(view, FORMAT, columns))
+        first = end
+    return (part[0], part[1], part[2]), memory
+
+
+def _matmul_tflops() -> float:
+    weight = _blocks((PROMPT_ROWS, WIDTH))
+    x = torch.ones(PROMPT_TOKENS, WIDTH)
+    multiply = partial(linear, x, weight, implementation="rounded")
+    multiply()
+    seconds = min(_seconds(multiply) for _ in range(ROUNDS))
+    return 2 * PROMPT_TOKENS * PROMPT_ROWS * WIDTH / seconds / 1e12
+
+
+def _token_us(threads: int) -> float:
+    """Median over the steps of a model so small that its own weights do not count."""
+    engine = load("demo", devices="none", context=2 * STEPS, threads=threads, ubatch=1)
+    times = []
+    for _ in range(STEPS):
+        native_s = pool.native_seconds()
+        seconds = _seconds(lambda: engine.logits([1]))
+        times.append(seconds - (pool.native_seconds() - native_s))
+    return max(1e6 * statistics.median(times), LEAST_JOB_US)
+
+
+class ExpertsCall:
+    """One token through some of a layer's experts; what a step prepares beforehand is prepared."""
+
+    def __init__(self, part: Part, threads: int) -> None:
+        width = part[0].columns
+        self._part = part  # what the record points to
+        self._threads = threads
+        self._record = records.experts([part], 0, USED)
+        self._x, self._out = torch.ones(1, width), torch.zeros(1, width)
+        self._share = torch.full((1, USED), 1 / USED)
+        self._chosen = torch.zeros(1, USED, dtype=torch.int32)
+        job = (tiers.current(), records.ROUNDED, ctypes.byref(self._record), 1, threads)
+        self._workspace = torch.empty(library().hybrid_expert_ffn_bytes(*job), dtype=torch.uint8)
+
+    def __call__(self, experts: Sequence[int]) -> None:
+        for slot, expert in enumerate(experts):
+            self._chosen[0, slot] = expert
+        pool.run(
+            library().hybrid_expert_ffn,
+            tiers.current(),
+            records.ROUNDED,
+            self._threads,
+            ctypes.byref(self._record),
+            self._x.data_ptr(),
+            1,
+            self._chosen.data_ptr(),
+            self._share.data_ptr(),
+            self._out.data_ptr(),
+            self._workspace.data_ptr(),
+            self._workspace.numel(),
+        )
+
+
+def _blocks(shape: tuple[int, ...]) -> BlockTensor:
+    """Random numbers with small scales, as trained weights have: no infinities, no NaN."""
+    *leading, columns = shape
+    blocks = torch.randint(256, (*leading, FORMAT.row_bytes(columns)), dtype=torch.uint8)
+    scales = torch.tensor([0.01, 0.01], dtype=torch.float16).view(torch.uint8)
+    blocks.view(-1, FORMAT.block_bytes)[:, : len(scales)] = scales  # d and dmin of Q4_K
+    return BlockTensor(blocks, FORMAT, columns)
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    began = perf_counter()
+    call()
+    return perf_counter() - began
+
+
+def _wait(seconds: float) -> None:
+    """Spinning: a sleep would take longer."""
+    until = perf_counter() + seconds
+    while perf_counter() < until:
+        pass
