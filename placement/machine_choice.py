@@ -31,7 +31,7 @@ def described_machine(text: str | Path) -> Machine:
     name, path = str(text), Path(text)
     if name in preset_names():
         return read_machine(PRESETS / f"{name}{ENDING}", f"preset {name}")
-    if len(path.parts) > 1 or path.suffix or path.exists():
+    if "/" in name or path.suffix or path.exists():
         return read_machine(path)
     near = difflib.get_close_matches(name.lower(), preset_names(), n=1, cutoff=0.5)
     raise RequestError(

@@ -6,7 +6,7 @@ from time import perf_counter
 import torch
 
 from hybrid.runtime.gpu.replay import GraphReplay
-from hybrid.runtime.measuring.gpu_time import Span
+from hybrid.runtime.measuring.gpu_time import Span, pinned
 from kernels.blocks import BlockTensor
 from kernels.formats import BY_NAME
 from kernels.mailbox import Mailbox, publish, receive
@@ -24,7 +24,7 @@ def crossing_us(place: torch.device) -> float:
 
     Raises GpuSilent when the two lose each other, after some seconds.
     """
-    memory = torch.zeros(Mailbox.nbytes(1, WIDTH, USED), dtype=torch.uint8, pin_memory=True)
+    memory = pinned(Mailbox.nbytes(1, WIDTH, USED))
     state = torch.zeros(2, dtype=torch.int32, device=place)
     mailbox = Mailbox(memory, state, tokens=1, width=WIDTH, used=USED, limit_s=GPU_LIMIT_S)
     blocks = (_zeros(ROWS, WIDTH), _zeros(ROWS, WIDTH), _zeros(WIDTH, ROWS))
@@ -60,7 +60,7 @@ def handover_us(home: torch.device, after: torch.device) -> float:
     """A row to pinned memory, and from there to the next GPU; wall time, the host waits twice."""
     row = torch.zeros(WIDTH, device=home)
     there = torch.zeros(WIDTH, device=after)
-    between = torch.zeros(WIDTH, pin_memory=True)
+    between = pinned(row.nbytes).view(row.dtype)
     times = []
     for _ in range(ROUNDS):
         torch.cuda.synchronize(home)

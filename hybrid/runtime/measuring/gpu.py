@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from hybrid.runtime.measuring.crossings import crossing_us, handover_us
-from hybrid.runtime.measuring.gpu_time import graph_us, queued_us, together_s
+from hybrid.runtime.measuring.gpu_time import graph_us, pinned, queued_us, together_s
 from hybrid.runtime.measuring.readings import Readings
 from hybrid.runtime.memory import cuda_device
 from kernels.blocks import BlockTensor
@@ -84,9 +84,9 @@ def measure_gpus(gpus: Sequence[Device], readings: Readings) -> None:
 def _alone(name: str, place: torch.device, readings: Readings) -> None:
     readings.figure(name, "copy_gb_s", "copies", partial(copy_gb_s, place))
     copy = readings.figures.get(name, {}).get("copy_gb_s")
-    times = readings.attempt(name, "products of one token", partial(product_times, place))
-    if times is not None and copy is not None:
-        readings.note(name, **product_figures(times, copy))
+    if copy is not None:
+        measure = partial(product_figures, place, copy)
+        readings.note(name, **(readings.attempt(name, "products of one token", measure) or {}))
     matmul = partial(matmul_tflops, place)
     readings.figure(name, "matmul_tflops", "products of many tokens", matmul)
     both = readings.attempt(name, "the bus", partial(bus_gb_s, place))
@@ -96,8 +96,9 @@ def _alone(name: str, place: torch.device, readings: Readings) -> None:
     readings.figure(name, "crossing_us", "crossings", partial(crossing_us, place))
 
 
-def product_figures(times: ProductTimes, copy_gb_s: float) -> dict[str, float]:
+def product_figures(place: torch.device, copy_gb_s: float) -> dict[str, float]:
     """What a block's products take: a share of the copy's rate, and launches beside their bytes."""
+    times = product_times(place)
     return {
         "product_share": times.rate_gb_s / copy_gb_s,
         "block_us": LAUNCHES_OF_A_BLOCK * times.fixed_us,
@@ -119,7 +120,7 @@ def matmul_tflops(place: torch.device) -> float:
 
 def bus_gb_s(place: torch.device) -> tuple[float, float]:
     """From pinned memory, and to it."""
-    host = torch.ones(BUS_BYTES, dtype=torch.uint8, pin_memory=True)
+    host = pinned(BUS_BYTES)
     there = torch.empty(BUS_BYTES, dtype=torch.uint8, device=place)
     to_gpu = queued_us(partial(there.copy_, host, non_blocking=True), place, BUS_COPIES)
     to_host = queued_us(partial(host.copy_, there, non_blocking=True), place, BUS_COPIES)
@@ -130,7 +131,7 @@ def together_gb_s(places: Sequence[torch.device]) -> list[float]:
     """From pinned memory, each GPU's own, while all of them read."""
     pairs = [
         (
-            torch.ones(BUS_BYTES, dtype=torch.uint8, pin_memory=True),
+            pinned(BUS_BYTES),
             torch.empty(BUS_BYTES, dtype=torch.uint8, device=place),
         )
         for place in places

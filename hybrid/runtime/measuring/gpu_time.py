@@ -37,6 +37,11 @@ class Span:
         return float(self._begin.elapsed_time(self._end)) * 1e3
 
 
+def pinned(nbytes: int) -> torch.Tensor:
+    """Touched bytes of the host that every GPU reaches."""
+    return torch.zeros(nbytes, dtype=torch.uint8, pin_memory=True)
+
+
 def queued_us(queue: Callable[[], object], place: torch.device, repeats: int = REPEATS) -> float:
     """Of one call of `queue`, whatever it queues; called once before."""
     with torch.cuda.device(place):
