@@ -14,6 +14,7 @@ What is not measured, attention and the launches of prompts, is estimated from t
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from time import perf_counter
 
 import torch
 from torch import Tensor
@@ -35,6 +36,7 @@ COLD_BYTES = 256 << 20  # of different matrices in a graph: twice the largest se
 LAUNCHES_OF_A_BLOCK = 8  # of a decode step
 SIDE = 4096  # of square matrices
 LEAST_FIXED_US = 0.1
+WAKING_S = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ def measure_gpus(gpus: Sequence[Device], readings: Readings) -> None:
 
 
 def _alone(name: str, place: torch.device, readings: Readings) -> None:
+    readings.attempt(name, "waking its clocks", partial(wake, place))
     readings.figure(name, "copy_gb_s", "copies", partial(copy_gb_s, place))
     copy = readings.figures.get(name, {}).get("copy_gb_s")
     if copy is not None:
@@ -103,6 +106,15 @@ def product_figures(place: torch.device, copy_gb_s: float) -> dict[str, float]:
         "product_share": times.rate_gb_s / copy_gb_s,
         "block_us": LAUNCHES_OF_A_BLOCK * times.fixed_us,
     }
+
+
+def wake(place: torch.device) -> None:
+    """Work until clocks and bus have left their idle state."""
+    a = torch.zeros(SIDE, SIDE, dtype=torch.bfloat16, device=place)
+    until = perf_counter() + WAKING_S
+    while perf_counter() < until:
+        torch.mm(a, a)
+        torch.cuda.synchronize(place)
 
 
 def copy_gb_s(place: torch.device) -> float:

@@ -34,6 +34,7 @@ def played(monkeypatch: pytest.MonkeyPatch) -> None:
     """GPUs that are this CPU, and figures that are made up."""
     monkeypatch.setattr(gpu, "cuda_device", lambda _: CPU_PLACE)
     monkeypatch.setattr(torch.cuda, "device", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(gpu, "wake", lambda _: None)
     monkeypatch.setattr(gpu, "copy_gb_s", lambda _: 4000.0)
     monkeypatch.setattr(gpu, "product_times", lambda _: TIMES)
     monkeypatch.setattr(gpu, "matmul_tflops", lambda _: 700.0)
