@@ -3,9 +3,11 @@ machine.
 
     machine-<fingerprint>.toml    the state it was measured in, figure by figure, and the speeds
 
-The fingerprint is of the state, so that a file found under it belongs to the machine as it is. A
-machine with other GPUs, another driver, more RAM, or CPUs taken away looks for another file; plans
-for it say which profile does not fit any more.
+The fingerprint is of the state, so that a file found under it belongs to the machine as it is.
+Where there is none, the newest profile counts that was measured with the same host and, maybe among
+others, with the GPUs that are to be seen now: CUDA_VISIBLE_DEVICES and --simulate hide some. A
+machine with other GPUs, another driver, more RAM or fewer CPUs has no profile; its plans say what
+has changed.
 """
 
 import hashlib
@@ -105,35 +107,58 @@ def find_profile(machine: Machine, folder: Path) -> StoredProfile:
     try:
         if path.is_file():
             return read_profile(path, machine)
-        return StoredProfile(None, None, notes=_of_another_state(machine, folder))
+        others = sorted(folder.glob("machine-*.toml"), key=_age_s)
     except RequestError as error:
         note = f"{error.cause} ({'; '.join(error.details) or 'it is left out'}); {COMMAND} mends it"
         return StoredProfile(path, None, notes=(note,))
     except OSError:
         return StoredProfile(None, None)
+    for other in others:
+        with suppress(RequestError):
+            return read_profile(other, machine)
+    return StoredProfile(None, None, notes=_of_another_state(machine, others))
 
 
 def read_profile(path: Path, machine: Machine) -> StoredProfile:
-    """The speeds in a profile. GPUs that it has no figures of are left out.
+    """The speeds in a profile of this host and, maybe among others, of the machine's GPUs. GPUs
+    that it has no figures of are left out.
 
     Raises RequestError for a file that is not as `profile_text` writes it, or of another state.
     """
     table = read_toml(path, WHAT)
     measured = table.text("measured")
     error = table.number("error", 1.0)
-    state, host, gpus = table.table("state"), table.table("host"), table.table("gpu")
+    state, host, gpus = table.table("state").all_texts(), table.table("host"), table.table("gpu")
     table.finish()
-    wanted = machine_state(machine)
-    for name, value in wanted.items():
-        if state.text(name, "") != value:
-            raise RequestError(f"{path} is of another machine", remedy=COMMAND)
+    names = _names_in(state, machine)
+    if names is None:
+        raise RequestError(f"{path} is of another machine", remedy=COMMAND)
     figures = {CPU: read_figures(host, HostSpeeds)}
-    for gpu in _real_gpus(machine):
-        if gpus.has(gpu.name):
-            figures[gpu.name] = read_figures(gpus.table(gpu.name), GpuSpeeds)
+    for name, there in names.items():
+        if gpus.has(there):
+            figures[name] = read_figures(gpus.table(there), GpuSpeeds)
+    gpus.offer(name for name in state if name not in names.values())
     gpus.finish()
     speeds = speeds_from(machine, figures, f"measured {measured}", error)
     return StoredProfile(path, speeds, figures)
+
+
+def _names_in(state: Mapping[str, str], machine: Machine) -> dict[str, str] | None:
+    """What the state calls each of the machine's real GPUs; None for a state of another host or
+    without one of them.
+    """
+    wanted = machine_state(machine)
+    names: dict[str, str] = {}
+    for name, about in wanted.items():
+        if machine.device(name) is None:
+            if state.get(name) != about:
+                return None
+            continue
+        alike = [key for key in state if state[key] == about and key not in names.values()]
+        if not alike:
+            return None
+        names[name] = name if name in alike else alike[0]
+    return names
 
 
 def profile_text(machine: Machine, figures: Mapping[str, Figures], day: str, error: float) -> str:
@@ -173,26 +198,27 @@ def store_profile(machine: Machine, text: str, folder: Path) -> Path:
     return path
 
 
-def _of_another_state(machine: Machine, folder: Path) -> tuple[str, ...]:
+def _of_another_state(machine: Machine, others: list[Path]) -> tuple[str, ...]:
     """A note naming what has changed since the newest profile, if there is one."""
-    others = sorted(folder.glob("machine-*.toml"), key=lambda path: path.stat().st_mtime)
     if not others:
         return ()
     wanted = machine_state(machine)
     try:
-        table = read_toml(others[-1], WHAT).table("state")
-        before = {name: table.text(name, "") for name in wanted}
+        before = read_toml(others[0], WHAT).table("state").all_texts()
     except RequestError:
         return ()
     changed = [
-        f"{name} was {_short(before[name])}" for name in wanted if before[name] != wanted[name]
+        f"{name} was {before.get(name, 'not there')[:60]}"
+        for name, value in wanted.items()
+        if before.get(name) != value
     ]
-    what = "; ".join(changed[:2]) or "it had more GPUs"
+    what = "; ".join(changed[:2])
     return (f"the profile of this machine is of another state ({what}); {COMMAND} makes a new one",)
 
 
-def _short(text: str) -> str:
-    return f"{text[:60]}" if text else "not there"
+def _age_s(path: Path) -> float:
+    """The newest first."""
+    return -path.stat().st_mtime
 
 
 def _real_gpus(machine: Machine) -> tuple[Device, ...]:

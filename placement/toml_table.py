@@ -110,6 +110,10 @@ class Table:
             raise self.wrong(key, f'a list of texts: {key} = ["..."]')
         return tuple(value)
 
+    def all_texts(self) -> dict[str, str]:
+        """Every value of a table that holds nothing but texts."""
+        return {key: self.text(key) for key in self._values}
+
     def table(self, key: str) -> "Table":
         """The table under a key, an empty one where it is left out."""
         value = self._take(key, {})

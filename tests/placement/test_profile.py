@@ -112,6 +112,36 @@ def test_simulated_gpus_use_the_profile_of_the_machine_without_gpus(tmp_path: Pa
     assert found.speeds.host.read_gb_s == 77.5
 
 
+def test_gpus_that_are_hidden_leave_the_others_their_figures(tmp_path: Path) -> None:
+    machine = a_machine()
+    other = replace(machine.gpus[0], name="CUDA1", uuid="GPU-2")
+    both = replace(
+        machine,
+        devices=(*machine.devices, other),
+        links=(*machine.links, replace(machine.links[0], device="CUDA1")),
+    )
+    figures = {**FIGURES, "CUDA1": {"copy_gb_s": 111.0}}
+    store_profile(both, profile_text(both, figures, "2026-11-21", 0.15), tmp_path)
+    seen_alone = replace(
+        machine, devices=(machine.host, replace(other, name="CUDA0")), links=machine.links
+    )
+    found, notes = with_profile(seen_alone, tmp_path)
+    assert notes == ()
+    assert found.speeds is not None
+    assert found.speeds.gpus["CUDA0"].copy_gb_s == 111.0
+    played = replace(other, name="CUDA0", kind=DeviceKind.SIMULATED_GPU)
+    simulated, notes = with_profile(
+        replace(machine, devices=(machine.host, played), links=()), tmp_path
+    )
+    assert notes == ()
+    assert simulated.speeds is not None
+    assert simulated.speeds.host.read_gb_s == 77.5
+    third = replace(other, name="CUDA2", uuid="GPU-3")
+    more = replace(both, devices=(*both.devices, third))
+    assert with_profile(more, tmp_path)[0].speeds is None
+    assert "CUDA2 was not there" in with_profile(more, tmp_path)[1][0]
+
+
 @pytest.mark.parametrize(
     "text",
     [
