@@ -1,4 +1,4 @@
-"""GPUs by name: what NVIDIA's data sheets say of their memory, tensor cores and bus.
+"""GPUs and CPUs by name: what data sheets say of their memory, arithmetic and bus.
 
 Sources, each figure once: the architecture papers "NVIDIA Ampere GA102 GPU Architecture",
 "NVIDIA Ada GPU Architecture" and "NVIDIA RTX Blackwell GPU Architecture" (GeForce and RTX cards),
@@ -118,6 +118,48 @@ def card_of(device: Device) -> Card:
 
 def is_known(device: Device) -> bool:
     return card_of(device) in CARDS
+
+
+@dataclass(frozen=True, slots=True)
+class Socket:
+    """A CPU as its data sheet has it.
+
+    pattern         in its name
+    channels_gb_s   memory channels x transfers x 8 bytes
+    core_tflops     products of a prompt by one core here: about 0.4 with AMX and 0.6 with AVX-512
+                    of Zen 5 follow from docs/log.md; those of others are drawn below that
+    """
+
+    pattern: str
+    channels_gb_s: float
+    core_tflops: float
+
+
+AMX, WIDE, NARROW = 0.40, 0.30, 0.15
+# Channels are those of AMD's and Intel's product pages. The first one that matches counts.
+SOCKETS = (
+    Socket(r"EPYC 9\d{2}5", 576.0, WIDE),  # Turin: 12 x DDR5-6000
+    Socket(r"EPYC 9\d{3}", 460.8, WIDE),  # Genoa, Bergamo: 12 x DDR5-4800
+    Socket(r"EPYC 8\d{3}", 230.4, WIDE),  # Siena: 6 x DDR5-4800
+    Socket(r"EPYC 7\d{3}", 204.8, NARROW),  # Rome, Milan: 8 x DDR4-3200
+    Socket(r"XEON.* 6\d{3}P", 409.6, AMX),  # Granite Rapids: 8 x DDR5-6400
+    Socket(r"XEON.* [3-9]5\d{2}", 358.4, AMX),  # Emerald Rapids: 8 x DDR5-5600
+    Socket(r"XEON.* [3-9]4\d{2}", 307.2, AMX),  # Sapphire Rapids: 8 x DDR5-4800
+    Socket(r"XEON.* [3-9]3\d{2}", 204.8, WIDE),  # Ice Lake: 8 x DDR4-3200
+    Socket(r"XEON", 128.0, NARROW),  # older: 6 x DDR4-2666
+    Socket(r"THREADRIPPER PRO 7", 332.8, WIDE),  # 8 x DDR5-5200
+    Socket(r"THREADRIPPER PRO", 204.8, NARROW),  # 8 x DDR4-3200
+    Socket(r"THREADRIPPER", 102.4, NARROW),  # 4 x DDR4-3200
+    Socket(r"RYZEN.* [79]\d{3}", 83.2, WIDE),  # Zen 4 and 5: 2 x DDR5-5200
+    Socket(r"", 51.2, NARROW),  # desktops: 2 x DDR4-3200
+)
+
+
+def socket_of(host: Device) -> Socket:
+    """What is known of a CPU by its name, of the smallest kind where nothing is."""
+    return next(
+        socket for socket in SOCKETS if re.search(socket.pattern, host.description, re.IGNORECASE)
+    )
 
 
 def _of_family(device: Device) -> Card:

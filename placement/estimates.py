@@ -4,12 +4,11 @@ An estimate is a data sheet's figure times the share of it that kernels here wer
 the machines of docs/log.md. It serves to compare placements; `hybrid doctor` measures.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from placement.cards import card_of, is_known
+from placement.cards import card_of, is_known, socket_of
 from placement.machine import CPU, Device, DeviceKind, Link, Machine
 from placement.speeds import GpuSpeeds, HostSpeeds, MachineSpeeds
 
@@ -19,15 +18,14 @@ UNKNOWN_CARD_ERROR = 0.6
 
 # Reached on an H200 of 4800 GB/s and 989 TFLOP/s: copies 4235 GB/s, products in bfloat16 783.
 COPY_SHARE, MATMUL_SHARE = 0.88, 0.79
-# Products of one token, 8192 x 8192, on it: 0.41 (IQ4_NL) to 0.70 (Q8_0) with their launch; slower
-# memory waits less for arithmetic.
-PRODUCT_SHARE, SLOW_MEMORY_SHARE, SLOW_MEMORY_GB_S = 0.60, 0.75, 1200
-# Cache rows of one token from 16k to 64k tokens, 16 heads; half of a prompt's 332 to 482 TFLOP/s.
-CACHE_SHARE, ATTENTION_SHARE = 0.45, 0.50
-# V2-Lite on it: a block takes 42 us in a step of which memory needs 15; a micro-batch 2.5 ms a
-# block whether it has 512 or 2048 tokens, of which decoding weights takes a third.
-BLOCK_US, PROMPT_BLOCK_US = 27.0, 1700.0
-CROSSING_US = 12.0  # an empty job: 9 us for 2048 floats, 15 for 7168
+# Q8_0, one token: 0.70 of the copy on it; slower memory waits less for arithmetic.
+PRODUCT_SHARE, SLOW_MEMORY_SHARE, SLOW_MEMORY_GB_S = 0.70, 0.80, 1200
+# Rows of the cache from 16k to 64k tokens, 16 heads; prompts of 16 heads reach 332 to 482 TFLOP/s.
+CACHE_SHARE, ATTENTION_SHARE = 0.61, 0.55
+# V2-Lite on it: eight launches a block of 2.7 us beside their bytes; 27 blocks of a micro-batch
+# take 66 ms of the host, whether it has 512 or 2048 tokens.
+BLOCK_US, PROMPT_BLOCK_US = 22.0, 2450.0
+CROSSING_US = 12.0  # an empty job: 8.9 us for 2048 floats, 15.2 for 7168
 HANDOVER_US = 40.0  # two copies over the bus and the waits between them
 
 # GB/s of pinned copies over 16 lanes, by PCIe generation: 3 to 5 as commonly measured (55 on the
@@ -38,29 +36,11 @@ LANES = 16
 # beside 97 of CPU reads were seen where either alone had 55 and 109.
 TOGETHER_SHARE = 0.8
 
-# Memory channels' GB/s of a socket by the CPU's name: channels x transfers x 8 bytes, as AMD's and
-# Intel's pages have them. The first one that matches counts.
-CHANNEL_GB_S = (
-    (r"EPYC 9\d{2}5", 576.0),  # Turin: 12 x DDR5-6000
-    (r"EPYC 9\d{3}", 460.8),  # Genoa, Bergamo: 12 x DDR5-4800
-    (r"EPYC 8\d{3}", 230.4),  # Siena: 6 x DDR5-4800
-    (r"EPYC 7\d{3}", 204.8),  # Rome, Milan: 8 x DDR4-3200
-    (r"XEON.* 6\d{3}P", 409.6),  # Granite Rapids: 8 x DDR5-6400
-    (r"XEON.* [3-9]5\d{2}", 358.4),  # Emerald Rapids: 8 x DDR5-5600
-    (r"XEON.* [3-9]4\d{2}", 307.2),  # Sapphire Rapids: 8 x DDR5-4800
-    (r"XEON.* [3-9]3\d{2}", 204.8),  # Ice Lake: 8 x DDR4-3200
-    (r"XEON", 128.0),  # older: 6 x DDR4-2666
-    (r"THREADRIPPER PRO 7", 332.8),  # 8 x DDR5-5200
-    (r"THREADRIPPER PRO", 204.8),  # 8 x DDR4-3200
-    (r"THREADRIPPER", 102.4),  # 4 x DDR4-3200
-    (r"", 51.2),  # desktops: 2 x DDR4-3200
-)
 READ_SHARE = 0.75  # of the channels, by reads of all threads
 CORE_READ_GB_S = 10.0  # 16 Emerald Rapids cores read 94 to 215 GB/s, one of them alone 16
-HOST_PRODUCT_SHARE = 0.85  # 0.8 to 1.0 on 2 and on 16 cores
-CORE_TFLOPS = 0.15  # half of a core with AVX-512; those with AVX2 alone have less
-JOB_US = 20.0  # 16 threads after 30 us without work: 16 us to wake them
-TOKEN_US = 200.0  # 160 to 220 us of Python and the like a token
+HOST_PRODUCT_SHARE = 0.90  # Q4_K, one token: 0.91 to 1.01 on 16 cores, 0.81 to 0.95 on 2
+FIRST_JOB_US, THREAD_JOB_US, MOST_JOB_US = 4.0, 1.0, 40.0  # 21 us with 16 threads
+TOKEN_US = 222.0  # Python, embedding, the graph's input and launch, the choice, beside an H200
 
 # Reference kernels that play a GPU on the CPU decode whole matrices for every product.
 _PLAYED_SHARE, _PLAYED_US = 0.1, 3000.0
@@ -124,16 +104,13 @@ def estimate_error(machine: Machine) -> float:
 
 def host_estimate(machine: Machine) -> HostSpeeds:
     """From the CPU's name and the number of its cores; a second socket is not counted."""
-    name = machine.host.description
-    channels = next(
-        gb_s for pattern, gb_s in CHANNEL_GB_S if re.search(pattern, name, re.IGNORECASE)
-    )
+    socket = socket_of(machine.host)
     cores = max(machine.physical_cores, 1)
     return HostSpeeds(
-        read_gb_s=min(READ_SHARE * channels, CORE_READ_GB_S * cores),
+        read_gb_s=min(READ_SHARE * socket.channels_gb_s, CORE_READ_GB_S * cores),
         product_share=HOST_PRODUCT_SHARE,
-        matmul_tflops=CORE_TFLOPS * cores,
-        job_us=JOB_US,
+        matmul_tflops=socket.core_tflops * cores,
+        job_us=min(FIRST_JOB_US + THREAD_JOB_US * cores, MOST_JOB_US),
         token_us=TOKEN_US,
     )
 

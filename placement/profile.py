@@ -1,7 +1,8 @@
 """What `hybrid doctor` measured, kept in the user's cache folder: one file for each state of a
 machine.
 
-    machine-<fingerprint>.toml    the state it was measured in, figure by figure, and the speeds
+    machine-<fingerprint>.toml    the state it was measured in, figure by figure, the speeds, and
+                                  what runs taught since
 
 The fingerprint is of the state, so that a file found under it belongs to the machine as it is.
 Where there is none, the newest profile counts that was measured with the same host and, maybe among
@@ -20,17 +21,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from placement.calibration import Calibration
 from placement.errors import RequestError
 from placement.estimates import speeds_from
 from placement.machine import CPU, Device, DeviceKind, Machine
 from placement.speeds import GpuSpeeds, HostSpeeds, MachineSpeeds
-from placement.speeds_table import Figures, figure_values, read_figures
+from placement.speeds_table import Figures, figure_values, read_figures, rounded
 from placement.toml_table import read_toml, toml_lines
 
 # Of the way speeds are measured: profiles of an older one are measured anew.
 MEASURING_VERSION = 1
 MEASURED_ERROR = 0.15  # the cost model's, where speeds are measured
 COMMAND = "hybrid doctor --measure"
+CALIBRATION = "calibration"  # the last table of the file
 WHAT = "a profile of this machine"
 _GIB = 1 << 30
 
@@ -129,6 +132,7 @@ def read_profile(path: Path, machine: Machine) -> StoredProfile:
     measured = table.text("measured")
     error = table.number("error", 1.0)
     state, host, gpus = table.table("state").all_texts(), table.table("host"), table.table("gpu")
+    ratios = table.table(CALIBRATION).all_ratios()
     table.finish()
     names = _names_in(state, machine)
     if names is None:
@@ -140,6 +144,7 @@ def read_profile(path: Path, machine: Machine) -> StoredProfile:
     gpus.offer(name for name in state if name not in names.values())
     gpus.finish()
     speeds = speeds_from(machine, figures, f"measured {measured}", error)
+    speeds = replace(speeds, calibration=Calibration(ratios))
     return StoredProfile(path, speeds, figures)
 
 
@@ -186,7 +191,31 @@ def store_profile(machine: Machine, text: str, folder: Path) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = profile_path(machine, folder)
-    handle, unfinished = tempfile.mkstemp(dir=folder, prefix=".machine-")
+    _write(path, text)
+    return path
+
+
+def remember(machine: Machine, calibration: Calibration, folder: Path | None) -> Path | None:
+    """Keeps what runs taught in the machine's profile, until it is measured anew.
+
+    returns   the profile; None where nothing was measured, or the folder refuses
+    """
+    path = find_profile(machine, folder).path if folder else None
+    if path is None:
+        return None
+    ratios = {kind: list(map(rounded, of)) for kind, of in calibration.ratios.items() if of}
+    section = toml_lines({CALIBRATION: ratios}) if ratios else []
+    try:
+        figures, _, _ = path.read_text(encoding="utf-8").partition(f"\n[{CALIBRATION}]\n")
+        _write(path, "\n".join([figures.rstrip("\n"), *section]) + "\n")
+    except OSError:
+        return None
+    return path
+
+
+def _write(path: Path, text: str) -> None:
+    """The whole file or none."""
+    handle, unfinished = tempfile.mkstemp(dir=path.parent, prefix=".machine-")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
@@ -195,7 +224,6 @@ def store_profile(machine: Machine, text: str, folder: Path) -> Path:
         with suppress(OSError):
             os.unlink(unfinished)
         raise
-    return path
 
 
 def _of_another_state(machine: Machine, others: list[Path]) -> tuple[str, ...]:

@@ -114,6 +114,10 @@ class Table:
         """Every value of a table that holds nothing but texts."""
         return {key: self.text(key) for key in self._values}
 
+    def all_ratios(self) -> dict[str, tuple[float, ...]]:
+        """Every value of a table that holds nothing but lists of numbers above 0."""
+        return {key: self._ratios(key) for key in self._values}
+
     def table(self, key: str) -> "Table":
         """The table under a key, an empty one where it is left out."""
         value = self._take(key, {})
@@ -145,6 +149,12 @@ class Table:
                 f"one of {', '.join(self._asked)}",
             ],
         )
+
+    def _ratios(self, key: str) -> tuple[float, ...]:
+        value = self._take(key, [])
+        if not isinstance(value, list) or not all(_is_pair([0, ratio]) for ratio in value):
+            raise self.wrong(key, f"a list of numbers above 0: {key} = [0.9, 1.1]")
+        return tuple(map(float, value))
 
     def _take(self, key: str, default: Any) -> Any:
         self._asked.append(key)

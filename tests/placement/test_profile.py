@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from placement.calibration import Calibration
 from placement.estimates import speeds_of
 from placement.machine import CPU, Device, DeviceKind, Link, Machine
 from placement.profile import (
@@ -16,6 +17,7 @@ from placement.profile import (
     profile_folder,
     profile_path,
     profile_text,
+    remember,
     store_profile,
     with_profile,
 )
@@ -112,6 +114,27 @@ def test_simulated_gpus_use_the_profile_of_the_machine_without_gpus(tmp_path: Pa
     assert found.speeds.host.read_gb_s == 77.5
 
 
+def test_what_runs_taught_is_kept_until_the_machine_is_measured_anew(tmp_path: Path) -> None:
+    machine = a_machine()
+    taught = Calibration({"decode_gpu": (0.9, 1.123456), "prompt_mixed": ()})
+    assert remember(machine, taught, tmp_path) is None  # nothing was measured
+    assert remember(machine, taught, None) is None
+    path = stored(machine, tmp_path)
+    for _ in range(2):
+        assert remember(machine, taught, tmp_path) == path
+    found = find_profile(machine, tmp_path)
+    assert found.speeds is not None
+    assert found.speeds.calibration == Calibration({"decode_gpu": (0.9, 1.123)})
+    assert found.figures == FIGURES
+    assert remember(machine, Calibration(), tmp_path) == path
+    assert path.read_text() == profile_text(machine, FIGURES, "2026-11-21", 0.15)
+    remember(machine, taught, tmp_path)
+    stored(machine, tmp_path)
+    again = find_profile(machine, tmp_path).speeds
+    assert again is not None
+    assert again.calibration == Calibration()
+
+
 def test_gpus_that_are_hidden_leave_the_others_their_figures(tmp_path: Path) -> None:
     machine = a_machine()
     other = replace(machine.gpus[0], name="CUDA1", uuid="GPU-2")
@@ -171,6 +194,7 @@ def test_a_broken_profile_is_told_and_left_out(tmp_path: Path, text: str) -> Non
         ("read_gb_s = 77.5", "read_gb_s = -1"),
         ("read_gb_s = 77.5", "reads = 77.5"),
         ("[gpu.CUDA0]", "[gpu.CUDA9]"),
+        ("[gpu.CUDA0]", "[calibration]\ndecode_gpu = [0.0]\n[gpu.CUDA0]"),
     ],
 )
 def test_a_profile_with_a_wrong_line_is_told_and_left_out(

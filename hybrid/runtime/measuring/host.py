@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from hybrid.runtime.arena import HostArena
-from hybrid.runtime.load import load
 from hybrid.runtime.measuring.readings import Readings
 from hybrid.runtime.numa_calls import NumaPolicy
 from kernels.blocks import BlockTensor
@@ -37,7 +36,7 @@ BANK_BYTES = 512 << 20  # of experts, of which a call reads those that no call b
 TINY, TINY_EXPERTS = 256, 8
 PROMPT_TOKENS, PROMPT_ROWS = 512, 4096
 IDLE_S = 30e-6  # between two jobs of a step with GPUs
-ROUNDS, JOBS, STEPS = 5, 40, 24
+ROUNDS, JOBS = 5, 40
 LEAST_JOB_US = 0.5
 
 Part = tuple[BlockTensor, BlockTensor, BlockTensor]
@@ -60,7 +59,6 @@ def measure_host(machine: Machine, threads: int, readings: Readings) -> None:
     share = partial(_product_share, nodes, min(BANK_BYTES, free // 4), threads, job_us)
     readings.figure(CPU, "product_share", "experts of one token", share)
     readings.figure(CPU, "matmul_tflops", "products of a prompt", _matmul_tflops)
-    readings.figure(CPU, "token_us", "a token outside of kernels", partial(_token_us, threads))
 
 
 def thread_counts(most: int) -> tuple[int, ...]:
@@ -106,11 +104,12 @@ def _job_us(threads: int) -> float:
     """Experts of TINY x TINY weights: a thousandth of a real one's, in the caches."""
     blocks = [_blocks((TINY_EXPERTS, TINY, TINY)) for _ in range(3)]
     call = ExpertsCall((blocks[0], blocks[1], blocks[2]), threads)
-    call(range(USED))
+    chosen = _chosen(0)
+    call(chosen)
     times = []
     for _ in range(JOBS):
         _wait(IDLE_S)
-        times.append(_seconds(partial(call, range(USED))))
+        times.append(_seconds(partial(call, chosen)))
     return max(1e6 * statistics.median(times), LEAST_JOB_US)
 
 
@@ -119,7 +118,7 @@ def _product_share(nodes: Sequence[int], bank_bytes: int, threads: int, job_us: 
     part, memory = _bank(nodes, bank_bytes)
     call = ExpertsCall(part, threads)
     experts = part[0].shape[0]
-    groups = [range(first, first + USED) for first in range(0, experts - USED + 1, USED)]
+    groups = [_chosen(first) for first in range(0, experts - USED + 1, USED)]
     nbytes = sum(matrix.nbytes for matrix in part) // experts * USED
     shares = []
     for turn in range(1 + ROUNDS):
@@ -158,17 +157,6 @@ def _matmul_tflops() -> float:
     return 2 * PROMPT_TOKENS * PROMPT_ROWS * WIDTH / seconds / 1e12
 
 
-def _token_us(threads: int) -> float:
-    """Median over the steps of a model so small that its own weights do not count."""
-    engine = load("demo", devices="none", context=2 * STEPS, threads=threads, ubatch=1)
-    times = []
-    for _ in range(STEPS):
-        native_s = pool.native_seconds()
-        seconds = _seconds(lambda: engine.logits([1]))
-        times.append(seconds - (pool.native_seconds() - native_s))
-    return max(1e6 * statistics.median(times), LEAST_JOB_US)
-
-
 class ExpertsCall:
     """One token through some of a layer's experts; what a step prepares beforehand is prepared."""
 
@@ -179,13 +167,10 @@ class ExpertsCall:
         self._record = records.experts([part], 0, USED)
         self._x, self._out = torch.ones(1, width), torch.zeros(1, width)
         self._share = torch.full((1, USED), 1 / USED)
-        self._chosen = torch.zeros(1, USED, dtype=torch.int32)
         job = (tiers.current(), records.ROUNDED, ctypes.byref(self._record), 1, threads)
         self._workspace = torch.empty(library().hybrid_expert_ffn_bytes(*job), dtype=torch.uint8)
 
-    def __call__(self, experts: Sequence[int]) -> None:
-        for slot, expert in enumerate(experts):
-            self._chosen[0, slot] = expert
+    def __call__(self, chosen: Tensor) -> None:
         pool.run(
             library().hybrid_expert_ffn,
             tiers.current(),
@@ -194,12 +179,17 @@ class ExpertsCall:
             ctypes.byref(self._record),
             self._x.data_ptr(),
             1,
-            self._chosen.data_ptr(),
+            chosen.data_ptr(),
             self._share.data_ptr(),
             self._out.data_ptr(),
             self._workspace.data_ptr(),
             self._workspace.numel(),
         )
+
+
+def _chosen(first: int) -> Tensor:
+    """The next USED experts."""
+    return torch.arange(first, first + USED, dtype=torch.int32)[None]
 
 
 def _blocks(shape: tuple[int, ...]) -> BlockTensor:

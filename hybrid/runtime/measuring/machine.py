@@ -1,7 +1,7 @@
 """Measures this machine for the planner: what `hybrid doctor` prints and keeps as a profile.
 
     host    RAM reads by threads and by NUMA node, experts of one token, products of a prompt,
-            a job's own time, a token outside of kernels                  host.py
+            a job's own time                                              host.py
     GPUs    copies, products of one token and of many, the bus alone and together, crossings,
             handing over                                                  gpu.py
 

@@ -25,7 +25,6 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host, "FEED_FORWARD", 256)
     monkeypatch.setattr(host, "PROMPT_TOKENS", 16)
     monkeypatch.setattr(host, "JOBS", 3)
-    monkeypatch.setattr(host, "STEPS", 2)
 
 
 def test_every_figure_of_the_host_is_measured(small: None) -> None:
@@ -34,7 +33,7 @@ def test_every_figure_of_the_host_is_measured(small: None) -> None:
     readings = measure_machine(machine, choose_cpus(2), said.append)
     assert readings.faults == []
     figures = readings.figures[CPU]
-    expected = {"read_gb_s", "by_threads", "job_us", "product_share", "matmul_tflops", "token_us"}
+    expected = {"read_gb_s", "by_threads", "job_us", "product_share", "matmul_tflops"}
     assert expected <= set(figures)
     assert all(figures[name] > 0 for name in expected - {"by_threads"})
     assert figures["read_gb_s"] == figures["by_threads"][-1][1]
@@ -48,7 +47,7 @@ def test_a_figure_that_fails_leaves_the_others(
         raise OSError(12, "Cannot allocate memory")
 
     monkeypatch.setattr(host, "_touched", no_memory)
-    monkeypatch.setattr(host, "load", no_memory)
+    monkeypatch.setattr(host, "_bank", no_memory)
     readings = measure_machine(probe_machine(), choose_cpus(2), lambda _: None)
     assert len(readings.faults) >= 2
     assert "CPU: RAM reads could not be measured: [Errno 12]" in readings.faults[0]
@@ -83,10 +82,10 @@ def test_the_timed_call_computes_what_the_op_computes(small: None) -> None:
     part, memory = host._bank([0], 1 * MIB)
     assert sum(matrix.nbytes for matrix in part) <= memory.numel()
     call = host.ExpertsCall(part, 1)
-    call(range(host.USED, 2 * host.USED))
-    chosen = torch.arange(host.USED, 2 * host.USED)[None]
+    chosen = host._chosen(host.USED)
+    call(chosen)
     share = torch.full((1, host.USED), 1 / host.USED)
-    expected = expert_ffn(torch.ones(1, 256), *part, chosen, share, implementation="rounded")
+    expected = expert_ffn(torch.ones(1, 256), *part, chosen.long(), share, implementation="rounded")
     assert expected.isfinite().all()
     assert torch.equal(call._out, expected)
 
