@@ -28,6 +28,7 @@ from kernels.formats import BY_NAME
 from kernels.linear.gpu import Product, matvec
 from kernels.planar import PlanarTensor, to_planar
 from placement.machine import Device
+from placement.speeds_table import MOST_SHARE
 
 COPY_BYTES, BUS_BYTES, BUS_COPIES = 512 << 20, 128 << 20, 8
 FORMAT = BY_NAME["Q8_0"]  # its arithmetic hides behind the slowest memory
@@ -103,7 +104,7 @@ def product_figures(place: torch.device, copy_gb_s: float) -> dict[str, float]:
     """What a block's products take: a share of the copy's rate, and launches beside their bytes."""
     times = product_times(place)
     return {
-        "product_share": times.rate_gb_s / copy_gb_s,
+        "product_share": min(times.rate_gb_s / copy_gb_s, MOST_SHARE),
         "block_us": LAUNCHES_OF_A_BLOCK * times.fixed_us,
     }
 

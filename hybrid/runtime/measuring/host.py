@@ -26,6 +26,7 @@ from kernels.linear import linear
 from kernels.native import pool, records, tiers
 from kernels.native.library import library
 from placement.machine import CPU, Machine
+from placement.speeds_table import MOST_SHARE
 
 READ_BYTES = pool.READ_NBYTES
 LEAST_READ_BYTES = 64 << 20
@@ -128,7 +129,7 @@ def _product_share(nodes: Sequence[int], bank_bytes: int, threads: int, job_us: 
         call_s, read_gb_s = statistics.mean(seconds), (before + after) / 2
         if turn:  # the first one wakes threads and pages
             shares.append(share_of_read(nbytes, call_s, job_us, read_gb_s))
-    return statistics.median(shares)
+    return min(statistics.median(shares), MOST_SHARE)
 
 
 def _bank(nodes: Sequence[int], nbytes: int) -> tuple[Part, Tensor]:

@@ -18,7 +18,7 @@ from placement.estimates import speeds_from
 from placement.machine import Device, DeviceKind
 from placement.probe import probe_machine
 from placement.speeds import GpuSpeeds
-from placement.speeds_table import figure_names
+from placement.speeds_table import MOST_SHARE, figure_names
 
 GIB = 1 << 30
 CPU_PLACE = torch.device("cpu")
@@ -127,6 +127,12 @@ def test_times_that_make_no_sense_are_a_failure_not_a_figure(
     readings = measured(a_gpu(0))
     assert "product_share" not in readings.figures["CUDA0"]
     assert "took no longer" in readings.faults[0]
+
+
+def test_a_share_is_one_that_a_profile_takes(played: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    steep = gpu.ProductTimes(2_000_000, 4.0, 38_000_000, 4.1)
+    monkeypatch.setattr(gpu, "product_times", lambda _: steep)
+    assert measured(a_gpu(0)).figures["CUDA0"]["product_share"] == MOST_SHARE
 
 
 def test_rates_come_from_bytes_and_microseconds(monkeypatch: pytest.MonkeyPatch) -> None:
