@@ -3,9 +3,8 @@
 reads      of memory that no cache holds, by 1, 2, 4 ... threads, and from each NUMA node
 experts    of one token, Q4_K: bytes of their weights a second, as a share of plain reads made
            just before and after, for the RAM of shared machines wanders
-job        the same of experts too small to count: waking the threads, sharing out, Python
+job        the same of experts too small to count: waking the threads, sharing out
 products   of a prompt: operations a second, weights decoded on the way
-token      a step of the demo model less what it spends in kernels
 """
 
 import ctypes
@@ -21,7 +20,7 @@ from hybrid.runtime.arena import HostArena
 from hybrid.runtime.measuring.readings import Readings
 from hybrid.runtime.numa_calls import NumaPolicy
 from kernels.blocks import BlockTensor
-from kernels.formats import BY_NAME
+from kernels.formats import BY_NAME, BlockFormat
 from kernels.linear import linear
 from kernels.native import pool, records, tiers
 from kernels.native.library import library
@@ -31,10 +30,10 @@ from placement.speeds_table import MOST_SHARE
 READ_BYTES = pool.READ_NBYTES
 LEAST_READ_BYTES = 64 << 20
 THREAD_COUNTS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
-FORMAT = BY_NAME["Q4_K"]
+FORMAT, TINY_FORMAT = BY_NAME["Q4_K"], BY_NAME["Q8_0"]
 WIDTH, FEED_FORWARD, USED = 2048, 1536, 8
 BANK_BYTES = 512 << 20  # of experts, of which a call reads those that no call before it used
-TINY, TINY_EXPERTS = 256, 8
+TINY, TINY_EXPERTS = 64, 8
 PROMPT_TOKENS, PROMPT_ROWS = 512, 4096
 IDLE_S = 30e-6  # between two jobs of a step with GPUs
 ROUNDS, JOBS = 5, 40
@@ -102,8 +101,8 @@ def _read_gb_s(memory: Tensor, threads: int, rounds: int = ROUNDS) -> float:
 
 
 def _job_us(threads: int) -> float:
-    """Experts of TINY x TINY weights: a thousandth of a real one's, in the caches."""
-    blocks = [_blocks((TINY_EXPERTS, TINY, TINY)) for _ in range(3)]
+    """Experts of TINY x TINY weights: less than a thousandth of a real one's, in the caches."""
+    blocks = [_blocks((TINY_EXPERTS, TINY, TINY), TINY_FORMAT) for _ in range(3)]
     call = ExpertsCall((blocks[0], blocks[1], blocks[2]), threads)
     chosen = _chosen(0)
     call(chosen)
@@ -193,13 +192,14 @@ def _chosen(first: int) -> Tensor:
     return torch.arange(first, first + USED, dtype=torch.int32)[None]
 
 
-def _blocks(shape: tuple[int, ...]) -> BlockTensor:
+def _blocks(shape: tuple[int, ...], kind: BlockFormat = FORMAT) -> BlockTensor:
     """Random numbers with small scales, as trained weights have: no infinities, no NaN."""
     *leading, columns = shape
-    blocks = torch.randint(256, (*leading, FORMAT.row_bytes(columns)), dtype=torch.uint8)
-    scales = torch.tensor([0.01, 0.01], dtype=torch.float16).view(torch.uint8)
-    blocks.view(-1, FORMAT.block_bytes)[:, : len(scales)] = scales  # d and dmin of Q4_K
-    return BlockTensor(blocks, FORMAT, columns)
+    blocks = torch.randint(256, (*leading, kind.row_bytes(columns)), dtype=torch.uint8)
+    halves = 2 if kind is FORMAT else 1  # d, and dmin of Q4_K
+    scales = torch.tensor([0.01] * halves, dtype=torch.float16).view(torch.uint8)
+    blocks.view(-1, kind.block_bytes)[:, : len(scales)] = scales
+    return BlockTensor(blocks, kind, columns)
 
 
 def _seconds(call: Callable[[], object]) -> float:
