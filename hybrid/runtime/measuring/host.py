@@ -33,7 +33,7 @@ THREAD_COUNTS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 FORMAT, TINY_FORMAT = BY_NAME["Q4_K"], BY_NAME["Q8_0"]
 WIDTH, FEED_FORWARD, USED = 2048, 1536, 8
 BANK_BYTES = 512 << 20  # of experts, of which a call reads those that no call before it used
-TINY, TINY_EXPERTS = 64, 8
+TINY = 32
 PROMPT_TOKENS, PROMPT_ROWS = 512, 4096
 IDLE_S = 30e-6  # between two jobs of a step with GPUs
 ROUNDS, JOBS = 5, 40
@@ -101,10 +101,10 @@ def _read_gb_s(memory: Tensor, threads: int, rounds: int = ROUNDS) -> float:
 
 
 def _job_us(threads: int) -> float:
-    """Experts of TINY x TINY weights: less than a thousandth of a real one's, in the caches."""
-    blocks = [_blocks((TINY_EXPERTS, TINY, TINY), TINY_FORMAT) for _ in range(3)]
-    call = ExpertsCall((blocks[0], blocks[1], blocks[2]), threads)
-    chosen = _chosen(0)
+    """One expert of TINY x TINY weights: its rows take two microseconds of one thread."""
+    blocks = [_blocks((1, TINY, TINY), TINY_FORMAT) for _ in range(3)]
+    call = ExpertsCall((blocks[0], blocks[1], blocks[2]), threads, used=1)
+    chosen = _chosen(0, 1)
     call(chosen)
     times = []
     for _ in range(JOBS):
@@ -160,13 +160,13 @@ def _matmul_tflops() -> float:
 class ExpertsCall:
     """One token through some of a layer's experts; what a step prepares beforehand is prepared."""
 
-    def __init__(self, part: Part, threads: int) -> None:
+    def __init__(self, part: Part, threads: int, used: int = USED) -> None:
         width = part[0].columns
         self._part = part  # what the record points to
         self._threads = threads
-        self._record = records.experts([part], 0, USED)
+        self._record = records.experts([part], 0, used)
         self._x, self._out = torch.ones(1, width), torch.zeros(1, width)
-        self._share = torch.full((1, USED), 1 / USED)
+        self._share = torch.full((1, used), 1 / used)
         job = (tiers.current(), records.ROUNDED, ctypes.byref(self._record), 1, threads)
         self._workspace = torch.empty(library().hybrid_expert_ffn_bytes(*job), dtype=torch.uint8)
 
@@ -187,9 +187,9 @@ class ExpertsCall:
         )
 
 
-def _chosen(first: int) -> Tensor:
-    """The next USED experts."""
-    return torch.arange(first, first + USED, dtype=torch.int32)[None]
+def _chosen(first: int, used: int = USED) -> Tensor:
+    """So many experts from `first` on."""
+    return torch.arange(first, first + used, dtype=torch.int32)[None]
 
 
 def _blocks(shape: tuple[int, ...], kind: BlockFormat = FORMAT) -> BlockTensor:
