@@ -51,15 +51,16 @@ class ProductTimes:
 
     @property
     def rate_gb_s(self) -> float:
-        """Bytes that a microsecond more brings. Raises RuntimeError where that makes no sense."""
-        if self.large_us <= self.small_us:
-            raise RuntimeError("a large product took no longer than a small one")
-        return (self.large_bytes - self.small_bytes) / (self.large_us - self.small_us) / 1e3
+        """Of the large one, its launch in it: what a block's matrices reach together."""
+        return self.large_bytes / self.large_us / 1e3
 
     @property
     def fixed_us(self) -> float:
-        """Of a launch, beside its bytes."""
-        return max(self.small_us - self.small_bytes / self.rate_gb_s / 1e3, LEAST_FIXED_US)
+        """Of a launch, beside its bytes. Raises RuntimeError for times that make no sense."""
+        if self.large_us <= self.small_us:
+            raise RuntimeError("a large product took no longer than a small one")
+        a_byte_us = (self.large_us - self.small_us) / (self.large_bytes - self.small_bytes)
+        return max(self.small_us - self.small_bytes * a_byte_us, LEAST_FIXED_US)
 
 
 def measure_gpus(gpus: Sequence[Device], readings: Readings) -> None:
