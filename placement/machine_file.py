@@ -40,7 +40,6 @@ from placement.estimates import (
     speeds_from,
 )
 from placement.machine import CPU, Device, DeviceKind, Finding, Link, Machine, NumaNode
-from placement.notes import number_ranges
 from placement.speeds import GpuSpeeds, HostSpeeds, MachineSpeeds
 from placement.speeds_table import (
     all_figures,
@@ -49,7 +48,7 @@ from placement.speeds_table import (
     read_figures,
     rounded,
 )
-from placement.sysfiles import number_list
+from placement.sysfiles import number_list, number_text
 from placement.toml_table import Table, read_toml, toml_lines
 from placement.units import flag_bytes, format_bytes
 
@@ -243,7 +242,7 @@ def _host_values(machine: Machine) -> dict[str, Any]:
         "free_ram": size_text(host.free_bytes),
         "node": [
             {
-                "cpus": number_ranges(node.cpus).replace(" ", ""),
+                "cpus": number_text(node.cpus),
                 "ram": size_text(node.total_bytes),
                 "free_ram": size_text(node.free_bytes),
             }
