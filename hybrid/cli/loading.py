@@ -12,6 +12,7 @@ from hybrid.cli.output import note, notes, say
 from hybrid.cli.parser import need_model
 from hybrid.cli.placement_flags import load_options
 from hybrid.cli.progress import progress_bar
+from hybrid.runtime.machine_here import need_machine_here
 from hybrid.runtime.prepare import Prepared, prepare
 from hybrid.runtime.prompt import open_tokenizer
 from hybrid.tokenizer.tokenizer import Tokenizer
@@ -36,6 +37,7 @@ def load_engine(
     """
     model = need_model(args)
     options, heard = load_options(args)
+    need_machine_here(options.machine)
     notes(heard)
     prepared = prepare(model, options)
     prepared.file.require_data()

@@ -16,6 +16,7 @@ from hybrid.cli.failures import as_reported, report
 from hybrid.cli.output import abandon_broken_streams, prepare_streams
 from hybrid.cli.parser import Parser
 from hybrid.errors import GpuLost, UsageError
+from placement.profile import profile_folder
 
 COMMANDS = {
     "run": "continue a prompt",
@@ -76,7 +77,10 @@ def _run(words: list[str]) -> int:
     command = cast(Command, importlib.import_module(f"hybrid.cli.{name}"))
     parser = Parser(name, COMMANDS[name])
     parser.add_argument("--traceback", action="store_true", help="show where an error came from")
-    parser.set_defaults(visible=os.environ.get("CUDA_VISIBLE_DEVICES"))
+    parser.set_defaults(
+        visible=os.environ.get("CUDA_VISIBLE_DEVICES"),
+        profiles=profile_folder(os.environ.get("XDG_CACHE_HOME")),
+    )
     command.add_arguments(parser)
     return command.run(parser.read(flags))
 

@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 from hybrid.cli.foreign_flags import add_foreign_flags
+from hybrid.cli.machine_flags import add_machine_flags
 from hybrid.cli.parser import whole
 from hybrid.errors import UsageError
 from hybrid.runtime.options import (
@@ -64,6 +65,8 @@ def load_options(args: argparse.Namespace) -> tuple[LoadOptions, tuple[str, ...]
         simulate=parse_simulate(args.simulate) if args.simulate is not None else None,
         devices=tuple(args.device.split(",")) if args.device is not None else None,
         visible=args.visible,
+        machine=args.machine,
+        profiles=args.profiles,
         plan=args.plan,
         numa=FOREIGN_NUMA.get(args.numa, args.numa),
         mmap=args.mmap,
@@ -128,6 +131,7 @@ def _add_rules(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--ram", metavar="BYTES", help="budget of host memory: 64GiB")
     group.add_argument("--device", "-dev", metavar="NAMES", help="GPUs to use: CUDA0,CUDA1 or none")
     group.add_argument("--simulate", metavar="CUDA0=64MiB,...", help="GPUs played by the CPU")
+    add_machine_flags(group)
     group.add_argument("--plan", metavar="FILE", help="obey a plan that `plan --save` wrote")
 
 

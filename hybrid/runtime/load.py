@@ -14,6 +14,7 @@ from hybrid.runtime.gpu.blocks import GpuBlocks
 from hybrid.runtime.gpu.check import check_gpu
 from hybrid.runtime.gpu.failures import gpu_failures_told
 from hybrid.runtime.loader import make_caches, place_weights, reserve_memory
+from hybrid.runtime.machine_here import need_machine_here
 from hybrid.runtime.memory import DeviceMemory, open_memories
 from hybrid.runtime.native_block import NativeBlocks
 from hybrid.runtime.option_names import options_named
@@ -51,6 +52,7 @@ def load(path: str | Path, *, progress: Progress | None = None, **options: Any) 
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.cuda.empty_cache()  # of engines that are gone: the plan asks what is free
         wanted = LoadOptions.from_keywords(**options)
+        need_machine_here(wanted.machine)
         prepared = prepare(path, wanted)
         tokenizer = open_tokenizer(prepared, wanted.conventions)
         return load_prepared(prepared, tokenizer, wanted, progress)

@@ -24,6 +24,7 @@ OPTION_OF_FLAG = {
     "--ram": "budgets",
     "--simulate": "simulate",
     "--device": "devices",
+    "--machine": "machine",
     "--plan": "plan",
     "--numa": "numa",
     "--mmap": "mmap",

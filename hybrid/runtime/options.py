@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hybrid.errors import UsageError
+from hybrid.runtime.machine_here import check_machine
 from hybrid.tokenizer.pretokenizers import CONVENTIONS
 from kernels.native import tiers
 from placement.machine import canonical_name
@@ -64,6 +65,8 @@ class LoadOptions:
                            ones
     devices                GPUs to use; None all, ("none",) no GPU
     visible                value of CUDA_VISIBLE_DEVICES
+    machine                a preset, or a machine file: plan for it; what is here runs nothing then
+    profiles               folder of what `hybrid doctor` measured; None: speeds are estimated
     budgets                bytes a device may use at most, by name; below zero: free bytes less that
     gpu_layers             llama.cpp's -ngl; None as many as fit
     plan                   a plan, or its file, to be obeyed as it is
@@ -84,6 +87,8 @@ class LoadOptions:
     simulate: Mapping[str, int] | None = None
     devices: tuple[str, ...] | None = None
     visible: str | None = None
+    machine: str | Path | None = None
+    profiles: Path | None = None
     budgets: Mapping[str, int] | None = None
     gpu_layers: int | None = None
     plan: PlacementPlan | str | Path | None = None
@@ -114,6 +119,7 @@ class LoadOptions:
             _sizes("budgets", self.budgets, '{"CUDA0": 22 << 30, "CPU": 64 << 30}')
         if self.simulate is not None:
             _simulated_gpus(self.simulate)
+        check_machine(self.machine, self.simulate)
         if self.plan is not None:
             self._check_beside_plan()
 

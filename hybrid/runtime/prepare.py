@@ -18,15 +18,17 @@ from hybrid.runtime.options import CpuMoe, LoadOptions
 from kernels.capability import OLDEST_CAPABILITY
 from kernels.errors import NativeLibraryMissing
 from kernels.native import tiers
-from placement.cpus import ThreadCpus, choose_cpus
+from placement.cpus import ThreadCpus, choose_cpus, described_cpus
 from placement.errors import PlanError
 from placement.inventory import ModelInventory
 from placement.machine import CPU, Machine, canonical_name, device_advice, gpu_findings
+from placement.machine_choice import described_machine
 from placement.plan import PlacementPlan
 from placement.plan_check import check_plan
 from placement.plan_json import from_json
 from placement.planner import plan as make_plan
 from placement.probe import probe_machine
+from placement.profile import with_profile
 from placement.rules import Rule, cpu_moe_rule, fallbacks_last, n_cpu_moe_rules, parse_rules
 from placement.workload import Workload
 
@@ -81,15 +83,15 @@ def prepare(path: str | Path, options: LoadOptions) -> Prepared:
 
     path   a GGUF file (any part of a split one), or "demo" for the packaged model
     """
-    tier = chosen_tier(options.tier)
+    tier = chosen_tier(options.tier) if options.machine is None else options.tier
     file = GgufFile.open(model_path(path))
     config = ModelConfig.from_gguf(file, conventions=options.conventions)
     stock = inventory(file, config.shape())
-    machine = chosen_devices(
-        probe_machine(simulate=options.simulate, visible=options.visible), options.devices
-    )
+    machine, of_speeds = machine_of(options)
+    machine = chosen_devices(machine, options.devices)
     machine, too_old = without_old_gpus(machine) if options.devices is None else (machine, ())
-    cpus = choose_cpus(options.threads)
+    here = options.machine is None
+    cpus = choose_cpus(options.threads) if here else described_cpus(machine, options.threads)
     room = _with_mapped_weights(machine, stock) if options.mmap else machine
     if options.plan is not None:
         plan = options.plan if isinstance(options.plan, PlacementPlan) else read_plan(options.plan)
@@ -105,9 +107,19 @@ def prepare(path: str | Path, options: LoadOptions) -> Prepared:
             gpu_layers=options.gpu_layers,
         )
     layout = host_layout(plan, stock, file.tensors, machine, options, cpus.system_nodes)
-    notes = (*too_old, *_notes(plan, stock), *layout.notes)
+    notes = (*of_speeds, *too_old, *_notes(plan, stock), *layout.notes)
     found = CpuKernels(options.kernels, tier, len(cpus.cpus))
     return Prepared(file, config, stock, machine, plan, cpus, found, layout, notes)
+
+
+def machine_of(options: LoadOptions) -> tuple[Machine, tuple[str, ...]]:
+    """What to place on, with speeds as far as anybody measured or described them, and what the
+    user should hear about these.
+    """
+    if options.machine is not None:
+        return described_machine(options.machine), ()
+    machine = probe_machine(simulate=options.simulate, visible=options.visible)
+    return with_profile(machine, options.profiles)
 
 
 def chosen_tier(name: str | None) -> str | None:

@@ -18,7 +18,7 @@ GUIDE_LINE = (
 
 def parsed(line: str, command=run):
     parser = Parser("run", "")
-    parser.set_defaults(visible=None)
+    parser.set_defaults(visible=None, profiles=None)
     command.add_arguments(parser)
     return parser.read(line.split())
 
