@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 from placement.calibration import WORKS, Calibration
 from placement.cost_gpu import Moment
-from placement.cost_parts import PartCosts, Placed
+from placement.cost_parts import PartCosts, Placed, speeds_of_threads
 from placement.cost_plan import PlanCost, Usage
 from placement.cost_work import LayerWork, Matrices, model_work
 from placement.estimates import speeds_of
@@ -54,7 +54,8 @@ class Costs:
 
     def __init__(self, inventory: ModelInventory, machine: Machine, workload: Workload) -> None:
         self._work = model_work(inventory)
-        self._parts = PartCosts(inventory.shape, workload, speeds_of(machine))
+        speeds = speeds_of_threads(speeds_of(machine), workload.threads)
+        self._parts = PartCosts(inventory.shape, workload, speeds)
         half = max(workload.context_tokens // 2, 1)
         tokens = min(workload.ubatch_tokens, half)
         self._moments = {"decode": Moment(half), "prompt": Moment(half // 2, tokens)}

@@ -15,8 +15,8 @@ JOBS_OF_A_BLOCK = 5
 # Attention in float32 beside products in bfloat16: 130 GFLOP/s a core, absorbed and expanded, where
 # products of many tokens reach 390 (2 Zen 5 cores, `tools.bench.kernels --ops attention`).
 ATTENTION_SHARE = 1 / 3
-# Taking a weight out of its block costs as much as products with so many tokens: docs/log.md, slabs,
-# 262 us at 16 tokens and 10.9 more a token.
+# Taking a weight out of its block costs as much as products with so many tokens: docs/log.md, slabs
+# of IQ4_NL, 262 us at 16 tokens and 10.9 more for each one.
 UNPACKED_TOKENS = 8
 
 

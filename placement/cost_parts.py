@@ -110,6 +110,28 @@ def reference_gpu(gpu: GpuSpeeds) -> GpuSpeeds:
     )
 
 
+def speeds_of_threads(speeds: MachineSpeeds, threads: int) -> MachineSpeeds:
+    """The machine when fewer threads compute than it was measured with; as it is where that is not
+    known.
+    """
+    host = speeds.host
+    if not host.by_threads or threads >= host.by_threads[-1][0]:
+        return speeds
+    before, before_gb_s = 0, 0.0
+    for count, gb_s in host.by_threads:
+        if count >= threads:
+            break
+        before, before_gb_s = count, gb_s
+    read = before_gb_s + (gb_s - before_gb_s) * (threads - before) / (count - before)
+    most, most_gb_s = host.by_threads[-1]
+    fewer = replace(
+        host,
+        read_gb_s=host.read_gb_s * read / most_gb_s,
+        matmul_tflops=host.matmul_tflops * threads / most,
+    )
+    return replace(speeds, host=fewer)
+
+
 def exact_speeds(speeds: MachineSpeeds) -> MachineSpeeds:
     """The machine with `--kernels exact`: every block by the reference, the CPU's as well."""
     host: HostSpeeds = replace(

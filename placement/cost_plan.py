@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 from placement.cost_gpu import Moment
-from placement.cost_parts import PartCosts, Placed, exact_speeds
+from placement.cost_parts import PartCosts, Placed, exact_speeds, speeds_of_threads
 from placement.cost_work import model_work
 from placement.inventory import ModelInventory, Role
 from placement.machine import CPU, UNLOADED
@@ -28,7 +28,8 @@ class PlanCost:
         usage: Usage | None = None,
     ) -> None:
         self.is_exact = plan.workload.kernels == "exact"
-        known = exact_speeds(speeds) if self.is_exact else speeds
+        known = speeds_of_threads(speeds, plan.workload.threads)
+        known = exact_speeds(known) if self.is_exact else known
         self.work = model_work(inventory)
         self.placed = placed_layers(plan, inventory, usage or {})
         self.head_home = _head_home(plan, inventory)

@@ -30,10 +30,10 @@ LITE = ModelShape(
 )
 QUERY_LATENT = 1536  # of V3
 
-# Copy: the product benches. Products: 8192 x 8192 in Q8_0. Cache: 16 heads, 16k to 64k rows, 2.6 TB/s.
-# Block: prepare, split, unfold and router of V2-Lite alone in a graph, 2.3 + 7.1 + 4.9 + 5.2 us, and
-# the launches' 2 us beside. Prompts: 27 blocks in 66 ms, whether of 512 or 2048 tokens; products and
-# attention as the kernels' benches have them. Crossing: 8.9 us waiting for an empty job.
+# Copy: the product benches. Products: 8192 x 8192 in Q8_0. Cache: 16 heads, 16k to 64k rows, 2.6
+# TB/s. Block: prepare, split, unfold and router of V2-Lite alone in a graph, 2.3 + 7.1 + 4.9 + 5.2
+# us, and 2 us of launches beside. Prompts: 27 blocks in 66 ms, whether of 512 or 2048 tokens;
+# attention as its bench has it. Crossing: 8.9 us waiting for an empty job.
 H200 = GpuSpeeds(
     copy_gb_s=4235.0,
     product_share=0.70,

@@ -141,7 +141,10 @@ JSON = st.recursive(
 )
 
 
-@given(st.sampled_from(["model", "workload", "rules.0", "devices.1", "assignments.3", "prediction"]), JSON)
+@given(
+    st.sampled_from(["model", "workload", "rules.0", "devices.1", "assignments.3", "prediction"]),
+    JSON,
+)
 def test_any_damage_is_a_plan_error(path: str, value: object) -> None:
     with suppress(PlanError):
         assert isinstance(from_json(damaged(path, value)), PlacementPlan)
