@@ -128,20 +128,30 @@ def predict(
 
     usage   by layer, share of all choices that each expert gets; without it: evenly
     """
-    speeds = speeds_of(machine)
-    taught = machine.speeds.calibration if machine.speeds else Calibration()
-    cost = PlanCost(plan, inventory, speeds, usage)
-    decode, prompt = (taught.factor(cost.kind(work)) for work in WORKS)
-    paces = tuple(decode_pace(cost, depth, decode) for depth in decode_depths(plan.workload))
+    speeds, taught = speeds_of(machine), _taught(machine)
+    cost, load = PlanCost(plan, inventory, speeds, usage), plan.workload
+    decode = tuple(_decode_pace(cost, depth, taught) for depth in decode_depths(load))
     return Prediction(
-        decode=paces,
-        prompt=tuple(
-            prompt_pace(cost, *case, plan.workload, prompt) for case in prompt_cases(plan.workload)
-        ),
+        decode=decode,
+        prompt=tuple(_prompt_pace(cost, *case, load, taught) for case in prompt_cases(load)),
         error=_error(cost, speeds.error, taught),
-        limit=_limit(paces[0], cost.waits_for_cores(plan.workload.threads)),
+        limit=_limit(decode[0], cost.waits_for_cores(load.threads)),
         source=speeds.source,
     )
+
+
+def expected_pace(
+    plan: PlacementPlan, inventory: ModelInventory, machine: Machine, depth: int, tokens: int = 0
+) -> tuple[Pace, str]:
+    """The speed of a run that was made, and its kind for `Calibration.observed`.
+
+    depth    tokens in the cache before the prompt, or half way through what was decoded
+    tokens   of the prompt; 0: decoding
+    """
+    cost, taught = PlanCost(plan, inventory, speeds_of(machine)), _taught(machine)
+    if tokens:
+        return _prompt_pace(cost, tokens, depth, plan.workload, taught), cost.kind("prompt")
+    return _decode_pace(cost, depth, taught), cost.kind("decode")
 
 
 def decode_depths(workload: Workload) -> tuple[int, ...]:
@@ -157,16 +167,19 @@ def prompt_cases(workload: Workload) -> tuple[tuple[int, int], ...]:
     return tuple((tokens, depth) for depth in (*(d for d in DEPTHS if d < last), last))
 
 
-def decode_pace(cost: PlanCost, depth: int, factor: float = 1.0) -> Pace:
-    """A token with so many before it; factor   of calibration."""
-    return _pace(depth, 1, cost.decode(depth), factor)
+def _taught(machine: Machine) -> Calibration:
+    return machine.speeds.calibration if machine.speeds else Calibration()
 
 
-def prompt_pace(
-    cost: PlanCost, tokens: int, depth: int, workload: Workload, factor: float = 1.0
+def _decode_pace(cost: PlanCost, depth: int, taught: Calibration) -> Pace:
+    return _pace(depth, 1, cost.decode(depth), taught.factor(cost.kind("decode")))
+
+
+def _prompt_pace(
+    cost: PlanCost, tokens: int, depth: int, workload: Workload, taught: Calibration
 ) -> Pace:
-    """A prompt of so many tokens behind as many as `depth`, in micro-batches of the workload."""
-    return _pace(depth, tokens, cost.prompt(tokens, depth, workload.ubatch_tokens), factor)
+    seconds = cost.prompt(tokens, depth, workload.ubatch_tokens)
+    return _pace(depth, tokens, seconds, taught.factor(cost.kind("prompt")))
 
 
 def _pace(depth: int, tokens: int, seconds: Mapping[str, float], factor: float) -> Pace:

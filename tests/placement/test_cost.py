@@ -4,7 +4,7 @@ from time import perf_counter
 import pytest
 
 from placement.calibration import Calibration
-from placement.cost import GOALS, Costs, decode_depths, predict, prompt_cases
+from placement.cost import GOALS, Costs, decode_depths, expected_pace, predict, prompt_cases
 from placement.cost_gpu import Moment
 from placement.cost_plan import PlanCost
 from placement.machine import CPU, Machine
@@ -222,6 +222,16 @@ def test_a_run_is_of_the_kind_of_its_plan(
 ) -> None:
     made = placed(*rules, where=where, load=replace(LOAD, kernels=kernels))
     assert PlanCost(made, MODEL, speeds(where)).kind("decode") == kind
+
+
+def test_a_run_is_expected_as_it_was_predicted() -> None:
+    made = placed("exps=CPU")
+    assert made.prediction is not None
+    decode, kind = expected_pace(made, MODEL, ONE, 4096)
+    assert (decode, kind) == (made.prediction.decode[1], "decode_mixed")
+    prompt, kind = expected_pace(made, MODEL, ONE, 4096, 512)
+    assert (prompt, kind) == (made.prediction.prompt[1], "prompt_mixed")
+    assert expected_pace(made, MODEL, ONE, 0, 700)[0].tokens == 700
 
 
 def test_a_block_in_ram_with_an_operation_on_a_gpu_falls_back_too() -> None:

@@ -2,8 +2,7 @@
 
 import pytest
 
-from placement.cost import decode_pace, predict, prompt_pace
-from placement.cost_plan import PlanCost
+from placement.cost import expected_pace, predict
 from placement.planner import plan
 from placement.prediction import Pace
 from placement.rules import parse_rules
@@ -34,13 +33,10 @@ EXACT = (
 
 def computed(case: Case, kernels: str = "fast") -> Pace:
     machine, inventory = there(case.host, case.gpus), MODELS[case.model]
-    assert machine.speeds is not None
     workload = Workload(20600, case.ubatch, threads=case.threads, kernels=kernels)
     rules = parse_rules(case.rules, machine.device_names)
-    cost = PlanCost(plan(inventory, machine, rules, workload), inventory, machine.speeds)
-    if case.tokens:
-        return prompt_pace(cost, case.tokens, case.depth, workload)
-    return decode_pace(cost, case.depth)
+    made = plan(inventory, machine, rules, workload)
+    return expected_pace(made, inventory, machine, case.depth, case.tokens)[0]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
