@@ -61,8 +61,10 @@ class Moment:
 
 
 def product_s(weights: Matrices, gpu: GpuSpeeds) -> float:
-    """One token times these."""
-    return weights.gpu_bytes / (gpu.copy_gb_s * 1e9 * gpu.product_share)
+    """One token times these: the memory's time, or the arithmetic's of formats that need more."""
+    rate = gpu.copy_gb_s * 1e9 * gpu.product_share
+    slow = max(weights.slow_bytes / rate, weights.slow_s)
+    return (weights.nbytes - weights.slow_bytes) / rate + slow
 
 
 def token_on_gpu(

@@ -13,18 +13,18 @@ from dataclasses import dataclass
 
 from placement.inventory import ModelInventory, Role, TensorInfo
 
-# Share of what Q8_0 reaches in products of one token on a GPU, where arithmetic holds the format
-# up: docs/log.md, products of a few tokens, 8192 x 8192 on an H200. IQ4_NL and MXFP4 were given the
-# faster look-up of nibbles after that table was made, Q4_K's share is kept by experts of V3.
-GPU_FORMAT_SHARE = {
-    "Q4_K": 0.8,
-    "Q5_K": 0.75,
-    "IQ4_XS": 0.5,
-    "Q2_K": 0.41,
-    "Q3_K": 0.41,
-    "TQ2_0": 0.39,
-    "TQ1_0": 0.11,
-    **dict.fromkeys(("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S"), 0.23),
+# GB/s at which a GPU takes blocks of formats whose arithmetic holds it up: docs/log.md, an H200,
+# products of one token, 8192 x 8192, Q4_K by the experts of V3. Cards of other kinds have half to
+# one and a half of its arithmetic, and most of them memory that is slower than this.
+GPU_GB_S = {
+    "Q4_K": 2370.0,
+    "Q5_K": 2220.0,
+    "IQ4_XS": 1440.0,
+    "Q2_K": 1230.0,
+    "Q3_K": 1230.0,
+    "TQ2_0": 1140.0,
+    "TQ1_0": 340.0,
+    **dict.fromkeys(("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S"), 680.0),
 }
 # GB/s at which one core with AVX-512 takes blocks that lie in its cache: docs/log.md, 65 to 76 on
 # two cores for the formats of nibbles, 50 for Q2_K. Formats that are not named wait for the RAM.
@@ -38,14 +38,16 @@ MEASURED_FORMATS = frozenset(
 @dataclass(frozen=True, slots=True)
 class Matrices:
     """nbytes    in the file's format
-    gpu_bytes   the same, more where a GPU's arithmetic holds the format up
-    core_s      seconds of one CPU core for its arithmetic with one token
+    slow_bytes  of them, those in formats that a GPU's arithmetic holds up
+    slow_s      seconds of a GPU for that arithmetic with one token
+    core_s      seconds of one CPU core for its own
     weights     that are multiplied by
     unmeasured  bytes in formats whose speed was never measured
     """
 
     nbytes: float = 0.0
-    gpu_bytes: float = 0.0
+    slow_bytes: float = 0.0
+    slow_s: float = 0.0
     core_s: float = 0.0
     weights: float = 0.0
     unmeasured: float = 0.0
@@ -53,7 +55,8 @@ class Matrices:
     def __add__(self, other: "Matrices") -> "Matrices":
         return Matrices(
             self.nbytes + other.nbytes,
-            self.gpu_bytes + other.gpu_bytes,
+            self.slow_bytes + other.slow_bytes,
+            self.slow_s + other.slow_s,
             self.core_s + other.core_s,
             self.weights + other.weights,
             self.unmeasured + other.unmeasured,
@@ -63,7 +66,8 @@ class Matrices:
         """That share of everything."""
         return Matrices(
             self.nbytes * share,
-            self.gpu_bytes * share,
+            self.slow_bytes * share,
+            self.slow_s * share,
             self.core_s * share,
             self.weights * share,
             self.unmeasured * share,
@@ -122,17 +126,20 @@ def model_work(inventory: ModelInventory) -> ModelWork:
 
 def matrices(tensors: Iterable[TensorInfo]) -> Matrices:
     """The sum over some tensors."""
-    nbytes = gpu_bytes = core_s = weights = unmeasured = 0.0
-    for tensor in tensors:
-        size, name = tensor.nbytes, tensor.format
-        nbytes += size
-        gpu_bytes += size / GPU_FORMAT_SHARE.get(name, 1.0)
-        if name in CORE_GB_S:
-            core_s += size / (CORE_GB_S[name] * 1e9)
-        weights += tensor.matrix_values * max(tensor.experts, 1)
-        if name not in MEASURED_FORMATS:
-            unmeasured += size
-    return Matrices(nbytes, gpu_bytes, core_s, weights, unmeasured)
+    return sum((_matrix(tensor) for tensor in tensors), Matrices())
+
+
+def _matrix(tensor: TensorInfo) -> Matrices:
+    size, name = tensor.nbytes, tensor.format
+    on_gpu, on_core = GPU_GB_S.get(name), CORE_GB_S.get(name)
+    return Matrices(
+        nbytes=size,
+        slow_bytes=size if on_gpu else 0,
+        slow_s=size / (on_gpu * 1e9) if on_gpu else 0.0,
+        core_s=size / (on_core * 1e9) if on_core else 0.0,
+        weights=tensor.matrix_values * max(tensor.experts, 1),
+        unmeasured=0 if name in MEASURED_FORMATS else size,
+    )
 
 
 _GROUPS = {
