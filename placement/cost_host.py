@@ -12,9 +12,11 @@ FLOATS = 4  # bytes of a float32
 # A block's jobs: 11 barriers between its phases where a layer's experts have 3, and matrices so
 # small that the RAM idles at each. 16 cores lost 127 us a block beside 21 of an experts' job.
 JOBS_OF_A_BLOCK = 5
-# Attention in float32 beside products in bfloat16: 130 GFLOP/s a core, absorbed and expanded, where
-# products of many tokens reach 390 (2 Zen 5 cores, `tools.bench.kernels --ops attention`).
-ATTENTION_SHARE = 1 / 3
+# Of what a large matrix reaches with many tokens: 1.1 to 1.2 TFLOP/s on 2 Zen 5 cores by the slabs
+# of docs/log.md. Whole prompts of 512 keep three quarters: experts get uneven shares of tokens,
+# which are gathered and rounded; attention's float32 reaches 130 GFLOP/s a core, absorbed and
+# expanded (`tools.bench.kernels --ops attention`).
+PROMPT_SHARE, ATTENTION_SHARE = 0.75, 0.23
 # Taking a weight out of its block costs as much as products with so many tokens: docs/log.md, slabs
 # of IQ4_NL, 262 us at 16 tokens and 10.9 more for each one.
 UNPACKED_TOKENS = 8
@@ -69,7 +71,9 @@ def _products_s(
     weights: Matrices, tokens: float, host: HostSpeeds, threads: int, read: float = 1.0
 ) -> float:
     unpacked = UNPACKED_TOKENS * read * weights.weights
-    arithmetic = 2 * (tokens * weights.weights + unpacked) / (host.matmul_tflops * 1e12)
+    arithmetic = (
+        2 * (tokens * weights.weights + unpacked) / (host.matmul_tflops * 1e12 * PROMPT_SHARE)
+    )
     return max(arithmetic, read_s(weights.part(read), host, threads))
 
 

@@ -51,15 +51,15 @@ H200 = GpuSpeeds(
 # 16 Emerald Rapids cores beside the H200: 108 GB/s in the run that a profile was made of; 21 us for
 # an experts' job beside its bytes; 222 us of host a token. Shares of experts and products: 0.97.
 BESIDE_H200 = HostSpeeds(
-    read_gb_s=108.0, product_share=0.97, matmul_tflops=5.0, job_us=21.0, token_us=222.0
+    read_gb_s=108.0, product_share=0.97, matmul_tflops=6.7, job_us=21.0, token_us=222.0
 )
 # The same kind of processor in a run of its own; 3 % of 13 ms outside native code.
 SIXTEEN_CORES = HostSpeeds(
-    read_gb_s=215.0, product_share=0.93, matmul_tflops=5.0, job_us=21.0, token_us=400.0
+    read_gb_s=215.0, product_share=0.93, matmul_tflops=6.7, job_us=21.0, token_us=400.0
 )
-# 2 Zen 5 cores: 36 to 50 GB/s as others on the host allow; products of slabs at 2 x 0.45 TFLOP/s.
+# 2 Zen 5 cores: 36 to 50 GB/s as others on the host allow; products of slabs at 2 x 0.6 TFLOP/s.
 TWO_CORES = HostSpeeds(
-    read_gb_s=43.0, product_share=0.94, matmul_tflops=0.9, job_us=5.0, token_us=900.0
+    read_gb_s=43.0, product_share=0.94, matmul_tflops=1.2, job_us=5.0, token_us=900.0
 )
 
 
