@@ -2,6 +2,7 @@
 change.
 
     plan()  = budgets -> draft (rules obeyed, blocks spread, bytes counted) -> fits? -> notes
+              -> prediction
     draft   draft.py: claims.py says which rule takes what, homes.py where each block lives
 
 Rules are constraints: they are obeyed to the letter even when the plan then does not fit. What they
@@ -9,8 +10,10 @@ leave open follows the roles: blocks and head on the GPUs, routed experts and em
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from placement.budgets import device_budgets
+from placement.cost import predict
 from placement.draft import draft
 from placement.inventory import ModelInventory
 from placement.machine import Machine
@@ -44,4 +47,5 @@ def plan(
     attempt = draft(request)
     if overfull(attempt):
         raise shortfall(request, attempt)
-    return plan_notes(request, attempt)
+    made = plan_notes(request, attempt)
+    return replace(made, prediction=predict(made, inventory, machine))
