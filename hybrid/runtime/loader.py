@@ -21,10 +21,10 @@ from hybrid.runtime.memory import DeviceMemory, HostMemory
 from hybrid.runtime.node_layout import Bounds, HostLayout, part_bytes
 from hybrid.runtime.reading import PIECE_BYTES
 from hybrid.runtime.shards import NodeParts, Piece, node_parts, part_pieces
-from hybrid.runtime.uploading import UPLOAD_BYTES
 from kernels.blocks import BlockTensor
 from placement.inventory import ModelShape
 from placement.machine import CPU, UNLOADED
+from placement.overheads import UPLOAD_BYTES
 from placement.plan import Assignment, PlacementPlan
 from placement.workload import cache_bytes
 
