@@ -107,7 +107,7 @@ def cache_homes(layers: Sequence[str], workload: Workload) -> tuple[str, ...]:
 
 
 def cache_bytes(shape: ModelShape, workload: Workload, layers: int) -> int:
-    """layers · sequences · context · row bytes; q8_0 rows are padded to whole blocks of 32 values."""
+    """layers · sequences · context · row bytes; a q8_0 row is padded to whole blocks of 32."""
     values = shape.cache_row_length
     if workload.cache_format == "q8_0":
         values = -(-values // 32) * 32

@@ -6,6 +6,7 @@ import argparse
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hybrid.cli.output import note, notes, say
@@ -36,6 +37,7 @@ def load_engine(
     """
     model = need_model(args)
     options, heard = load_options(args)
+    options = replace(options, sequences=1)
     notes(heard)
     prepared = prepare(model, options)
     prepared.file.require_data()
