@@ -44,7 +44,7 @@ class Demand:
                 in RAM
     head        what follows the head, its additional scratch with it
     rooms       per GPU in machine order: bytes left for blocks and head
-    weights     by which the GPUs share: their rooms, or what -ts says
+    shares      of the blocks by number, per GPU, as -ts says; None: of their bytes, by the rooms
     moved       home of each block whose attention was moved by rules
     bound_gpu   blocks of which a rule wants something on "their GPU"
     """
@@ -52,7 +52,7 @@ class Demand:
     layers: tuple[int, ...]
     head: int
     rooms: tuple[int, ...]
-    weights: tuple[int, ...]
+    shares: tuple[int, ...] | None
     moved: Mapping[int, str]
     bound_gpu: frozenset[int]
 
@@ -140,13 +140,11 @@ def _demand(request: Request, claims: Claims) -> Demand:
     rooms = tuple(
         max(request.budgets[gpu.name] - body - fixed[gpu.name], 0) for gpu in request.machine.gpus
     )
-    weights = rooms
+    shares = None
     if request.shares is not None:
-        weights = tuple(
-            round(share / sum(request.shares) * SHARE_PARTS) for share in request.shares
-        )
+        shares = tuple(round(share / sum(request.shares) * SHARE_PARTS) for share in request.shares)
     return Demand(
-        tuple(layers), head + whole - body, rooms, weights, moved, frozenset(bound_gpu - set(moved))
+        tuple(layers), head + whole - body, rooms, shares, moved, frozenset(bound_gpu - set(moved))
     )
 
 
@@ -199,13 +197,13 @@ def _spread(demand: Demand, start: int, with_head: bool) -> dict[int, int]:
     """GPU index per block. The head joins the last block, which makes room only if it must."""
     glued = _items(demand, start, with_head)
     blocks = _items(demand, start, with_head=False)
-    chosen = _shared_out(list(blocks.values()), demand.rooms, demand.weights)
+    chosen = _shared_out(list(blocks.values()), demand.rooms, demand.shares)
     if blocks and with_head:
         last = chosen[-1]
         used = sum(cost for cost, gpu in zip(blocks.values(), chosen, strict=True) if gpu == last)
         if used + demand.head <= demand.rooms[last]:
             return dict(zip(blocks, chosen, strict=True))
-    chosen = _shared_out(list(glued.values()), demand.rooms, demand.weights)
+    chosen = _shared_out(list(glued.values()), demand.rooms, demand.shares)
     return dict(zip(glued, chosen, strict=True))
 
 
@@ -213,12 +211,18 @@ def _head_home(demand: Demand, homes: Mapping[int, str], with_head: bool) -> str
     return homes[max(homes)] if with_head and homes else None
 
 
-def _shared_out(costs: Sequence[int], rooms: Sequence[int], weights: Sequence[int]) -> list[int]:
-    """GPU index per item, contiguous: proportional to the weights, else filled in turn.
+def _shared_out(
+    costs: Sequence[int], rooms: Sequence[int], shares: Sequence[int] | None
+) -> list[int]:
+    """GPU index per item, contiguous: by the shares, or proportional to the rooms, else filled in
+    turn.
 
     When neither holds, proportional all the same, for the budget check to report.
     """
-    proportional = _proportional(costs, weights)
+    if shares is None:
+        proportional = _proportional(costs, rooms)
+    else:
+        proportional = _proportional([1] * len(costs), shares)
     used = [0] * len(rooms)
     for cost, gpu in zip(costs, proportional, strict=True):
         used[gpu] += cost
