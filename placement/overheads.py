@@ -16,6 +16,7 @@ from placement.workload import FLOAT_BYTES, Hosted, Workload
 Named = tuple[str, int]  # what it is, bytes
 
 MIB = 1 << 20
+WORKSPACE = "workspace of products"
 # Assumed until an audit says: context, kernels and captured graphs of a large GPU.
 CONTEXT_BYTES = 512 * MIB
 # Torch's workspace for products, taken of its own pool (pytorch, CUDABlas): Hopper, older ones.
@@ -72,7 +73,7 @@ def gpu_overheads(held: Held, workload: Workload, readers: int) -> tuple[Named, 
     small = SMALL_TENSORS * MIB if fast else 0
     return (
         ("CUDA context", CONTEXT_BYTES if context is None else context),
-        ("workspace of products", workspace_bytes(held.device)),
+        (WORKSPACE, workspace_bytes(held.device)),
         ("segments of torch's pool", small + 2 * POOL_STEP_BYTES),
         # given back before the scratch is taken, so that only what is more counts
         ("buffers of loading", max(readers * UPLOAD_BYTES - held.compute_bytes, 0) if fast else 0),

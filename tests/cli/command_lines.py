@@ -1,5 +1,5 @@
-r"""Command lines that people published for ik_llama.cpp and llama.cpp, as they typed them but for the
-program, paths ("MODEL"), shell arithmetic and addresses.
+r"""Command lines that people published for ik_llama.cpp and llama.cpp, as they typed them but for
+the program, paths ("MODEL"), shell arithmetic and addresses.
 """
 
 from dataclasses import dataclass
