@@ -30,9 +30,12 @@ POOL_STEP_BYTES = 2 * MIB  # torch rounds a large segment up to whole steps: wei
 MOST_READERS = 8
 UPLOAD_BYTES = 8 * MIB  # at once: enough for the bus, little enough for many readers
 UPLOAD_BUFFERS = 2  # pinned, of each reader
-# Anonymous memory of this program beside what the plan counts: Python, torch's CPU build, the demo
-# loaded and run (VmRSS without file pages: 207 MiB, of it weights, cache and scratch about 50).
-PROGRAM_BYTES = 160 * MIB
+# Anonymous memory of this program beside what the plan counts: Python, torch's CPU build, threads
+# (`hybrid run demo --audit`: 164 to 166 MiB).
+PROGRAM_BYTES = 166 * MIB
+# Of a token: its text in the file's metadata and in the tokenizer, with the merges (125 MiB for
+# 129280 tokens, 32 MiB for 32000).
+VOCABULARY_BYTES = 1024
 # In RAM for each GPU in use: the driver's side of a context. Assumed until an audit says.
 DRIVER_BYTES = 256 * MIB
 # An entry of 8 bytes for a page of 4 KiB. A huge page of anonymous memory has one entry for 2 MiB,
@@ -93,7 +96,9 @@ def host_overheads(
     real = [gpu for gpu in gpus if gpu.is_real_gpu]
     homes = [gpu.hosted for gpu in real if gpu.hosted is not None and gpu.hosted.homes]
     program = host.device.process_bytes
-    found: list[Named] = [("the program", PROGRAM_BYTES if program is None else program)]
+    if program is None:
+        program = PROGRAM_BYTES + VOCABULARY_BYTES * shape.vocabulary
+    found: list[Named] = [("the program and its vocabulary", program)]
     if real:
         found.append(("the driver's side of CUDA contexts", len(real) * DRIVER_BYTES))
         found.append(("pinned buffers of loading", readers * UPLOAD_BUFFERS * UPLOAD_BYTES))
@@ -103,6 +108,17 @@ def host_overheads(
     mapped = host.placed_bytes + host.compute_bytes
     found.append(("page tables", mapped // PAGE_TABLE_SHARE))
     return tuple(found)
+
+
+def most_host_overheads(
+    machine: Machine, shape: ModelShape, workload: Workload, ram_bytes: int
+) -> int:
+    """Of RAM at most, with this budget and all GPUs in use: for who chooses what goes there."""
+    everything = Hosted(layers=1, routed_experts=True, head=True, homes=1, away_experts=1)
+    host = Held(machine.host, ram_bytes, 0)
+    gpus = [Held(gpu, 1, 0, everything) for gpu in machine.gpus]
+    found = host_overheads(shape, workload, host, gpus, readers_of(machine))
+    return sum(nbytes for _, nbytes in found)
 
 
 def _pinned_bytes(shape: ModelShape, hosted: Hosted) -> int:
