@@ -5,10 +5,11 @@ compute   by use           other   contexts, workspaces, buffers of loading, pag
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from placement.inventory import ModelInventory
-from placement.machine import UNLOADED, Machine
+from placement.inventory import ModelInventory, Role
+from placement.machine import CPU, UNLOADED, Machine
 from placement.needs import Need, device_needs
 from placement.overheads import Named
 from placement.plan import DeviceUse, PlacementPlan
@@ -64,6 +65,24 @@ def category_bytes(parts: tuple[Part, ...]) -> dict[str, int]:
     for part in parts:
         total[part.category] = total.get(part.category, 0) + part.nbytes
     return total
+
+
+def pinned_bytes(plan: PlacementPlan, parts: Mapping[str, tuple[Part, ...]]) -> int:
+    """Of RAM, what GPUs copy from or write to: arenas where routed experts are in RAM, cache that
+    GPUs map, buffers. GPUs that are played by the CPU pin nothing; neither do weights that stay in
+    the file's map (--mmap), which are counted here all the same.
+
+    parts   `device_parts` of the plan
+    """
+    host = parts[CPU]
+    buffers = sum(part.nbytes for part in host if "pinned" in part.what)
+    if not buffers:
+        return 0
+    weights = {part.what: part.nbytes for part in host if part.category == WEIGHTS}
+    cache = sum(part.nbytes for part in host if part.category == CACHE)
+    if Role.ROUTED_EXPERT.value.replace("_", " ") in weights:
+        return buffers + cache + sum(weights.values())
+    return buffers + cache * plan.workload.cache_in_ram
 
 
 def _cache_parts(use: DeviceUse, plan: PlacementPlan, layers: int) -> tuple[Part, ...]:

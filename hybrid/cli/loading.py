@@ -92,6 +92,7 @@ def short_plan(plan: PlacementPlan) -> str:
         if use.total_bytes:
             parts = f"weights {format_bytes(use.weights_bytes)}, cache "
             parts += f"{format_bytes(use.cache_bytes)}, compute {format_bytes(use.compute_bytes)}"
+            parts += f", other {format_bytes(use.other_bytes)}" if use.other_bytes else ""
             budget = format_bytes(use.budget_bytes)
             lines.append(f"  {use.name:{width}}  {parts}; {format_bytes(use.total_bytes)}/{budget}")
     return "\n".join(lines)

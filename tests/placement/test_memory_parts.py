@@ -9,7 +9,13 @@ from placement.errors import DoesNotFit
 from placement.gpu_scratch import gpu_bytes, gpu_parts
 from placement.inventory import ModelInventory
 from placement.machine import CPU, UNLOADED, Device, DeviceKind, Machine
-from placement.memory_parts import CATEGORIES, Part, category_bytes, device_parts
+from placement.memory_parts import (
+    CATEGORIES,
+    Part,
+    category_bytes,
+    device_parts,
+    pinned_bytes,
+)
 from placement.needs import device_needs
 from placement.overheads import MIB, Held, most_host_overheads
 from placement.plan import PlacementPlan
@@ -163,6 +169,23 @@ def test_buffers_of_loading_count_only_beyond_the_scratch_they_are_taken_from() 
     for scratch, beyond in ((10 * MIB, 54 * MIB), (64 * MIB, 0), (90 * MIB, 0)):
         found = dict(overheads.gpu_overheads(Held(gpu, 1, scratch, hosted), load, readers=8))
         assert found["buffers of loading"] == beyond
+
+
+def test_the_pinned_share_is_what_gpus_reach() -> None:
+    where = real(80 * GIB, ram=450 * GIB)
+    made, parts = parts_of(deepseek_v3(), where, FAST, "exps=CPU")
+    other = named(parts[CPU], "other")
+    buffers = other["pinned buffers of loading"]
+    buffers += other["mailboxes and rows of decode steps, pinned"]
+    assert pinned_bytes(made, parts) == made.devices[0].weights_bytes + buffers
+    on_gpu, parts = parts_of(tiny(), real(4 * GIB, ram=4 * GIB), SMALL, "exps=CUDA0")
+    assert pinned_bytes(on_gpu, parts) < made.devices[0].weights_bytes
+    mapped = replace(SMALL, cache_in_ram=True)
+    in_ram, more = parts_of(tiny(), real(4 * GIB, ram=4 * GIB), mapped, "exps=CUDA0")
+    cache = in_ram.devices[0].cache_bytes
+    assert pinned_bytes(in_ram, more) - pinned_bytes(on_gpu, parts) == cache > 0
+    for simulated in (machine(GIB), machine()):
+        assert pinned_bytes(*parts_of(tiny(), simulated, SMALL)) == 0
 
 
 def test_sequences_take_as_many_caches() -> None:
