@@ -1,4 +1,6 @@
-"""Scratch of a GPU before anybody knows which blocks it will hold: what room is left for them."""
+"""Scratch and overheads of a GPU before anybody knows which blocks it will hold: what room is left
+for them.
+"""
 
 from collections import Counter
 
@@ -6,13 +8,16 @@ from placement.claims import Claims
 from placement.gpu_scratch import gpu_bytes
 from placement.inventory import Role
 from placement.machine import CPU
+from placement.overheads import Held, gpu_overheads, readers_of
 from placement.request import Request
 from placement.rules import OWN_GPU
 from placement.workload import Hosted
 
 
 def scratch_of_a_home(request: Request, claims: Claims, *, with_head: bool) -> int:
-    """Scratch of any GPU that holds blocks; never below what the finished plan needs."""
+    """Scratch of any GPU that holds blocks, context and workspaces with it; never below what the
+    finished plan needs.
+    """
     tied = request.inventory.has_tied_head
     widest, experts, head = 0, False, with_head
     expert_bytes: Counter[int] = Counter()
@@ -42,7 +47,27 @@ def scratch_of_a_home(request: Request, claims: Claims, *, with_head: bool) -> i
         away_expert_bytes=max(expert_bytes.values(), default=0),
         plain=not _may_fall_back(request, claims),
     )
-    return gpu_bytes(shape, request.workload, hosted)
+    scratch = gpu_bytes(shape, request.workload, hosted)
+    return scratch + _most_overheads(request, hosted, scratch)
+
+
+def _most_overheads(request: Request, hosted: Hosted, scratch_bytes: int) -> int:
+    """Of the GPU that loses most to them; less scratch would leave more for buffers of loading, but
+    not more in all.
+    """
+    readers = readers_of(request.machine)
+    return max(
+        (
+            sum(
+                nbytes
+                for _, nbytes in gpu_overheads(
+                    Held(gpu, 0, scratch_bytes, hosted), request.workload, readers
+                )
+            )
+            for gpu in request.machine.gpus
+        ),
+        default=0,
+    )
 
 
 def _may_fall_back(request: Request, claims: Claims) -> bool:

@@ -22,6 +22,8 @@ from placement.request import Request
 from placement.rules import OWN_GPU
 from placement.workload import cache_bytes
 
+SHARE_PARTS = 1 << 40
+
 
 @dataclass(frozen=True, slots=True)
 class Homes:
@@ -42,6 +44,7 @@ class Demand:
                 in RAM
     head        what follows the head, its additional scratch with it
     rooms       per GPU in machine order: bytes left for blocks and head
+    shares      of the blocks by number, per GPU, as -ts says; None: of their bytes, by the rooms
     moved       home of each block whose attention was moved by rules
     bound_gpu   blocks of which a rule wants something on "their GPU"
     """
@@ -49,6 +52,7 @@ class Demand:
     layers: tuple[int, ...]
     head: int
     rooms: tuple[int, ...]
+    shares: tuple[int, ...] | None
     moved: Mapping[int, str]
     bound_gpu: frozenset[int]
 
@@ -136,8 +140,11 @@ def _demand(request: Request, claims: Claims) -> Demand:
     rooms = tuple(
         max(request.budgets[gpu.name] - body - fixed[gpu.name], 0) for gpu in request.machine.gpus
     )
+    shares = None
+    if request.shares is not None:
+        shares = tuple(round(share / sum(request.shares) * SHARE_PARTS) for share in request.shares)
     return Demand(
-        tuple(layers), head + whole - body, rooms, moved, frozenset(bound_gpu - set(moved))
+        tuple(layers), head + whole - body, rooms, shares, moved, frozenset(bound_gpu - set(moved))
     )
 
 
@@ -190,25 +197,32 @@ def _spread(demand: Demand, start: int, with_head: bool) -> dict[int, int]:
     """GPU index per block. The head joins the last block, which makes room only if it must."""
     glued = _items(demand, start, with_head)
     blocks = _items(demand, start, with_head=False)
-    chosen = _shared_out(list(blocks.values()), demand.rooms)
+    chosen = _shared_out(list(blocks.values()), demand.rooms, demand.shares)
     if blocks and with_head:
         last = chosen[-1]
         used = sum(cost for cost, gpu in zip(blocks.values(), chosen, strict=True) if gpu == last)
         if used + demand.head <= demand.rooms[last]:
             return dict(zip(blocks, chosen, strict=True))
-    return dict(zip(glued, _shared_out(list(glued.values()), demand.rooms), strict=True))
+    chosen = _shared_out(list(glued.values()), demand.rooms, demand.shares)
+    return dict(zip(glued, chosen, strict=True))
 
 
 def _head_home(demand: Demand, homes: Mapping[int, str], with_head: bool) -> str | None:
     return homes[max(homes)] if with_head and homes else None
 
 
-def _shared_out(costs: Sequence[int], rooms: Sequence[int]) -> list[int]:
-    """GPU index per item, contiguous: proportional to the rooms, else filled in turn.
+def _shared_out(
+    costs: Sequence[int], rooms: Sequence[int], shares: Sequence[int] | None
+) -> list[int]:
+    """GPU index per item, contiguous: by the shares, or proportional to the rooms, else filled in
+    turn.
 
     When neither holds, proportional all the same, for the budget check to report.
     """
-    proportional = _proportional(costs, rooms)
+    if shares is None:
+        proportional = _proportional(costs, rooms)
+    else:
+        proportional = _proportional([1] * len(costs), shares)
     used = [0] * len(rooms)
     for cost, gpu in zip(costs, proportional, strict=True):
         used[gpu] += cost
@@ -217,14 +231,14 @@ def _shared_out(costs: Sequence[int], rooms: Sequence[int]) -> list[int]:
     return _filled(costs, rooms) or proportional
 
 
-def _proportional(costs: Sequence[int], rooms: Sequence[int]) -> list[int]:
-    """GPU index per item: the one in whose share of all room the item's middle falls."""
-    ends = list(accumulate(rooms))
+def _proportional(costs: Sequence[int], weights: Sequence[int]) -> list[int]:
+    """GPU index per item: the one in whose share of all weight the item's middle falls."""
+    ends = list(accumulate(weights))
     chosen = []
     for end, cost in zip(accumulate(costs), costs, strict=True):
-        # (end - cost/2) / all costs * all room, in whole numbers
+        # (end - cost/2) / all costs * all weight, in whole numbers
         middle = (2 * end - cost) * ends[-1] // max(2 * sum(costs), 1)
-        chosen.append(min(bisect_right(ends, middle), len(rooms) - 1))
+        chosen.append(min(bisect_right(ends, middle), len(weights) - 1))
     return chosen
 
 

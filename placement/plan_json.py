@@ -209,6 +209,7 @@ def _workload(field: _Field) -> Workload:
         # a plan without the field keeps every cache at its layer's home
         cache_in_ram=field.has("cache_in_ram") and field.key("cache_in_ram").flag(),
         kernels=field.key("kernels").text() if field.has("kernels") else "fast",
+        sequences=field.key("sequences").count() if field.has("sequences") else 1,
     )
     try:
         check_workload(workload)

@@ -33,19 +33,32 @@ def plan(
     *,
     budgets: Mapping[str, int] | None = None,
     gpu_layers: int | None = None,
+    shares: tuple[float, ...] | None = None,
 ) -> PlacementPlan:
     """Where every tensor goes, with reasons; the same arguments give the same plan.
 
     budgets      bytes per device; negative: that much less than is free; left out: free bytes
                  (on a real GPU less a margin)
     gpu_layers   -ngl as llama.cpp counts it: the head, then the last blocks; None: all that fit
+    shares       hint of layers for each GPU, parts of a whole; GPUs beyond them get none
     Raises RuleError, PlacementError for arguments that cannot be obeyed, DoesNotFit with remedies.
     """
     check_workload(workload)
     asked = device_budgets(machine, budgets)
-    request = Request(inventory, machine, tuple(rules), workload, asked, gpu_layers)
+    request = Request(
+        inventory, machine, tuple(rules), workload, asked, gpu_layers, for_gpus(shares, machine)
+    )
     attempt = draft(request)
     if overfull(attempt):
         raise shortfall(request, attempt)
     made = plan_notes(request, attempt)
     return replace(made, prediction=predict(made, inventory, machine))
+
+
+def for_gpus(shares: tuple[float, ...] | None, machine: Machine) -> tuple[float, ...] | None:
+    """One share for each GPU, as llama.cpp has it: what is missing is 0, what is too much is left
+    out; None where nothing is left.
+    """
+    count = len(machine.gpus)
+    found = ((shares or ()) + (0.0,) * count)[:count]
+    return found if sum(found) > 0 else None

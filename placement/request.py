@@ -15,6 +15,7 @@ class Request:
 
     budgets      bytes per device name, for every device of the machine
     gpu_layers   -ngl as llama.cpp counts it (the head is the first), None for as many as fit
+    shares       hint of layers for each GPU in machine order, parts of a whole (-ts); None: by room
     """
 
     inventory: ModelInventory
@@ -23,3 +24,4 @@ class Request:
     workload: Workload
     budgets: Mapping[str, int]
     gpu_layers: int | None = None
+    shares: tuple[float, ...] | None = None

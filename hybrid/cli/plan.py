@@ -9,6 +9,7 @@ from hybrid.cli.output import as_json, notes, print_json, save_text
 from hybrid.cli.parser import add_model, need_model
 from hybrid.cli.placement_flags import add_placement_flags, load_options
 from hybrid.runtime.prepare import prepare
+from placement.export import PROGRAMS, export
 from placement.plan_json import to_json
 from placement.report import MARGIN, tensor_report, text_report
 
@@ -19,6 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument("--json", action="store_true", help="the whole plan as JSON on stdout")
     parser.add_argument("--tensors", action="store_true", help="every tensor: where to and why")
+    parser.add_argument(
+        "--emit", choices=PROGRAMS, help="print a command line that places all alike there"
+    )
     parser.add_argument("--save", metavar="FILE", help="write the plan for --plan FILE")
     add_placement_flags(parser)
 
@@ -38,7 +42,11 @@ def run(args: argparse.Namespace) -> int:
     }
     if args.save:
         save_text(args.save, as_json(as_dict) + "\n", "--save")
-    if args.json:
+    if args.emit:
+        there = export(prepared.plan, prepared.inventory, args.emit, need_model(args))
+        notes(there.notes)
+        print(there.text(), flush=True)
+    elif args.json:
         print_json(as_dict)
     else:
         print(text_report(prepared.plan, prepared.inventory, width=_columns()), end="", flush=True)

@@ -18,6 +18,7 @@ from hybrid.runtime.options import CpuMoe, LoadOptions
 from kernels.capability import OLDEST_CAPABILITY
 from kernels.errors import NativeLibraryMissing
 from kernels.native import tiers
+from placement.budgets import with_margins
 from placement.cpus import ThreadCpus, choose_cpus, described_cpus
 from placement.errors import PlanError
 from placement.inventory import ModelInventory
@@ -90,6 +91,7 @@ def prepare(path: str | Path, options: LoadOptions) -> Prepared:
     machine, of_speeds = machine_of(options)
     machine = chosen_devices(machine, options.devices)
     machine, too_old = without_old_gpus(machine) if options.devices is None else (machine, ())
+    machine = only_main_gpu(machine, options)
     here = options.machine is None
     cpus = choose_cpus(options.threads) if here else described_cpus(machine, options.threads)
     room = _with_mapped_weights(machine, stock) if options.mmap else machine
@@ -103,8 +105,9 @@ def prepare(path: str | Path, options: LoadOptions) -> Prepared:
             room,
             all_rules(options, stock, machine),
             workload(options, stock, len(cpus.cpus)),
-            budgets=options.budgets,
+            budgets=with_margins(room, options.budgets, options.margins),
             gpu_layers=options.gpu_layers,
+            shares=options.shares,
         )
     layout = host_layout(plan, stock, file.tensors, machine, options, cpus.system_nodes)
     notes = (*of_speeds, *too_old, *_notes(plan, stock), *layout.notes)
@@ -178,6 +181,19 @@ def chosen_devices(machine: Machine, names: tuple[str, ...] | None) -> Machine:
     return replace(machine, devices=kept)
 
 
+def only_main_gpu(machine: Machine, options: LoadOptions) -> Machine:
+    """The machine with the one GPU of -sm none; a machine without GPUs as it is."""
+    if options.split != "none" or not machine.gpus:
+        return machine
+    if options.main_gpu >= len(machine.gpus):
+        raise UsageError(
+            f"-mg {options.main_gpu} is no GPU of this machine",
+            remedy=f"-mg takes 0 to {len(machine.gpus) - 1}, counted among the GPUs in use",
+        )
+    kept = machine.gpus[options.main_gpu]
+    return replace(machine, devices=(machine.host, kept))
+
+
 def without_old_gpus(machine: Machine) -> tuple[Machine, tuple[str, ...]]:
     """The machine without GPUs that no kernel runs on, and a note for each; who names one with
     --device is told when it is opened.
@@ -228,6 +244,7 @@ def workload(options: LoadOptions, stock: ModelInventory, threads: int) -> Workl
         threads=threads,
         cache_in_ram=options.cache_in_ram,
         kernels=options.kernels,
+        sequences=options.sequences,
     )
 
 
