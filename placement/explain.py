@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from placement.errors import RequestError, RuleError
-from placement.inventory import ModelInventory, TensorInfo
-from placement.machine import UNLOADED
+from placement.inventory import ModelInventory, Role, TensorInfo
+from placement.machine import CPU, UNLOADED
 from placement.patterns import SlowSearch, check_pattern, found
 from placement.plan import Assignment, PlacementPlan
 from placement.prediction import Prediction
@@ -23,6 +23,7 @@ from placement.tensor_names import name_ranges, number_pattern
 from placement.units import format_bytes
 
 Predict = Callable[[PlacementPlan], Prediction]
+LEAST_S = 1e-7  # of a token that is worth a figure
 MARGIN = 11  # columns of the left headings
 MOST_TIMED = 400  # predictions: groups times devices
 
@@ -33,15 +34,17 @@ class Elsewhere:
 
     left_bytes    of the device's budget with all of them there; negative: that much too little
     fitting       how many of them have room there
-    slow          whether blocks would fall back to the reference kernels that do not now
-    decode_s      seconds that a token at depth 0 would take longer; None where nobody predicts
+    instead       what moves along where these alone would send blocks to the reference kernels: a
+                  rule; None where they would not
+    decode_s      seconds that a token at depth 0 would take longer; None where nobody predicts, or
+                  blocks are computed by the reference kernels
     tokens_per_s  then
     """
 
     device: str
     left_bytes: int
     fitting: int
-    slow: bool
+    instead: str | None = None
     decode_s: float | None = None
     tokens_per_s: float | None = None
 
@@ -174,18 +177,31 @@ def _elsewhere(asked: _Asked, parts: list[Assignment], name: str) -> Elsewhere:
     ends = list(accumulate(part.nbytes for part in parts))
     moved = _with_moved(plan, parts, name)
     fallen = frozenset(reference_blocks(moved.layers, moved.assignments, asked.tensors))
+    instead = _instead(asked, parts, name) if fallen - asked.fallen else None
     slower = rate_then = None
-    if asked.predict is not None and asked.now is not None:
-        before, after = asked.now.decode[0], asked.predict(moved).decode[0]
-        slower, rate_then = 1 / after.tokens_per_s - 1 / before.tokens_per_s, after.tokens_per_s
+    if asked.predict is not None and asked.now is not None and instead is None:
+        then = asked.predict(moved).decode[0]
+        slower = sum(then.seconds.values()) - sum(asked.now.decode[0].seconds.values())
+        rate_then = then.tokens_per_s
     return Elsewhere(
         device=name,
         left_bytes=room - ends[-1],
         fitting=bisect_right(ends, room),
-        slow=bool(fallen - asked.fallen),
+        instead=instead,
         decode_s=slower,
         tokens_per_s=rate_then,
     )
+
+
+def _instead(asked: _Asked, parts: list[Assignment], name: str) -> str:
+    """The rule that moves these tensors there so that their blocks stay as a GPU computes them."""
+    layers = {asked.tensors[part.tensor].layer for part in parts}
+    blocks = [layer for layer in layers if layer is not None]
+    homes = {asked.plan.layers[layer] for layer in blocks}
+    routed = asked.tensors[parts[0].tensor].role is Role.ROUTED_EXPERT
+    whole = not routed or (name != CPU and homes != {name})
+    names = "" if whole else r"ffn_.*_exps"
+    return rf"blk\.{number_pattern(blocks)}\.{names}={name}"
 
 
 def _with_moved(plan: PlacementPlan, parts: list[Assignment], name: str) -> PlacementPlan:
@@ -238,11 +254,14 @@ def _cost(one: Explanation, place: Elsewhere) -> str:
         text = f"does not fit, {format_bytes(-place.left_bytes)} short"
         text += f"; {place.fitting} of the {count} would" if count > 1 and place.fitting else ""
     if place.decode_s is not None and place.tokens_per_s is not None:
-        sign = "-" if place.decode_s < 0 else "+"
-        text += f"; decode {sign}{milliseconds(abs(place.decode_s))} ms a token"
-        text += f" ({rate(place.tokens_per_s)} tok/s)"
-    if place.slow:
-        blocks = sorted({int(name.split(".")[1]) for name in one.names if name.startswith("blk.")})
-        text += "; in pieces its blocks are computed by the reference kernels, slowly:"
-        text += rf" -ot 'blk\.{number_pattern(blocks)}\.={place.device}' moves them whole"
+        text += f"; decode {_slower(place.decode_s)} ({rate(place.tokens_per_s)} tok/s)"
+    if place.instead is not None:
+        text += "; alone they send their blocks to the reference kernels, ten times slower or more:"
+        text += f" -ot '{place.instead}' moves what belongs together"
     return text
+
+
+def _slower(seconds: float) -> str:
+    if abs(seconds) < LEAST_S:
+        return "as fast"
+    return f"{'-' if seconds < 0 else '+'}{milliseconds(abs(seconds))} ms a token"

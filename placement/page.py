@@ -22,6 +22,7 @@ from placement.report_placement import layer_lines, rule_lines
 from placement.report_speed import limit_lines, milliseconds, speed_rows, time_rows
 from placement.units import format_bytes
 
+LEAST_WIDTH = 0.05  # of a piece of a bar that anyone could see
 BAR_WIDTH, BAR_HEIGHT = 1000, 26  # of an SVG, in its own units; it is scaled to the page
 
 
@@ -133,7 +134,7 @@ def _bar(caption: str, pieces: Sequence[tuple[str, float, str]]) -> str:
     rectangles, left = [], 0.0
     for name, share, size in pieces:
         width = share * BAR_WIDTH
-        if width <= 0:
+        if width < LEAST_WIDTH:
             continue
         rectangles.append(
             f'<rect class="{_class(name)}" x="{left:.2f}" y="0" width="{width:.2f}"'

@@ -64,9 +64,9 @@ def joined(words: Iterable[str]) -> str:
 
 
 def _listed(words: list[str]) -> str:
-    """In braces, so many of them that a line holds them."""
+    """In braces, as many as a line holds, then how many more: "{attn_q,attn_k,+7}"."""
     more = len(words) - MOST_KINDS
-    shown = words if more <= 0 else [*words[: MOST_KINDS - 1], f"{more + 1} more"]
+    shown = words if more <= 0 else [*words[: MOST_KINDS - 1], f"+{more + 1}"]
     return "{" + ",".join(shown) + "}"
 
 

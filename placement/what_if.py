@@ -98,6 +98,17 @@ def try_settings(
     return tuple(_outcome(settings, make) for settings in rows)
 
 
+def what_if_text(outcomes: Sequence[Outcome]) -> str:
+    """The table as text: numbers flush right, the last column as it comes; ends in a newline."""
+    rows = what_if_rows(outcomes)
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
+    lines = []
+    for row in rows:
+        cells = [f"{text:>{width}}" for text, width in zip(row, widths, strict=False)]
+        lines.append("  ".join([*cells, row[-1]]).rstrip() + "\n")
+    return "".join(lines)
+
+
 def what_if_rows(outcomes: Sequence[Outcome]) -> list[list[str]]:
     """The table, heads first: settings, whether it fits, bytes of each device, speeds."""
     made = [outcome.plan for outcome in outcomes if outcome.plan is not None]
@@ -106,7 +117,7 @@ def what_if_rows(outcomes: Sequence[Outcome]) -> list[list[str]]:
     unit = unit_of(max(sizes, default=0))
     keys = list(outcomes[0].settings)
     timed = any(plan.prediction for plan in made)
-    speeds = ["decode", "at the end", "prompt"] if timed else []
+    speeds = ["decode tok/s", "at the end", "prompt tok/s"] if timed else []
     rows = [[*keys, *(f"{name} {unit}" for name in names), *speeds, "fits"]]
     for outcome in outcomes:
         cells = [str(outcome.settings[key]) for key in keys]
@@ -127,7 +138,7 @@ def _outcome(settings: Settings, make: Callable[[Settings], PlacementPlan]) -> O
     try:
         plan = make(settings)
     except DoesNotFit as error:
-        return Outcome(settings, None, "; ".join((error.cause, *error.details)))
+        return Outcome(settings, None, "; ".join(error.details) or error.cause)
     except ReportedError as error:
         return Outcome(settings, None, f"no plan: {error.cause}")
     return Outcome(settings, plan, shortage(plan))

@@ -15,8 +15,7 @@ from placement.diff import diff_plans, diff_text
 from placement.explain import explain, explanation_text
 from placement.page import html_page
 from placement.plan_json import to_json
-from placement.report import table_lines
-from placement.what_if import Outcome, parse_settings, try_settings, what_if_rows
+from placement.what_if import Outcome, parse_settings, try_settings, what_if_text
 
 
 def add_view_flags(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +69,7 @@ def show_what_if(
     if as_json:
         print_json({"what_if": [_outcome_facts(outcome) for outcome in outcomes]})
     else:
-        print("\n".join(table_lines(what_if_rows(outcomes), first=0)), flush=True)
+        print(what_if_text(outcomes), end="", flush=True)
 
 
 def save_page(prepared: Prepared, path: str) -> None:
