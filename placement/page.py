@@ -14,7 +14,7 @@ from placement.device_memory import (
 )
 from placement.inventory import ModelInventory
 from placement.machine import Machine
-from placement.page_style import COLOURS, STYLE
+from placement.page_style import COLOURS, STYLE, class_name
 from placement.plan import PlacementPlan
 from placement.prediction import PARTS, Pace, Prediction
 from placement.report import Parts, model_lines, other_lines, workload_line
@@ -40,7 +40,7 @@ def html_page(
         f"<h1>{escape(title)}</h1>",
         _paragraphs([*model_lines(inventory), workload_line(plan)]),
         _section("Devices", _table(device_rows(memory)), _paragraphs(stay)),
-        _section("Memory", _memory_bars(memory), _legend(_used(memory))),
+        _section("Memory", _memory_bars(memory), _legend([*_used(memory), "free"])),
         _section("Other memory", _list(other_lines(parts or {}))),
         *_speed(plan.prediction),
         _section("Rules", _list(rule_lines(plan, inventory))),
@@ -122,10 +122,9 @@ def _time_bar(what: str, pace: Pace) -> str:
     total = sum(pace.seconds.values())
     if not total:
         return ""
-    pieces = [
-        (name, seconds / total, f"{milliseconds(seconds)} ms")
-        for name, seconds in pace.seconds.items()
-    ]
+    names = dict.fromkeys([*PARTS, *pace.seconds])
+    times = [(name, pace.seconds.get(name, 0.0)) for name in names]
+    pieces = [(name, time / total, f"{milliseconds(time)} ms") for name, time in times]
     return _bar(f"{what} at {pace.depth}: {milliseconds(total)} ms a token", pieces)
 
 
@@ -158,7 +157,7 @@ def _legend(names: Sequence[str]) -> str:
 
 def _class(name: str) -> str:
     """Of a category or a part of a token's time; a name that no colour is kept for is "rest"."""
-    return name.replace("+", "-").replace(" ", "-").lower() if name in COLOURS else "rest"
+    return class_name(name) if name in (*COLOURS, "free") else "rest"
 
 
 def _tensors(plan: PlacementPlan) -> str:

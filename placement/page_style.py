@@ -37,7 +37,8 @@ th:first-child { text-align: left; }
 ul { margin: 0; padding-left: 1.25rem; } li { overflow-wrap: anywhere; }
 figure { margin: 0.5rem 0; } figcaption { font-size: 0.9rem; }
 svg { display: block; width: 100%; height: 26px; border-radius: 4px; }
-.free { fill: var(--soft); } .rest { fill: var(--rest); background: var(--rest); }
+.free { fill: var(--soft); background: var(--soft); }
+.rest { fill: var(--rest); background: var(--rest); }
 .legend span { margin-right: 1.25rem; white-space: nowrap; }
 .legend i { display: inline-block; width: 0.8em; height: 0.8em; margin-right: 0.4em;
   border-radius: 2px; }
@@ -46,11 +47,16 @@ summary { cursor: pointer; }
 _DARK = "--text: #e4e7eb; --page: #15181c; --line: #343a42; --soft: #262b31; --rest: #8a8f98;"
 
 
+def class_name(name: str) -> str:
+    """The class in which a category's colour is kept: "embed+head" -> "embed-head"."""
+    return name.replace("+", "-").replace(" ", "-").lower()
+
+
 def _rules(shade: int) -> str:
     lines = []
-    for name, colours in COLOURS.items():
-        kind = name.replace("+", "-").replace(" ", "-").lower()
-        lines.append(f".{kind} {{ fill: {colours[shade]}; background: {colours[shade]}; }}\n")
+    for name, shades in COLOURS.items():
+        colour = f"fill: {shades[shade]}; background: {shades[shade]};"
+        lines.append(f".{class_name(name)} {{ {colour} }}\n")
     return "".join(lines)
 
 

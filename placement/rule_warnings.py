@@ -74,16 +74,21 @@ def nearest(rule: Rule, inventory: ModelInventory) -> str:
     names = [tensor.name for tensor in inventory.tensors]
     if any(rule.pattern.lower() in name.lower() for name in names):
         return "; tensor names are written in small letters"
-    experts = [t.name for t in inventory.tensors if t.role is Role.ROUTED_EXPERT]
-    if re.search("exps?$|experts", rule.pattern) and experts:
-        kinds = ", ".join(dict.fromkeys(family(name) for name in experts))
-        own = "-cmoe knows them by role" if rule.device == CPU else f"-ot 'exps={rule.device}'"
-        return f"; this model's routed experts are called {kinds}: {own}"
     plain = re.sub(r"\\[dw][*+]?|[\\^$()*+?]", "", rule.pattern)
     parts = sorted({part for name in names for part in name.split(".")})
     known = names if "blk" in plain else parts
-    near = difflib.get_close_matches(plain, known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else ""
+    experts = [t.name for t in inventory.tensors if t.role is Role.ROUTED_EXPERT]
+    for_experts = bool(re.search("exps?$|experts", rule.pattern) and experts)
+    # of a rule for experts, several names in one are more likely new ones than misspelt
+    cutoff = 0.5 if not for_experts else 0.85 if "|" not in plain else 1.0
+    near = difflib.get_close_matches(plain, known, n=1, cutoff=cutoff)
+    if near:
+        return f"; did you mean {near[0]}?"
+    if not for_experts:
+        return ""
+    kinds = ", ".join(dict.fromkeys(family(name) for name in experts))
+    own = "-cmoe knows them by role" if rule.device == CPU else f"-ot 'exps={rule.device}'"
+    return f"; this model's routed experts are called {kinds}: {own}"
 
 
 def _taken(inventory: ModelInventory, rules: Sequence[Rule]) -> list[list[TensorInfo]]:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from hybrid.cli.output import note, print_json, save_text
+from hybrid.errors import UsageError
 from hybrid.runtime.options import LoadOptions
 from hybrid.runtime.prepare import Prepared, read_plan
 from hybrid.runtime.variations import predictor, varied_plan
@@ -60,6 +61,10 @@ def show_what_if(
     prepared: Prepared, options: LoadOptions, words: Sequence[str], *, as_json: bool
 ) -> None:
     """A plan per combination of settings."""
+    if options.plan is not None:
+        raise UsageError(
+            "--what-if makes plans of its own, --plan gives one", remedy="leave one of them out"
+        )
     rows = parse_settings(words)
     here = len(prepared.machine.gpus)
     most = max((int(settings.get("gpus", 0)) for settings in rows), default=0)

@@ -41,14 +41,9 @@ def predictor(prepared: Prepared, machine: Machine | None = None) -> Predict | N
 def varied_plan(prepared: Prepared, options: LoadOptions, settings: Settings) -> PlacementPlan:
     """The plan for these settings, whether it fits or not.
 
-    options   those that `prepared` was made with
+    options   those that `prepared` was made with, without a plan
     Raises PlacementError or UsageError for settings that cannot be obeyed.
     """
-    if options.plan is not None:
-        raise UsageError(
-            "--what-if makes plans of its own, --plan gives one",
-            remedy="leave one of them out",
-        )
     machine, stock = prepared.machine, prepared.inventory
     if "gpus" in settings:
         machine = with_gpus(machine, int(settings["gpus"]))
