@@ -30,18 +30,20 @@ def plan(
     *,
     budgets: Mapping[str, int] | None = None,
     gpu_layers: int | None = None,
+    overfull_too: bool = False,
 ) -> PlacementPlan:
     """Where every tensor goes, with reasons; the same arguments give the same plan.
 
     budgets      bytes per device; negative: that much less than is free; left out: free bytes
                  (on a real GPU less a margin)
     gpu_layers   -ngl as llama.cpp counts it: the head, then the last blocks; None: all that fit
+    overfull_too   give a plan also where it does not fit, without looking for what would
     Raises RuleError, PlacementError for arguments that cannot be obeyed, DoesNotFit with remedies.
     """
     check_workload(workload)
     asked = device_budgets(machine, budgets)
     request = Request(inventory, machine, tuple(rules), workload, asked, gpu_layers)
     attempt = draft(request)
-    if overfull(attempt):
+    if overfull(attempt) and not overfull_too:
         raise shortfall(request, attempt)
     return plan_notes(request, attempt)

@@ -11,7 +11,7 @@ from hybrid.cli.output import note, print_json, save_text
 from hybrid.errors import UsageError
 from hybrid.runtime.options import LoadOptions
 from hybrid.runtime.prepare import Prepared, read_plan
-from hybrid.runtime.variations import predictor, varied_plan
+from hybrid.runtime.variations import varied_plan
 from placement.diff import diff_plans, diff_text
 from placement.explain import explain, explanation_text
 from placement.page import html_page
@@ -50,7 +50,7 @@ def show_diff(paths: Sequence[str], *, as_json: bool) -> None:
 
 def show_explanation(prepared: Prepared, pattern: str, *, as_json: bool) -> None:
     """Every tensor that the pattern finds."""
-    found = explain(prepared.plan, prepared.inventory, pattern, predictor(prepared))
+    found = explain(prepared.plan, prepared.inventory, pattern)
     if as_json:
         print_json({"explain": [asdict(one) for one in found]})
     else:

@@ -96,14 +96,7 @@ def prepare(path: str | Path, options: LoadOptions) -> Prepared:
         _check_kernels(plan, options.kernels)
         check_plan(plan, stock, room)
     else:
-        plan = make_plan(
-            stock,
-            room,
-            all_rules(options, stock, machine),
-            workload(options, stock, len(cpus.cpus)),
-            budgets=options.budgets,
-            gpu_layers=options.gpu_layers,
-        )
+        plan = new_plan(options, stock, machine, len(cpus.cpus))
     layout = host_layout(plan, stock, file.tensors, machine, options, cpus.system_nodes)
     notes = (*too_old, *_notes(plan, stock), *layout.notes)
     found = CpuKernels(options.kernels, tier, len(cpus.cpus))
@@ -216,6 +209,30 @@ def workload(options: LoadOptions, stock: ModelInventory, threads: int) -> Workl
         threads=threads,
         cache_in_ram=options.cache_in_ram,
         kernels=options.kernels,
+    )
+
+
+def new_plan(
+    options: LoadOptions,
+    stock: ModelInventory,
+    machine: Machine,
+    threads: int,
+    *,
+    overfull_too: bool = False,
+) -> PlacementPlan:
+    """The plan that these options ask for on this machine.
+
+    overfull_too   give a plan also where it does not fit
+    Raises PlacementError.
+    """
+    return make_plan(
+        stock,
+        _with_mapped_weights(machine, stock) if options.mmap else machine,
+        all_rules(options, stock, machine),
+        workload(options, stock, threads),
+        budgets=options.budgets,
+        gpu_layers=options.gpu_layers,
+        overfull_too=overfull_too,
     )
 
 

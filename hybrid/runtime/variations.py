@@ -2,23 +2,16 @@
 is opened and the machine probed once. No torch.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields, replace
-from typing import Any
 
 from hybrid.errors import UsageError
 from hybrid.runtime.options import LoadOptions
-from hybrid.runtime.prepare import Prepared, all_rules, workload
-from placement.budgets import device_budgets
-from placement.draft import draft
+from hybrid.runtime.prepare import Prepared, new_plan
 from placement.machine import Machine
 from placement.plan import PlacementPlan
-from placement.prediction import Prediction
-from placement.request import Request
 from placement.what_if import Settings
-from placement.workload import check_workload
 
-Predict = Callable[[PlacementPlan], Prediction]
 # key of --what-if -> field of LoadOptions
 FIELDS = {
     "ctx": "context",
@@ -30,43 +23,21 @@ FIELDS = {
 WORDS: Mapping[object, int | None] = {"auto": None, "all": 1 << 20}
 
 
-def predictor(prepared: Prepared, machine: Machine | None = None) -> Predict | None:
-    """What predicts a changed plan's speeds; None where the plan itself has none.
-
-    machine   in place of the prepared one
-    """
-    return None
-
-
 def varied_plan(prepared: Prepared, options: LoadOptions, settings: Settings) -> PlacementPlan:
     """The plan for these settings, whether it fits or not.
 
     options   those that `prepared` was made with, without a plan
     Raises PlacementError or UsageError for settings that cannot be obeyed.
     """
-    machine, stock = prepared.machine, prepared.inventory
+    machine = prepared.machine
     if "gpus" in settings:
         machine = with_gpus(machine, int(settings["gpus"]))
-    varied = replace(options, **_changed(settings))
-    load = workload(varied, stock, prepared.plan.workload.threads)
-    check_workload(load)
-    budgets = {
-        name: nbytes
-        for name, nbytes in (options.budgets or {}).items()
-        if machine.device(name) is not None or prepared.machine.device(name) is None
-    }
-    request = Request(
-        stock,
-        machine,
-        all_rules(varied, stock, machine),
-        load,
-        device_budgets(_room(prepared, varied, machine), budgets),
-        varied.gpu_layers,
-        **_asked(varied),
-    )
-    plan = draft(request)
-    predict = predictor(prepared, machine)
-    return replace(plan, prediction=predict(plan)) if predict else plan
+    changed = {FIELDS[key]: WORDS.get(v, v) for key, v in settings.items() if key in FIELDS}
+    gone = set(prepared.machine.device_names) - set(machine.device_names)
+    budgets = {name: n for name, n in (options.budgets or {}).items() if name not in gone}
+    varied = LoadOptions.from_keywords(**{**_given(options), "budgets": budgets or None, **changed})
+    threads = prepared.plan.workload.threads
+    return new_plan(varied, prepared.inventory, machine, threads, overfull_too=True)
 
 
 def with_gpus(machine: Machine, count: int) -> Machine:
@@ -95,27 +66,5 @@ def with_gpus(machine: Machine, count: int) -> Machine:
     )
 
 
-def _changed(settings: Settings) -> dict[str, Any]:
-    """Fields of LoadOptions."""
-    known = {field.name for field in fields(LoadOptions)}
-    changed = {FIELDS[key]: value for key, value in settings.items() if key in FIELDS}
-    if unknown := [name for name in changed if name not in known]:
-        raise UsageError(f"{unknown[0]} cannot be varied here", remedy="leave it out")
-    return {name: WORDS.get(value, value) for name, value in changed.items()}
-
-
-def _asked(options: LoadOptions) -> dict[str, Any]:
-    """What a request has beside sizes and rules."""
-    names = {field.name for field in fields(Request)} & {"optimize"}
-    return {name: getattr(options, name) for name in names if hasattr(options, name)}
-
-
-def _room(prepared: Prepared, options: LoadOptions, machine: Machine) -> Machine:
-    """Mapped weights need no RAM of their own."""
-    if not options.mmap:
-        return machine
-    mapped, host = prepared.inventory.nbytes, machine.host
-    larger = replace(
-        host, total_bytes=host.total_bytes + mapped, free_bytes=host.free_bytes + mapped
-    )
-    return replace(machine, devices=(larger, *machine.gpus))
+def _given(options: LoadOptions) -> dict[str, object]:
+    return {field.name: getattr(options, field.name) for field in fields(options)}
