@@ -5,6 +5,7 @@ what binds it, where the speeds come from.
 from placement.prediction import PARTS, Pace, Prediction
 
 ESTIMATED = "estimated"
+QUICK_S = 0.01  # a token that is better told in microseconds
 
 
 def speed_rows(prediction: Prediction) -> list[list[str]]:
@@ -20,17 +21,19 @@ def speed_rows(prediction: Prediction) -> list[list[str]]:
 
 
 def time_rows(prediction: Prediction) -> list[list[str]]:
-    """Milliseconds a token and their share, by part: decoding at the first and at the last depth, a
-    prompt at the first.
+    """Time a token and its share, by part: decoding at the first and at the last depth, a prompt at
+    the first. In microseconds where all tokens are quick.
     """
     columns = _columns(prediction)
+    longest = max((sum(pace.seconds.values()) for _, pace in columns), default=0)
+    unit = "us" if longest < QUICK_S else "ms"
     parts = [*PARTS, *(name for _, pace in columns for name in pace.seconds if name not in PARTS)]
-    rows = [["ms a token", *(title for title, _ in columns)]]
+    rows = [[f"{unit} a token", *(title for title, _ in columns)]]
     for part in dict.fromkeys(parts):
-        cells = [_cell(pace, part) for _, pace in columns]
+        cells = [_cell(pace, part, unit) for _, pace in columns]
         if any(cells):
             rows.append([part, *(cell or "-" for cell in cells)])
-    totals = [f"{milliseconds(sum(pace.seconds.values()))} 100 %" for _, pace in columns]
+    totals = [f"{_time(sum(pace.seconds.values()), unit)} 100 %" for _, pace in columns]
     return [*rows, ["together", *totals]]
 
 
@@ -39,6 +42,8 @@ def limit_lines(prediction: Prediction) -> list[str]:
     text = f"the speeds are {prediction.source}, right within {100 * prediction.error:.0f} %"
     if prediction.source.startswith(ESTIMATED):
         text += ": hybrid doctor --measure makes this exact"
+    elif ESTIMATED in prediction.source:
+        text += "; measured there it is exact: hybrid doctor --measure --save rig.toml"
     return [f"limited by {prediction.limit}", text]
 
 
@@ -66,8 +71,12 @@ def _columns(prediction: Prediction) -> list[tuple[str, Pace]]:
     return chosen
 
 
-def _cell(pace: Pace, part: str) -> str:
+def _time(seconds: float, unit: str) -> str:
+    return f"{1e6 * seconds:.1f}" if unit == "us" else f"{1e3 * seconds:.2f}"
+
+
+def _cell(pace: Pace, part: str, unit: str) -> str:
     seconds, total = pace.seconds.get(part, 0.0), sum(pace.seconds.values())
     if not seconds:
         return ""
-    return f"{milliseconds(seconds)} {100 * seconds / total:3.0f} %"
+    return f"{_time(seconds, unit)} {100 * seconds / total:3.0f} %"

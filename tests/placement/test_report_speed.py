@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 
+from placement.prediction import Pace
 from placement.report_speed import limit_lines, milliseconds, rate, speed_rows, time_rows
 from tests.placement.golden_reports import MEASURED
 
@@ -47,9 +48,23 @@ def test_a_single_depth_is_shown_once_and_no_prompt_not_at_all() -> None:
     assert len(speed_rows(one)) == 2
 
 
+def test_quick_tokens_are_told_in_microseconds() -> None:
+    quick = replace(
+        MEASURED, decode=(Pace(0, 1, 700.0, {"GPU products": 0.0012, "host": 0.00016}),), prompt=()
+    )
+    assert time_rows(quick) == [
+        ["us a token", "decode at 0"],
+        ["GPU products", "1200.0  88 %"],
+        ["host", "160.0  12 %"],
+        ["together", "1360.0 100 %"],
+    ]
+
+
 def test_estimated_speeds_say_how_to_do_better() -> None:
     assert "doctor" not in " ".join(limit_lines(MEASURED))
     guess = replace(MEASURED, source="estimated", error=0.4)
     assert limit_lines(guess)[1] == (
         "the speeds are estimated, right within 40 %: hybrid doctor --measure makes this exact"
     )
+    there = replace(MEASURED, source="preset 2x3090, estimated")
+    assert "exact: hybrid doctor --measure --save rig.toml" in limit_lines(there)[1]
