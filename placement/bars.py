@@ -63,8 +63,8 @@ def bar_lines(
         bar = "".join(glyphs[name] * count for name, count in bar_cells(device, cells))
         lines.append(f"{device.name:{names}}  {bar}  {size:>{ends}}")
     used = {name for device in shown for name, nbytes in device.parts if nbytes}
-    legend = [f"{glyphs[name]} {name}" for name in (*CATEGORIES, "free") if name in {*used, "free"}]
-    return [*lines, *_wrapped(legend, width)]
+    legend = [f"{glyphs[name]} {name}" for name in CATEGORIES if name in used]
+    return [*lines, *_wrapped(legend or ["nothing is held"], width)]
 
 
 def bar_cells(device: DeviceMemory, cells: int) -> list[tuple[str, int]]:

@@ -34,10 +34,10 @@ class Elsewhere:
 
     left_bytes    of the device's budget with all of them there; negative: that much too little
     fitting       how many of them have room there
-    instead       what moves along where these alone would send blocks to the reference kernels: a
-                  rule; None where they would not
+    instead       a rule that moves what belongs with them, where the reference kernels would else
+                  compute their blocks; None where a GPU's own kernels take these
     decode_s      seconds that a token at depth 0 would take longer; None where nobody predicts, or
-                  blocks are computed by the reference kernels
+                  the reference kernels compute
     tokens_per_s  then
     """
 
@@ -79,7 +79,6 @@ class _Asked:
 
     plan: PlacementPlan
     tensors: Mapping[str, TensorInfo]
-    fallen: frozenset[int]
     predict: Predict | None
     now: Prediction | None
 
@@ -110,8 +109,7 @@ def explain(
             remedy="hybrid plan MODEL --tensors lists all names",
         )
     timed = predict if len(groups) * len(plan.devices) <= MOST_TIMED else None
-    fallen = frozenset(reference_blocks(plan.layers, plan.assignments, tensors))
-    asked = _Asked(plan, tensors, fallen, timed, timed(plan) if timed else None)
+    asked = _Asked(plan, tensors, timed, timed(plan) if timed else None)
     return tuple(_explanation(asked, parts) for parts in groups.values())
 
 
@@ -176,8 +174,11 @@ def _elsewhere(asked: _Asked, parts: list[Assignment], name: str) -> Elsewhere:
     room = use.budget_bytes - use.total_bytes
     ends = list(accumulate(part.nbytes for part in parts))
     moved = _with_moved(plan, parts, name)
-    fallen = frozenset(reference_blocks(moved.layers, moved.assignments, asked.tensors))
-    instead = _instead(asked, parts, name) if fallen - asked.fallen else None
+    fallen = {}
+    if plan.workload.kernels == "fast":  # the others are the reference's own
+        fallen = reference_blocks(moved.layers, moved.assignments, asked.tensors)
+    blocks = {asked.tensors[part.tensor].layer for part in parts}
+    instead = _instead(asked, parts, name) if blocks & fallen.keys() else None
     slower = rate_then = None
     if asked.predict is not None and asked.now is not None and instead is None:
         then = asked.predict(moved).decode[0]
@@ -256,8 +257,8 @@ def _cost(one: Explanation, place: Elsewhere) -> str:
     if place.decode_s is not None and place.tokens_per_s is not None:
         text += f"; decode {_slower(place.decode_s)} ({rate(place.tokens_per_s)} tok/s)"
     if place.instead is not None:
-        text += "; alone they send their blocks to the reference kernels, ten times slower or more:"
-        text += f" -ot '{place.instead}' moves what belongs together"
+        text += "; with that alone blocks are computed by the reference kernels, ten times slower"
+        text += f" or more: -ot '{place.instead}' moves what belongs together"
     return text
 
 

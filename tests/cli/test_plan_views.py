@@ -28,7 +28,7 @@ def test_the_report_draws_a_bar_for_each_device(command):
     bars = text.split("\n\nmemory    ")[1].split("\n\n")[0].splitlines()
     assert [line.split()[0] for line in bars[:3]] == ["CPU", "CUDA0", "CUDA1"]
     assert BLOCKS["compute"] in bars[1]
-    assert "· free" in bars[3]
+    assert "░ cache" in bars[3]
 
 
 def test_bars_are_letters_where_the_output_takes_no_blocks():
@@ -41,7 +41,7 @@ def test_bars_are_letters_where_the_output_takes_no_blocks():
     )
     text = done.stdout.decode("ascii")
     assert "CCC" in text
-    assert ". free" in text
+    assert "K cache" in text
     assert "\\u" not in text
 
 

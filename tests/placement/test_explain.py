@@ -12,7 +12,7 @@ from placement.workload import Workload
 from tests.placement.golden_reports import slower_in_ram
 from tests.placement.models import GIB, MIB, TINY, machine, model, tiny
 
-LOAD = Workload(256, 16, attention_work_bytes=MIB // 4)
+LOAD = Workload(256, 16, attention_work_bytes=MIB // 4, kernels="fast")
 
 
 def planned(*texts: str, gpu_bytes: int = GIB) -> PlacementPlan:
@@ -83,6 +83,13 @@ def test_a_move_that_sends_blocks_to_the_reference_says_what_to_move_with_it() -
     (together,) = explain(made, tiny(mtp=True), r"blk\.2\.ffn_.*_exps")
     at_home = next(place for place in together.elsewhere if place.device == home)
     assert at_home.instead is None
+
+
+def test_kernels_that_take_any_block_leave_nothing_to_move_along() -> None:
+    where = machine(GIB)
+    made = plan(tiny(), where, (), replace(LOAD, kernels="exact"))
+    (one,) = explain(made, tiny(), r"blk\.2\.attn_q")
+    assert one.elsewhere[0].instead is None
 
 
 def test_a_change_of_speed_is_predicted_for_what_the_gpus_kernels_take() -> None:
