@@ -15,7 +15,7 @@ from placement.claims import RuleEffect, claims_of, rule_effects
 from placement.errors import RuleError
 from placement.inventory import ModelInventory, Role, TensorInfo
 from placement.machine import CPU
-from placement.patterns import check_pattern, found
+from placement.patterns import SlowSearch, check_pattern, found
 from placement.plan import PlacementPlan
 from placement.rules import N_CPU_MOE, Rule
 from placement.tensor_names import family, name_ranges, number_ranges
@@ -124,15 +124,13 @@ def _shadowed(
 def _open_ended(rule: Rule, taken: list[TensorInfo]) -> str:
     """For a block number that nothing ends: blk.1 is found in blk.10 too."""
     ended = _BLOCK_NUMBER.sub(r"blk\1\2(?!\\d)\3", rule.pattern)
-    if ended == rule.pattern or not _legal(ended):
+    meant = taken if ended == rule.pattern else _found(ended, taken)
+    if meant is None or len(meant) == len(taken):
         return ""
-    extra = [tensor for tensor in taken if not found(ended, tensor.name)]
-    if not extra:
-        return ""
+    extra = [tensor for tensor in taken if tensor not in meant]
     layers = number_ranges(tensor.layer for tensor in extra if tensor.layer is not None)
     written = _BLOCK_NUMBER.sub(r"blk\.\2\.", rule.pattern)
-    meant = [tensor for tensor in taken if tensor not in extra]
-    same = _legal(written) and [t for t in taken if found(written, t.name)] == meant
+    same = _found(written, taken) == meant
     advice = f"-ot '{_with(rule, written)}'" if same else r"end the number with \."
     only = number_ranges(tensor.layer for tensor in meant if tensor.layer is not None)
     sizes = f"{len(extra)} tensors, {format_bytes(sum(tensor.nbytes for tensor in extra))}"
@@ -166,7 +164,7 @@ def _dragged(rule: Rule, taken: list[TensorInfo], plan: PlacementPlan) -> str:
 def _experts_only(rule: Rule, taken: list[TensorInfo], experts: list[TensorInfo]) -> str:
     """The pattern with as few characters more as it takes to mean these experts alone."""
     for pattern in (f"{rule.pattern}_exps", f"{rule.pattern}.*_exps"):
-        if _legal(pattern) and [t for t in taken if found(pattern, t.name)] == experts:
+        if _found(pattern, taken) == experts:
             return pattern
     return "exps"
 
@@ -226,9 +224,10 @@ def _with(rule: Rule, pattern: str) -> str:
     return f"{pattern}{experts}={rule.device}"
 
 
-def _legal(pattern: str) -> bool:
+def _found(pattern: str, tensors: list[TensorInfo]) -> list[TensorInfo] | None:
+    """Those in whose names the pattern is; None for one that cannot be searched in good time."""
     try:
         check_pattern(pattern, "")
-    except RuleError:
-        return False
-    return True
+        return [tensor for tensor in tensors if found(pattern, tensor.name)]
+    except (RuleError, SlowSearch):
+        return None

@@ -1,7 +1,10 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from placement.errors import RuleError
 from placement.inventory import ModelInventory
 from placement.planner import plan
 from placement.rules import parse_rules
@@ -129,6 +132,41 @@ def test_split_experts_are_told_with_the_rule_that_moves_them_together() -> None
     assert "on different devices" not in notes(
         instead, r"blk\.(3|4|10)\.ffn_(gate|down)_exps=CUDA0"
     )
+
+
+PIECES = (
+    "blk",
+    ".",
+    r"\.",
+    "1",
+    "(1|2)",
+    "[0-3]",
+    r"\d",
+    "+",
+    "?",
+    ".*",
+    "ffn_",
+    "exps",
+    "|",
+    "$",
+)
+
+
+@given(st.lists(st.sampled_from(PIECES), min_size=1, max_size=9), st.sampled_from(["CPU", "GPU"]))
+def test_no_pattern_is_too_odd_to_be_warned_of(pieces: list[str], device: str) -> None:
+    text = "".join(pieces)
+    try:
+        rules = parse_rules([f"{text}={device}"], ("CPU", "CUDA0"))
+    except RuleError:
+        return
+    where = machine(GIB)
+    made = plan(TWELVE, where, rules, Workload(256, 16))
+    for note in made.notes:
+        if "alone: -ot '" in note:
+            instead = note.split("alone: -ot '")[1].split("'")[0]
+            (rule,) = parse_rules([instead], where.device_names)
+            wide = {t.name for t in TWELVE.tensors if rules[0].matches(t)}
+            assert {t.name for t in TWELVE.tensors if rule.matches(t)} < wide
 
 
 def test_layers_of_a_large_model_are_told_as_ranges() -> None:
