@@ -39,7 +39,7 @@ def time_rows(prediction: Prediction) -> list[list[str]]:
 
 def limit_lines(prediction: Prediction) -> list[str]:
     """The binding limit, the error to expect, and what would make it smaller."""
-    text = f"the speeds are {prediction.source}, right within {100 * prediction.error:.0f} %"
+    text = f"speeds: {prediction.source}; right within {100 * prediction.error:.0f} %"
     if prediction.source.startswith(ESTIMATED):
         text += ": hybrid doctor --measure makes this exact"
     elif ESTIMATED in prediction.source:

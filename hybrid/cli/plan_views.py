@@ -21,19 +21,20 @@ from placement.what_if import Outcome, parse_settings, try_settings, what_if_tex
 
 def add_view_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("views")
-    group.add_argument(
+    one = group.add_mutually_exclusive_group()
+    one.add_argument(
         "--explain",
         metavar="REGEX",
         help="of tensors whose name holds REGEX: where they are, why, and the cost of elsewhere",
     )
-    group.add_argument(
+    one.add_argument(
         "--what-if",
         nargs="+",
         metavar="KEY=A,B",
         help="a table of every combination: ctx=8192,32768 ub=512,4096 gpus=1,2 ctk=bf16,q8_0, "
         "also ngl= and optimize=; the model stands before it",
     )
-    group.add_argument(
+    one.add_argument(
         "--diff", nargs=2, metavar="PLAN.json", help="what the second saved plan does otherwise"
     )
     group.add_argument("--html", metavar="FILE", help="the report as one page that needs no other")

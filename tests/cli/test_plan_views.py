@@ -97,6 +97,7 @@ def test_rules_for_a_gpu_that_a_row_lacks_leave_that_row_without_a_plan(command)
         (("--what-if", "ctxt=1"), "did you mean ctx?"),
         (("--what-if", "ctk=q8"), "did you mean q8_0?"),
         (("--explain", "("), "--explain"),
+        (("--explain", "up", "--what-if", "ctx=64"), "not allowed with"),
         (("--explain", "nothing_like_it"), "no tensor's name holds it"),
         (("--what-if", "gpus=1", "--device", "none"), "usage"),
     ],

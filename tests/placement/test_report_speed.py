@@ -64,7 +64,7 @@ def test_estimated_speeds_say_how_to_do_better() -> None:
     assert "doctor" not in " ".join(limit_lines(MEASURED))
     guess = replace(MEASURED, source="estimated", error=0.4)
     assert limit_lines(guess)[1] == (
-        "the speeds are estimated, right within 40 %: hybrid doctor --measure makes this exact"
+        "speeds: estimated; right within 40 %: hybrid doctor --measure makes this exact"
     )
     there = replace(MEASURED, source="preset 2x3090, estimated")
     assert "exact: hybrid doctor --measure --save rig.toml" in limit_lines(there)[1]
