@@ -42,7 +42,7 @@ class Reader(HTMLParser):
 
 
 def page(stock: ModelInventory, *texts: str) -> str:
-    where = rig(GIB, GIB, ram=8 * GIB, nodes=2)
+    where = rig(4 * GIB, 4 * GIB, ram=8 * GIB, nodes=2)
     made = plan(stock, where, parse_rules(texts, where.device_names), Workload(256, 16))
     return html_page(replace(made, prediction=MEASURED), stock, where)
 
@@ -105,6 +105,6 @@ def test_light_and_dark_have_a_colour_for_everything() -> None:
 
 @pytest.mark.parametrize("prediction", [None, replace(MEASURED, decode=(), prompt=())])
 def test_a_plan_without_speeds_has_a_page_too(prediction) -> None:
-    where = rig(GIB, ram=8 * GIB)
+    where = rig(4 * GIB, ram=8 * GIB)
     made = replace(plan(tiny(), where, (), Workload(256, 16)), prediction=prediction)
     read(html_page(made, tiny(), where))
