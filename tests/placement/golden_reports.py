@@ -101,7 +101,6 @@ def sixteen_gpus() -> str:
         MEASURED,
         decode=MEASURED.decode[:1],
         error=0.4,
-        limit="launches: 31.0 of 38.2 ms a token",
         source="estimated from the names of the devices",
     )
     made = plan(inventory, where, rules, Workload(8192), budgets={"CUDA3": 20 * GIB})

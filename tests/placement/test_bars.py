@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from placement.bars import BLOCKS, LETTERS, bar_cells, bar_lines, can_show_blocks
@@ -23,6 +23,7 @@ def test_every_category_has_a_glyph_of_its_own() -> None:
         assert len(set(glyphs.values())) == len(glyphs)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.integers(0, 1 << 40), min_size=len(CATEGORIES), max_size=len(CATEGORIES)),
     st.integers(0, 1 << 41),

@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from placement.diff import ABSENT, Change, diff_plans, diff_text
@@ -75,6 +75,7 @@ def test_another_models_tensors_are_absent() -> None:
     assert [change.what for change in found.asked] == ["model bytes"]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7), st.integers(0, 2)), max_size=3))
 def test_the_moves_lead_from_one_plan_to_the_other(pieces) -> None:
     texts = [f"exps#{min(a, b)}-{max(a, b)}={WHERE.device_names[d]}" for a, b, d in pieces]

@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from placement.errors import RuleError
@@ -152,6 +152,7 @@ PIECES = (
 )
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(PIECES), min_size=1, max_size=9), st.sampled_from(["CPU", "GPU"]))
 def test_no_pattern_is_too_odd_to_be_warned_of(pieces: list[str], device: str) -> None:
     text = "".join(pieces)

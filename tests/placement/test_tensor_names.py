@@ -1,6 +1,6 @@
 import re
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from placement.tensor_names import joined, name_ranges, number_pattern
@@ -22,6 +22,7 @@ def test_many_kinds_are_counted() -> None:
     assert joined([f"attn_{letter}" for letter in "abcdefgh"]) == "attn_{a,b,c,d,e,+3}"
 
 
+@settings(deadline=None)
 @given(st.sets(st.integers(0, 999), min_size=1))
 def test_a_pattern_of_numbers_matches_these_alone(numbers: set[int]) -> None:
     pattern = number_pattern(numbers)
