@@ -25,7 +25,7 @@ from placement.units import format_bytes
 Predict = Callable[[PlacementPlan], Prediction]
 LEAST_S = 1e-7  # of a token that is worth a figure
 MARGIN = 11  # columns of the left headings
-MOST_TIMED = 400  # predictions: groups times devices
+MOST_TIMED = 100  # predictions: groups times devices
 
 
 @dataclass(frozen=True, slots=True)
