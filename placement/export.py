@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from placement.errors import PlacementError
 from placement.inventory import ModelInventory, Role, TensorInfo
 from placement.machine import CPU, UNLOADED
-from placement.notes import number_ranges
 from placement.plan import Assignment, PlacementPlan
+from placement.tensor_names import number_ranges
 
 LLAMA_CPP, IK = PROGRAMS = ("llama.cpp", "ik")
 MIB = 1 << 20

@@ -34,6 +34,7 @@ def plan(
     budgets: Mapping[str, int] | None = None,
     gpu_layers: int | None = None,
     shares: tuple[float, ...] | None = None,
+    overfull_too: bool = False,
 ) -> PlacementPlan:
     """Where every tensor goes, with reasons; the same arguments give the same plan.
 
@@ -41,6 +42,7 @@ def plan(
                  (on a real GPU less a margin)
     gpu_layers   -ngl as llama.cpp counts it: the head, then the last blocks; None: all that fit
     shares       hint of layers for each GPU, parts of a whole; GPUs beyond them get none
+    overfull_too   give a plan also where it does not fit, without looking for what would
     Raises RuleError, PlacementError for arguments that cannot be obeyed, DoesNotFit with remedies.
     """
     check_workload(workload)
@@ -49,7 +51,7 @@ def plan(
         inventory, machine, tuple(rules), workload, asked, gpu_layers, for_gpus(shares, machine)
     )
     attempt = draft(request)
-    if overfull(attempt):
+    if overfull(attempt) and not overfull_too:
         raise shortfall(request, attempt)
     made = plan_notes(request, attempt)
     return replace(made, prediction=predict(made, inventory, machine))

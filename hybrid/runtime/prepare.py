@@ -100,15 +100,7 @@ def prepare(path: str | Path, options: LoadOptions) -> Prepared:
         _check_kernels(plan, options.kernels)
         check_plan(plan, stock, room)
     else:
-        plan = make_plan(
-            stock,
-            room,
-            all_rules(options, stock, machine),
-            workload(options, stock, len(cpus.cpus)),
-            budgets=with_margins(room, options.budgets, options.margins),
-            gpu_layers=options.gpu_layers,
-            shares=options.shares,
-        )
+        plan = new_plan(options, stock, machine, len(cpus.cpus))
     layout = host_layout(plan, stock, file.tensors, machine, options, cpus.system_nodes)
     notes = (*of_speeds, *too_old, *_notes(plan, stock), *layout.notes)
     found = CpuKernels(options.kernels, tier, len(cpus.cpus))
@@ -245,6 +237,32 @@ def workload(options: LoadOptions, stock: ModelInventory, threads: int) -> Workl
         cache_in_ram=options.cache_in_ram,
         kernels=options.kernels,
         sequences=options.sequences,
+    )
+
+
+def new_plan(
+    options: LoadOptions,
+    stock: ModelInventory,
+    machine: Machine,
+    threads: int,
+    *,
+    overfull_too: bool = False,
+) -> PlacementPlan:
+    """The plan that these options ask for on this machine.
+
+    overfull_too   give a plan also where it does not fit
+    Raises PlacementError.
+    """
+    room = _with_mapped_weights(machine, stock) if options.mmap else machine
+    return make_plan(
+        stock,
+        room,
+        all_rules(options, stock, machine),
+        workload(options, stock, threads),
+        budgets=with_margins(room, options.budgets, options.margins),
+        gpu_layers=options.gpu_layers,
+        shares=options.shares,
+        overfull_too=overfull_too,
     )
 
 
