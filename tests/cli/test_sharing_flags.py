@@ -15,7 +15,7 @@ GPUS = ("--simulate", "CUDA0=128MiB,CUDA1=128MiB,CUDA2=128MiB")
 
 def options_and_notes(line: str):
     parser = Parser("plan", "")
-    parser.set_defaults(visible=None)
+    parser.set_defaults(visible=None, profiles=None)
     plan.add_arguments(parser)
     return load_options(parser.read(f"demo {line}".split()))
 
