@@ -4,14 +4,15 @@ Pure: `hybrid.runtime.audit` measures. Parts of a plan that are bounds may come 
 says so all the same, for what is reserved in vain could have held experts.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
+from placement.calibration import Calibration
 from placement.memory_parts import CATEGORIES, COMPUTE, OTHER, Part, category_bytes
 from placement.overheads import WORKSPACE
 from placement.plan import PlacementPlan
-from placement.prediction import Pace, Prediction
+from placement.prediction import Pace
 from placement.units import format_bytes
 
 MOST_SHARE, MOST_BYTES = 0.02, 200 << 20  # of a device's planned bytes; whichever is more
@@ -53,11 +54,12 @@ class MemoryLine:
 
 @dataclass(frozen=True, slots=True)
 class SpeedLine:
-    """Tokens per second; predicted is None where the plan has no prediction for it.
+    """Tokens per second; predicted is None where nobody was asked.
 
     what     "decode" or "prompt"
     depth    tokens in the cache before: of the token, or of the prompt
     tokens   that were measured
+    kind     of `Calibration.ratios`
     """
 
     what: str
@@ -65,6 +67,7 @@ class SpeedLine:
     tokens: int
     predicted: float | None
     measured: float
+    kind: str = ""
 
     @property
     def is_off(self) -> bool:
@@ -80,6 +83,10 @@ class Measured:
     depth: int
     tokens: int
     tokens_per_s: float
+
+
+# The speed that a run like this was to reach, and its kind: `placement.cost.expected_pace`.
+Expected = Callable[[Measured], tuple[Pace, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +132,9 @@ def audit(
     parts: Mapping[str, tuple[Part, ...]],
     actual: Mapping[str, Mapping[str, int]],
     measured: Iterable[Measured] = (),
+    expected: Expected | None = None,
 ) -> Audit:
-    """The plan's parts against bytes by device and category, its prediction against rates.
+    """The plan's parts against bytes by device and category, rates against what was expected.
 
     parts    `memory_parts.device_parts`
     actual   what could not be told apart is left out, in all but TOTAL
@@ -141,7 +149,7 @@ def audit(
             for category in (*CATEGORIES, TOTAL)
             if category in found and (planned[category] or found[category])
         ]
-    return Audit(tuple(lines), tuple(_speed_line(its, plan.prediction) for its in measured))
+    return Audit(tuple(lines), tuple(_speed_line(its, expected) for its in measured))
 
 
 def planned_bytes(parts: tuple[Part, ...]) -> dict[str, int]:
@@ -155,13 +163,12 @@ def planned_bytes(parts: tuple[Part, ...]) -> dict[str, int]:
     return {**planned, TOTAL: sum(planned.values())}
 
 
-def calibration(found: Audit) -> tuple[tuple[str, int, float, float], ...]:
-    """(what, depth, predicted, measured) of each rate that was predicted."""
-    return tuple(
-        (line.what, line.depth, line.predicted, line.measured)
-        for line in found.speed
-        if line.predicted is not None
-    )
+def taught(found: Audit, known: Calibration) -> Calibration:
+    """What was known of predictions, with the rates of this run that were predicted."""
+    for line in found.speed:
+        if line.predicted is not None:
+            known = known.observed(line.kind, line.predicted, line.measured)
+    return known
 
 
 def run_rates(stats: Rates, depth: int = 0) -> tuple[Measured, ...]:
@@ -177,30 +184,14 @@ def run_rates(stats: Rates, depth: int = 0) -> tuple[Measured, ...]:
     return tuple(rates)
 
 
-def _speed_line(measured: Measured, prediction: Prediction | None) -> SpeedLine:
-    predicted = None
-    if prediction is not None:
-        paces = prediction.decode if measured.what == "decode" else prediction.prompt
-        predicted = _at_depth(paces, measured)
+def _speed_line(measured: Measured, expected: Expected | None) -> SpeedLine:
+    predicted, kind = None, ""
+    if expected is not None:
+        pace, kind = expected(measured)
+        predicted = pace.tokens_per_s
     return SpeedLine(
-        measured.what, measured.depth, measured.tokens, predicted, measured.tokens_per_s
+        measured.what, measured.depth, measured.tokens, predicted, measured.tokens_per_s, kind
     )
-
-
-def _at_depth(paces: tuple[Pace, ...], measured: Measured) -> float | None:
-    """Between two depths seconds per token grow evenly. None beyond the last one, and for prompts
-    shorter than those that were predicted.
-    """
-    known = sorted((p.depth, 1 / p.tokens_per_s, p.tokens) for p in paces if p.tokens_per_s > 0)
-    if not known or not known[0][0] <= measured.depth <= known[-1][0]:
-        return None
-    if measured.what == "prompt" and measured.tokens < known[0][2]:
-        return None
-    for (before, first_s, _), (after, last_s, _) in zip(known, known[1:], strict=False):
-        if measured.depth <= after:
-            share = (measured.depth - before) / (after - before)
-            return 1 / (first_s + share * (last_s - first_s))
-    return 1 / known[-1][1]
 
 
 def _memory_warning(line: MemoryLine) -> str:

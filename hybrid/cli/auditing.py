@@ -1,6 +1,7 @@
 """--audit: what was planned against what happened, on stderr, after loading and at the end."""
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hybrid.cli.output import note, say, table
@@ -19,9 +20,16 @@ def add_audit_flag(parser: argparse.ArgumentParser) -> None:
 
 
 def say_audit(
-    engine: "Engine", measured: "tuple[Measured, ...]" = (), *, quiet: bool = False
+    engine: "Engine",
+    measured: "tuple[Measured, ...]" = (),
+    *,
+    profiles: Path | None = None,
+    quiet: bool = False,
 ) -> dict[str, Any]:
-    """The audit as JSON; printed unless `quiet`, its warnings always."""
+    """The audit as JSON; printed unless `quiet`, its warnings always.
+
+    profiles   folder of machines' profiles, where the rates are kept for later predictions
+    """
     # It imports torch, which is there by now.
     from hybrid.runtime.audit import audit_engine, record_audit  # noqa: PLC0415
 
@@ -30,6 +38,7 @@ def say_audit(
         say(table(found.rows()))
     for warning in found.warnings:
         note(warning)
-    if measured:
-        record_audit(engine.prepared.machine, found)
+    kept = record_audit(engine.prepared.machine, found, profiles)
+    if kept is not None and not quiet:
+        say(f"kept for predictions on this machine: {kept}")
     return found.to_json()

@@ -77,7 +77,9 @@ def run(args: argparse.Namespace) -> int:
     results = _measured(engine, cases, args.repetitions, read_gb_s)
     if not args.json:
         print(results_table(results))
-    audited = {"audit": say_audit(engine, _rates(results))} if args.audit else {}
+    audited = (
+        {"audit": say_audit(engine, _rates(results), profiles=args.profiles)} if args.audit else {}
+    )
     print_json_line({**_summary(engine, args, read_gb_s, results), **audited})
     return 0
 

@@ -73,7 +73,8 @@ def run(args: argparse.Namespace) -> int:
     if not args.json:
         print(flush=True)
         say(timing_line(engine.stats))
-    audited = {"audit": say_audit(engine, run_rates(engine.stats))} if args.audit else {}
+    rates, kept_in = run_rates(engine.stats), args.profiles
+    audited = {"audit": say_audit(engine, rates, profiles=kept_in)} if args.audit else {}
     if args.json:
         answer = {"prompt_tokens": prompt_ids, "token_ids": ids, "text": "".join(texts)}
         print_json({**answer, **_summary(engine), "seed": drawn.seed, **audited})

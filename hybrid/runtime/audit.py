@@ -18,9 +18,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from hybrid.runtime.memory import GpuMemory, SimulatedMemory
-from placement.audit import TOTAL, Audit, Measured, audit
+from placement.audit import TOTAL, Audit, Measured, audit, taught
+from placement.cost import expected_pace
 from placement.machine import CPU, Machine
 from placement.memory_parts import CACHE, COMPUTE, OTHER, WEIGHTS, device_parts
+from placement.prediction import Pace
+from placement.profile import remember
 
 if TYPE_CHECKING:
     from hybrid.runtime.engine import Engine
@@ -30,10 +33,16 @@ KIB = 1 << 10
 
 
 def audit_engine(engine: "Engine", measured: tuple[Measured, ...] = ()) -> Audit:
-    """The engine's plan against its memory now, and against these rates."""
+    """The engine's plan against its memory now, and these rates against what the cost model
+    expects of this machine.
+    """
     prepared = engine.prepared
-    parts = device_parts(prepared.plan, prepared.inventory, prepared.machine)
-    return audit(prepared.plan, parts, actual_bytes(engine), measured)
+    known = (prepared.plan, prepared.inventory, prepared.machine)
+
+    def expected(run: Measured) -> tuple[Pace, str]:
+        return expected_pace(*known, run.depth, run.tokens if run.what == "prompt" else 0)
+
+    return audit(prepared.plan, device_parts(*known), actual_bytes(engine), measured, expected)
 
 
 def actual_bytes(engine: "Engine") -> dict[str, dict[str, int]]:
@@ -50,12 +59,15 @@ def actual_bytes(engine: "Engine") -> dict[str, dict[str, int]]:
     return found
 
 
-def record_audit(machine: Machine, found: Audit) -> None:
-    """Where calibration goes: pairs of `placement.audit.calibration` belong to the profile of the
-    machine, whose speeds they correct. A machine without measured speeds has none.
+def record_audit(machine: Machine, found: Audit, profiles: Path | None) -> Path | None:
+    """Keep with the machine's profile what the run taught about predictions.
+
+    profiles   the folder of profiles
+    returns    the profile; None for a machine that nobody measured
     """
-    if machine.speeds is None:
-        return
+    if machine.speeds is None or not found.speed:
+        return None
+    return remember(machine, taught(found, machine.speeds.calibration), profiles)
 
 
 def _on_gpu(memory: GpuMemory, held: dict[str, int], machine: Machine) -> dict[str, int]:

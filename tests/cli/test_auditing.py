@@ -1,5 +1,11 @@
 import json
 
+import pytest
+
+from placement.machine import CPU
+from placement.probe import probe_machine
+from placement.profile import find_profile, profile_text, store_profile
+
 RUN = ("run", "demo", "-p", "Once upon a time", "-n", "10", "-c", "64", "-s", "1")
 
 
@@ -23,6 +29,21 @@ def test_the_audit_is_part_of_the_json(command):
         assert line["planned_bytes"] == line["actual_bytes"] > 0
     assert lines["CUDA0", "cache"]["actual_bytes"] == lines["CUDA0", "cache"]["planned_bytes"]
     assert {line["what"] for line in audit["speed"]} == {"prompt", "decode"}
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_what_a_run_teaches_is_kept_with_a_measured_machine(command, tmp_path, measured):
+    folder, machine = tmp_path / "cache" / "hybrid", probe_machine()
+    if measured:
+        figures = {CPU: {"read_gb_s": 20.0}}
+        store_profile(machine, profile_text(machine, figures, "2026-11-21", 0.15), folder)
+    outcome = command(*RUN, "--audit", "--device", "none")
+    assert ("kept for predictions" in outcome.err) == measured
+    speeds = find_profile(machine, folder).speeds
+    taught = dict(speeds.calibration.ratios) if speeds else {}
+    assert {kind: len(ratios) for kind, ratios in taught.items()} == (
+        {"decode_cpu": 1, "prompt_cpu": 1} if measured else {}
+    )
 
 
 def test_without_the_flag_nothing_is_audited(command):

@@ -1,4 +1,4 @@
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 
@@ -8,14 +8,15 @@ from placement.audit import (
     Measured,
     MemoryLine,
     audit,
-    calibration,
     planned_bytes,
     run_rates,
+    taught,
 )
+from placement.calibration import Calibration
 from placement.memory_parts import COMPUTE, OTHER, Part
 from placement.overheads import WORKSPACE
 from placement.plan import DeviceUse, PlacementPlan
-from placement.prediction import Pace, Prediction
+from placement.prediction import Pace
 from placement.workload import Workload
 
 MIB = 1 << 20
@@ -42,13 +43,12 @@ def pace(depth: int, rate: float, tokens: int = 1) -> Pace:
     return Pace(depth, tokens, rate, {})
 
 
-PREDICTION = Prediction(
-    decode=(pace(0, 100.0), pace(4096, 50.0)),
-    prompt=(pace(0, 1000.0, 512), pace(4096, 800.0, 512)),
-    error=0.1,
-    limit="",
-    source="",
-)
+def expected(run: Measured) -> tuple[Pace, str]:
+    """100 tokens a second at the beginning, half of that after 4096."""
+    rate = (1000.0 if run.what == "prompt" else 100.0) / (1 + run.depth / 4096)
+    return pace(run.depth, rate), f"{run.what}_gpu"
+
+
 PLAN = PlacementPlan(
     "m",
     "deepseek2",
@@ -58,12 +58,11 @@ PLAN = PlacementPlan(
     (DeviceUse("CUDA0", 24 * GIB, 20 * GIB, GIB, 2 * GIB, 544 * MIB),),
     (),
     Workload(4096),
-    prediction=PREDICTION,
 )
 
 
 def audited(*measured: Measured, **changes: int) -> Audit:
-    return audit(PLAN, PARTS, {"CUDA0": {**ACTUAL, **changes}}, measured)
+    return audit(PLAN, PARTS, {"CUDA0": {**ACTUAL, **changes}}, measured, expected)
 
 
 def test_what_was_planned_and_taken_alike_warns_of_nothing() -> None:
@@ -107,22 +106,13 @@ def test_categories_that_nobody_measured_are_left_out() -> None:
     assert audit(PLAN, PARTS, {}).memory == ()
 
 
-@pytest.mark.parametrize(
-    ("what", "depth", "tokens", "predicted"),
-    [
-        ("decode", 0, 32, 100.0),
-        ("decode", 2048, 32, 1 / (0.5 * (1 / 100 + 1 / 50))),
-        ("decode", 4096, 32, 50.0),
-        ("decode", 5000, 32, None),
-        ("prompt", 0, 512, 1000.0),
-        ("prompt", 0, 100, None),
-    ],
-)
-def test_rates_are_held_against_the_prediction_at_their_depth(
-    what: str, depth: int, tokens: int, predicted: float | None
-) -> None:
-    (line,) = audited(Measured(what, depth, tokens, 80.0)).speed
-    assert line.predicted == (None if predicted is None else pytest.approx(predicted))
+def test_rates_are_held_against_what_a_run_like_them_was_to_reach() -> None:
+    runs = [Measured("decode", 4096, 32, 80.0), Measured("prompt", 0, 100, 80.0)]
+    lines = audited(*runs).speed
+    assert [(line.predicted, line.kind) for line in lines] == [
+        (50.0, "decode_gpu"),
+        (1000.0, "prompt_gpu"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -134,17 +124,18 @@ def test_fifteen_percent_of_speed_are_a_warning(rate: float, text: str | None) -
     assert all(str(text) in warning for warning in warnings)
 
 
-def test_a_plan_without_a_prediction_still_shows_what_was_measured() -> None:
-    bare = replace(PLAN, prediction=None)
-    found = audit(bare, PARTS, {}, [Measured("decode", 9, 32, 80.0)])
+def test_what_nobody_predicted_is_shown_and_teaches_nothing() -> None:
+    found = audit(PLAN, PARTS, {}, [Measured("decode", 9, 32, 80.0)])
     assert found.speed[0].predicted is None
     assert found.rows()[-1] == ["decode @ 9", "tok/s", "-", "80.0", "-"]
-    assert calibration(found) == ()
+    assert taught(found, Calibration()) == Calibration()
 
 
-def test_calibration_has_what_was_predicted() -> None:
-    found = audited(Measured("decode", 0, 32, 80.0), Measured("decode", 9999, 32, 70.0))
-    assert calibration(found) == (("decode", 0, 100.0, 80.0),)
+def test_a_run_teaches_by_how_much_it_was_slower() -> None:
+    known = taught(audited(Measured("decode", 0, 32, 80.0)), Calibration())
+    assert known.ratios == {"decode_gpu": (1.25,)}
+    again = taught(audited(Measured("decode", 0, 32, 100.0)), known)
+    assert len(again.ratios["decode_gpu"]) == 2
 
 
 def test_rows_and_json_say_the_same() -> None:
