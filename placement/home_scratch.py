@@ -1,71 +1,138 @@
-"""Scratch of a GPU before anybody knows which blocks it will hold: what room is left for them."""
+"""Bytes of a GPU beside weights and cache before its blocks are known: never less than the finished
+plan needs (`needs.py`).
+"""
 
-from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
-from placement.claims import Claims
+from placement.demand import BlockDemand, Demand
 from placement.gpu_scratch import gpu_bytes
-from placement.inventory import Role
 from placement.machine import CPU
+from placement.native_scratch import native_bytes
 from placement.request import Request
 from placement.rules import OWN_GPU
-from placement.workload import Hosted
+from placement.workload import Hosted, compute_bytes
 
 
-def scratch_of_a_home(request: Request, claims: Claims, *, with_head: bool) -> int:
-    """Scratch of any GPU that holds blocks; never below what the finished plan needs."""
-    tied = request.inventory.has_tied_head
-    widest, experts, head = 0, False, with_head
-    expert_bytes: Counter[int] = Counter()
-    for tensor in request.inventory.tensors:
-        rules = [claim.rule for claim in claims.get(tensor.name, ())]
-        devices = {request.rules[rule].device for rule in rules if rule is not None}
-        on_gpu = bool(devices - {CPU})
-        if tensor.role is Role.ROUTED_EXPERT:
-            experts = experts or on_gpu
-            counts = on_gpu
-            if CPU in devices or None in rules:
-                expert_bytes[tensor.layer or 0] += tensor.expert_bytes
-        elif tensor.role is Role.HEAD or (tensor.role is Role.EMBEDDING and tied):
-            counts = head = with_head or on_gpu
-        else:
-            counts = tensor.role.is_loaded and tensor.role is not Role.EMBEDDING
-        widest = max(widest, tensor.matrix_values if counts else 0)
-    shape = request.inventory.shape
-    hosted = Hosted(
-        layers=1,
-        routed_experts=experts,
-        head=head,
-        embedding=True,
-        matrix_values=widest,
-        homes=1,
-        away_experts=shape.expert_count if expert_bytes else 0,
-        away_expert_bytes=max(expert_bytes.values(), default=0),
-        plain=not _may_fall_back(request, claims),
-    )
-    return gpu_bytes(shape, request.workload, hosted)
+@dataclass(slots=True)
+class Lodgers:
+    """Blocks at one home, as far as its scratch depends on them.
 
-
-def _may_fall_back(request: Request, claims: Claims) -> bool:
-    """Whether a GPU's block may be left to the reference (`reference_blocks.py`): homes are not
-    known yet, so rather too often.
+    away, away_bytes   most experts of one in RAM, and the largest such expert's bytes, while open
+                       experts are in RAM
+    ruled_away, ...    the same of experts that rules put there
     """
-    gpus = [gpu.name for gpu in request.machine.gpus]
-    own = {OWN_GPU, *(gpus if len(gpus) == 1 else ())}
-    cuts: dict[int, list[tuple[int, int, str]]] = {}
-    for tensor in request.inventory.tensors:
-        if tensor.layer is None or tensor.name not in claims:
-            continue
-        placed = [
-            (c.first, c.last, CPU if c.rule is None else request.rules[c.rule].device)
-            for c in claims[tensor.name]
-        ]
-        if tensor.role is not Role.ROUTED_EXPERT:
-            if any(c.rule is not None for c in claims[tensor.name]) and placed[0][2] not in own:
-                return True
-            continue
-        devices = {device for _, _, device in placed}
-        several = len(placed) > len(devices) or devices - own - {CPU}
-        merged = "gate_up" in tensor.name and devices != {CPU}
-        if several or merged or cuts.setdefault(tensor.layer, placed) != placed:
-            return True
-    return False
+
+    count: int = 0
+    matrix_values: int = 0
+    expert_values: int = 0
+    routed: bool = False
+    away: int = 0
+    away_bytes: int = 0
+    ruled_away: int = 0
+    ruled_away_bytes: int = 0
+    plain: bool = True
+    held_layers: int = 0
+
+    def add(self, layer: int, block: BlockDemand, name: str, held: set[int]) -> None:
+        """One more block on the device `name`, which holds something of the blocks `held`."""
+        self.count += 1
+        self.held_layers += layer in held
+        self.matrix_values = max(self.matrix_values, block.matrix_values)
+        if block.experts:
+            self._add_experts(block, name)
+        if not block.ruled_devices <= {name}:
+            self.plain = False
+
+    def _add_experts(self, block: BlockDemand, name: str) -> None:
+        here = {name, OWN_GPU}
+        self.expert_values = max(self.expert_values, block.expert_values)
+        ruled_pieces, pieces = 0, 0
+        for first, last, device in block.ruled_experts:
+            if device in here:
+                self.routed = True
+            elif device == CPU:
+                ruled_pieces += 1
+                self.ruled_away = max(self.ruled_away, last + 1 - first)
+                self.away = max(self.away, last + 1 - first)
+            else:
+                self.plain = False
+        if block.open_bytes:
+            pieces = 1
+            self.away = block.experts
+        self.ruled_away_bytes = max(self.ruled_away_bytes, ruled_pieces * block.expert_bytes)
+        pieces = (pieces + ruled_pieces) * block.expert_bytes
+        if block.odd:  # its matrices differ
+            pieces = block.pieces * block.expert_bytes
+            self.away = max(self.away, block.experts)
+        self.away_bytes = max(self.away_bytes, pieces)
+        if block.odd or (ruled_pieces and block.open_bytes):
+            self.plain = False
+
+
+@dataclass(slots=True)
+class HomeScratch:
+    """What one GPU needs beside weights and cache for a set of blocks, and what rules put there."""
+
+    request: Request
+    demand: Demand
+    name: str
+    known: dict[Hosted, int] = field(default_factory=dict)
+
+    def of(self, lodgers: Lodgers, *, head: bool, filled: bool, all_here: bool = False) -> int:
+        """filled     open experts are here
+        all_here   all of them
+        """
+        held = self.demand.held[self.name]
+        routed = filled or lodgers.routed or held.routed_experts
+        plain = lodgers.plain and lodgers.held_layers == len(held.layers)
+        hosted = Hosted(
+            layers=int(lodgers.count > 0 or held.layer_work),
+            routed_experts=routed,
+            head=head or held.head,
+            embedding=held.nbytes > 0,
+            matrix_values=max(
+                lodgers.matrix_values,
+                held.matrix_values,
+                lodgers.expert_values if filled or lodgers.routed else 0,
+                self.demand.head_values if head else 0,
+            ),
+            homes=int(lodgers.count > 0),
+            away_experts=lodgers.ruled_away if all_here else lodgers.away,
+            away_expert_bytes=lodgers.ruled_away_bytes if all_here else lodgers.away_bytes,
+            plain=plain,
+        )
+        if hosted not in self.known:
+            request = self.request
+            self.known[hosted] = gpu_bytes(request.inventory.shape, request.workload, hosted)
+        return self.known[hosted]
+
+
+def lodgers_of(layers: Iterable[int], demand: Demand, name: str) -> Lodgers:
+    """These blocks on the device `name`."""
+    lodgers = Lodgers()
+    for layer in layers:
+        lodgers.add(layer, demand.blocks[layer], name, demand.held[name].layers)
+    return lodgers
+
+
+def host_scratch(request: Request, demand: Demand, *, blocks: bool, head: bool) -> int:
+    """Of the CPU, at most.
+
+    blocks   whether any are at home there
+    """
+    held = demand.held[CPU]
+    values = [held.matrix_values, demand.head_values if head else 0]
+    values += [max(block.matrix_values * blocks, block.expert_values) for block in demand.blocks]
+    hosted = Hosted(
+        layers=int(blocks or held.layer_work),
+        routed_experts=True,
+        head=head or held.head,
+        embedding=True,
+        matrix_values=max(values),
+    )
+    shape, workload = request.inventory.shape, request.workload
+    return max(
+        compute_bytes(shape, workload, hosted),
+        native_bytes(shape, workload, attention=hosted.layers > 0),
+    )

@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 
 from placement.budgets import device_budgets
 from placement.draft import draft
+from placement.expert_stats import EVEN, ExpertStats
 from placement.inventory import ModelInventory
 from placement.machine import Machine
 from placement.notes import plan_notes
 from placement.plan import PlacementPlan
-from placement.request import Request
+from placement.request import GOALS, Request, check_goal
 from placement.rules import Rule
 from placement.shortfall import overfull, shortfall
 from placement.workload import Workload, check_workload
@@ -30,17 +31,31 @@ def plan(
     *,
     budgets: Mapping[str, int] | None = None,
     gpu_layers: int | None = None,
+    optimize: str = GOALS[0],
+    expert_stats: ExpertStats = EVEN,
 ) -> PlacementPlan:
     """Where every tensor goes, with reasons; the same arguments give the same plan.
 
     budgets      bytes per device; negative: that much less than is free; left out: free bytes
                  (on a real GPU less a margin)
-    gpu_layers   -ngl as llama.cpp counts it: the head, then the last blocks; None: all that fit
+    gpu_layers   -ngl as llama.cpp counts it: the head, then the last blocks; None: what is fastest
+    optimize     for which time: "decode", "prompt" or "balanced"
+    expert_stats which routed experts are chosen how often
     Raises RuleError, PlacementError for arguments that cannot be obeyed, DoesNotFit with remedies.
     """
     check_workload(workload)
     asked = device_budgets(machine, budgets)
-    request = Request(inventory, machine, tuple(rules), workload, asked, gpu_layers)
+    check_goal(optimize)
+    request = Request(
+        inventory,
+        machine,
+        tuple(rules),
+        workload,
+        asked,
+        gpu_layers,
+        optimize=optimize,
+        expert_stats=expert_stats,
+    )
     attempt = draft(request)
     if overfull(attempt):
         raise shortfall(request, attempt)

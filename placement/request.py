@@ -1,20 +1,29 @@
 """What a plan is asked from, as one value: drafts and remedies differ only in it."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
+from placement.claims import Claims, loaded_claims
+from placement.cost import Costs
+from placement.errors import RequestError
+from placement.expert_stats import EVEN, ExpertStats
 from placement.inventory import ModelInventory
 from placement.machine import Machine
 from placement.rules import Rule
 from placement.workload import Workload
 
+GOALS = ("decode", "prompt", "balanced")
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Everything a plan follows from.
+    """Everything a plan follows from. Raises RuleError for rules that cannot be obeyed.
 
-    budgets      bytes per device name, for every device of the machine
-    gpu_layers   -ngl as llama.cpp counts it (the head is the first), None for as many as fit
+    budgets        bytes per device name, for every device of the machine
+    gpu_layers     -ngl as llama.cpp counts it (the head is the first), None: what is fastest
+    optimize       one of GOALS
+    expert_stats   which experts are chosen how often
+    claims, costs  follow from the others; found once, and again only where these change
     """
 
     inventory: ModelInventory
@@ -23,3 +32,30 @@ class Request:
     workload: Workload
     budgets: Mapping[str, int]
     gpu_layers: int | None = None
+    optimize: str = GOALS[0]
+    expert_stats: ExpertStats = EVEN
+    claims: Claims = field(default_factory=dict, compare=False, repr=False)
+    costs: Costs | None = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.claims:
+            object.__setattr__(self, "claims", loaded_claims(self.inventory, self.rules))
+        if self.costs is None:
+            costs = Costs(self.inventory, self.machine, self.workload)
+            object.__setattr__(self, "costs", costs)
+
+    def with_rules(self, rules: Sequence[Rule]) -> "Request":
+        """The same with other rules."""
+        return replace(self, rules=tuple(rules), claims={})
+
+    def with_workload(self, workload: Workload) -> "Request":
+        """The same for another workload."""
+        return replace(self, workload=workload, costs=None)
+
+
+def check_goal(goal: str) -> None:
+    """Raises RequestError for what nobody can optimise."""
+    if goal not in GOALS:
+        raise RequestError(
+            f"cannot optimize for {goal!r}", remedy=f"--optimize takes one of {', '.join(GOALS)}"
+        )

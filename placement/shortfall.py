@@ -68,10 +68,10 @@ def _smaller_workload(request: Request) -> Iterator[str]:
         yield f"-ub {ubatch}{_saved(request, replace(workload, ubatch_tokens=ubatch))}"
     if workload.cache_format != "q8_0":
         packed = replace(workload, cache_format="q8_0")
-        if _fits(replace(request, workload=packed)):
+        if _fits(request.with_workload(packed)):
             yield f"-ctk q8_0{_saved(request, packed)}"
     elsewhere = replace(workload, cache_in_ram=not workload.cache_in_ram)
-    if _fits(replace(request, workload=elsewhere)):
+    if _fits(request.with_workload(elsewhere)):
         flag = "-nkvo" if elsewhere.cache_in_ram else "-kvo"
         yield f"{flag}{_saved(request, elsewhere)}"
 
@@ -101,7 +101,7 @@ def _with_n_cpu_moe(request: Request, n: int) -> Request:
         else:
             rules.extend(new)
             new = ()
-    return replace(request, rules=fallbacks_last(rules))
+    return request.with_rules(fallbacks_last(rules))
 
 
 def _without_a_rule(request: Request, attempt: PlacementPlan) -> Iterator[str]:
@@ -111,7 +111,7 @@ def _without_a_rule(request: Request, attempt: PlacementPlan) -> Iterator[str]:
             continue  # another number is the better advice
         there = [p for p in attempt.assignments if p.rule == index and p.device in over]
         rules = request.rules[:index] + request.rules[index + 1 :]
-        if there and _fits(replace(request, rules=rules)):
+        if there and _fits(request.with_rules(rules)):
             nbytes = format_bytes(sum(part.nbytes for part in there))
             devices = " and ".join(sorted({part.device for part in there}))
             yield f"drop rule {index + 1} ({rule.source}), which puts {nbytes} on {devices}"
@@ -169,7 +169,7 @@ def _experts_to_gpu(request: Request, attempt: PlacementPlan) -> Iterator[str]:
         numbers = "|".join(str(layer) for layer in sorted(layers[:step]))
         text = rf"blk\.({numbers})\..*_exps={roomy.name}"
         rule = Rule(text.rpartition("=")[0], roomy.name, text, role=Role.ROUTED_EXPERT)
-        return replace(request, rules=(rule, *request.rules))
+        return request.with_rules((rule, *request.rules))
 
     step = _first_fit(len(layers), moved, lambda request: not _overfull_host(request))
     if step and _fits(moved(step)):
@@ -212,9 +212,8 @@ def _largest_context(request: Request, workload: Workload) -> int:
     steps = (workload.context_tokens - 1) // CONTEXT_STEP
     less = _first_fit(
         steps,
-        lambda step: replace(
-            request,
-            workload=replace(workload, context_tokens=(steps + 1 - step) * CONTEXT_STEP),
+        lambda step: request.with_workload(
+            replace(workload, context_tokens=(steps + 1 - step) * CONTEXT_STEP)
         ),
     )
     return (steps + 1 - less) * CONTEXT_STEP if less else 0
@@ -224,7 +223,7 @@ def _largest_ubatch(request: Request) -> int:
     ubatch = 1 << max(request.workload.ubatch_tokens - 1, 0).bit_length()
     while ubatch > SMALLEST_UBATCH:
         ubatch //= 2
-        if _fits(replace(request, workload=replace(request.workload, ubatch_tokens=ubatch))):
+        if _fits(request.with_workload(replace(request.workload, ubatch_tokens=ubatch))):
             return ubatch
     return 0
 
@@ -255,7 +254,7 @@ def _overfull_host(request: Request) -> bool:
 
 
 def _saved(request: Request, workload: Workload) -> str:
-    then = draft(replace(request, workload=workload))
+    then = draft(request.with_workload(workload))
     fullest = max(then.devices, key=lambda use: use.total_bytes / max(use.budget_bytes, 1))
     budget = format_bytes(fullest.budget_bytes)
     return f" ({fullest.name} then needs {format_bytes(fullest.total_bytes)} of {budget})"

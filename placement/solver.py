@@ -1,0 +1,312 @@
+"""Contiguous runs of blocks over the GPUs, exact by dynamic programming.
+
+    CPU: blk.0 .. s-1 | CUDA0: blk.s .. a | CUDA1: blk.a+1 .. last, head
+
+    best[g][j] = least over i < j of  enter[g][i] + run(g, i, j)
+    enter[g][i] = least over the CPU and GPUs before g of  best[d][i] + handover(d, g)
+
+GPUs keep the machine's order and any may be left out: with it the runs that follow would only be
+handed over once more. Blocks that rules moved are no part of a run; they cost where they are, and
+their neighbours hand over to them. Equal times go to the even share of budgets. Where RAM is short
+each state keeps every pair of time and RAM that no other one beats in both.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from placement.cost import Costs
+from placement.demand import Demand
+from placement.fill import ticks
+from placement.home_scratch import host_scratch
+from placement.machine import CPU
+from placement.request import Request
+from placement.sites import Option, Site
+from placement.workload import cache_bytes
+
+MOST_LABELS = 16  # pairs of time and RAM kept in one state
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """order[first:end] at home on a GPU, by its number; with the head or without."""
+
+    gpu: int
+    first: int
+    end: int
+    head: bool = False
+
+
+class Label(NamedTuple):
+    """A way to place the first blocks.
+
+    runs   linked: the last one, and those before it
+    """
+
+    ticks: int
+    unevenness: int
+    ram_bytes: int
+    runs: tuple[Run, Any] | None = None
+
+    def plus(self, ticks: int, ram_bytes: int = 0) -> "Label":
+        return Label(self.ticks + ticks, self.unevenness, self.ram_bytes + ram_bytes, self.runs)
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """The best way that was found.
+
+    runs        of all GPUs that have blocks to be placed, or the head, in order
+    head        number of the head's GPU, None for the CPU
+    ticks       of the whole model
+    ram_bytes   at most
+    """
+
+    runs: tuple[Run, ...]
+    head: int | None
+    ticks: int
+    ram_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What one GPU offers.
+
+    empty       without blocks to be placed
+    options     [i][j - i - 1]: order[i:j], as far as there is room for any
+    with_head   [i]: order[i:] and the head
+    """
+
+    empty: Option
+    options: list[list[Option | None]]
+    with_head: list[Option | None]
+
+
+States = list[tuple[int, list[list[Label]]]]
+Thin = Callable[[list[Label]], list[Label]]
+
+
+class Solver:
+    """The problem of one request; asked several times with other limits.
+
+    starts   numbers of free blocks that may stay on the CPU
+    heads    where the head may be: on a GPU (True), on the CPU (False)
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        demand: Demand,
+        sites: Sequence[Site],
+        starts: Iterable[int],
+        heads: Iterable[bool],
+    ) -> None:
+        self._request, self._demand, self.sites = request, demand, sites
+        self.ram_budget = request.budgets[CPU]
+        self._order = sites[0].order
+        self._starts, self._heads = frozenset(starts), frozenset(heads)
+        assert request.costs is not None
+        self._costs: Costs = request.costs
+        self._names = [CPU, *(site.name for site in sites)]
+        self._handovers: dict[tuple[str, str], int] = {}
+        self._scratch: dict[tuple[bool, bool], int] = {}
+        self._tables = _tables_of(sites)
+        self._ram_base = _ram_base(request, demand)
+        self._beside = {name: self._beside_moved(name) for name in self._names}
+
+    def solve(
+        self, ram_limit: int | None = None, exactly: Collection[int] | None = None
+    ) -> Solution | None:
+        """The fastest way, or None where no way is within the budgets of the GPUs.
+
+        ram_limit   bytes; where no way keeps it, the one that needs least
+        exactly     numbers of the GPUs that have blocks, each of them some; None: any
+        """
+        thin = _fastest if ram_limit is None else _front
+        size = len(self._order)
+        # (device that has the last of the first j blocks, 0: CPU; labels by j)
+        states: States = [(0, self._on_cpu())]
+        ends: list[Label] = []
+        for gpu in range(len(self.sites)) if exactly is None else sorted(exactly):
+            enter = [thin(self._entered(states, gpu, i)) for i in range(size + 1)]
+            grown = self._grown(gpu, enter, thin)
+            if exactly is None:
+                states.append((gpu + 1, grown))
+            else:
+                states, ends = [(gpu + 1, grown)], []
+            if True in self._heads:
+                ends += self._with_head(gpu, enter)
+        if False in self._heads:
+            ends += self._head_on_cpu(states)
+        return self._chosen(ends, ram_limit)
+
+    def _on_cpu(self) -> list[list[Label]]:
+        """The first blocks on the CPU, none on a GPU."""
+        empty = [table.empty for table in self._tables]
+        label = Label(sum(option.ticks for option in empty), 0, sum(o.ram_bytes for o in empty))
+        goal, states = self._request.optimize, []
+        for j in range(len(self._order) + 1):
+            states.append([label] if j in self._starts else [])
+            if j < len(self._order):
+                layer = self._order[j]
+                block = self._demand.blocks[layer]
+                cost = self._costs.block(layer, CPU, goal)
+                cost += self._costs.experts(layer, CPU, 1.0, goal) if block.experts else 0.0
+                extra = self._beside[CPU][j]
+                label = label.plus(ticks(cost) + extra, block.nbytes + block.open_bytes)
+        return states
+
+    def _entered(self, states: States, gpu: int, i: int) -> list[Label]:
+        """Ways to place the first i blocks, handed over to the GPU."""
+        labels: list[Label] = []
+        for device, ways in states:
+            if ways[i]:
+                cost = self._boundary(device, gpu + 1, i)
+                labels += [label.plus(cost) for label in ways[i]] if cost else ways[i]
+        return labels
+
+    def _grown(self, gpu: int, enter: list[list[Label]], thin: Thin) -> list[list[Label]]:
+        """Those that end with a run on the GPU."""
+        table, beside = self._tables[gpu], self._beside[self._names[gpu + 1]]
+        grown: list[list[Label]] = [[] for _ in range(len(self._order) + 1)]
+        for i, labels in enumerate(enter[:-1]):
+            extra = -table.empty.ticks
+            for j, option in enumerate(table.options[i] if labels else (), i + 1):
+                extra += beside[j - 1]
+                if option is not None:
+                    run = Run(gpu, i, j)
+                    grown[j] += [_then(label, option, table.empty, extra, run) for label in labels]
+        return [thin(labels) for labels in grown]
+
+    def _with_head(self, gpu: int, enter: list[list[Label]]) -> Iterator[Label]:
+        table, size = self._tables[gpu], len(self._order)
+        site = self.sites[gpu]
+        last = self._demand.moved.get(len(self._demand.blocks) - 1)
+        alone = bool(site.pinned) or self._request.gpu_layers is not None
+        for i, labels in enumerate(enter):
+            option = table.with_head[i] if labels and (i < size or alone) else None
+            if option is None:
+                continue
+            extra = sum(self._beside[site.name][i:]) - table.empty.ticks
+            if i < size and last is not None:
+                extra += self._handover(last, site.name)
+            run = Run(gpu, i, size, head=True)
+            for label in labels:
+                yield _then(label, option, table.empty, extra, run)
+
+    def _head_on_cpu(self, states: States) -> Iterator[Label]:
+        cost = ticks(self._costs.head(CPU, self._request.optimize))
+        for device, ways in states:
+            for label in ways[-1]:
+                over = self._boundary(device, 0, len(self._order))
+                yield label.plus(cost + over, self._demand.head_bytes)
+
+    def _chosen(self, ends: list[Label], ram_limit: int | None) -> Solution | None:
+        found = [self._solution(label) for label in sorted(ends, key=lambda way: way[:3])]
+        kept = [way for way in found if ram_limit is None or way.ram_bytes <= ram_limit]
+        if kept:
+            return kept[0]
+        return min(found, key=lambda way: way.ram_bytes, default=None)
+
+    def _solution(self, label: Label) -> Solution:
+        runs, link = [], label.runs
+        while link is not None:
+            run, link = link
+            runs.append(run)
+        runs.reverse()
+        head = runs[-1].gpu if runs and runs[-1].head else None
+        on_cpu = runs[0].first if runs else len(self._order)
+        pinned = [layer for layer, home in self._demand.moved.items() if home == CPU]
+        scratch = self._host_scratch(bool(on_cpu or pinned), head is None)
+        return Solution(tuple(runs), head, label.ticks, label.ram_bytes + self._ram_base + scratch)
+
+    def _host_scratch(self, blocks: bool, head: bool) -> int:
+        key = (blocks, head)
+        if key not in self._scratch:
+            self._scratch[key] = host_scratch(self._request, self._demand, blocks=blocks, head=head)
+        return self._scratch[key]
+
+    def _boundary(self, before: int, after: int, i: int) -> int:
+        """Ticks between devices where order[i], or the head, follows order[i - 1]."""
+        size, last = len(self._order), len(self._demand.blocks) - 1
+        if i == size and last in self._demand.moved:
+            return self._handover(self._demand.moved[last], self._names[after])
+        if i == 0 or (i < size and self._order[i - 1] + 1 != self._order[i]):
+            return 0
+        return self._handover(self._names[before], self._names[after])
+
+    def _beside_moved(self, name: str) -> list[int]:
+        """Per free block: handovers from and to neighbours that rules moved."""
+        moved, cost = self._demand.moved, []
+        for layer in self._order:
+            before, after = moved.get(layer - 1), moved.get(layer + 1)
+            cost.append(
+                (self._handover(before, name) if before else 0)
+                + (self._handover(name, after) if after else 0)
+            )
+        return cost
+
+    def _handover(self, before: str, after: str) -> int:
+        if before == after:
+            return 0
+        if (before, after) not in self._handovers:
+            seconds = self._costs.handover(before, after, self._request.optimize)
+            self._handovers[before, after] = ticks(seconds)
+        return self._handovers[before, after]
+
+
+def _then(label: Label, option: Option, empty: Option, extra: int, run: Run) -> Label:
+    return Label(
+        label.ticks + extra + option.ticks,
+        label.unevenness + option.unevenness,
+        label.ram_bytes + option.ram_bytes - empty.ram_bytes,
+        (run, label.runs),
+    )
+
+
+def _fastest(labels: list[Label]) -> list[Label]:
+    return [min(labels, key=_by_time)] if labels else []
+
+
+def _front(labels: list[Label]) -> list[Label]:
+    """Those that no other one beats in time and RAM; of many, the ends and some between."""
+    kept: list[Label] = []
+    for label in sorted(labels, key=lambda label: (label.ticks, label.ram_bytes, label.unevenness)):
+        if not kept or label.ram_bytes < kept[-1].ram_bytes:
+            kept.append(label)
+    if len(kept) <= MOST_LABELS:
+        return kept
+    last = len(kept) - 1
+    return [kept[last * i // (MOST_LABELS - 1)] for i in range(MOST_LABELS)]
+
+
+def _by_time(label: Label) -> tuple[int, int]:
+    return label.ticks, label.unevenness
+
+
+def _tables_of(sites: Sequence[Site]) -> list[Table]:
+    """Equal GPUs share one."""
+    known: dict[tuple[object, ...], Table] = {}
+    tables = []
+    for site in sites:
+        key = site.key
+        if key not in known:
+            size = len(site.order)
+            known[key] = Table(
+                site.run(0, 0, head=False) or Option(0, 0, 0),
+                [list(site.runs(i)) for i in range(size)],
+                [site.run(i, size, head=True) for i in range(size + 1)],
+            )
+        tables.append(known[key])
+    return tables
+
+
+def _ram_base(request: Request, demand: Demand) -> int:
+    """Bytes in RAM wherever free blocks live: what rules and kinds put there, blocks that rules
+    moved there, the cache that is kept there. Scratch is apart.
+    """
+    moved = [demand.blocks[layer] for layer, home in demand.moved.items() if home == CPU]
+    nbytes = demand.held[CPU].nbytes + sum(block.nbytes + block.open_bytes for block in moved)
+    if request.workload.cache_in_ram:
+        nbytes += cache_bytes(request.inventory.shape, request.workload, len(demand.blocks))
+    return nbytes
