@@ -1,5 +1,5 @@
-"""How often each routed expert is chosen: counts from runs, for the planner to keep the busiest ones
-on GPUs.
+"""How often each routed expert is chosen: counts from runs, for the planner to keep the busiest
+ones on GPUs.
 
 A file is JSON, counts of one kind throughout (tokens that chose the expert):
 

@@ -21,6 +21,7 @@ class Request:
 
     budgets        bytes per device name, for every device of the machine
     gpu_layers     -ngl as llama.cpp counts it (the head is the first), None: what is fastest
+    shares         hint of layers for each GPU in machine order, parts of a whole (-ts); None: none
     optimize       one of GOALS
     expert_stats   which experts are chosen how often
     claims, costs  follow from the others; found once, and again only where these change
@@ -32,6 +33,7 @@ class Request:
     workload: Workload
     budgets: Mapping[str, int]
     gpu_layers: int | None = None
+    shares: tuple[float, ...] | None = None
     optimize: str = GOALS[0]
     expert_stats: ExpertStats = EVEN
     claims: Claims = field(default_factory=dict, compare=False, repr=False)

@@ -40,16 +40,25 @@ class Run:
 class Label(NamedTuple):
     """A way to place the first blocks.
 
-    runs   linked: the last one, and those before it
+    on_cpu   how many of them live there
+    runs     linked: the last one, and those before it
     """
 
     ticks: int
     unevenness: int
     ram_bytes: int
-    runs: tuple[Run, Any] | None = None
+    on_cpu: int
+    runs: tuple[Run, Any] | None
 
-    def plus(self, ticks: int, ram_bytes: int = 0) -> "Label":
-        return Label(self.ticks + ticks, self.unevenness, self.ram_bytes + ram_bytes, self.runs)
+    def plus(self, ticks: int, ram_bytes: int = 0, blocks: int = 0) -> "Label":
+        """With so much more; blocks   on the CPU."""
+        return Label(
+            self.ticks + ticks,
+            self.unevenness,
+            self.ram_bytes + ram_bytes,
+            self.on_cpu + blocks,
+            self.runs,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,17 +152,18 @@ class Solver:
     def _on_cpu(self) -> list[list[Label]]:
         """The first blocks on the CPU, none on a GPU."""
         empty = [table.empty for table in self._tables]
-        label = Label(sum(option.ticks for option in empty), 0, sum(o.ram_bytes for o in empty))
+        base = [sum(o.ticks for o in empty), sum(o.ram_bytes for o in empty)]
+        label = Label(base[0], 0, base[1], 0, None)
         goal, states = self._request.optimize, []
         for j in range(len(self._order) + 1):
             states.append([label] if j in self._starts else [])
             if j < len(self._order):
                 layer = self._order[j]
                 block = self._demand.blocks[layer]
-                cost = self._costs.block(layer, CPU, goal)
-                cost += self._costs.experts(layer, CPU, 1.0, goal) if block.experts else 0.0
-                extra = self._beside[CPU][j]
-                label = label.plus(ticks(cost) + extra, block.nbytes + block.open_bytes)
+                cost = ticks(self._costs.block(layer, CPU, goal)) + self._beside[CPU][j]
+                if block.experts:
+                    cost += ticks(self._costs.experts(layer, CPU, 1.0, goal))
+                label = label.plus(cost, block.nbytes + block.open_bytes, blocks=1)
         return states
 
     def _entered(self, states: States, gpu: int, i: int) -> list[Label]:
@@ -215,9 +225,8 @@ class Solver:
             runs.append(run)
         runs.reverse()
         head = runs[-1].gpu if runs and runs[-1].head else None
-        on_cpu = runs[0].first if runs else len(self._order)
-        pinned = [layer for layer, home in self._demand.moved.items() if home == CPU]
-        scratch = self._host_scratch(bool(on_cpu or pinned), head is None)
+        pinned = CPU in self._demand.moved.values()
+        scratch = self._host_scratch(label.on_cpu > 0 or pinned, head is None)
         return Solution(tuple(runs), head, label.ticks, label.ram_bytes + self._ram_base + scratch)
 
     def _host_scratch(self, blocks: bool, head: bool) -> int:
@@ -260,6 +269,7 @@ def _then(label: Label, option: Option, empty: Option, extra: int, run: Run) -> 
         label.ticks + extra + option.ticks,
         label.unevenness + option.unevenness,
         label.ram_bytes + option.ram_bytes - empty.ram_bytes,
+        label.on_cpu,
         (run, label.runs),
     )
 
@@ -269,15 +279,21 @@ def _fastest(labels: list[Label]) -> list[Label]:
 
 
 def _front(labels: list[Label]) -> list[Label]:
-    """Those that no other one beats in time and RAM; of many, the ends and some between."""
+    """Those that no other one beats in time and RAM; of many, the ends and some between. Blocks on
+    the CPU take scratch, so that ways with and without any are apart.
+    """
     kept: list[Label] = []
-    for label in sorted(labels, key=lambda label: (label.ticks, label.ram_bytes, label.unevenness)):
-        if not kept or label.ram_bytes < kept[-1].ram_bytes:
-            kept.append(label)
-    if len(kept) <= MOST_LABELS:
-        return kept
-    last = len(kept) - 1
-    return [kept[last * i // (MOST_LABELS - 1)] for i in range(MOST_LABELS)]
+    for without in (True, False):
+        apart: list[Label] = []
+        for label in sorted(labels, key=_by_time_and_ram):
+            fewer = not apart or label.ram_bytes < apart[-1].ram_bytes
+            if fewer and (label.on_cpu == 0) is without:
+                apart.append(label)
+        last = len(apart) - 1
+        if last >= MOST_LABELS:
+            apart = [apart[last * i // (MOST_LABELS - 1)] for i in range(MOST_LABELS)]
+        kept += apart
+    return kept
 
 
 def _by_time(label: Label) -> tuple[int, int]:
@@ -310,3 +326,7 @@ def _ram_base(request: Request, demand: Demand) -> int:
     if request.workload.cache_in_ram:
         nbytes += cache_bytes(request.inventory.shape, request.workload, len(demand.blocks))
     return nbytes
+
+
+def _by_time_and_ram(label: Label) -> tuple[int, int, int]:
+    return label.ticks, label.ram_bytes, label.unevenness
