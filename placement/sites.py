@@ -33,6 +33,7 @@ class Option:
 class Site:
     """A GPU.
 
+    ticks    of each block here, with the experts that no rule puts here in RAM
     order    layers whose homes are to be found, in order
     pinned   layers that rules have moved here
     spare    bytes to leave free
@@ -52,7 +53,7 @@ class Site:
         self.shelf = Shelf(
             demand.blocks, self.order, request.expert_stats, self._seconds, forced=forced
         )
-        self._ticks = [self._block_ticks(layer) for layer in range(len(demand.blocks))]
+        self.ticks = [self._block_ticks(layer) for layer in range(len(demand.blocks))]
         blocks = demand.blocks
         opened = [blocks[layer].open_bytes for layer in self.order]
         fillable = [self.shelf.most(layer) for layer in self.order]
@@ -67,7 +68,7 @@ class Site:
         named = {rule.device for rule in self._request.rules}
         head = ticks(self._costs.head(self.name, self._goal))
         name = self.name if self.name in named else ""
-        return name, self._budget, head, tuple(self._ticks), self.shelf.key
+        return name, self._budget, head, tuple(self.ticks), self.shelf.key
 
     @property
     def room(self) -> int:
@@ -83,7 +84,7 @@ class Site:
             block = self._demand.blocks[layer]
             lodgers.add(layer, block, self.name, held)
             nbytes += block.nbytes
-            cost += self._ticks[layer]
+            cost += self.ticks[layer]
             if nbytes > self._budget:
                 return
             yield self._option((first, end + 1), lodgers, nbytes, cost, head=False)
@@ -113,7 +114,7 @@ class Site:
         here = [*self.pinned, *layers]
         blocks = self._demand.blocks
         lodgers = lodgers_of(here, self._demand, self.name)
-        return lodgers, sum(blocks[n].nbytes for n in here), sum(self._ticks[n] for n in here)
+        return lodgers, sum(blocks[n].nbytes for n in here), sum(self.ticks[n] for n in here)
 
     def _option(
         self, run: tuple[int, int], lodgers: Lodgers, nbytes: int, cost: int, *, head: bool

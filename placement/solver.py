@@ -5,7 +5,8 @@
     best[g][j] = least over i < j of  enter[g][i] + run(g, i, j)
     enter[g][i] = least over the CPU and GPUs before g of  best[d][i] + handover(d, g)
 
-GPUs keep the machine's order and any may be left out: with it the runs that follow would only be
+A GPU is taken to be no slower than the CPU, be it only that the model is small: who has one wants
+it used, and `-ngl 0` says otherwise. GPUs keep the machine's order and any may be left out: with it the runs that follow would only be
 handed over once more. Blocks that rules moved are no part of a run; they cost where they are, and
 their neighbours hand over to them. Equal times go to the even share of budgets. Where RAM is short
 each state keeps every pair of time and RAM that no other one beats in both.
@@ -45,18 +46,18 @@ class Label(NamedTuple):
     """
 
     ticks: int
+    on_cpu: int
     unevenness: int
     ram_bytes: int
-    on_cpu: int
     runs: tuple[Run, Any] | None
 
     def plus(self, ticks: int, ram_bytes: int = 0, blocks: int = 0) -> "Label":
         """With so much more; blocks   on the CPU."""
         return Label(
             self.ticks + ticks,
+            self.on_cpu + blocks,
             self.unevenness,
             self.ram_bytes + ram_bytes,
-            self.on_cpu + blocks,
             self.runs,
         )
 
@@ -120,6 +121,9 @@ class Solver:
         self._handovers: dict[tuple[str, str], int] = {}
         self._scratch: dict[tuple[bool, bool], int] = {}
         self._tables = _tables_of(sites)
+        self._there_and_back = max(
+            self._handover(CPU, name) + self._handover(name, CPU) for name in self._names
+        )
         self._ram_base = _ram_base(request, demand)
         self._beside = {name: self._beside_moved(name) for name in self._names}
 
@@ -153,16 +157,15 @@ class Solver:
         """The first blocks on the CPU, none on a GPU."""
         empty = [table.empty for table in self._tables]
         base = [sum(o.ticks for o in empty), sum(o.ram_bytes for o in empty)]
-        label = Label(base[0], 0, base[1], 0, None)
-        goal, states = self._request.optimize, []
+        label = Label(base[0], 0, 0, base[1], None)
+        states = []
         for j in range(len(self._order) + 1):
             states.append([label] if j in self._starts else [])
             if j < len(self._order):
                 layer = self._order[j]
                 block = self._demand.blocks[layer]
-                cost = ticks(self._costs.block(layer, CPU, goal)) + self._beside[CPU][j]
-                if block.experts:
-                    cost += ticks(self._costs.experts(layer, CPU, 1.0, goal))
+                cost = max(self._cpu_ticks(layer), min(site.ticks[layer] for site in self.sites))
+                cost += self._beside[CPU][j]
                 label = label.plus(cost, block.nbytes + block.open_bytes, blocks=1)
         return states
 
@@ -205,14 +208,24 @@ class Solver:
                 yield _then(label, option, table.empty, extra, run)
 
     def _head_on_cpu(self, states: States) -> Iterator[Label]:
-        cost = ticks(self._costs.head(CPU, self._request.optimize))
+        goal = self._request.optimize
+        heads = [ticks(self._costs.head(name, goal)) for name in self._names]
+        cost = max(heads[0], min(heads[1:]))
         for device, ways in states:
             for label in ways[-1]:
                 over = self._boundary(device, 0, len(self._order))
+                if label.runs is None and True in self._heads:
+                    over += self._there_and_back
                 yield label.plus(cost + over, self._demand.head_bytes)
 
+    def _cpu_ticks(self, layer: int) -> int:
+        cost = ticks(self._costs.block(layer, CPU, self._request.optimize))
+        if self._demand.blocks[layer].experts:
+            cost += ticks(self._costs.experts(layer, CPU, 1.0, self._request.optimize))
+        return cost
+
     def _chosen(self, ends: list[Label], ram_limit: int | None) -> Solution | None:
-        found = [self._solution(label) for label in sorted(ends, key=lambda way: way[:3])]
+        found = [self._solution(label) for label in sorted(ends, key=_by_time)]
         kept = [way for way in found if ram_limit is None or way.ram_bytes <= ram_limit]
         if kept:
             return kept[0]
@@ -227,7 +240,8 @@ class Solver:
         head = runs[-1].gpu if runs and runs[-1].head else None
         pinned = CPU in self._demand.moved.values()
         scratch = self._host_scratch(label.on_cpu > 0 or pinned, head is None)
-        return Solution(tuple(runs), head, label.ticks, label.ram_bytes + self._ram_base + scratch)
+        spent = label.ticks - (self._there_and_back if not runs and True in self._heads else 0)
+        return Solution(tuple(runs), head, spent, label.ram_bytes + self._ram_base + scratch)
 
     def _host_scratch(self, blocks: bool, head: bool) -> int:
         key = (blocks, head)
@@ -267,9 +281,9 @@ class Solver:
 def _then(label: Label, option: Option, empty: Option, extra: int, run: Run) -> Label:
     return Label(
         label.ticks + extra + option.ticks,
+        label.on_cpu,
         label.unevenness + option.unevenness,
         label.ram_bytes + option.ram_bytes - empty.ram_bytes,
-        label.on_cpu,
         (run, label.runs),
     )
 
@@ -296,8 +310,8 @@ def _front(labels: list[Label]) -> list[Label]:
     return kept
 
 
-def _by_time(label: Label) -> tuple[int, int]:
-    return label.ticks, label.unevenness
+def _by_time(label: Label) -> tuple[int, int, int]:
+    return label[:3]
 
 
 def _tables_of(sites: Sequence[Site]) -> list[Table]:
@@ -328,5 +342,5 @@ def _ram_base(request: Request, demand: Demand) -> int:
     return nbytes
 
 
-def _by_time_and_ram(label: Label) -> tuple[int, int, int]:
-    return label.ticks, label.ram_bytes, label.unevenness
+def _by_time_and_ram(label: Label) -> tuple[int, int, int, int]:
+    return label.ticks, label.ram_bytes, label.on_cpu, label.unevenness

@@ -38,20 +38,21 @@ class DrawnCosts:
         return self._known[key]
 
     def block(self, layer: int, home: str, goal: str) -> float:
-        return self._seconds("block", layer, home, most=4e-3 if home == CPU else 1e-3)
+        slower = 1e-3 if home == CPU else 0.0
+        return self._seconds("block", layer, home) + slower
 
     def experts(self, layer: int, home: str, in_ram: float, goal: str) -> float:
         in_host = self._seconds("host", layer, most=2e-3)
         if home == CPU:
-            return in_host
+            return in_host + 1e-4
         crossing = 1e-4 if in_ram else 0.0
         return in_ram * in_host + (1 - in_ram) * 0.1 * in_host + crossing
 
     def head(self, home: str, goal: str) -> float:
-        return self._seconds("head", home)
+        return self._seconds("head", home) + (1e-3 if home == CPU else 0.0)
 
     def handover(self, before: str, after: str, goal: str) -> float:
-        return 0.0 if before == after else self._seconds("handover", before, after)
+        return 0.0 if before == after else self._seconds("handover", before, after, most=1e-5)
 
 
 def drawn(seed: int, *rules: str) -> Request:
