@@ -17,6 +17,7 @@ from placement.demand import BlockDemand
 from placement.expert_stats import ExpertStats
 
 TICKS_PER_SECOND = 10**9  # whole numbers, so that sums do not depend on their order
+LEAST_PART = 16  # a range has one in so many of a layer's experts at least: less is not worth it
 RANGES_TRIED = 16  # of a layer with statistics, evenly spaced
 
 Seconds = Callable[[int, float], float]  # of a layer's experts with a share of choices in RAM
@@ -201,8 +202,11 @@ class Shelf:
         count = min(room // max(block.expert_bytes, 1), block.experts - 1)
         while count and bytes_of(block, count) > room:
             count -= 1
-        gain = self._saved(layer, count) if count > 0 else 0
-        if count <= 0 or (gain <= 0 and not self._forced):
+        least = 1 if self._forced else -(-block.experts // LEAST_PART)
+        if count < least:
+            return NO_PART
+        gain = self._saved(layer, count)
+        if gain <= 0 and not self._forced:
             return NO_PART
         return Step(bytes_of(block, count), gain, 0, count)
 

@@ -57,7 +57,7 @@ def test_roles_decide_where_rules_are_silent() -> None:
     assert device_of(made, "blk.2.attn_q.weight") == "CUDA0"
     assert device_of(made, "blk.2.ffn_gate_inp.weight") == "CUDA0"
     assert device_of(made, "blk.2.ffn_up_shexp.weight") == "CUDA0"
-    assert device_of(made, "blk.2.ffn_up_exps.weight") == "CPU"
+    assert device_of(made, "blk.2.ffn_up_exps.weight") == "CUDA0"
     assert device_of(made, "token_embd.weight") == "CPU"
     assert device_of(made, "output.weight") == "CUDA0"
     assert device_of(made, "output_norm.weight") == "CUDA0"
@@ -68,19 +68,19 @@ def test_every_assignment_has_a_reason() -> None:
     made = planned(tiny(mtp=True), machine(GIB), "blk.2.*exps=CPU")
     reasons = {part.tensor: part.reason for part in made.assignments}
     assert reasons["blk.3.attn_q.weight"] == "attention of layer 3, by layer over the GPUs"
-    assert reasons["blk.3.ffn_up_exps.weight"] == "routed experts stay in RAM"
+    assert reasons["blk.3.ffn_up_exps.weight"] == "experts fill what is left of CUDA0"
     assert reasons["blk.2.ffn_up_exps.weight"] == "rule 1: blk.2.*exps=CPU"
     assert reasons["blk.4.nextn.eh_proj.weight"] == "next-token prediction is not loaded"
     assert all(reasons.values())
 
 
 def test_tied_embedding_is_placed_like_the_head() -> None:
-    made = planned(tiny(tied=True), machine(GIB, GIB))
+    made = planned(tiny(tied=True), machine(GIB, GIB), r"blk\.0\.attn=CUDA0", r"attn=CUDA1")
     assert device_of(made, "token_embd.weight") == "CUDA1"
 
 
 def test_layers_are_spread_in_order_and_by_budget() -> None:
-    made = plan(deepseek_v3(), machine(24 * GIB, 12 * GIB, ram=400 * GIB), (), BIG_LOAD)
+    made = plan(deepseek_v3(), machine(12 * GIB, 6 * GIB, ram=400 * GIB), (), BIG_LOAD)
     assert list(made.layers) == sorted(made.layers)
     first, second = made.layers.count("CUDA0"), made.layers.count("CUDA1")
     assert first + second == 61
@@ -188,7 +188,16 @@ def test_a_gpu_too_small_for_a_block_is_noted() -> None:
     (note,) = made.notes
     assert note.startswith("CUDA1 holds nothing: one block's scratch needs ")
     assert " of its 300.0 KiB" in note
-    assert not planned(tiny(), machine(GIB, GIB)).notes
+    assert not planned(tiny(), machine(GIB)).notes
+
+
+def test_a_gpu_that_would_only_slow_the_others_is_left_out_and_a_note_says_so() -> None:
+    made = planned(tiny(), machine(GIB, GIB))
+    assert set(made.layers) == {"CUDA0"}
+    (note,) = made.notes
+    assert note.startswith("CUDA1 has no blocks: with some on CUDA1 each token would take ")
+    forced = planned(tiny(), machine(GIB, GIB), note.split("'")[1])
+    assert forced.layers == ("CUDA0",) * 3 + ("CUDA1",)
 
 
 def test_ngl_without_a_gpu_is_noted() -> None:
@@ -266,6 +275,10 @@ def test_deepseek_v3_on_sixteen_gpus_plans_in_half_a_second() -> None:
     rules = parse_rules([r"blk\.(3|4)\..*exps=CUDA5,exps=CPU"], where.device_names)
     start = time.perf_counter()
     made = plan(inventory, where, rules, BIG_LOAD)
+    assert time.perf_counter() - start < 0.5
+    assert made.layers[3:5] == ("CUDA5",) * 2
+    start = time.perf_counter()
+    made = plan(inventory, where, (), BIG_LOAD)
     assert time.perf_counter() - start < 0.5
     assert len(set(made.layers)) == 16
 
