@@ -3,7 +3,6 @@ block to its home, bytes that rules put somewhere, experts that are free to go w
 """
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from placement.claims import Claim, claimed_bytes
@@ -64,7 +63,7 @@ class Held:
     layers: set[int] = field(default_factory=set)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Demand:
     """The whole model.
 
@@ -76,11 +75,11 @@ class Demand:
     """
 
     blocks: tuple[BlockDemand, ...]
-    held: Mapping[str, Held]
-    head_bytes: int
-    head_values: int
-    moved: Mapping[int, str]
-    bound_gpu: frozenset[int]
+    held: dict[str, Held]
+    head_bytes: int = 0
+    head_values: int = 0
+    moved: dict[int, str] = field(default_factory=dict)
+    bound_gpu: set[int] = field(default_factory=set)
 
 
 def sits_with_head(tensor: TensorInfo, tied_head: bool) -> bool:
@@ -92,45 +91,43 @@ def sits_with_head(tensor: TensorInfo, tied_head: bool) -> bool:
 
 def demand_of(request: Request) -> Demand:
     """Everything that a solver needs of the inventory and the rules."""
-    inventory, tied = request.inventory, request.inventory.has_tied_head
+    inventory = request.inventory
     in_ram = request.workload.cache_in_ram
     cache = 0 if in_ram else cache_bytes(inventory.shape, request.workload, 1)
-    blocks = [BlockDemand(cache) for _ in range(inventory.shape.layers)]
-    held = {device.name: Held() for device in request.machine.devices}
-    head_bytes, head_values = 0, 0
-    bound: set[int] = set()
-    experts: list[list[TensorInfo]] = [[] for _ in blocks]
+    blocks = tuple(BlockDemand(cache) for _ in range(inventory.shape.layers))
+    counted = Demand(blocks, {device.name: Held() for device in request.machine.devices})
+    experts: dict[int, list[TensorInfo]] = {}
     for tensor in inventory.tensors:
-        if tensor.name not in request.claims:
-            continue
         if tensor.role is Role.ROUTED_EXPERT and tensor.layer is not None:
-            experts[tensor.layer].append(tensor)
-            continue
-        (claim,) = request.claims[tensor.name]
-        device = _device(claim, request.rules)
-        if device == OWN_GPU and tensor.layer is not None:
-            bound.add(tensor.layer)
-        if device not in (None, OWN_GPU):
-            _hold(held[str(device)], tensor, tensor.nbytes, tied)
-            if tensor.layer is not None:
-                block = blocks[tensor.layer]
-                block.ruled_devices |= {str(device)}
-        elif sits_with_head(tensor, tied) or (tensor.layer is None and device == OWN_GPU):
-            head_bytes += tensor.nbytes
-            head_values = max(head_values, tensor.matrix_values)
-        elif tensor.layer is None:
-            _hold(held[CPU], tensor, tensor.nbytes, tied)
-        else:
-            block = blocks[tensor.layer]
-            block.nbytes += tensor.nbytes
-            block.matrix_values = max(block.matrix_values, tensor.matrix_values)
-    for layer, tensors in enumerate(experts):
-        if tensors:
-            _count_experts(request, layer, tensors, blocks[layer], held, bound)
-    moved = _moved_layers(request)
-    return Demand(
-        tuple(blocks), held, head_bytes, head_values, moved, frozenset(bound - set(moved))
-    )
+            experts.setdefault(tensor.layer, []).append(tensor)
+        elif tensor.name in request.claims:
+            _count_tensor(request, tensor, counted)
+    for layer, tensors in experts.items():
+        _count_experts(request, layer, tensors, counted)
+    counted.moved |= _moved_layers(request)
+    counted.bound_gpu -= set(counted.moved)
+    return counted
+
+
+def _count_tensor(request: Request, tensor: TensorInfo, counted: Demand) -> None:
+    """One that is no routed expert."""
+    tied = request.inventory.has_tied_head
+    block = None if tensor.layer is None else counted.blocks[tensor.layer]
+    device = _device(request.claims[tensor.name][0], request.rules)
+    if device == OWN_GPU and tensor.layer is not None:
+        counted.bound_gpu.add(tensor.layer)
+    if device is not None and device != OWN_GPU:
+        _hold(counted.held[device], tensor, tensor.nbytes, tied)
+        if block is not None:
+            block.ruled_devices |= {device}
+    elif sits_with_head(tensor, tied) or (block is None and device == OWN_GPU):
+        counted.head_bytes += tensor.nbytes
+        counted.head_values = max(counted.head_values, tensor.matrix_values)
+    elif block is None:
+        _hold(counted.held[CPU], tensor, tensor.nbytes, tied)
+    else:
+        block.nbytes += tensor.nbytes
+        block.matrix_values = max(block.matrix_values, tensor.matrix_values)
 
 
 def _device(claim: Claim, rules: tuple[Rule, ...]) -> str | None:
@@ -152,15 +149,10 @@ def _hold(held: Held, tensor: TensorInfo, nbytes: int, tied: bool) -> None:
 
 
 def _count_experts(
-    request: Request,
-    layer: int,
-    tensors: list[TensorInfo],
-    block: BlockDemand,
-    held: dict[str, Held],
-    bound: set[int],
+    request: Request, layer: int, tensors: list[TensorInfo], counted: Demand
 ) -> None:
     """One block's routed experts."""
-    ranges = []
+    block, ranges = counted.blocks[layer], []
     for tensor in tensors:
         claims = request.claims[tensor.name]
         ranges.append([(c.first, c.last, _device(c, request.rules)) for c in claims])
@@ -170,9 +162,9 @@ def _count_experts(
                 block.open_bytes += nbytes
             elif device == OWN_GPU:
                 block.nbytes += nbytes
-                bound.add(layer)
+                counted.bound_gpu.add(layer)
             else:
-                _hold(held[device], tensor, nbytes, tied=False)
+                _hold(counted.held[device], tensor, nbytes, tied=False)
     first = ranges[0]
     block.experts = tensors[0].experts
     block.expert_nbytes = tuple(tensor.nbytes for tensor in tensors)

@@ -4,6 +4,7 @@ plan needs (`needs.py`).
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from placement.demand import BlockDemand, Demand
 from placement.gpu_scratch import gpu_bytes
@@ -77,35 +78,52 @@ class HomeScratch:
     request: Request
     demand: Demand
     name: str
-    known: dict[Hosted, int] = field(default_factory=dict)
+    known: dict[tuple[Any, ...], int] = field(default_factory=dict)
 
     def of(self, lodgers: Lodgers, *, head: bool, filled: bool, all_here: bool = False) -> int:
         """filled     open experts are here
         all_here   all of them
         """
-        held = self.demand.held[self.name]
-        routed = filled or lodgers.routed or held.routed_experts
-        plain = lodgers.plain and lodgers.held_layers == len(held.layers)
+        held, its = self.demand.held[self.name], lodgers
+        key = (
+            its.count > 0,
+            its.matrix_values,
+            its.expert_values if filled or its.routed else 0,
+            filled or its.routed,
+            its.ruled_away if all_here else its.away,
+            its.ruled_away_bytes if all_here else its.away_bytes,
+            its.plain and its.held_layers == len(held.layers),
+            head,
+        )
+        if key not in self.known:
+            self.known[key] = self._bytes(*key)
+        return self.known[key]
+
+    def _bytes(
+        self,
+        homes: bool,
+        matrix_values: int,
+        expert_values: int,
+        routed: bool,
+        away: int,
+        away_bytes: int,
+        plain: bool,
+        head: bool,
+    ) -> int:
+        held, request = self.demand.held[self.name], self.request
+        head_values = self.demand.head_values if head else 0
         hosted = Hosted(
-            layers=int(lodgers.count > 0 or held.layer_work),
-            routed_experts=routed,
+            layers=int(homes or held.layer_work),
+            routed_experts=routed or held.routed_experts,
             head=head or held.head,
             embedding=held.nbytes > 0,
-            matrix_values=max(
-                lodgers.matrix_values,
-                held.matrix_values,
-                lodgers.expert_values if filled or lodgers.routed else 0,
-                self.demand.head_values if head else 0,
-            ),
-            homes=int(lodgers.count > 0),
-            away_experts=lodgers.ruled_away if all_here else lodgers.away,
-            away_expert_bytes=lodgers.ruled_away_bytes if all_here else lodgers.away_bytes,
+            matrix_values=max(matrix_values, expert_values, held.matrix_values, head_values),
+            homes=int(homes),
+            away_experts=away,
+            away_expert_bytes=away_bytes,
             plain=plain,
         )
-        if hosted not in self.known:
-            request = self.request
-            self.known[hosted] = gpu_bytes(request.inventory.shape, request.workload, hosted)
-        return self.known[hosted]
+        return gpu_bytes(request.inventory.shape, request.workload, hosted)
 
 
 def lodgers_of(layers: Iterable[int], demand: Demand, name: str) -> Lodgers:

@@ -64,10 +64,10 @@ def choose_homes(request: Request, spare: Mapping[str, int] = NO_SPARE) -> Homes
         return Solver(request, demand, sites, starts, heads)
 
     problem = solver(forced=False)
-    best = problem.solve()
+    best = _shared(request, problem, limit) or problem.solve()
     if best is not None and best.ram_bytes > limit:
         problem = solver(forced=True)
-        best = problem.solve(limit)
+        best = _shared(request, problem, limit) or problem.solve(limit)
     if best is None:
         return _by_shares(request, demand, problem.sites, (starts, heads))
     return _solved(request, demand, problem, best)
@@ -79,6 +79,11 @@ def least_of_a_gpu(request: Request) -> tuple[int, int]:
     gpu = Site(request, demand, request.machine.gpus[0].name)
     scratch = gpu.least(head=False)
     return scratch, scratch + min((block.nbytes for block in demand.blocks), default=0)
+
+
+def _shared(request: Request, problem: Solver, limit: int) -> Solution | None:
+    """By the shares asked for, None where there are none or their blocks have no room."""
+    return None if request.shares is None else problem.shared(request.shares, limit)
 
 
 def _allowed(request: Request, demand: Demand) -> tuple[list[int], list[bool]]:
@@ -105,7 +110,7 @@ def _solved(request: Request, demand: Demand, problem: Solver, best: Solution) -
     why = "the GPUs have no room for it"
     if request.gpu_layers is not None:
         why = f"-ngl {request.gpu_layers} leaves it on the CPU"
-    notes = _left_out(problem, best)
+    notes = _left_out(problem, best) if request.shares is None else ()
     return _named(request, demand, homes, head, why, experts, notes)
 
 
@@ -120,10 +125,9 @@ def _left_out(problem: Solver, best: Solution) -> tuple[str, ...]:
         slower = format_seconds((shared.ticks - best.ticks) / TICKS_PER_SECOND)
         names = [problem.sites[g].name for g in idle]
         what = "has no blocks" if len(names) == 1 else "have no blocks"
-        last = problem.sites[gpu].order[-1]
         return (
             f"{', '.join(names)} {what}: with some on {problem.sites[gpu].name} each token would"
-            f" take {slower} longer; rules force it: -ot 'blk\\.{last}\\.attn={names[0]}'",
+            f" take {slower} longer; -ts {','.join('1' for _ in problem.sites)} shares them out",
         )
     return ()
 

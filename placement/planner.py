@@ -31,6 +31,7 @@ def plan(
     *,
     budgets: Mapping[str, int] | None = None,
     gpu_layers: int | None = None,
+    shares: tuple[float, ...] | None = None,
     optimize: str = GOALS[0],
     expert_stats: ExpertStats = EVEN,
 ) -> PlacementPlan:
@@ -39,6 +40,7 @@ def plan(
     budgets      bytes per device; negative: that much less than is free; left out: free bytes
                  (on a real GPU less a margin)
     gpu_layers   -ngl as llama.cpp counts it: the head, then the last blocks; None: what is fastest
+    shares       of the blocks for each GPU (-ts)
     optimize     for which time: "decode", "prompt" or "balanced"
     expert_stats which routed experts are chosen how often
     Raises RuleError, PlacementError for arguments that cannot be obeyed, DoesNotFit with remedies.
@@ -53,6 +55,7 @@ def plan(
         workload,
         asked,
         gpu_layers,
+        shares,
         optimize=optimize,
         expert_stats=expert_stats,
     )

@@ -6,14 +6,15 @@
     enter[g][i] = least over the CPU and GPUs before g of  best[d][i] + handover(d, g)
 
 A GPU is taken to be no slower than the CPU, be it only that the model is small: who has one wants
-it used, and `-ngl 0` says otherwise. GPUs keep the machine's order and any may be left out: with it the runs that follow would only be
-handed over once more. Blocks that rules moved are no part of a run; they cost where they are, and
-their neighbours hand over to them. Equal times go to the even share of budgets. Where RAM is short
-each state keeps every pair of time and RAM that no other one beats in both.
+it used, and `-ngl 0` says otherwise. GPUs keep the machine's order and any may be left out, where
+it would only hand over once more. Blocks that rules moved are no part of a run; they cost where
+they are, and their neighbours hand over to them. Equal times go to the even share of budgets. Where
+RAM is short each state keeps every pair of time and RAM that no other one beats in both.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 from placement.cost import Costs
@@ -28,8 +29,7 @@ from placement.workload import cache_bytes
 MOST_LABELS = 16  # pairs of time and RAM kept in one state
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """order[first:end] at home on a GPU, by its number; with the head or without."""
 
     gpu: int
@@ -153,6 +153,44 @@ class Solver:
             ends += self._head_on_cpu(states)
         return self._chosen(ends, ram_limit)
 
+    def shared(self, shares: Sequence[float], ram_limit: int) -> Solution | None:
+        """With as few blocks on the CPU as can be, each GPU its share of the others, by number."""
+        size, on_cpu = len(self._order), self._on_cpu()
+        for start in sorted(self._starts):
+            runs = [
+                Run(gpu, start + first, start + end)
+                for gpu, (first, end) in enumerate(shared_out(size - start, shares))
+                if end > first
+            ]
+            ends = list(self._along(on_cpu[start][0], runs)) if runs else []
+            if ends:
+                return self._chosen(ends, ram_limit)
+        return None
+
+    def _along(self, label: Label, runs: Sequence[Run]) -> Iterator[Label]:
+        """With these runs, the head behind the last one or on the CPU; nothing without room."""
+        device = 0
+        for run in runs:
+            table, beside = self._tables[run.gpu], self._beside[self._names[run.gpu + 1]]
+            label = label.plus(self._boundary(device, run.gpu + 1, run.first))
+            if run is runs[-1] and True in self._heads:
+                enter: list[list[Label]] = [[] for _ in range(len(self._order) + 1)]
+                enter[run.first] = [label]
+                yield from self._with_head(run.gpu, enter)
+            options = table.options[run.first]
+            option = (
+                options[run.end - run.first - 1] if run.end - run.first <= len(options) else None
+            )
+            if option is None:
+                return
+            extra = sum(beside[run.first : run.end]) - table.empty.ticks
+            label = _then(label, option, table.empty, extra, run)
+            device = run.gpu + 1
+        if False in self._heads:
+            grown: list[list[Label]] = [[] for _ in range(len(self._order) + 1)]
+            grown[-1] = [label]
+            yield from self._head_on_cpu([(device, grown)])
+
     def _on_cpu(self) -> list[list[Label]]:
         """The first blocks on the CPU, none on a GPU."""
         empty = [table.empty for table in self._tables]
@@ -186,9 +224,14 @@ class Solver:
             extra = -table.empty.ticks
             for j, option in enumerate(table.options[i] if labels else (), i + 1):
                 extra += beside[j - 1]
-                if option is not None:
-                    run = Run(gpu, i, j)
-                    grown[j] += [_then(label, option, table.empty, extra, run) for label in labels]
+                if option is None:
+                    continue
+                there, run = grown[j], Run(gpu, i, j)
+                cost = extra + option.ticks
+                for label in labels:
+                    # most ways are slower than one that is known: not worth making
+                    if thin is _front or not there or label.ticks + cost <= there[-1].ticks:
+                        there.append(_then(label, option, table.empty, extra, run))
         return [thin(labels) for labels in grown]
 
     def _with_head(self, gpu: int, enter: list[list[Label]]) -> Iterator[Label]:
@@ -276,6 +319,14 @@ class Solver:
             seconds = self._costs.handover(before, after, self._request.optimize)
             self._handovers[before, after] = ticks(seconds)
         return self._handovers[before, after]
+
+
+def shared_out(count: int, shares: Sequence[float]) -> list[tuple[int, int]]:
+    """(first, end) of so many blocks for each share, in order: the share in which a block's middle
+    falls.
+    """
+    ends = [round(count * part / sum(shares) + 1e-9) for part in accumulate(shares)]
+    return list(zip([0, *ends[:-1]], ends, strict=True))
 
 
 def _then(label: Label, option: Option, empty: Option, extra: int, run: Run) -> Label:

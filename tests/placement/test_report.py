@@ -29,16 +29,15 @@ def two_gpus_with_rules() -> str:
         *parse_rules([*texts, "fnn_down=CPU"], where.device_names),
         *n_cpu_moe_rules(9, 61, True),
     )
-    return text_report(
-        plan(inventory, where, rules, Workload(16384, cache_format="q8_0")), inventory
-    )
+    load = Workload(16384, cache_format="q8_0")
+    return text_report(plan(inventory, where, rules, load, shares=(32, 29)), inventory)
 
 
 def expert_range() -> str:
     where = machine(2 * MIB, MIB)
     rules = parse_rules(["exps#0-2=CUDA0,exps#3-3=CUDA1"], where.device_names)
     load = Workload(256, 16, attention_work_bytes=MIB // 4)
-    return text_report(plan(tiny(mtp=True), where, rules, load), tiny(mtp=True))
+    return text_report(plan(tiny(mtp=True), where, rules, load, shares=(3, 1)), tiny(mtp=True))
 
 
 @pytest.mark.parametrize(
@@ -50,7 +49,9 @@ def test_report_reads_as_the_golden_text(case) -> None:
 
 def test_norms_and_router_are_named_where_they_part_from_the_rest() -> None:
     where = machine(GIB)
-    rules = parse_rules(["ffn_norm=CPU", r"blk\.3\.ffn_gate_inp=CPU"], where.device_names)
+    rules = parse_rules(
+        ["exps=CPU", "ffn_norm=CPU", r"blk\.3\.ffn_gate_inp=CPU"], where.device_names
+    )
     text = text_report(plan(tiny(), where, rules, Workload(256, 16)), tiny())
     assert "blk.0  attention, dense -> CUDA0; norms -> CUDA0 and CPU" in text
     assert "blk.1-2  attention, shared -> CUDA0; norms -> CUDA0 and CPU; routed -> CPU" in text
