@@ -20,6 +20,8 @@ OPTION_OF_FLAG = {
     "-amb": "attention_work_bytes",
     "-ngl": "gpu_layers",
     "-t": "threads",
+    "--optimize": "optimize",
+    "--expert-stats": "expert_stats",
     "--vram": "budgets",
     "--ram": "budgets",
     "--simulate": "simulate",

@@ -15,6 +15,7 @@ from hybrid.tokenizer.pretokenizers import CONVENTIONS
 from kernels.native import tiers
 from placement.machine import canonical_name
 from placement.plan import PlacementPlan
+from placement.request import GOALS
 from placement.rules import Rule
 from placement.workload import CACHE_BYTES_PER_32_VALUES
 
@@ -32,6 +33,8 @@ IN_A_PLAN = (
     "attention_work_bytes",
     "budgets",
     "gpu_layers",
+    "optimize",
+    "expert_stats",
 )
 
 
@@ -66,6 +69,8 @@ class LoadOptions:
     visible                value of CUDA_VISIBLE_DEVICES
     budgets                bytes a device may use at most, by name; below zero: free bytes less that
     gpu_layers             llama.cpp's -ngl; None as many as fit
+    optimize               for the time of "decode", "prompt" or "balanced"
+    expert_stats           file of how often each expert is chosen (placement/expert_stats.py)
     plan                   a plan, or its file, to be obeyed as it is
     numa                   page policy of the host arena
     mmap                   leave the CPU's weights in the file's memory map
@@ -86,6 +91,8 @@ class LoadOptions:
     visible: str | None = None
     budgets: Mapping[str, int] | None = None
     gpu_layers: int | None = None
+    optimize: str = GOALS[0]
+    expert_stats: str | Path | None = None
     plan: PlacementPlan | str | Path | None = None
     numa: str = "interleave"
     mmap: bool = False
@@ -94,6 +101,7 @@ class LoadOptions:
     def __post_init__(self) -> None:
         _one_of("kernels", self.kernels, KERNELS)
         _one_of("tier", self.tier, (None, *tiers.NAMES))
+        _one_of("optimize", self.optimize, GOALS)
         _one_of("conventions", self.conventions, CONVENTIONS)
         _one_of("numa", self.numa, NUMA_POLICIES)
         _one_of("cache_format", self.cache_format, tuple(CACHE_BYTES_PER_32_VALUES))

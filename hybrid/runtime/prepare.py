@@ -20,6 +20,7 @@ from kernels.errors import NativeLibraryMissing
 from kernels.native import tiers
 from placement.cpus import ThreadCpus, choose_cpus
 from placement.errors import PlanError
+from placement.expert_stats import EVEN, EXAMPLE, ExpertStats, parse_stats
 from placement.inventory import ModelInventory
 from placement.machine import CPU, Machine, canonical_name, device_advice, gpu_findings
 from placement.plan import PlacementPlan
@@ -103,6 +104,8 @@ def prepare(path: str | Path, options: LoadOptions) -> Prepared:
             workload(options, stock, len(cpus.cpus)),
             budgets=options.budgets,
             gpu_layers=options.gpu_layers,
+            optimize=options.optimize,
+            expert_stats=read_expert_stats(options.expert_stats, stock),
         )
     layout = host_layout(plan, stock, file.tensors, machine, options, cpus.system_nodes)
     notes = (*too_old, *_notes(plan, stock), *layout.notes)
@@ -145,6 +148,21 @@ def read_plan(path: str | Path) -> PlacementPlan:
             str(error),
             remedy="write one: hybrid plan MODEL --save plan.json",
         ) from error
+
+
+def read_expert_stats(path: str | Path | None, stock: ModelInventory) -> ExpertStats:
+    """Which experts of this model are chosen how often; evenly without a file."""
+    if path is None:
+        return EVEN
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(
+            f"{path} cannot be read as statistics of experts",
+            str(error),
+            remedy=f"it holds {EXAMPLE}",
+        ) from error
+    return parse_stats(value, stock)
 
 
 def chosen_devices(machine: Machine, names: tuple[str, ...] | None) -> Machine:

@@ -241,9 +241,9 @@ def test_shortfall_offers_the_other_place_of_the_cache_where_that_fits() -> None
     assert any(remedy.startswith("-nkvo (CPU then needs ") for remedy in remedies)
     plan(deepseek_v3(), where, (), replace(long, cache_in_ram=True), gpu_layers=99)
     low = machine(80 * GIB, ram=349 * GIB)
-    remedies = error_of(low, load=replace(long, cache_in_ram=True)).remedies
+    remedies = error_of(low, cpu_moe_rule(), load=replace(long, cache_in_ram=True)).remedies
     assert any(remedy.startswith("-kvo (") for remedy in remedies)
-    plan(deepseek_v3(), low, (), long)
+    plan(deepseek_v3(), low, (cpu_moe_rule(),), long)
 
 
 def test_shortfall_of_ram_offers_a_gpu_with_room() -> None:

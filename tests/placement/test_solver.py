@@ -1,4 +1,4 @@
-"""The solver against every contiguous assignment there is, on models and machines drawn at random."""
+"""The solver against every contiguous assignment there is, on random models and machines."""
 
 import random
 from collections.abc import Iterator
