@@ -34,8 +34,9 @@ def draft(request: Request) -> PlacementPlan:
     Raises RuleError for a rule that cannot be obeyed.
     """
     spare: Counter[str] = Counter()
-    attempt = _drafted(request, spare)
-    for _ in range(MOST_TRIES):
+    homes = choose_homes(request)
+    attempt = _drafted(request, homes)
+    for _ in range(MOST_TRIES if homes.fitting else 0):
         # Homes are chosen by bounds of what a device needs beside weights. Where one is too low,
         # what it lacks is kept free the next time.
         over = {use.name: use.total_bytes - use.budget_bytes for use in attempt.devices}
@@ -43,13 +44,12 @@ def draft(request: Request) -> PlacementPlan:
         if not over:
             break
         spare.update(over)
-        attempt = _drafted(request, spare)
+        attempt = _drafted(request, choose_homes(request, spare))
     return attempt
 
 
-def _drafted(request: Request, spare: Counter[str]) -> PlacementPlan:
+def _drafted(request: Request, homes: Homes) -> PlacementPlan:
     inventory = request.inventory
-    homes = choose_homes(request, spare)
     assignments = tuple(
         assignment
         for tensor in inventory.tensors

@@ -9,7 +9,7 @@ for the least predicted time (`solver.py`); experts that no rule takes fill the 
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
 from placement.demand import Demand, demand_of
@@ -30,6 +30,7 @@ class Homes:
 
     experts   (first, last) of the free experts of a block that are at its home
     notes     GPUs that are left out, one line each
+    fitting   whether all this was found to fit
     """
 
     layers: tuple[str, ...]
@@ -39,6 +40,7 @@ class Homes:
     tied_head: bool
     experts: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    fitting: bool = True
 
 
 def choose_homes(request: Request, spare: Mapping[str, int] = NO_SPARE) -> Homes:
@@ -111,7 +113,8 @@ def _solved(request: Request, demand: Demand, problem: Solver, best: Solution) -
     if request.gpu_layers is not None:
         why = f"-ngl {request.gpu_layers} leaves it on the CPU"
     notes = _left_out(problem, best) if request.shares is None else ()
-    return _named(request, demand, homes, head, why, experts, notes)
+    fitting = best.ram_bytes <= request.budgets[CPU]
+    return replace(_named(request, demand, homes, head, why, experts, notes), fitting=fitting)
 
 
 def _left_out(problem: Solver, best: Solution) -> tuple[str, ...]:
@@ -172,7 +175,7 @@ def _by_shares(
     why = f"-ngl {request.gpu_layers} leaves it on the CPU"
     if request.gpu_layers is None:
         why = "the GPUs have no room for it"
-    return _named(request, demand, homes, head if with_head else None, why)
+    return replace(_named(request, demand, homes, head if with_head else None, why), fitting=False)
 
 
 def _proportional(costs: Sequence[int], rooms: Sequence[int]) -> list[int]:

@@ -17,9 +17,10 @@ from placement.inventory import ModelInventory
 from placement.machine import Machine
 from placement.notes import plan_notes
 from placement.plan import PlacementPlan
+from placement.remedies import overfull
 from placement.request import GOALS, Request, check_goal
 from placement.rules import Rule
-from placement.shortfall import overfull, shortfall
+from placement.shortfall import shortfall
 from placement.workload import Workload, check_workload
 
 

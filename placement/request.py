@@ -50,6 +50,10 @@ class Request:
         """The same with other rules."""
         return replace(self, rules=tuple(rules), claims={})
 
+    def with_gpu_layers(self, gpu_layers: int | None) -> "Request":
+        """The same with another -ngl."""
+        return replace(self, gpu_layers=gpu_layers)
+
     def with_workload(self, workload: Workload) -> "Request":
         """The same for another workload."""
         return replace(self, workload=workload, costs=None)

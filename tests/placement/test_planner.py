@@ -218,7 +218,7 @@ def test_shortfall_names_device_bytes_and_remedies_that_fit() -> None:
     error = error_of(where, *n_cpu_moe_rules(50, 61, has_gpu=True))
     assert "does not fit on CUDA0 and CUDA1" in error.cause
     assert "budget 24.0 GiB" in error.details[0]
-    assert "--n-cpu-moe 55 in place of 50" in error.remedies
+    assert any(text.startswith("--n-cpu-moe 55 in place of 50 (") for text in error.remedies)
     plan(deepseek_v3(), where, n_cpu_moe_rules(55, 61, has_gpu=True), BIG_LOAD)
     error_of(where, *n_cpu_moe_rules(54, 61, has_gpu=True))
 
@@ -238,7 +238,7 @@ def test_shortfall_offers_the_other_place_of_the_cache_where_that_fits() -> None
     where = machine(24 * GIB, ram=400 * GIB)
     long = Workload(context_tokens=163840, attention_work_bytes=MIB)
     remedies = error_of(where, load=long, gpu_layers=99).remedies
-    assert any(remedy.startswith("-nkvo (CPU then needs ") for remedy in remedies)
+    assert any(remedy.startswith("-nkvo (") for remedy in remedies)
     plan(deepseek_v3(), where, (), replace(long, cache_in_ram=True), gpu_layers=99)
     low = machine(80 * GIB, ram=349 * GIB)
     remedies = error_of(low, cpu_moe_rule(), load=replace(long, cache_in_ram=True)).remedies
