@@ -7,6 +7,7 @@ HybridError              base of everything below and of `placement.errors`
   TokenizerError         vocabulary, chat template or text
   ContextError           more tokens than the reserved cache holds
   MachineError           a device, library or driver that is not there
+    GpuLost              a GPU that this process cannot use any more
   OutputError            a file or pipe that cannot be written
 """
 
@@ -15,6 +16,7 @@ from placement.errors import ReportedError as HybridError
 __all__ = [
     "ContextError",
     "GgufError",
+    "GpuLost",
     "HybridError",
     "MachineError",
     "OutputError",
@@ -49,6 +51,13 @@ class ContextError(HybridError):
 
 class MachineError(HybridError):
     """A device, driver or library that is needed is not there."""
+
+
+class GpuLost(MachineError):
+    """A GPU failed in the middle of its work: CUDA refuses every further call of this process. What
+    lies on it cannot be freed either, and the interpreter's orderly end aborts on that; end with
+    `os._exit`, as the command line does.
+    """
 
 
 class OutputError(HybridError):

@@ -1,6 +1,6 @@
 """Byte budgets: what each device may hold, from --vram, --simulate and the machine's free bytes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from placement.errors import RequestError
 from placement.machine import CPU, Device, DeviceKind, Machine, canonical_name, device_advice
@@ -56,6 +56,22 @@ def device_budgets(machine: Machine, asked: Mapping[str, int] | None) -> dict[st
                 remedy=device_advice(name, machine.device_names),
             )
     return {device.name: _budget(device, wanted.get(device.name)) for device in machine.devices}
+
+
+def with_margins(
+    machine: Machine, asked: Mapping[str, int] | None, margins: Sequence[int]
+) -> dict[str, int] | None:
+    """The budgets asked for, and for GPUs without one what is free less their margin.
+
+    margins   bytes, one for each GPU in turn, the last one for all that follow; empty: as they are
+    """
+    if not margins:
+        return None if asked is None else dict(asked)
+    budgets = {canonical_name(name): nbytes for name, nbytes in (asked or {}).items()}
+    for index, gpu in enumerate(machine.gpus):
+        margin = margins[min(index, len(margins) - 1)]
+        budgets.setdefault(gpu.name, max(gpu.free_bytes - margin, 0))
+    return budgets
 
 
 def _budget(device: Device, asked: int | None) -> int:

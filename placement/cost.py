@@ -1,75 +1,211 @@
-"""Seconds of a model's parts by bytes and bandwidths alone."""
+"""How long a plan takes: tokens per second with their parts, and the seconds of each piece that a
+solver chooses between. Pure functions of plain data; `docs/planner.md` has the formulas.
 
-from placement.inventory import ModelInventory, Role
+    predict()   plan -> Prediction: speeds at several depths, what binds, how sure it is
+    Costs       piece -> seconds: the same formulas before there is a plan
+
+The pieces of a plan add up to what `predict` says, but for what only a whole plan has: blocks that
+fall back, exact kernels, calibration.
+"""
+
+from collections.abc import Callable, Mapping
+
+from placement.calibration import WORKS, Calibration
+from placement.cost_gpu import Moment
+from placement.cost_parts import PartCosts, Placed, speeds_of_threads
+from placement.cost_plan import PlanCost, Usage
+from placement.cost_work import LayerWork, Matrices, model_work
+from placement.estimates import speeds_of
+from placement.inventory import ModelInventory
 from placement.machine import CPU, Machine
 from placement.plan import PlacementPlan
-from placement.prediction import Pace, Prediction
-from placement.speeds import GpuSpeeds
-from placement.traffic import decode_traffic
-from placement.workload import Workload, cache_bytes
+from placement.prediction import PARTS, Pace, Prediction
+from placement.workload import Workload
 
-RAM_GB_S, GPU_GB_S, PCIE_GB_S = 50.0, 800.0, 25.0
-CROSSING_S, HANDOVER_S, BLOCK_S, JOB_S = 30e-6, 15e-6, 8e-6, 10e-6
+GOALS = ("decode", "prompt", "balanced")
+DEPTHS = (0, 4096, 16384, 65536)
+UNMEASURED_ERROR = 0.2  # of a token's bytes in formats whose speed nobody measured
+FALLBACK_ERROR = 0.5  # the reference waits for Python: half or twice as fast elsewhere
+MOST_ERROR = 0.9
+
+_Seconds = Callable[[Moment], Mapping[str, float]]
+
+_LIMITS = {
+    "GPU attention": "cache and attention on GPUs",
+    "GPU products": "weights out of the GPUs' memory",
+    "CPU attention": "attention on CPU",
+    "CPU experts": "RAM read on CPU",
+    "CPU products": "RAM read on CPU",
+    "PCIe": "PCIe",
+    "crossing": "crossings between GPU and CPU",
+    "launch": "launches and waits of blocks",
+    "host": "the host outside all kernels",
+}
 
 
 class Costs:
-    """Made once for a request, asked thousands of times by the solver."""
+    """Seconds a token of pieces of a model on a machine; made once, asked thousands of times.
+
+    goal   "decode": a token at half of the context
+           "prompt": a token of a full micro-batch, in the middle of a prompt of half the context
+           "balanced": their mean, where a prompt's seconds count as much as a token's in a plan
+           with all blocks on the first GPU and all routed experts in RAM
+    """
 
     def __init__(self, inventory: ModelInventory, machine: Machine, workload: Workload) -> None:
-        self._shape, self._machine, self._workload = inventory.shape, machine, workload
-        self._cache = cache_bytes(inventory.shape, workload, 1) // 2
-        self._body = [0] * inventory.shape.layers
-        self._experts = [0.0] * inventory.shape.layers
-        self._head = 0
-        used = inventory.shape.expert_used_count / max(inventory.shape.expert_count, 1)
-        for tensor in inventory.tensors:
-            if tensor.layer is None:
-                self._head += tensor.nbytes if tensor.role is Role.HEAD else 0
-            elif tensor.layer < len(self._body):
-                if tensor.role is Role.ROUTED_EXPERT:
-                    self._experts[tensor.layer] += tensor.nbytes * used
-                else:
-                    self._body[tensor.layer] += tensor.nbytes
+        self._work = model_work(inventory)
+        speeds = speeds_of_threads(speeds_of(machine), workload.threads)
+        self._parts = PartCosts(inventory.shape, workload, speeds)
+        half = max(workload.context_tokens // 2, 1)
+        tokens = min(workload.ubatch_tokens, half)
+        self._moments = {"decode": Moment(half), "prompt": Moment(half // 2, tokens)}
+        # layers that are alike have one number, and one entry in the table of answers
+        numbers: dict[LayerWork, int] = {}
+        self._kinds = [numbers.setdefault(work, len(numbers)) for work in self._work.layers]
+        self._alike = list(numbers)
+        self._answers: dict[tuple[object, ...], float] = {}
+        self._prompt_weight = self._decode_of_prompt([gpu.name for gpu in machine.gpus])
 
     def block(self, layer: int, home: str, goal: str) -> float:
-        """Seconds of a block without its routed experts."""
-        return (self._body[layer] + self._cache) / self._bytes_s(home) + BLOCK_S
+        """Block `layer` without its routed experts, living on device `home`."""
+        return self._layer(layer, home, None, goal)
 
     def experts(self, layer: int, home: str, in_ram: float, goal: str) -> float:
-        """Seconds of its routed experts, the share in_ram of them computed in RAM."""
-        nbytes = self._experts[layer]
-        if not nbytes:
-            return 0.0
-        if home == CPU:
-            return nbytes / self._bytes_s(CPU) + JOB_S
-        there = nbytes * (1 - in_ram) / self._bytes_s(home)
-        if not in_ram:
-            return there
-        return max(there, nbytes * in_ram / self._bytes_s(CPU) + JOB_S) + CROSSING_S
+        """What its routed experts add when this share of choices is computed in RAM, the rest at
+        home; the crossing included. 0 for a block that has none.
+        """
+        return self._layer(layer, home, in_ram, goal) - self._layer(layer, home, None, goal)
 
     def head(self, home: str, goal: str) -> float:
-        """Seconds of the output head."""
-        return self._head / self._bytes_s(home)
+        """The output head on device `home`."""
+        return self._weighed(goal, lambda moment: self._parts.head(self._work.head, home))
 
     def handover(self, before: str, after: str, goal: str) -> float:
-        """Seconds between the homes of neighbouring blocks."""
-        return 0.0 if before == after else HANDOVER_S
+        """Between the homes of neighbouring blocks, or of the last one and the head."""
+        return self._weighed(
+            goal, lambda moment: self._parts.handover(before, after, moment.tokens)
+        )
 
-    def _bytes_s(self, name: str) -> float:
-        speeds = self._machine.speeds
-        if name == CPU:
-            return 1e9 * (speeds.host.read_gb_s if speeds else RAM_GB_S)
-        found: GpuSpeeds | None = speeds.gpus.get(name) if speeds else None
-        return 1e9 * (found.copy_gb_s if found else GPU_GB_S)
+    def host(self, goal: str) -> float:
+        """What no placement changes."""
+        return self._weighed(goal, lambda moment: self._parts.host())
+
+    def _layer(self, layer: int, home: str, in_ram: float | None, goal: str) -> float:
+        key = (self._kinds[layer], home, in_ram, goal)
+        if key not in self._answers:
+            work = self._alike[self._kinds[layer]]
+            if in_ram is None:
+                work = LayerWork(work.attention, work.beside, Matrices(), 0, 0)
+            placed = Placed(home, in_ram or 0.0)
+            self._answers[key] = self._weighed(
+                goal, lambda moment: self._parts.block(work, placed, moment)
+            )
+        return self._answers[key]
+
+    def _weighed(self, goal: str, of: _Seconds) -> float:
+        if goal != "balanced":
+            moment = self._moments[goal]
+            return sum(of(moment).values()) / moment.tokens
+        decode, prompt = self._weighed("decode", of), self._weighed("prompt", of)
+        return (decode + self._prompt_weight * prompt) / 2
+
+    def _decode_of_prompt(self, gpus: list[str]) -> float:
+        """A token's seconds over a prompt token's, in the plan that "balanced" speaks of."""
+        home = gpus[0] if gpus else CPU
+        whole = {
+            goal: sum(self._layer(layer, home, 1.0, goal) for layer in range(len(self._kinds)))
+            + self.head(home, goal)
+            + self.host(goal)
+            for goal in self._moments
+        }
+        return whole["decode"] / whole["prompt"]
 
 
-def predict(plan: PlacementPlan, inventory: ModelInventory, machine: Machine) -> Prediction:
-    """Tokens per second by bytes and bandwidths."""
-    costs = Costs(inventory, machine, plan.workload)
-    traffic = decode_traffic(plan, inventory)
-    seconds = sum(use.total_bytes / costs._bytes_s(name) for name, use in traffic.items())
-    homes = plan.layers
-    seconds += BLOCK_S * len(homes)
-    seconds += sum(costs.handover(a, b, "decode") for a, b in zip(homes, homes[1:], strict=False))
-    pace = Pace(0, 1, 1 / seconds, {})
-    return Prediction((pace,), (pace,), 0.5, "", "bytes and bandwidths")
+def predict(
+    plan: PlacementPlan, inventory: ModelInventory, machine: Machine, usage: Usage | None = None
+) -> Prediction:
+    """Speeds of a plan on a machine whose speeds are known or estimated.
+
+    usage   by layer, share of all choices that each expert gets; without it: evenly
+    """
+    speeds, taught = speeds_of(machine), _taught(machine)
+    cost, load = PlanCost(plan, inventory, speeds, usage), plan.workload
+    decode = tuple(_decode_pace(cost, depth, taught) for depth in decode_depths(load))
+    return Prediction(
+        decode=decode,
+        prompt=tuple(_prompt_pace(cost, *case, load, taught) for case in prompt_cases(load)),
+        error=_error(cost, speeds.error, taught),
+        limit=_limit(decode[0], cost.waits_for_cores(load.threads)),
+        source=speeds.source,
+    )
+
+
+def expected_pace(
+    plan: PlacementPlan, inventory: ModelInventory, machine: Machine, depth: int, tokens: int = 0
+) -> tuple[Pace, str]:
+    """The speed of a run that was made, and its kind for `Calibration.observed`.
+
+    depth    tokens in the cache before the prompt, or half way through what was decoded
+    tokens   of the prompt; 0: decoding
+    """
+    cost, taught = PlanCost(plan, inventory, speeds_of(machine)), _taught(machine)
+    if tokens:
+        return _prompt_pace(cost, tokens, depth, plan.workload, taught), cost.kind("prompt")
+    return _decode_pace(cost, depth, taught), cost.kind("decode")
+
+
+def decode_depths(workload: Workload) -> tuple[int, ...]:
+    """DEPTHS and the last of the context, as far as it reaches."""
+    last = workload.context_tokens - 1
+    return (*(depth for depth in DEPTHS if depth < last), last)
+
+
+def prompt_cases(workload: Workload) -> tuple[tuple[int, int], ...]:
+    """(tokens, depth): a prompt of a micro-batch at DEPTHS and at the context's end."""
+    tokens = min(workload.ubatch_tokens, workload.context_tokens)
+    last = workload.context_tokens - tokens
+    return tuple((tokens, depth) for depth in (*(d for d in DEPTHS if d < last), last))
+
+
+def _taught(machine: Machine) -> Calibration:
+    return machine.speeds.calibration if machine.speeds else Calibration()
+
+
+def _decode_pace(cost: PlanCost, depth: int, taught: Calibration) -> Pace:
+    return _pace(depth, 1, cost.decode(depth), taught.factor(cost.kind("decode")))
+
+
+def _prompt_pace(
+    cost: PlanCost, tokens: int, depth: int, workload: Workload, taught: Calibration
+) -> Pace:
+    seconds = cost.prompt(tokens, depth, workload.ubatch_tokens)
+    return _pace(depth, tokens, seconds, taught.factor(cost.kind("prompt")))
+
+
+def _pace(depth: int, tokens: int, seconds: Mapping[str, float], factor: float) -> Pace:
+    each = {part: seconds[part] * factor / tokens for part in PARTS if seconds.get(part)}
+    return Pace(depth, tokens, 1 / sum(each.values()), each)
+
+
+def _error(cost: PlanCost, of_speeds: float, taught: Calibration) -> float:
+    """The wider one of both works."""
+    errors = []
+    for kind in map(cost.kind, WORKS):
+        error = of_speeds + UNMEASURED_ERROR * cost.unmeasured_share()
+        error += FALLBACK_ERROR if kind.endswith("_reference") else 0.0
+        errors.append(taught.error(kind, error))
+    return min(max(errors), MOST_ERROR)
+
+
+def _limit(pace: Pace, waits_for_cores: bool) -> str:
+    """ "RAM read on CPU: 7.6 of 9.2 ms a token (83 %)"."""
+    by_words: dict[str, float] = {}
+    for part, seconds in pace.seconds.items():
+        words = _LIMITS[part]
+        if waits_for_cores and part == "CPU experts":
+            words = "the CPU's arithmetic"
+        by_words[words] = by_words.get(words, 0.0) + seconds
+    whole = sum(by_words.values())
+    words = max(by_words, key=by_words.__getitem__)
+    most = by_words[words]
+    return f"{words}: {most * 1e3:.3g} of {whole * 1e3:.3g} ms a token ({most / whole:.0%})"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
-from placement.machine import NumaNode
+from placement.machine import Machine, NumaNode
 from placement.probe import UsableCpus, numa_nodes, usable_cpus
 from placement.sysfiles import number_list, read_text
 
@@ -54,6 +54,20 @@ def choose_cpus(
     used = tuple(node for node in order if node in {nodes[cpu] for cpu in chosen})
     notes = _notes(threads, count, cores, _limit(usable, len(cpus)))
     return ThreadCpus(tuple(chosen), tuple(used.index(nodes[cpu]) for cpu in chosen), used, notes)
+
+
+def described_cpus(machine: Machine, threads: int | None = None) -> ThreadCpus:
+    """The same of a machine that is not here: one per physical core, in turn over its nodes."""
+    nodes = machine.memory_nodes or (NumaNode(0, tuple(range(machine.usable_cpus)), 0, 0),)
+    count = min(threads or machine.physical_cores, machine.usable_cpus)
+    turns = zip_longest(*(node.cpus for node in nodes))
+    pairs = [(cpu, i) for turn in turns for i, cpu in enumerate(turn) if cpu is not None][:count]
+    used = tuple(nodes[i].index for i in sorted({i for _, i in pairs}))
+    notes = []
+    if threads is not None and threads > count:
+        notes.append(f"-t {threads} is cut to {count}: the machine has {machine.usable_cpus} CPUs")
+    cpus = tuple(cpu for cpu, _ in pairs)
+    return ThreadCpus(cpus, tuple(used.index(nodes[i].index) for _, i in pairs), used, tuple(notes))
 
 
 def _nodes(listed: tuple[NumaNode, ...], cpus: list[int]) -> dict[int, int]:

@@ -137,11 +137,23 @@ def _by_rule(tensor: TensorInfo, rule: Rule, index: int, homes: Homes) -> tuple[
 def _device_uses(
     request: Request, homes: Homes, assignments: tuple[Assignment, ...]
 ) -> tuple[DeviceUse, ...]:
-    names = request.machine.device_names
-    needs = device_needs(request.inventory, request.workload, homes.layers, assignments, names)
+    machine = request.machine
+    needs = device_needs(
+        request.inventory,
+        request.workload,
+        homes.layers,
+        assignments,
+        machine.device_names,
+        machine,
+    )
     return tuple(
         DeviceUse(
-            name, request.budgets[name], need.weights_bytes, need.cache_bytes, need.compute_bytes, 0
+            name,
+            request.budgets[name],
+            need.weights_bytes,
+            need.cache_bytes,
+            need.compute_bytes,
+            need.other_bytes,
         )
         for name, need in needs.items()
     )

@@ -30,26 +30,34 @@ ROUTER_FLOATS = 12  # copies of an expert's score while a token's experts are ch
 
 
 def gpu_bytes(shape: ModelShape, workload: Workload, hosted: Hosted) -> int:
-    """Scratch of a GPU. Products of matrices have a workspace of torch's beside it, tens of MiB,
-    which the margin of a budget has room for.
-    """
+    """Scratch of a GPU: the sum of `gpu_parts`."""
+    return sum(nbytes for _, nbytes in gpu_parts(shape, workload, hosted))
+
+
+def gpu_parts(shape: ModelShape, workload: Workload, hosted: Hosted) -> tuple[tuple[str, int], ...]:
+    """Scratch of a GPU by what it is for, in bytes."""
     reference = compute_bytes(shape, workload, hosted)
     if workload.kernels == "exact" or not hosted.homes:
-        return reference
+        return (("the reference's scratch", reference),)
     streamed = 0
     used, experts = shape.expert_used_count, shape.expert_count
     if hosted.away_experts and streams_experts(workload.ubatch_tokens, used, experts):
         streamed = stream_bytes(hosted.away_expert_bytes, hosted.away_experts)
     tokens = workload.ubatch_tokens
     hidden = FLOAT_BYTES * 2 * tokens * shape.embedding_length  # with the copy that arrives
-    widest = prompt_bytes(shape, workload, streamed_bytes=streamed)
-    kept = widest - passing_bytes(shape, workload, PRODUCT_BYTES)
-    if hosted.head:
-        rows = min(tokens, HEAD_ROWS)
-        widest = max(widest, kept + FLOAT_BYTES * rows * shape.vocabulary)
-    if not hosted.plain:
-        widest = max(widest, kept + reference)
-    return step_bytes(shape, head=hosted.head) + hidden + widest
+    what, passing = "activations of a prompt's block", passing_bytes(shape, workload, PRODUCT_BYTES)
+    rows = min(tokens, HEAD_ROWS)
+    if hosted.head and FLOAT_BYTES * rows * shape.vocabulary > passing:
+        what, passing = "logits", FLOAT_BYTES * rows * shape.vocabulary
+    if not hosted.plain and reference > passing:
+        what, passing = "the reference's scratch", reference
+    return (
+        ("buffers of decode steps", step_bytes(shape, head=hosted.head)),
+        ("residual stream", hidden),
+        ("decoded weights", PRODUCT_BYTES * decoded_values(shape)),
+        ("slots of streamed experts", streamed),
+        (what, passing),
+    )
 
 
 def streams_experts(tokens: int, used: int, experts: int) -> bool:

@@ -1,5 +1,5 @@
-"""Bytes of a GPU beside weights and cache before its blocks are known: never less than the finished
-plan needs (`needs.py`).
+"""Scratch and overheads of a GPU before its blocks are known: never less than the finished plan
+needs (`needs.py`).
 """
 
 from collections.abc import Iterable
@@ -10,6 +10,7 @@ from placement.demand import BlockDemand, Demand
 from placement.gpu_scratch import gpu_bytes
 from placement.machine import CPU
 from placement.native_scratch import native_bytes
+from placement.overheads import Held, gpu_overheads, most_host_overheads, readers_of
 from placement.request import Request
 from placement.rules import OWN_GPU
 from placement.workload import Hosted, compute_bytes
@@ -123,7 +124,12 @@ class HomeScratch:
             away_expert_bytes=away_bytes,
             plain=plain,
         )
-        return gpu_bytes(request.inventory.shape, request.workload, hosted)
+        scratch = gpu_bytes(request.inventory.shape, request.workload, hosted)
+        device = request.machine.device(self.name)
+        assert device is not None
+        gpu = Held(device, held.nbytes, scratch, hosted)
+        beside = gpu_overheads(gpu, request.workload, readers_of(request.machine))
+        return scratch + sum(nbytes for _, nbytes in beside)
 
 
 def lodgers_of(layers: Iterable[int], demand: Demand, name: str) -> Lodgers:
@@ -135,7 +141,7 @@ def lodgers_of(layers: Iterable[int], demand: Demand, name: str) -> Lodgers:
 
 
 def host_scratch(request: Request, demand: Demand, *, blocks: bool, head: bool) -> int:
-    """Of the CPU, at most.
+    """Of the CPU, at most, with what the program and the drivers take.
 
     blocks   whether any are at home there
     """
@@ -150,7 +156,8 @@ def host_scratch(request: Request, demand: Demand, *, blocks: bool, head: bool) 
         matrix_values=max(values),
     )
     shape, workload = request.inventory.shape, request.workload
-    return max(
+    scratch = max(
         compute_bytes(shape, workload, hosted),
         native_bytes(shape, workload, attention=hosted.layers > 0),
     )
+    return scratch + most_host_overheads(request.machine, shape, workload, request.budgets[CPU])

@@ -51,7 +51,10 @@ class DeviceKind(str, Enum):
 class Device:
     """One place that holds bytes. Names follow llama.cpp: CPU, CUDA0, CUDA1.
 
-    uuid   of a real GPU, NVML's "GPU-...": the same card in every library, whatever its number
+    uuid            of a real GPU, NVML's "GPU-...": the same card in every library, whatever its
+                    number
+    process_bytes   what a process of ours takes beside what it places there: the CUDA context of a
+                    GPU, the program in RAM; None: as `overheads.py` has it for devices of its kind
     """
 
     name: str
@@ -64,6 +67,7 @@ class Device:
     compute_capability: str | None = None
     driver: str | None = None
     uuid: str | None = None
+    process_bytes: int | None = None
 
     @property
     def is_gpu(self) -> bool:

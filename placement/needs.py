@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from placement.gpu_scratch import gpu_bytes
+from placement.gpu_scratch import gpu_parts
 from placement.inventory import ModelInventory, Role, TensorInfo
-from placement.machine import CPU, UNLOADED
+from placement.machine import CPU, UNLOADED, Machine
 from placement.native_scratch import native_bytes
+from placement.overheads import Held, Named, gpu_overheads, host_overheads, readers_of
 from placement.plan import Assignment
 from placement.reference_blocks import reference_blocks
 from placement.workload import Hosted, Workload, cache_bytes, cache_homes, compute_bytes
@@ -19,11 +20,23 @@ LAYER_WORK = (Role.ATTENTION, Role.DENSE_FFN, Role.SHARED_EXPERT, Role.ROUTER)
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """Bytes of one device, by category."""
+    """Bytes of one device, by category.
+
+    compute, other   the parts of it, each with what it is for
+    """
 
     weights_bytes: int
     cache_bytes: int
-    compute_bytes: int
+    compute: tuple[Named, ...]
+    other: tuple[Named, ...]
+
+    @property
+    def compute_bytes(self) -> int:
+        return sum(nbytes for _, nbytes in self.compute)
+
+    @property
+    def other_bytes(self) -> int:
+        return sum(nbytes for _, nbytes in self.other)
 
 
 def device_needs(
@@ -32,35 +45,77 @@ def device_needs(
     layers: Sequence[str],
     assignments: Iterable[Assignment],
     names: Iterable[str],
+    machine: Machine | None = None,
 ) -> dict[str, Need]:
     """The need of each device in `names`, which hold every tensor that is loaded.
 
-    layers   home of each block
+    layers    home of each block
+    machine   None leaves out what is not the plan's: contexts, workspaces, the program
     """
     tensors = {tensor.name: tensor for tensor in inventory.tensors}
-    held: dict[str, list[TensorInfo]] = {name: [] for name in names}
-    weights = dict.fromkeys(held, 0)
+    here: dict[str, list[TensorInfo]] = {name: [] for name in names}
+    weights = dict.fromkeys(here, 0)
     loaded = [part for part in assignments if part.device != UNLOADED]
     for part in loaded:
-        held[part.device].append(tensors[part.tensor])
+        here[part.device].append(tensors[part.tensor])
         weights[part.device] += part.nbytes
+    fallen = reference_blocks(tuple(layers), loaded, tensors)
     caches = cache_homes(layers, workload)
-    needs = {}
-    for name, here in held.items():
-        hosted = _hosted(here, layers.count(name), inventory.has_tied_head)
+    needs, hosts = {}, {}
+    for name, held in here.items():
+        hosted = _hosted(held, layers.count(name), inventory.has_tied_head)
         cache = cache_bytes(inventory.shape, workload, caches.count(name))
         if name != CPU:
             hosted = _with_homes(hosted, name, layers, loaded, tensors)
-            compute = gpu_bytes(inventory.shape, workload, hosted)
+            plain = hosted.plain and all(layers[layer] != name for layer in fallen)
+            hosted = replace(hosted, plain=plain)
+            compute = gpu_parts(inventory.shape, workload, hosted)
         else:
-            compute = compute_bytes(inventory.shape, workload, hosted)
-        if name == CPU and (hosted.layers or hosted.routed_experts):
-            # native kernels for whole blocks, the reference's scratch for anything else
-            compute = max(
-                compute, native_bytes(inventory.shape, workload, attention=hosted.layers > 0)
-            )
-        needs[name] = Need(weights[name], cache, compute)
-    return needs
+            compute = _host_scratch(inventory, workload, hosted)
+        needs[name], hosts[name] = Need(weights[name], cache, compute, ()), hosted
+    return needs if machine is None else _with_overheads(needs, hosts, inventory, workload, machine)
+
+
+def _host_scratch(
+    inventory: ModelInventory, workload: Workload, hosted: Hosted
+) -> tuple[Named, ...]:
+    """Native kernels for whole blocks, the reference's scratch for anything else."""
+    reference = compute_bytes(inventory.shape, workload, hosted)
+    if not hosted.layers and not hosted.routed_experts:
+        return (("the reference's scratch", reference),)
+    native = native_bytes(inventory.shape, workload, attention=hosted.layers > 0)
+    if native >= reference:
+        return (("workspace of native kernels", native),)
+    return (("the reference's scratch", reference),)
+
+
+def _with_overheads(
+    needs: Mapping[str, Need],
+    hosts: Mapping[str, Hosted],
+    inventory: ModelInventory,
+    workload: Workload,
+    machine: Machine,
+) -> dict[str, Need]:
+    readers = readers_of(machine)
+    held = {
+        device.name: Held(
+            device,
+            needs[device.name].weights_bytes + needs[device.name].cache_bytes,
+            needs[device.name].compute_bytes,
+            hosts[device.name],
+        )
+        for device in machine.devices
+        if device.name in needs
+    }
+    found = dict(needs)
+    gpus = [its for name, its in held.items() if name != CPU]
+    for gpu in gpus:
+        others = gpu_overheads(gpu, workload, readers)
+        found[gpu.device.name] = replace(needs[gpu.device.name], other=others)
+    if CPU in held:
+        others = host_overheads(inventory.shape, workload, held[CPU], gpus, readers)
+        found[CPU] = replace(needs[CPU], other=others)
+    return found
 
 
 def _with_homes(
@@ -84,9 +139,6 @@ def _with_homes(
             expert_bytes[tensor.layer] += tensor.expert_bytes
         elif at_home != (part.device == name):
             plain = False
-    # Blocks that fall back for other reasons, as the plan's notes tell them.
-    fallen = reference_blocks(tuple(layers), loaded, tensors)
-    plain = plain and all(layers[layer] != name for layer in fallen)
     return replace(
         hosted,
         homes=layers.count(name),

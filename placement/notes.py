@@ -2,13 +2,10 @@
 GPU.
 """
 
-import difflib
 import re
-from collections.abc import Iterable
 from dataclasses import replace
 from itertools import count
 
-from placement.claims import rule_effects
 from placement.gpu_scratch import streams_experts
 from placement.homes import least_of_a_gpu
 from placement.inventory import ModelInventory, Role
@@ -16,14 +13,15 @@ from placement.machine import CPU, gpu_findings
 from placement.plan import Assignment, PlacementPlan
 from placement.reference_blocks import AWAY, ON_OTHER_GPUS, reference_blocks
 from placement.request import Request
-from placement.rules import Rule
+from placement.rule_warnings import rule_warnings
+from placement.tensor_names import number_pattern, number_ranges
 from placement.units import format_bytes
 from placement.workload import cache_bytes
 
 
 def plan_notes(request: Request, plan: PlacementPlan) -> PlacementPlan:
     """The same plan with its notes filled in."""
-    notes = [*_rule_notes(request.inventory, request.rules), *_split_notes(plan.assignments)]
+    notes = [*rule_warnings(request.inventory, plan), *_split_notes(plan)]
     notes += plan.notes
     notes += _empty_gpu_notes(request, plan)
     notes += _reference_notes(request.inventory, plan)
@@ -134,69 +132,33 @@ def _cache_notes(request: Request, plan: PlacementPlan) -> list[str]:
     ]
 
 
-def number_ranges(numbers: Iterable[int]) -> str:
-    """Sorted numbers with runs joined: "0-2, 5, 7-9"."""
-    runs: list[list[int]] = []
-    for number in sorted(set(numbers)):
-        if runs and number == runs[-1][1] + 1:
-            runs[-1][1] = number
-        else:
-            runs.append([number, number])
-    return ", ".join(f"{first}" if first == last else f"{first}-{last}" for first, last in runs)
-
-
-def _rule_notes(inventory: ModelInventory, rules: tuple[Rule, ...]) -> list[str]:
-    notes = []
-    for index, (rule, effect) in enumerate(zip(rules, rule_effects(inventory, rules), strict=True)):
-        if effect.is_dead:
-            notes.append(
-                f"rule {index + 1} ({rule.source}) matches no tensor{_near(rule, inventory)}"
-            )
-        elif effect.is_shadowed and not rule.is_fallback:
-            notes.append(
-                f"rule {index + 1} ({rule.source}) has no effect: earlier rules took all"
-                f" {effect.matched_tensors} tensors it matches;"
-                " put it first if it is to win, leave it if it is the catch-all"
-            )
-    return notes
-
-
-def _near(rule: Rule, inventory: ModelInventory) -> str:
-    """A hint for a dead rule: why it matches nothing, or the nearest tensor name."""
-    if not rule.pattern:
-        return "; this model has no routed experts there"
-    if "#" in rule.pattern:
-        return "; a range of experts is written #0-63, at the pattern's end"
-    unloaded = [tensor for tensor in inventory.tensors if not tensor.role.is_loaded]
-    if any(rule.matches(tensor) for tensor in unloaded):
-        return " that is loaded"
-    names = [tensor.name for tensor in inventory.tensors]
-    if any(rule.pattern.lower() in name.lower() for name in names):
-        return "; tensor names are written in small letters"
-    plain = re.sub(r"\\[dw][*+]?|[\\^$()*+?]", "", rule.pattern)
-    parts = sorted({part for name in names for part in name.split(".")})
-    known = names if "blk" in plain else parts
-    near = difflib.get_close_matches(plain, known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else ""
-
-
-def _split_notes(assignments: Iterable[Assignment]) -> list[str]:
+def _split_notes(plan: PlacementPlan) -> list[str]:
     """Gate and up apart cost a crossing in the middle of every feed-forward."""
     where: dict[str, set[tuple[tuple[int, int] | None, str]]] = {}
-    for part in assignments:
+    for part in plan.assignments:
         if re.search(r"\.ffn_(gate|up|down)(_exps|_shexp)?\.weight$", part.tensor):
             where.setdefault(part.tensor, set()).add((part.experts, part.device))
-    split: dict[str, list[int]] = {}
-    for name, devices in where.items():
+    split: dict[tuple[str, str], list[int]] = {}
+    for name, places in where.items():
         found = re.fullmatch(r"blk\.(\d+)\.ffn_gate(_exps|_shexp)?\.weight", name)
         if found is None:
             continue
         kind = found[2] or ""
         rest = [f"blk.{found[1]}.ffn_{part}{kind}.weight" for part in ("up", "down")]
-        if any(where.get(other, devices) != devices for other in rest):
-            split.setdefault(f"ffn{kind}", []).append(int(found[1]))
+        if any(where.get(other, places) != places for other in rest):
+            whole = {device for experts, device in places if experts is None}
+            split.setdefault((kind, min(whole, default="")), []).append(int(found[1]))
     return [
-        f"gate, up and down of {kind} are on different devices in layers {number_ranges(layers)}:"
-        " each of their calls crosses between devices; move them together"
-        for kind, layers in split.items()
+        f"gate, up and down of ffn{kind} are on different devices in layers"
+        f" {number_ranges(layers)}: each of their calls crosses between devices;"
+        f" {_together(kind, device, layers)}"
+        for (kind, device), layers in split.items()
     ]
+
+
+def _together(kind: str, device: str, layers: list[int]) -> str:
+    """What to type, where one rule does it."""
+    if not device:
+        return "give all three the same ranges of experts"
+    names = rf"ffn_(gate|up|down){kind}\."
+    return f"-ot 'blk\\.{number_pattern(layers)}\\.{names}={device}' first moves them together"

@@ -104,7 +104,9 @@ def _check_tensor(tensor: TensorInfo, parts: list[Assignment], inventory: ModelI
 
 
 def _check_needs(plan: PlacementPlan, inventory: ModelInventory) -> None:
-    """Weights as assigned; cache and scratch at least what the plan's own workload needs."""
+    """Weights as assigned; cache and scratch at least what the plan's own workload needs. What is
+    beside them is the machine's, which may be another one now.
+    """
     names = [use.name for use in plan.devices]
     needs = device_needs(inventory, plan.workload, plan.layers, plan.assignments, names)
     for use in plan.devices:

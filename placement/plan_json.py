@@ -10,10 +10,12 @@ from placement.inventory import Role
 from placement.machine import UNLOADED
 from placement.patterns import check_pattern
 from placement.plan import PLAN_VERSION, Assignment, DeviceUse, PlacementPlan
+from placement.prediction import Pace, Prediction
 from placement.rules import Rule
 from placement.workload import Workload, check_workload
 
 MAX_COUNT = 1 << 62
+MAX_NUMBER = 1e30
 
 
 def to_json(plan: PlacementPlan) -> dict[str, Any]:
@@ -50,7 +52,7 @@ def to_json(plan: PlacementPlan) -> dict[str, Any]:
             }
             for part in plan.assignments
         ],
-        "prediction": None,
+        "prediction": _prediction_json(plan.prediction),
         "notes": list(plan.notes),
     }
 
@@ -76,6 +78,7 @@ def from_json(value: object) -> PlacementPlan:
         rules=rules,
         workload=_workload(root.key("workload")),
         notes=tuple(field.text() for field in root.key("notes").items()),
+        prediction=_prediction(root.key("prediction")) if root.has("prediction") else None,
     )
 
 
@@ -97,6 +100,11 @@ class _Field:
             )
         return _Field(self.value[name], path)
 
+    def names(self) -> list[str]:
+        if not isinstance(self.value, dict):
+            raise self.wrong("an object")
+        return list(self.value)
+
     def has(self, name: str) -> bool:
         return isinstance(self.value, dict) and name in self.value
 
@@ -114,6 +122,15 @@ class _Field:
         if type(self.value) is not int or not 0 <= self.value <= MAX_COUNT:
             raise self.wrong("a whole number, not negative")
         return self.value
+
+    def number(self) -> float:
+        """Positive and finite, or 0."""
+        value = self.value
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise self.wrong("a number")
+        if not 0 <= value <= MAX_NUMBER:
+            raise self.wrong("a number, not negative")
+        return float(value)
 
     def flag(self) -> bool:
         if type(self.value) is not bool:
@@ -192,9 +209,55 @@ def _workload(field: _Field) -> Workload:
         # a plan without the field keeps every cache at its layer's home
         cache_in_ram=field.has("cache_in_ram") and field.key("cache_in_ram").flag(),
         kernels=field.key("kernels").text() if field.has("kernels") else "fast",
+        sequences=field.key("sequences").count() if field.has("sequences") else 1,
     )
     try:
         check_workload(workload)
     except ReportedError as error:
         raise PlanError(f"not a plan: {error.cause}", remedy=error.remedies) from None
     return workload
+
+
+def _prediction_json(prediction: Prediction | None) -> dict[str, Any] | None:
+    if prediction is None:
+        return None
+    paces = {"decode": prediction.decode, "prompt": prediction.prompt}
+    return {
+        **{
+            work: [
+                {
+                    "depth": pace.depth,
+                    "tokens": pace.tokens,
+                    "tokens_per_s": pace.tokens_per_s,
+                    "seconds": dict(pace.seconds),
+                }
+                for pace in of
+            ]
+            for work, of in paces.items()
+        },
+        "error": prediction.error,
+        "limit": prediction.limit,
+        "source": prediction.source,
+    }
+
+
+def _prediction(field: _Field) -> Prediction | None:
+    if field.value is None:
+        return None
+    return Prediction(
+        decode=tuple(_pace(pace) for pace in field.key("decode").items()),
+        prompt=tuple(_pace(pace) for pace in field.key("prompt").items()),
+        error=field.key("error").number(),
+        limit=field.key("limit").text(),
+        source=field.key("source").text(),
+    )
+
+
+def _pace(field: _Field) -> Pace:
+    seconds = field.key("seconds")
+    return Pace(
+        field.key("depth").count(),
+        field.key("tokens").count(),
+        field.key("tokens_per_s").number(),
+        {part: seconds.key(part).number() for part in seconds.names()},
+    )

@@ -2,6 +2,7 @@
 change.
 
     plan()  = budgets -> draft (rules obeyed, blocks spread, bytes counted) -> fits? -> notes
+              -> prediction
     draft   draft.py: claims.py says which rule takes what, homes.py where each block lives
 
 Rules are constraints: they are obeyed to the letter even when the plan then does not fit. What they
@@ -9,8 +10,10 @@ leave open follows the roles: blocks and head on the GPUs, routed experts and em
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from placement.budgets import device_budgets
+from placement.cost import GOALS, predict
 from placement.draft import draft
 from placement.expert_stats import EVEN, ExpertStats
 from placement.inventory import ModelInventory
@@ -18,7 +21,7 @@ from placement.machine import Machine
 from placement.notes import plan_notes
 from placement.plan import PlacementPlan
 from placement.remedies import overfull
-from placement.request import GOALS, Request, check_goal
+from placement.request import Request, check_goal
 from placement.rules import Rule
 from placement.shortfall import shortfall
 from placement.workload import Workload, check_workload
@@ -35,15 +38,17 @@ def plan(
     shares: tuple[float, ...] | None = None,
     optimize: str = GOALS[0],
     expert_stats: ExpertStats = EVEN,
+    overfull_too: bool = False,
 ) -> PlacementPlan:
     """Where every tensor goes, with reasons; the same arguments give the same plan.
 
     budgets      bytes per device; negative: that much less than is free; left out: free bytes
                  (on a real GPU less a margin)
     gpu_layers   -ngl as llama.cpp counts it: the head, then the last blocks; None: what is fastest
-    shares       of the blocks for each GPU (-ts)
+    shares       of the blocks for each GPU, parts of a whole; GPUs beyond them get none
     optimize     for which time: "decode", "prompt" or "balanced"
     expert_stats which routed experts are chosen how often
+    overfull_too give a plan also where it does not fit, without looking for what would
     Raises RuleError, PlacementError for arguments that cannot be obeyed, DoesNotFit with remedies.
     """
     check_workload(workload)
@@ -56,11 +61,21 @@ def plan(
         workload,
         asked,
         gpu_layers,
-        shares,
+        for_gpus(shares, machine),
         optimize=optimize,
         expert_stats=expert_stats,
     )
     attempt = draft(request)
-    if overfull(attempt):
+    if overfull(attempt) and not overfull_too:
         raise shortfall(request, attempt)
-    return plan_notes(request, attempt)
+    made = plan_notes(request, attempt)
+    return replace(made, prediction=predict(made, inventory, machine))
+
+
+def for_gpus(shares: tuple[float, ...] | None, machine: Machine) -> tuple[float, ...] | None:
+    """One share for each GPU, as llama.cpp has it: what is missing is 0, what is too much is left
+    out; None where nothing is left.
+    """
+    count = len(machine.gpus)
+    found = ((shares or ()) + (0.0,) * count)[:count]
+    return found if sum(found) > 0 else None

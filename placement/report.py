@@ -1,45 +1,147 @@
-"""Plan -> the text a person reads: devices by category, what each rule did, layers as ranges,
-notes.
+"""Plan -> the text a person reads: devices by category with a bar each, what each rule did, layers
+as ranges, predicted speed, notes.
 """
 
 import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
-from placement.claims import rule_effects
-from placement.inventory import ModelInventory, Role
-from placement.machine import UNLOADED
-from placement.notes import number_ranges
+from placement.bars import BLOCKS, LETTERS, bar_lines
+from placement.device_memory import device_memory, device_rows, unloaded_texts
+from placement.inventory import ModelInventory
+from placement.machine import Machine
 from placement.plan import PlacementPlan
+from placement.report_placement import layer_lines, rule_lines
+from placement.report_speed import limit_lines, speed_rows, time_rows
 from placement.units import format_bytes
 from placement.workload import Workload
 
-# column -> roles whose weights it sums; a column without bytes is left out
-GROUPS = {
-    "attention": (Role.ATTENTION, Role.NORM),
-    "dense": (Role.DENSE_FFN,),
-    "shared": (Role.SHARED_EXPERT, Role.ROUTER),
-    "routed": (Role.ROUTED_EXPERT,),
-    "embed+head": (Role.EMBEDDING, Role.HEAD),
-}
-GROUP_OF = {role: group for group, roles in GROUPS.items() for role in roles}
-# in the lines of layers, parts of a group that are named only where they part from the rest of it
-PARTS = {Role.NORM: "norms", Role.ROUTER: "router"}
-WHOLE_OF = {"norms": "attention", "router": "shared"}
-LINE_ORDER = ("attention", "norms", "dense", "shared", "router", "routed")
-UNITS = {"GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10}
 MARGIN = 10  # columns of the left headings
+# the category that the table has one column for, whatever is in it
+OTHER = "other"
 
 
-def text_report(plan: PlacementPlan, inventory: ModelInventory, width: int = 100) -> str:
-    """The whole report, wrapped at `width` but for the device table; ends in a newline."""
+class MemoryPart(Protocol):
+    """Bytes of a device that the table sums up."""
+
+    @property
+    def category(self) -> str: ...
+
+    @property
+    def what(self) -> str: ...
+
+    @property
+    def nbytes(self) -> int: ...
+
+
+Parts = Mapping[str, Sequence[MemoryPart]]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What a report is written on.
+
+    width    columns; only the tables may be wider
+    blocks   whether the reader's terminal shows block characters
+    """
+
+    width: int = 100
+    blocks: bool = True
+
+
+def text_report(
+    plan: PlacementPlan,
+    inventory: ModelInventory,
+    machine: Machine | None = None,
+    *,
+    parts: Parts | None = None,
+    page: Page = Page(),
+) -> str:
+    """The whole report; ends in a newline.
+
+    machine   for NUMA nodes and links
+    parts     by device, what its bytes are: those that the table calls "other" are listed
+    """
+    memory = device_memory(plan, inventory, machine)
+    width = page.width
+    bars = bar_lines(memory, max(width, 40) - MARGIN, BLOCKS if page.blocks else LETTERS)
+    stay = [[f"{'in file':{MARGIN - 2}}", text] for text in unloaded_texts(plan, inventory)]
     sections = [
-        _head("model", _model_lines(inventory), width),
-        _head("workload", _workload_lines(plan), width),
-        _table(_device_rows(plan, inventory)),
-        _head("rules", _rule_lines(plan, inventory), width),
-        _head("layers", _layer_lines(plan, inventory), width),
+        _head("model", model_lines(inventory), width),
+        _head("workload", [workload_line(plan)], width),
+        [*table_lines(device_rows(memory)), *("  ".join(row) for row in stay)],
+        _beside("memory", bars),
+        _head("other", other_lines(parts or {}), width),
+        _head("rules", rule_lines(plan, inventory), width),
+        _head("layers", layer_lines(plan, inventory), width),
+        *_speed_sections(plan, width),
         _head("notes", list(plan.notes), width),
     ]
     return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
+
+
+def model_lines(inventory: ModelInventory) -> list[str]:
+    """Name, blocks and bytes of the model; bytes by role."""
+    shape = inventory.shape
+    dense = f"{shape.dense_layers} dense, " if shape.dense_layers else ""
+    sparse = f"{shape.layers - shape.dense_layers} with {shape.expert_count} experts"
+    blocks = f" ({dense}{sparse})" if shape.expert_count else ""
+    roles = sorted(inventory.by_role().items(), key=lambda item: -item[1])
+    parts = ", ".join(f"{role.value.replace('_', ' ')} {format_bytes(n)}" for role, n in roles)
+    title = f"{inventory.name} ({inventory.architecture}), {shape.layers} layers{blocks}"
+    return [f"{title}, {format_bytes(inventory.nbytes)}", parts]
+
+
+def workload_line(plan: PlacementPlan) -> str:
+    """Context, micro-batch and cache format."""
+    load = plan.workload
+    return (
+        f"context {load.context_tokens} tokens, micro-batch {load.ubatch_tokens},"
+        f" cache {cache_text(load)}"
+    )
+
+
+def cache_text(load: Workload) -> str:
+    """Format of the cache and, where it does not lie with the layers, its place."""
+    return f"{load.cache_format}, all of it in RAM" if load.cache_in_ram else load.cache_format
+
+
+def other_lines(parts: Parts) -> list[str]:
+    """Per device, what the table calls "other"."""
+    lines = []
+    for name, those in parts.items():
+        rest = [part for part in those if part.category == OTHER and part.nbytes]
+        texts = [f"{part.what} {format_bytes(part.nbytes)}" for part in rest]
+        if texts:
+            lines.append(f"{name}: {', '.join(texts)}")
+    return lines
+
+
+def table_lines(rows: list[list[str]], first: int = MARGIN - 2) -> list[str]:
+    """Columns two blanks apart, the first one flush left and at least `first` wide."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    widths[0] = max(widths[0], first)
+    lines = []
+    for row in rows:
+        right = [f"{text:>{width}}" for text, width in zip(row[1:], widths[1:], strict=True)]
+        lines.append("  ".join([f"{row[0]:{widths[0]}}", *right]).rstrip())
+    return lines
+
+
+def _speed_sections(plan: PlacementPlan, width: int) -> list[list[str]]:
+    if plan.prediction is None:
+        return []
+    return [
+        _beside("speed", table_lines(speed_rows(plan.prediction))),
+        _beside("time", table_lines(time_rows(plan.prediction))),
+        _head("", limit_lines(plan.prediction), width),
+    ]
+
+
+def _beside(title: str, lines: list[str]) -> list[str]:
+    """Lines that keep their shape, with the heading on their left."""
+    return [f"{title if i == 0 else '':{MARGIN}}{line}" for i, line in enumerate(lines)]
 
 
 def _head(title: str, texts: list[str], width: int) -> list[str]:
@@ -55,147 +157,3 @@ def _head(title: str, texts: list[str], width: int) -> list[str]:
             break_long_words=False,
         )
     return lines
-
-
-def _model_lines(inventory: ModelInventory) -> list[str]:
-    shape = inventory.shape
-    dense = f"{shape.dense_layers} dense, " if shape.dense_layers else ""
-    sparse = f"{shape.layers - shape.dense_layers} with {shape.expert_count} experts"
-    blocks = f" ({dense}{sparse})" if shape.expert_count else ""
-    roles = sorted(inventory.by_role().items(), key=lambda item: -item[1])
-    parts = ", ".join(f"{role.value.replace('_', ' ')} {format_bytes(n)}" for role, n in roles)
-    title = f"{inventory.name} ({inventory.architecture}), {shape.layers} layers{blocks}"
-    return [f"{title}, {format_bytes(inventory.nbytes)}", parts]
-
-
-def _workload_lines(plan: PlacementPlan) -> list[str]:
-    load = plan.workload
-    return [
-        f"context {load.context_tokens} tokens, micro-batch {load.ubatch_tokens},"
-        f" cache {cache_text(load)}"
-    ]
-
-
-def cache_text(load: Workload) -> str:
-    """Format of the cache and, where it does not lie with the layers, its place."""
-    return f"{load.cache_format}, all of it in RAM" if load.cache_in_ram else load.cache_format
-
-
-def _device_rows(plan: PlacementPlan, inventory: ModelInventory) -> list[list[str]]:
-    roles = {tensor.name: tensor.role for tensor in inventory.tensors}
-    groups: dict[tuple[str, str], int] = {}
-    unloaded = 0
-    for part in plan.assignments:
-        if part.device == UNLOADED:
-            unloaded += part.nbytes
-            continue
-        key = (part.device, GROUP_OF[roles[part.tensor]])
-        groups[key] = groups.get(key, 0) + part.nbytes
-    columns = [group for group in GROUPS if any(used == group for _, used in groups)]
-    unit = _unit(max(use.total_bytes for use in plan.devices))
-    heads = [*columns, "cache", "compute", "total", "budget", "headroom"]
-    rows = [[f"in {unit}", *heads]]
-    for use in plan.devices:
-        sizes = [groups.get((use.name, column), 0) for column in columns]
-        sizes += [use.cache_bytes, use.compute_bytes, use.total_bytes]
-        limits = [use.budget_bytes, use.budget_bytes - use.total_bytes]
-        numbers = [f"{n / UNITS[unit]:.2f}" if n else "-" for n in sizes]
-        rows.append([use.name, *numbers, *(format_bytes(n) for n in limits)])
-    if unloaded:
-        rows.append(["in file", f"{format_bytes(unloaded)} not loaded"])
-    return rows
-
-
-def _unit(largest_bytes: int) -> str:
-    return next((unit for unit, size in UNITS.items() if largest_bytes >= size), "KiB")
-
-
-def _table(rows: list[list[str]]) -> list[str]:
-    full = [row for row in rows if len(row) == len(rows[0])]
-    widths = [max(len(row[i]) for row in full) for i in range(len(rows[0]))]
-    widths[0] = MARGIN - 2
-    lines = []
-    for row in rows:
-        if len(row) == len(widths):
-            right = [f"{text:>{width}}" for text, width in zip(row[1:], widths[1:], strict=True)]
-        else:
-            right = row[1:]
-        lines.append("  ".join([f"{row[0]:{widths[0]}}", *right]).rstrip())
-    return lines
-
-
-def _rule_lines(plan: PlacementPlan, inventory: ModelInventory) -> list[str]:
-    lines = []
-    effects = rule_effects(inventory, plan.rules)
-    for index, (rule, effect) in enumerate(zip(plan.rules, effects, strict=True)):
-        blocks = "" if rule.layers is None else f" [blk.{rule.layers[0]}-{rule.layers[1]}]"
-        target = f" -> {rule.device}" if rule.role else ""
-        text = f"{index + 1}  {rule.source}{blocks}{target}   "
-        if effect.is_dead:
-            text += "DEAD: matches nothing"
-        elif effect.is_shadowed:
-            text += f"SHADOWED: all {effect.matched_tensors} tensors taken by earlier rules"
-        else:
-            plural = "" if effect.taken_tensors == 1 else "s"
-            text += f"{effect.taken_tensors} tensor{plural}, {format_bytes(effect.taken_bytes)}"
-            earlier = effect.matched_tensors - effect.taken_tensors
-            text += f" ({earlier} taken by earlier rules)" if earlier else ""
-        lines.append(text)
-    return lines
-
-
-def _layer_lines(plan: PlacementPlan, inventory: ModelInventory) -> list[str]:
-    """Blocks with the same placement in one line, then the tensors outside blocks."""
-    tensors = {tensor.name: tensor for tensor in inventory.tensors}
-    by_layer: dict[int, dict[str, list[str]]] = {}
-    outside = []
-    for part in plan.assignments:
-        tensor = tensors[part.tensor]
-        if part.device == UNLOADED:
-            continue
-        if tensor.layer is None:
-            outside.append(f"{part.tensor.removesuffix('.weight')} -> {part.device}")
-            continue
-        target = part.device
-        if part.experts is not None:
-            experts = number_ranges(range(part.experts[0], part.experts[1] + 1))
-            kind = "expert" if part.experts[0] == part.experts[1] else "experts"
-            target = f"{part.device} ({kind} {experts})"
-        group = PARTS.get(tensor.role, GROUP_OF[tensor.role])
-        targets = by_layer.setdefault(tensor.layer, {}).setdefault(group, [])
-        if target not in targets:
-            targets.append(target)
-    alike: dict[str, list[int]] = {}
-    for layer, placed in sorted(by_layer.items()):
-        alike.setdefault(_sentence(placed), []).append(layer)
-    lines = [
-        f"blk.{number_ranges(layers).replace(', ', ',')}  {what}" for what, layers in alike.items()
-    ]
-    return [*lines, "; ".join(outside)]
-
-
-def _sentence(placed: dict[str, list[str]]) -> str:
-    """E.g. "attention, dense -> CUDA0; routed -> CPU": groups with the same targets joined."""
-    joined: dict[str, list[str]] = {}
-    for group in LINE_ORDER:
-        if group in placed and placed[group] != placed.get(WHOLE_OF.get(group, "")):
-            joined.setdefault(" and ".join(placed[group]), []).append(group)
-    return "; ".join(f"{', '.join(names)} -> {target}" for target, names in joined.items())
-
-
-def tensor_report(plan: PlacementPlan) -> str:
-    """Every assignment in file order: tensor or experts of it, device, bytes, reason."""
-    rows = [
-        (
-            a.tensor if a.experts is None else f"{a.tensor}#{a.experts[0]}-{a.experts[1]}",
-            a.device,
-            format_bytes(a.nbytes),
-            a.reason,
-        )
-        for a in plan.assignments
-    ]
-    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
-    return "".join(
-        f"{name:{widths[0]}}  {device:{widths[1]}}  {nbytes:>{widths[2]}}  {reason}\n"
-        for name, device, nbytes, reason in rows
-    )

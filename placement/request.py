@@ -4,15 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from placement.claims import Claims, loaded_claims
-from placement.cost import Costs
+from placement.cost import GOALS, Costs
 from placement.errors import RequestError
 from placement.expert_stats import EVEN, ExpertStats
 from placement.inventory import ModelInventory
 from placement.machine import Machine
 from placement.rules import Rule
 from placement.workload import Workload
-
-GOALS = ("decode", "prompt", "balanced")
 
 
 @dataclass(frozen=True, slots=True)

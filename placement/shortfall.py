@@ -93,8 +93,13 @@ def _needs(use: DeviceUse) -> str:
     return (
         f"{use.name} needs {format_bytes(use.total_bytes)}"
         f" (weights {format_bytes(use.weights_bytes)}, cache {format_bytes(use.cache_bytes)},"
-        f" compute {format_bytes(use.compute_bytes)}), budget {format_bytes(use.budget_bytes)}"
+        f" compute {format_bytes(use.compute_bytes)}{_other(use)}),"
+        f" budget {format_bytes(use.budget_bytes)}"
     )
+
+
+def _other(use: DeviceUse) -> str:
+    return f", other {format_bytes(use.other_bytes)}" if use.other_bytes else ""
 
 
 def _told(remedy: Remedy, over: list[DeviceUse]) -> str:

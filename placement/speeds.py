@@ -3,7 +3,9 @@ file, or estimated from what its devices are. The cost model divides by these.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from placement.calibration import Calibration
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +66,14 @@ class GpuSpeeds:
 class MachineSpeeds:
     """All devices of a machine.
 
-    gpus     by device name
-    source   where the figures come from: "measured 2026-11-21", "preset 16x3090", "estimated"
-    error    share by which predictions from them may be wrong, to both sides
+    gpus          by device name
+    source        where the figures come from: "measured 2026-11-21", "preset 16x3090", "estimated"
+    error         share by which predictions from them may be wrong, to both sides
+    calibration   what earlier runs here taught
     """
 
     host: HostSpeeds
     gpus: Mapping[str, GpuSpeeds]
     source: str
     error: float
+    calibration: Calibration = field(default_factory=Calibration)

@@ -15,6 +15,7 @@ from placement.machine import CPU
 
 CACHE_BYTES_PER_32_VALUES = {"f32": 128, "f16": 64, "bf16": 64, "q8_0": 34}
 MAX_TOKENS = 1 << 32
+MAX_SEQUENCES = 1 << 10
 FLOAT_BYTES = 4
 # Kernels decode at most this many values of a matrix at once, their decoders' own copies included.
 DECODED_VALUES = 1 << 24
@@ -32,6 +33,7 @@ class Workload:
     threads                CPU threads; each has scratch of its own
     cache_in_ram           every layer's cache is in RAM (-nkvo); a GPU reads it over its bus
     kernels                "fast" or "exact": what GPUs compute with (gpu_scratch.py)
+    sequences              caches of context_tokens rows each (-np)
     """
 
     context_tokens: int
@@ -41,6 +43,7 @@ class Workload:
     threads: int = 1
     cache_in_ram: bool = False
     kernels: str = "exact"
+    sequences: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,7 @@ def check_workload(workload: Workload) -> None:
         "micro-batch (-ub)": (workload.ubatch_tokens, MAX_TOKENS),
         "attention work buffer (-amb)": (workload.attention_work_bytes, 1 << 60),
         "number of threads (-t)": (workload.threads, MAX_TOKENS),
+        "number of sequences (-np)": (workload.sequences, MAX_SEQUENCES),
     }
     for name, (count, most) in counts.items():
         if not 0 < count <= most:
@@ -103,12 +107,12 @@ def cache_homes(layers: Sequence[str], workload: Workload) -> tuple[str, ...]:
 
 
 def cache_bytes(shape: ModelShape, workload: Workload, layers: int) -> int:
-    """layers · context · row bytes; a q8_0 row is padded to whole blocks of 32 values."""
+    """layers · sequences · context · row bytes; a q8_0 row is padded to whole blocks of 32."""
     values = shape.cache_row_length
     if workload.cache_format == "q8_0":
         values = -(-values // 32) * 32
     row_bytes = values * CACHE_BYTES_PER_32_VALUES[workload.cache_format] // 32
-    return layers * workload.context_tokens * row_bytes
+    return layers * workload.sequences * workload.context_tokens * row_bytes
 
 
 def compute_bytes(shape: ModelShape, workload: Workload, hosted: Hosted) -> int:

@@ -1,4 +1,5 @@
-"""What is in a wheel: three packages' modules, the demo model, the native library, CUDA sources.
+"""What is in a wheel: three packages' modules, the demo model, machines, the native library, CUDA
+sources.
 
 python -m tools.check_wheel dist/*.whl
 """
@@ -31,11 +32,17 @@ def problems(wheel: Path, root: Path = ROOT) -> list[str]:
 
 
 def _modules(root: Path) -> set[str]:
-    """The source tree's modules, and the sources that the user's machine compiles for its GPU.
+    """The source tree's modules, its presets, and the sources that the user's machine compiles for
+    its GPU.
 
     One that a wheel has and the tree has not is left from a build.
     """
-    patterns = [*(f"{top}/**/*.py" for top in PACKAGES), "kernels/*/*.cu", "kernels/*/*.h"]
+    patterns = [
+        *(f"{top}/**/*.py" for top in PACKAGES),
+        "placement/presets/*.toml",
+        "kernels/*/*.cu",
+        "kernels/*/*.h",
+    ]
     found = {path.relative_to(root) for pattern in patterns for path in root.glob(pattern)}
     native = Path("kernels", "native")
     return {

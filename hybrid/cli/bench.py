@@ -7,6 +7,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from hybrid.cli.auditing import add_audit_flag, say_audit
 from hybrid.cli.loading import load_engine
 from hybrid.cli.output import print_json_line, say, table
 from hybrid.cli.parser import add_model, need_model, whole
@@ -15,11 +16,13 @@ from hybrid.cli.progress import progress_bar
 from hybrid.runtime.bench import (
     BenchCase,
     BenchResult,
+    Work,
     bench_cases,
     check_context,
     context_of,
     measure,
 )
+from placement.audit import Measured
 from placement.units import format_bytes
 
 if TYPE_CHECKING:
@@ -51,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="counted runs of each test, after one that is not (3)",
     )
     parser.add_argument("--json", action="store_true", help="only the line of JSON on stdout")
+    add_audit_flag(parser)
     add_placement_flags(parser)
 
 
@@ -63,6 +67,8 @@ def run(args: argparse.Namespace) -> int:
         args,
         lambda prepared, _: check_context(cases, prepared.plan.workload.context_tokens),
     )
+    if args.audit:
+        say_audit(engine)
     # It needs torch, whose 1.5 s are spent by now.
     from hybrid.runtime.bandwidth import ram_read_gb_s  # noqa: PLC0415
 
@@ -71,7 +77,8 @@ def run(args: argparse.Namespace) -> int:
     results = _measured(engine, cases, args.repetitions, read_gb_s)
     if not args.json:
         print(results_table(results))
-    print_json_line(_summary(engine, args, read_gb_s, results))
+    audited = {"audit": say_audit(engine, _rates(results))} if args.audit else {}
+    print_json_line({**_summary(engine, args, read_gb_s, results), **audited})
     return 0
 
 
@@ -106,6 +113,18 @@ def _measured(
             say(f"  {result.case.name}: {result.median_tok_s:.2f} tok/s")
             bar(len(results), len(cases))
     return results
+
+
+def _rates(results: Sequence[BenchResult]) -> tuple[Measured, ...]:
+    """For the audit; tokens that are decoded lie on average in the middle of a test."""
+    names = {Work.PROMPT: "prompt", Work.DECODE: "decode"}
+    rates = []
+    for result in results:
+        case = result.case
+        middle = case.tokens // 2 if case.work is Work.DECODE else 0
+        depth = case.depth_tokens + middle
+        rates.append(Measured(names[case.work], depth, case.tokens, result.median_tok_s))
+    return tuple(rates)
 
 
 def _shown(value: Any, text: Callable[[Any], str]) -> str:

@@ -1,4 +1,6 @@
-"""`hybrid doctor`: what was found of this machine and this installation, and from where."""
+"""`hybrid doctor`: what was found of this machine and this installation, from where, and how fast
+it is.
+"""
 
 import argparse
 import ctypes
@@ -11,13 +13,22 @@ from typing import Any
 
 import kernels.native
 from hybrid import __version__
-from hybrid.cli.output import print_json, table
+from hybrid.cli.measured import (
+    about_machine,
+    add_measuring_flags,
+    profile_of,
+    speed_facts,
+    speeds_text,
+    with_speeds,
+)
+from hybrid.cli.output import print_json, save_text, table
 from hybrid.cli.policy_trials import TRIAL_BYTES, PolicyTrial, try_policies
 from kernels.errors import NativeLibraryMissing
 from kernels.native import tiers
 from kernels.native.file import find
 from placement.budgets import parse_simulate
 from placement.machine import Machine
+from placement.machine_file import machine_text
 from placement.probe import probe_machine
 from placement.sysfiles import read_text
 from placement.units import format_bytes
@@ -40,6 +51,8 @@ BUILD = "not found: build it with cmake, or install again: pip install --force-r
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--simulate", metavar="CUDA0=64MiB,...", help="GPUs played by the CPU")
     parser.add_argument("--json", action="store_true", help="one object on stdout")
+    parser.add_argument("--save", metavar="FILE", help="write this machine for plan --machine FILE")
+    add_measuring_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -51,12 +64,20 @@ def run(args: argparse.Namespace) -> int:
     from hybrid.runtime.gpu.facts import gpu_facts  # noqa: PLC0415
 
     program |= gpu_facts(machine.devices)
+    found = profile_of(machine, args)
+    machine = with_speeds(machine, found)
+    if args.save:
+        save_text(args.save, machine_text(machine, about_machine(machine)), "--save")
     if args.json:
-        tried = [asdict(trial) for trial in memory]
-        facts = {"program": program, "machine": _machine_facts(machine), "memory": tried}
+        facts = {
+            "program": program,
+            "machine": _machine_facts(machine),
+            "memory": [asdict(trial) for trial in memory],
+            "speeds": speed_facts(machine, found),
+        }
         print_json(facts)
     else:
-        print(_text(program, machine, memory), flush=True)
+        print(_text(program, machine, memory), speeds_text(machine, found), sep="\n\n", flush=True)
     return 0
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from hybrid.gguf.reader import GgufFile
 from hybrid.models.config import ModelConfig
 from placement.inventory import ModelInventory
-from placement.notes import number_ranges
+from placement.tensor_names import number_ranges
 
 Facts = dict[str, Any]
 

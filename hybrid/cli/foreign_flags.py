@@ -4,31 +4,17 @@ guides run unchanged, with one line each that says what became of them.
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from hybrid.cli.foreign_flag import ForeignFlag
+from hybrid.cli.foreign_flag import foreign as _flag
+from hybrid.cli.foreign_program_flags import PROGRAM_FLAGS
 
 ON_OFF = ("on", "off", "auto", "0", "1")
 
 
-@dataclass(frozen=True, slots=True)
-class ForeignFlag:
-    """One flag.
-
-    names    as typed, aliases after the first
-    became   what stands in its place here, for the note
-    value    "none", "one", or "switch": on, off, auto, 0, 1 or nothing
-    """
-
-    names: tuple[str, ...]
-    became: str
-    value: str = "none"
-
-
-def _flag(names: str, became: str, value: str = "none") -> ForeignFlag:
-    return ForeignFlag(tuple(names.split()), became, value)
-
-
-_SHARE = "layers are shared out by bytes; --vram CUDA0=22GiB sets what a GPU may hold"
+_CACHE = "cache rows are kept as they are computed; -ctk sets their format"
+_GRAPH = "blocks are not divided over GPUs: only one token's activations go from one to the next"
 _FUSED = "tensors are used as they stand in the file"
 _TERMINAL = "text goes to stdout, everything else to stderr"
 _CHAT = "`hybrid chat` is the conversation, `hybrid run` the bare prompt"
@@ -39,9 +25,6 @@ _STREAM = (
 _FIT = "the plan always fits or says what would; see `hybrid plan`"
 
 FLAGS = (
-    _flag("-ts --tensor-split", _SHARE, "one"),
-    _flag("-mg --main-gpu", _SHARE, "one"),
-    _flag("-sm --split-mode", "blocks are split over GPUs by layer", "one"),
     _flag(
         "-mla --mla-use",
         "the latent cache is always used: absorbed for single tokens, expanded for prompts",
@@ -49,7 +32,7 @@ FLAGS = (
     ),
     _flag("-fa --flash-attn", "attention bounds its own buffer (see -amb)", "switch"),
     _flag("-fmoe --fused-moe", "an expert's gate, up and down are one operation already"),
-    _flag("-no-fmoe --no-fused-moe", "an expert's gate, up and down stay one operation"),
+    _flag("-no-fmoe --no-fused-moe --no-fmoe", "an expert's gate, up and down stay one operation"),
     _flag("-rtr --run-time-repack", "weights stay in the file's own blocks"),
     _flag("-nr --no-repack --repack", "weights stay in the file's own blocks"),
     _flag("-ser --smart-expert-reduction", "every chosen expert is computed", "one"),
@@ -81,15 +64,28 @@ FLAGS = (
     _flag("-cuda --cuda-params", _STREAM, "one"),
     _flag("-muge --merge-up-gate-experts", _FUSED),
     _flag("-mqkv --merge-qkv", _FUSED),
-    _flag("-gr --graph-reuse", "decode steps on GPUs are captured graphs, always reused"),
+    _flag(
+        "-gr --graph-reuse -no-gr --no-gr --no-graph-reuse",
+        "decode steps on GPUs are captured graphs, always reused",
+    ),
+    _flag("-ger --grouped-expert-routing", "experts are chosen as the model was trained"),
+    _flag("-no-fug --no-fug --no-fused-up-gate", _FUSED),
+    _flag("-no-mmad --no-mmad --no-fused-mul-multiadd", _FUSED),
+    _flag("-khad --k-cache-hadamard -vhad --v-cache-hadamard", _CACHE),
+    _flag("-dt --defrag-thold", _CACHE, "one"),
+    _flag("-sas --scheduler-async --scheduler_async", _GRAPH),
+    _flag("-smf16 --split-mode-f16 -smf32 --split-mode-f32", _GRAPH),
+    _flag("-smgs --split-mode-graph-scheduling", _GRAPH),
+    _flag("-grt --graph-reduce-type --max-gpu", _GRAPH, "one"),
+    _flag("-vq --validate-quants --check-tensors", "blocks are read as they are in the file"),
+    _flag("-wb --warmup-batch", "GPUs are rehearsed at every load"),
+    _flag("--no-fa --no-flash-attn", "attention bounds its own buffer (see -amb)"),
     _flag("-kvu --kv-unified", "one sequence is cached, layer by layer"),
     _flag("-cram --cache-ram", "one sequence is cached; a common beginning is reused", "one"),
-    _flag("-np --parallel", "one sequence at a time", "one"),
     _flag("--keep", "nothing is dropped from a full context; generation ends there", "one"),
     _flag("-fit --fit", _FIT, "switch"),
-    _flag("-fitt --fit-target", _FIT, "one"),
     _flag("-fitc --fit-ctx", _FIT, "one"),
-    _flag("--fit-margin", _FIT, "one"),
+    _flag("-gfm --gpu-fit-margin -wgt --worst-graph-tokens", _FIT, "one"),
     _flag("-dr --dry-run", "`hybrid plan` is the dry run; this command goes on"),
     _flag("--no-warmup --warmup", "`bench` always warms up; GPUs are rehearsed at every load"),
     _flag("-cnv --conversation", _CHAT),
@@ -102,6 +98,7 @@ FLAGS = (
     _flag("--perf --no-perf", "timings are always printed to stderr"),
     _flag("-v --verbose", _TERMINAL),
     _flag("--log-disable", _TERMINAL),
+    *PROGRAM_FLAGS,
 )
 
 
@@ -110,9 +107,13 @@ def add_foreign_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("accepted for llama.cpp's and ik_llama.cpp's sake")
     group.description = "Without effect; each says on stderr what stands in its place."
     parser.set_defaults(foreign_notes=())
+    own = parser._option_string_actions  # argparse has no other way to ask
     for flag in FLAGS:
+        names = [name for name in flag.names if name not in own]
+        if not names:
+            continue
         group.add_argument(
-            *flag.names,
+            *names,
             action=_NoteAction,
             flag=flag,
             nargs={"none": 0, "one": None, "switch": "?"}[flag.value],

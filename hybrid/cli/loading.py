@@ -6,12 +6,14 @@ import argparse
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hybrid.cli.output import note, notes, say
 from hybrid.cli.parser import need_model
 from hybrid.cli.placement_flags import load_options
 from hybrid.cli.progress import progress_bar
+from hybrid.runtime.machine_here import need_machine_here
 from hybrid.runtime.prepare import Prepared, prepare
 from hybrid.runtime.prompt import open_tokenizer
 from hybrid.tokenizer.tokenizer import Tokenizer
@@ -36,6 +38,8 @@ def load_engine(
     """
     model = need_model(args)
     options, heard = load_options(args)
+    need_machine_here(options.machine)
+    options = replace(options, sequences=1)
     notes(heard)
     prepared = prepare(model, options)
     prepared.file.require_data()
@@ -90,6 +94,7 @@ def short_plan(plan: PlacementPlan) -> str:
         if use.total_bytes:
             parts = f"weights {format_bytes(use.weights_bytes)}, cache "
             parts += f"{format_bytes(use.cache_bytes)}, compute {format_bytes(use.compute_bytes)}"
+            parts += f", other {format_bytes(use.other_bytes)}" if use.other_bytes else ""
             budget = format_bytes(use.budget_bytes)
             lines.append(f"  {use.name:{width}}  {parts}; {format_bytes(use.total_bytes)}/{budget}")
     return "\n".join(lines)

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from typing import Protocol, cast
 
 import hybrid
-from hybrid.cli.failures import report
+from hybrid.cli.failures import as_reported, report
 from hybrid.cli.output import abandon_broken_streams, prepare_streams
 from hybrid.cli.parser import Parser
-from hybrid.errors import UsageError
+from hybrid.errors import GpuLost, UsageError
+from placement.profile import profile_folder
 
 COMMANDS = {
     "run": "continue a prompt",
@@ -53,6 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = int(finished.code or 0)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  the last stop of every error
         code = _reported(error, with_traceback="--traceback" in words)
+        if isinstance(error, Exception) and isinstance(as_reported(error), GpuLost):
+            abandon_broken_streams()
+            os._exit(code)  # while the traceback keeps alive what can no longer be freed
     abandon_broken_streams()
     return code
 
@@ -73,7 +77,10 @@ def _run(words: list[str]) -> int:
     command = cast(Command, importlib.import_module(f"hybrid.cli.{name}"))
     parser = Parser(name, COMMANDS[name])
     parser.add_argument("--traceback", action="store_true", help="show where an error came from")
-    parser.set_defaults(visible=os.environ.get("CUDA_VISIBLE_DEVICES"))
+    parser.set_defaults(
+        visible=os.environ.get("CUDA_VISIBLE_DEVICES"),
+        profiles=profile_folder(os.environ.get("XDG_CACHE_HOME")),
+    )
     command.add_arguments(parser)
     return command.run(parser.read(flags))
 

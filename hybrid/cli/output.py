@@ -54,15 +54,32 @@ def table(rows: Sequence[Sequence[str]], indent: str = "") -> str:
 
 
 def save_text(path: str | Path, text: str, flag: str) -> None:
-    """Write a file that the user named with `flag`. Raises OutputError."""
+    """Write a file that the user named with `flag`: wholly, or what was there stays. Raises
+    OutputError.
+    """
     try:
-        Path(path).write_text(text, encoding="utf-8")
+        there = Path(path)
+        if there.exists() and not there.is_file():  # a device, a pipe: nothing to replace
+            there.write_text(text, encoding="utf-8")
+        else:
+            _replace(there.resolve(), text)
     except (OSError, ValueError) as error:
         raise OutputError(
             f"{flag} {path} cannot be written",
             getattr(error, "strerror", None) or str(error),
             remedy="name a file in a folder that exists, may be written and has room",
         ) from error
+
+
+def _replace(path: Path, text: str) -> None:
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        if path.exists():
+            beside.chmod(path.stat().st_mode & 0o7777)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def prepare_streams() -> None:

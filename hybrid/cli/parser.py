@@ -28,7 +28,7 @@ class Parser(argparse.ArgumentParser):
 
         Raises UsageError for anything that is not understood.
         """
-        args, rest = self.parse_known_args(list(words))
+        args, rest = self.parse_known_args([self._with_dashes(word) for word in words])
         rest = [word for word in rest if word != "--"]
         for word in rest:
             if word.startswith("-") and word != "-":
@@ -41,6 +41,14 @@ class Parser(argparse.ArgumentParser):
                 remedy=f"{self.prog} --help; quote texts with blanks: -p 'Once upon a time'",
             )
         return args
+
+    def _with_dashes(self, word: str) -> str:
+        """--ctx_size as --ctx-size, which llama.cpp takes for the same."""
+        flag, equals, value = word.partition("=")
+        dashed = flag.replace("_", "-")
+        known = self._option_string_actions
+        is_theirs = flag.startswith("--") and flag not in known and dashed in known
+        return f"{dashed}{equals}{value}" if is_theirs else word
 
     def error(self, message: str) -> NoReturn:
         remedy = [f"{self.prog} --help"]

@@ -4,7 +4,9 @@ import argparse
 from typing import Any
 
 from hybrid.cli.foreign_flags import add_foreign_flags
+from hybrid.cli.machine_flags import add_machine_flags
 from hybrid.cli.parser import whole
+from hybrid.cli.sharing_flags import add_sharing_flags, sharing_notes, sharing_options
 from hybrid.errors import UsageError
 from hybrid.runtime.options import (
     KERNELS,
@@ -16,8 +18,8 @@ from hybrid.runtime.options import (
 from hybrid.tokenizer.pretokenizers import CONVENTIONS
 from kernels.native import tiers
 from placement.budgets import parse_budgets, parse_simulate
+from placement.cost import GOALS
 from placement.machine import CPU
-from placement.request import GOALS
 from placement.units import parse_bytes
 from placement.workload import CACHE_BYTES_PER_32_VALUES
 
@@ -25,6 +27,8 @@ MIB = 1 << 20
 AUTO_LAYERS, ALL_LAYERS = -1, 1 << 20
 # llama.cpp's words for --numa -> ours
 FOREIGN_NUMA = {"distribute": "interleave", "isolate": "local", "numactl": "off"}
+# cache formats of llama.cpp and ik_llama.cpp -> the smallest of ours that loses no more
+FOREIGN_CACHES = dict.fromkeys(("q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1", "q6_0", "q8_KV"), "q8_0")
 # flags whose answers a plan file already holds, by the name of their value
 IN_A_PLAN = {
     "rules": "-ot, -cmoe and -ncmoe",
@@ -38,12 +42,18 @@ IN_A_PLAN = {
     "amb": "-amb",
     "optimize": "--optimize",
     "expert_stats": "--expert-stats",
+    "split_mode": "-sm",
+    "tensor_split": "-ts",
+    "margin": "--margin",
+    "parallel": "-np",
 }
 
 
 def add_placement_flags(parser: argparse.ArgumentParser) -> None:
     """Flags of every command that makes a plan; call it after the command's own."""
-    _add_rules(parser.add_argument_group("placement"))
+    placement = parser.add_argument_group("placement")
+    _add_rules(placement)
+    add_sharing_flags(placement)
     _add_sizes(parser.add_argument_group("sizes"))
     _add_machine(parser.add_argument_group("machine and arithmetic"))
     add_foreign_flags(parser)
@@ -54,7 +64,10 @@ def load_options(args: argparse.Namespace) -> tuple[LoadOptions, tuple[str, ...]
 
     Raises PlacementError or UsageError for a value that cannot be meant.
     """
-    notes = [*args.foreign_notes]
+    notes = [*args.foreign_notes, *sharing_notes(args)]
+    if args.cache_type_k in FOREIGN_CACHES:
+        ours = FOREIGN_CACHES[args.cache_type_k]
+        notes.append(f"-ctk {args.cache_type_k} is taken as -ctk {ours}, the smallest format here")
     if args.numa in FOREIGN_NUMA:
         notes.append(f"--numa {args.numa} is taken as --numa {FOREIGN_NUMA[args.numa]}")
     given = [flag for name, flag in IN_A_PLAN.items() if getattr(args, name) is not None]
@@ -67,6 +80,8 @@ def load_options(args: argparse.Namespace) -> tuple[LoadOptions, tuple[str, ...]
         simulate=parse_simulate(args.simulate) if args.simulate is not None else None,
         devices=tuple(args.device.split(",")) if args.device is not None else None,
         visible=args.visible,
+        machine=args.machine,
+        profiles=args.profiles,
         plan=args.plan,
         numa=FOREIGN_NUMA.get(args.numa, args.numa),
         mmap=args.mmap,
@@ -83,13 +98,16 @@ def _for_a_new_plan(args: argparse.Namespace) -> dict[str, Any]:
         "rules": tuple(args.rules or ()),
         "context": args.ctx_size,
         "ubatch": args.ubatch_size or usual.ubatch,
-        "cache_format": args.cache_type_k or usual.cache_format,
+        "cache_format": FOREIGN_CACHES.get(
+            args.cache_type_k, args.cache_type_k or usual.cache_format
+        ),
         "cache_in_ram": bool(args.cache_in_ram),
         "attention_work_bytes": args.amb * MIB if args.amb else usual.attention_work_bytes,
         "budgets": _budgets(args),
         "gpu_layers": args.gpu_layers if args.gpu_layers != AUTO_LAYERS else None,
         "optimize": args.optimize or usual.optimize,
         "expert_stats": args.expert_stats,
+        **sharing_options(args),
     }
 
 
@@ -118,8 +136,9 @@ def _add_rules(group: argparse._ArgumentGroup) -> None:
         action="append",
         type=_cpu_moe,
         metavar="N",
-        help="routed experts of the first N blocks in RAM; those of the others that no rule takes, "
-        "also none that follows, on their block's GPU",
+        help="routed experts of the first N blocks in RAM, as llama.cpp counts them (ik_llama.cpp "
+        "says the same and takes the last ones); those of the others that no rule takes, also none "
+        "that follows, on their block's GPU",
     )
     group.add_argument(
         "-ngl",
@@ -144,6 +163,7 @@ def _add_rules(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--ram", metavar="BYTES", help="budget of host memory: 64GiB")
     group.add_argument("--device", "-dev", metavar="NAMES", help="GPUs to use: CUDA0,CUDA1 or none")
     group.add_argument("--simulate", metavar="CUDA0=64MiB,...", help="GPUs played by the CPU")
+    add_machine_flags(group)
     group.add_argument("--plan", metavar="FILE", help="obey a plan that `plan --save` wrote")
 
 
@@ -161,8 +181,9 @@ def _add_sizes(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "-ctk",
         "--cache-type-k",
-        choices=tuple(CACHE_BYTES_PER_32_VALUES),
-        help="format of the latent cache (f16)",
+        choices=(*CACHE_BYTES_PER_32_VALUES, *FOREIGN_CACHES),
+        metavar="FORMAT",
+        help=f"format of the latent cache, one of {', '.join(CACHE_BYTES_PER_32_VALUES)} (f16)",
     )
     group.add_argument(
         "-nkvo",

@@ -4,13 +4,25 @@ import argparse
 import shutil
 import sys
 from dataclasses import asdict
+from typing import Any
 
 from hybrid.cli.output import as_json, notes, print_json, save_text
 from hybrid.cli.parser import add_model, need_model
 from hybrid.cli.placement_flags import add_placement_flags, load_options
-from hybrid.runtime.prepare import prepare
+from hybrid.cli.plan_views import (
+    add_view_flags,
+    save_page,
+    show_diff,
+    show_explanation,
+    show_what_if,
+)
+from hybrid.runtime.prepare import Prepared, prepare
+from placement.bars import can_show_blocks
+from placement.export import PROGRAMS, export
+from placement.memory_parts import device_parts
 from placement.plan_json import to_json
-from placement.report import MARGIN, tensor_report, text_report
+from placement.report import MARGIN, Page, text_report
+from placement.report_placement import tensor_report
 
 PIPE_COLUMNS = 100
 
@@ -19,34 +31,63 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument("--json", action="store_true", help="the whole plan as JSON on stdout")
     parser.add_argument("--tensors", action="store_true", help="every tensor: where to and why")
+    parser.add_argument(
+        "--emit", choices=PROGRAMS, help="print a command line that places all alike there"
+    )
     parser.add_argument("--save", metavar="FILE", help="write the plan for --plan FILE")
+    add_view_flags(parser)
     add_placement_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.diff:
+        show_diff(args.diff, as_json=args.json)
+        return 0
     options, heard = load_options(args)
     prepared = prepare(need_model(args), options)
     in_report = () if args.json else prepared.plan.notes
     notes([*heard, *(text for text in prepared.notes if text not in in_report)])
+    if args.save:
+        save_text(args.save, as_json(_as_dict(prepared)) + "\n", "--save")
+    if args.html:
+        save_page(prepared, args.html)
+    if args.explain is not None:
+        show_explanation(prepared, args.explain, as_json=args.json)
+    if args.what_if:
+        show_what_if(prepared, options, args.what_if, as_json=args.json)
+    if args.emit:
+        there = export(prepared.plan, prepared.inventory, args.emit, need_model(args))
+        notes(there.notes)
+        print(there.text(), flush=True)
+    elif args.explain is None and not args.what_if:
+        _show(prepared, args)
+    return 0
+
+
+def _show(prepared: Prepared, args: argparse.Namespace) -> None:
+    if args.json:
+        print_json(_as_dict(prepared))
+        return
+    page = Page(_columns(), blocks=can_show_blocks(sys.stdout.encoding))
+    plan, stock, machine = prepared.plan, prepared.inventory, prepared.machine
+    parts = device_parts(plan, stock, machine)
+    report = text_report(plan, stock, machine, parts=parts, page=page)
+    print(report, end="", flush=True)
+    print(f"\n{'numa':{MARGIN}}{prepared.layout.text()}", flush=True)
+    print(f"\n{'kernels':{MARGIN}}{prepared.kernels.text()}", flush=True)
+    if args.tensors:
+        print("\n" + tensor_report(prepared.plan), end="", flush=True)
+
+
+def _as_dict(prepared: Prepared) -> dict[str, Any]:
+    """For the reader: a plan that is obeyed later goes with the --numa and --tier given then."""
     layout = prepared.layout
     sizes = {f"node{node}": nbytes for node, nbytes in (layout.node_bytes or {}).items()}
-    # For the reader: a plan that is obeyed later goes with the --numa and --tier given then.
-    as_dict = {
+    return {
         **to_json(prepared.plan),
         "numa": {"policy": layout.policy.value, "node_bytes": sizes},
         "kernels": asdict(prepared.kernels),
     }
-    if args.save:
-        save_text(args.save, as_json(as_dict) + "\n", "--save")
-    if args.json:
-        print_json(as_dict)
-    else:
-        print(text_report(prepared.plan, prepared.inventory, width=_columns()), end="", flush=True)
-        print(f"\n{'numa':{MARGIN}}{layout.text()}", flush=True)
-        print(f"\n{'kernels':{MARGIN}}{prepared.kernels.text()}", flush=True)
-        if args.tensors:
-            print("\n" + tensor_report(prepared.plan), end="", flush=True)
-    return 0
 
 
 def _columns() -> int:

@@ -4,6 +4,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
+from hybrid.cli.auditing import add_audit_flag, say_audit
 from hybrid.cli.loading import load_engine, say_context_full
 from hybrid.cli.output import note, print_json, say
 from hybrid.cli.parser import add_model, need_model
@@ -12,6 +13,7 @@ from hybrid.cli.prompts import add_sampling_flags, max_tokens, read_prompt, samp
 from hybrid.runtime.prepare import Prepared
 from hybrid.runtime.prompt import checked, encode
 from hybrid.tokenizer.tokenizer import Tokenizer
+from placement.audit import run_rates
 
 if TYPE_CHECKING:
     from hybrid.runtime.engine import Engine
@@ -30,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt-ids", metavar="1,2,3", help="prompt as token ids")
     parser.add_argument("-e", "--escape", action="store_true", help=r"read \n, \t, \xHH in -p")
     parser.add_argument("--json", action="store_true", help="one object on stdout")
+    add_audit_flag(parser)
     parser.add_argument(
         "--display-prompt",
         action=argparse.BooleanOptionalAction,
@@ -52,6 +55,8 @@ def run(args: argparse.Namespace) -> int:
             note("the prompt begins with two begin-of-text tokens: leave out the one in the text")
 
     engine = load_engine(args, before)
+    if args.audit:
+        say_audit(engine)
     if isinstance(prompt, str) and _shows_prompt(args):
         print(prompt, end="", flush=True)
     tokens = engine.generate(
@@ -65,12 +70,13 @@ def run(args: argparse.Namespace) -> int:
         if not args.json:
             shown = token.text if engine.tokenizer else f"{token.id} "
             print(shown, end="", flush=True)
-    if args.json:
-        answer = {"prompt_tokens": prompt_ids, "token_ids": ids, "text": "".join(texts)}
-        print_json({**answer, **_summary(engine), "seed": drawn.seed})
-    else:
+    if not args.json:
         print(flush=True)
         say(timing_line(engine.stats))
+    audited = {"audit": say_audit(engine, run_rates(engine.stats))} if args.audit else {}
+    if args.json:
+        answer = {"prompt_tokens": prompt_ids, "token_ids": ids, "text": "".join(texts)}
+        print_json({**answer, **_summary(engine), "seed": drawn.seed, **audited})
     if engine.finish_reason == "context":
         say_context_full(engine.context_tokens, "-c N reserves more")
     return 0

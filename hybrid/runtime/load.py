@@ -14,6 +14,7 @@ from hybrid.runtime.gpu.blocks import GpuBlocks
 from hybrid.runtime.gpu.check import check_gpu
 from hybrid.runtime.gpu.failures import gpu_failures_told
 from hybrid.runtime.loader import make_caches, place_weights, reserve_memory
+from hybrid.runtime.machine_here import need_machine_here
 from hybrid.runtime.memory import DeviceMemory, open_memories
 from hybrid.runtime.native_block import NativeBlocks
 from hybrid.runtime.option_names import options_named
@@ -22,7 +23,7 @@ from hybrid.runtime.pinning import pin_experts
 from hybrid.runtime.placed import PlacedParts
 from hybrid.runtime.prepare import Prepared, prepare
 from hybrid.runtime.prompt import open_tokenizer
-from hybrid.runtime.reading import MOST_READERS, Progress, ReadHow, read_weights
+from hybrid.runtime.reading import Progress, ReadHow, read_weights
 from hybrid.runtime.stats import Meter
 from hybrid.tokenizer.tokenizer import Tokenizer
 from kernels.errors import NativeLibraryMissing
@@ -30,6 +31,7 @@ from kernels.native import pool, tiers
 from kernels.native.library import library
 from placement.errors import DoesNotFit
 from placement.machine import CPU, DeviceKind
+from placement.overheads import readers_of
 from placement.units import format_bytes
 
 # Of the RAM that weights leave free, what the file may take in the cache before it is dropped.
@@ -51,6 +53,7 @@ def load(path: str | Path, *, progress: Progress | None = None, **options: Any) 
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.cuda.empty_cache()  # of engines that are gone: the plan asks what is free
         wanted = LoadOptions.from_keywords(**options)
+        need_machine_here(wanted.machine)
         prepared = prepare(path, wanted)
         tokenizer = open_tokenizer(prepared, wanted.conventions)
         return load_prepared(prepared, tokenizer, wanted, progress)
@@ -138,8 +141,7 @@ def _read_how(prepared: Prepared, options: LoadOptions) -> ReadHow:
     spare = prepared.machine.host.free_bytes - _ram_bytes(prepared)
     several = len(prepared.layout.nodes) > 1  # then a full one would push weights to another
     fits = prepared.plan.model_bytes <= spare * (CACHE_SHARE_OF_NODES if several else CACHE_SHARE)
-    readers = min(max(prepared.machine.usable_cpus, 1), MOST_READERS)
-    return ReadHow(readers, forget=not fits and not options.mmap)
+    return ReadHow(readers_of(prepared.machine), forget=not fits and not options.mmap)
 
 
 def _check_ram(prepared: Prepared, options: LoadOptions) -> None:

@@ -8,7 +8,7 @@ read      `reading.py`
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 import torch
@@ -21,12 +21,12 @@ from hybrid.runtime.memory import DeviceMemory, HostMemory
 from hybrid.runtime.node_layout import Bounds, HostLayout, part_bytes
 from hybrid.runtime.reading import PIECE_BYTES
 from hybrid.runtime.shards import NodeParts, Piece, node_parts, part_pieces
-from hybrid.runtime.uploading import UPLOAD_BYTES
 from kernels.blocks import BlockTensor
 from placement.inventory import ModelShape
 from placement.machine import CPU, UNLOADED
+from placement.overheads import UPLOAD_BYTES
 from placement.plan import Assignment, PlacementPlan
-from placement.workload import cache_bytes
+from placement.workload import Workload, cache_bytes
 
 WeightT = TypeVar("WeightT", bound=BlockTensor | NodeParts)
 
@@ -56,7 +56,7 @@ def reserve_memory(
     mapped: bool,
 ) -> None:
     """Open every device's arena with room for its weights and the cache that it keeps."""
-    layer_bytes = cache_bytes(shape, plan.workload, 1)
+    layer_bytes = cache_bytes(shape, one_sequence(plan.workload), 1)
     kept, for_gpus = arena_layers(plan, memories), mapped_layers(plan, memories)
     for use in plan.devices:
         parts = [a for a in plan.assignments if a.device == use.name]
@@ -117,9 +117,14 @@ def make_caches(
     plan: PlacementPlan, memories: dict[str, DeviceMemory], shape: ModelShape
 ) -> list[LatentCache]:
     """One cache per layer, read and written on the layer's home, its memory touched."""
-    load, width = plan.workload, shape.cache_row_length
+    load, width = one_sequence(plan.workload), shape.cache_row_length
     rooms = take_cache_rooms(plan, memories, cache_bytes(shape, load, 1))
     return [make_cache(room, width, load.cache_format, in_ram=load.cache_in_ram) for room in rooms]
+
+
+def one_sequence(workload: Workload) -> Workload:
+    """What the engine computes of it."""
+    return replace(workload, sequences=1)
 
 
 def _node_bytes(layout: HostLayout, part: Assignment) -> list[tuple[int, int]]:

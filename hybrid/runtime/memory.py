@@ -183,6 +183,8 @@ class GpuMemory(DeviceMemory):
             scratch = torch.empty(scratch_bytes, dtype=torch.uint8, device=device)
             self.room = torch.empty(nbytes, dtype=torch.uint8, device=device)
             del scratch
+            if device.type == "cuda":  # else the peak would be what was held back here
+                torch.cuda.reset_peak_memory_stats(device)
         except (RuntimeError, AssertionError) as error:
             raise MachineError(
                 f"{self.place.name} refuses {format_bytes(nbytes)}",

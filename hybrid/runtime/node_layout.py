@@ -19,8 +19,8 @@ from hybrid.runtime.numa_calls import NumaPolicy
 from hybrid.runtime.options import LoadOptions
 from placement.inventory import ModelInventory, Role
 from placement.machine import CPU, DeviceKind, Machine
-from placement.notes import number_ranges
 from placement.plan import Assignment, PlacementPlan
+from placement.tensor_names import number_ranges
 from placement.units import format_bytes
 
 Bounds = tuple[int, ...]  # node n has feed-forward values bounds[n] .. bounds[n+1]-1

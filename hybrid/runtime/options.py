@@ -6,18 +6,28 @@ import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from numbers import Integral, Real
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 from hybrid.errors import UsageError
+from hybrid.runtime.machine_here import check_machine
+from hybrid.runtime.option_checks import (
+    all_of,
+    is_whole,
+    one_of,
+    shown,
+    simulated_gpus,
+    sizes,
+    whole,
+)
 from hybrid.tokenizer.pretokenizers import CONVENTIONS
 from kernels.native import tiers
+from placement.cost import GOALS
 from placement.machine import canonical_name
 from placement.plan import PlacementPlan
-from placement.request import GOALS
 from placement.rules import Rule
-from placement.workload import CACHE_BYTES_PER_32_VALUES
+from placement.workload import CACHE_BYTES_PER_32_VALUES, MAX_SEQUENCES
 
 KERNELS = ("fast", "exact")
 NUMA_POLICIES = ("interleave", "shard", "local", "off")
@@ -35,6 +45,10 @@ IN_A_PLAN = (
     "gpu_layers",
     "optimize",
     "expert_stats",
+    "split",
+    "shares",
+    "margins",
+    "sequences",
 )
 
 
@@ -67,10 +81,18 @@ class LoadOptions:
                            ones
     devices                GPUs to use; None all, ("none",) no GPU
     visible                value of CUDA_VISIBLE_DEVICES
+    machine                a preset, or a machine file: plan for it; what is here runs nothing then
+    profiles               folder of what `hybrid doctor` measured; None: speeds are estimated
     budgets                bytes a device may use at most, by name; below zero: free bytes less that
     gpu_layers             llama.cpp's -ngl; None as many as fit
     optimize               for the time of "decode", "prompt" or "balanced"
     expert_stats           file of how often each expert is chosen (placement/expert_stats.py)
+    split                  "layer": contiguous layers over the GPUs; "none": one GPU, `main_gpu`
+    main_gpu               number of that GPU among those that are there
+    shares                 a hint of layers for each GPU, parts of a whole; None by free bytes
+    margins                bytes left free on each GPU without a budget, the last one for all that
+                           follow; empty: `placement.budgets.GPU_MARGIN_BYTES`
+    sequences              caches to plan for; loading reserves memory for one all the same
     plan                   a plan, or its file, to be obeyed as it is
     numa                   page policy of the host arena
     mmap                   leave the CPU's weights in the file's memory map
@@ -89,39 +111,48 @@ class LoadOptions:
     simulate: Mapping[str, int] | None = None
     devices: tuple[str, ...] | None = None
     visible: str | None = None
+    machine: str | Path | None = None
+    profiles: Path | None = None
     budgets: Mapping[str, int] | None = None
     gpu_layers: int | None = None
     optimize: str = GOALS[0]
     expert_stats: str | Path | None = None
+    split: str = "layer"
+    main_gpu: int = 0
+    shares: tuple[float, ...] | None = None
+    margins: tuple[int, ...] = ()
+    sequences: int = 1
     plan: PlacementPlan | str | Path | None = None
     numa: str = "interleave"
     mmap: bool = False
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        _one_of("kernels", self.kernels, KERNELS)
-        _one_of("tier", self.tier, (None, *tiers.NAMES))
-        _one_of("optimize", self.optimize, GOALS)
-        _one_of("conventions", self.conventions, CONVENTIONS)
-        _one_of("numa", self.numa, NUMA_POLICIES)
-        _one_of("cache_format", self.cache_format, tuple(CACHE_BYTES_PER_32_VALUES))
-        _one_of("cache_in_ram", self.cache_in_ram, (False, True))
-        _one_of("mmap", self.mmap, (False, True))
-        _whole("ubatch", self.ubatch, 1)
-        _whole("attention_work_bytes", self.attention_work_bytes, 1)
+        one_of("kernels", self.kernels, KERNELS)
+        one_of("tier", self.tier, (None, *tiers.NAMES))
+        one_of("optimize", self.optimize, GOALS)
+        one_of("conventions", self.conventions, CONVENTIONS)
+        one_of("numa", self.numa, NUMA_POLICIES)
+        one_of("cache_format", self.cache_format, tuple(CACHE_BYTES_PER_32_VALUES))
+        one_of("cache_in_ram", self.cache_in_ram, (False, True))
+        one_of("mmap", self.mmap, (False, True))
+        whole("ubatch", self.ubatch, 1)
+        whole("attention_work_bytes", self.attention_work_bytes, 1)
         if self.context is not None:
-            _whole("context", self.context, 0)
+            whole("context", self.context, 0)
         if self.threads is not None:
-            _whole("threads", self.threads, 1, MAX_THREADS)
+            whole("threads", self.threads, 1, MAX_THREADS)
         if self.gpu_layers is not None:
-            _whole("gpu_layers", self.gpu_layers, 0)
-        _all_of("rules", self.rules, (str, Rule, CpuMoe), 'rules=["exps=CPU"]')
+            whole("gpu_layers", self.gpu_layers, 0)
+        self._check_sharing()
+        all_of("rules", self.rules, (str, Rule, CpuMoe), 'rules=["exps=CPU"]')
         if self.devices is not None:
-            _all_of("devices", self.devices, (str,), 'devices=["CUDA0"], or "none"')
+            all_of("devices", self.devices, (str,), 'devices=["CUDA0"], or "none"')
         if self.budgets is not None:
-            _sizes("budgets", self.budgets, '{"CUDA0": 22 << 30, "CPU": 64 << 30}')
+            sizes("budgets", self.budgets, '{"CUDA0": 22 << 30, "CPU": 64 << 30}')
         if self.simulate is not None:
-            _simulated_gpus(self.simulate)
+            simulated_gpus(self.simulate)
+        check_machine(self.machine, self.simulate)
         if self.plan is not None:
             self._check_beside_plan()
 
@@ -135,12 +166,25 @@ class LoadOptions:
         _known("option", given, cls)
         if "rules" in given:
             given["rules"] = _as_tuple(given["rules"] or ())
-        if given.get("devices") is not None:
-            given["devices"] = _as_tuple(given["devices"])
+        for name in ("devices", "shares", "margins"):
+            if given.get(name) is not None:
+                given[name] = _as_tuple(given[name])
         if isinstance(given.get("simulate"), Mapping):
             named = {canonical_name(str(name)): size for name, size in given["simulate"].items()}
             given["simulate"] = dict(sorted(named.items(), key=lambda item: (len(item[0]), item)))
         return cls(**given)
+
+    def _check_sharing(self) -> None:
+        one_of("split", self.split, ("layer", "none"))
+        whole("main_gpu", self.main_gpu, 0)
+        whole("sequences", self.sequences, 1, MAX_SEQUENCES)
+        all_of("margins", self.margins, (int,), "margins=(512 << 20,)")
+        for nbytes in self.margins:
+            whole("margins", nbytes, 0)
+        if self.shares is not None:
+            all_of("shares", self.shares, (int, float), "shares=(3, 1)")
+            if min(self.shares, default=-1) < 0 or not 0 < sum(self.shares) < math.inf:
+                raise UsageError("shares gives no GPU a share", remedy="shares=(3, 1)")
 
     def _check_beside_plan(self) -> None:
         if not isinstance(self.plan, (PlacementPlan, str, Path)):
@@ -176,16 +220,16 @@ class SamplingOptions:
 
     def __post_init__(self) -> None:
         if self.seed is not None:
-            _whole("seed", self.seed, 0, MAX_SEED)
-        if not _is_whole(self.top_k):
-            raise UsageError(f"top-k is {_shown(self.top_k)}", remedy="a whole number, 0 keeps all")
+            whole("seed", self.seed, 0, MAX_SEED)
+        if not is_whole(self.top_k):
+            raise UsageError(f"top-k is {shown(self.top_k)}", remedy="a whole number, 0 keeps all")
         for name, value in (
             ("temperature", self.temperature),
             ("top-p", self.top_p),
             ("min-p", self.min_p),
         ):
             if not isinstance(value, Real):
-                raise UsageError(f"{name} is {_shown(value)}", remedy="a number")
+                raise UsageError(f"{name} is {shown(value)}", remedy="a number")
         self._check_ranges()
 
     @classmethod
@@ -223,61 +267,3 @@ def _as_tuple(value: Any) -> tuple[Any, ...]:
     """One string or rule stands for a sequence of one."""
     one = isinstance(value, (str, Rule, CpuMoe)) or not hasattr(value, "__iter__")
     return (value,) if one else tuple(value)
-
-
-def _one_of(name: str, value: object, known: tuple[object, ...]) -> None:
-    if value not in known:
-        raise UsageError(
-            f"{name} {_shown(value)} is not known", remedy=f"one of {', '.join(map(str, known))}"
-        )
-
-
-def _whole(name: str, value: Any, least: int, most: float = math.inf) -> None:
-    if not _is_whole(value) or not least <= value <= most:
-        upper = f" and at most {most}" if most < math.inf else ""
-        raise UsageError(
-            f"{name} is {_shown(value)}", remedy=f"a whole number of at least {least}{upper}"
-        )
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
-def _all_of(name: str, values: object, kinds: tuple[type, ...], example: str) -> None:
-    if not isinstance(values, tuple):
-        raise UsageError(f"{name} is {_shown(values)}", remedy=example)
-    if wrong := [value for value in values if not isinstance(value, kinds)]:
-        raise UsageError(f"{name} holds {_shown(wrong[0])}", remedy=example)
-
-
-def _sizes(name: str, sizes: object, example: str) -> None:
-    """Whole bytes by device name."""
-    if not isinstance(sizes, Mapping):
-        raise UsageError(f"{name} is {_shown(sizes)}", remedy=f"{name}={example}, in bytes")
-    for device, nbytes in sizes.items():
-        if not isinstance(device, str) or not _is_whole(nbytes):
-            raise UsageError(
-                f"{name} of {device} is {_shown(nbytes)}", remedy=f"{name}={example}, in bytes"
-            )
-
-
-def _simulated_gpus(sizes: Mapping[str, int]) -> None:
-    """The checks of `placement.budgets.parse_simulate`, for sizes that were never a text."""
-    example = '{"CUDA0": 64 << 20, "CUDA1": 48 << 20}'
-    _sizes("simulate", sizes, example)
-    if empty := [name for name, nbytes in sizes.items() if nbytes <= 0]:
-        raise UsageError(
-            f"simulate gives {empty[0]} {sizes[empty[0]]} bytes",
-            remedy=f"simulate={example}, in bytes",
-        )
-    if set(sizes) != {f"CUDA{number}" for number in range(len(sizes))}:
-        raise UsageError(
-            f"simulate names {', '.join(sizes)}; GPUs are CUDA0, CUDA1, ... without gaps",
-            remedy=f"simulate={example}",
-        )
-
-
-def _shown(value: object) -> str:
-    """A value inside one line of a message."""
-    return repr(value)[:80]

@@ -18,16 +18,19 @@ from hybrid.runtime.options import CpuMoe, LoadOptions
 from kernels.capability import OLDEST_CAPABILITY
 from kernels.errors import NativeLibraryMissing
 from kernels.native import tiers
-from placement.cpus import ThreadCpus, choose_cpus
+from placement.budgets import with_margins
+from placement.cpus import ThreadCpus, choose_cpus, described_cpus
 from placement.errors import PlanError
 from placement.expert_stats import EVEN, EXAMPLE, ExpertStats, parse_stats
 from placement.inventory import ModelInventory
 from placement.machine import CPU, Machine, canonical_name, device_advice, gpu_findings
+from placement.machine_choice import described_machine
 from placement.plan import PlacementPlan
 from placement.plan_check import check_plan
 from placement.plan_json import from_json
 from placement.planner import plan as make_plan
 from placement.probe import probe_machine
+from placement.profile import with_profile
 from placement.rules import Rule, cpu_moe_rule, fallbacks_last, n_cpu_moe_rules, parse_rules
 from placement.workload import Workload
 
@@ -82,35 +85,37 @@ def prepare(path: str | Path, options: LoadOptions) -> Prepared:
 
     path   a GGUF file (any part of a split one), or "demo" for the packaged model
     """
-    tier = chosen_tier(options.tier)
+    tier = chosen_tier(options.tier) if options.machine is None else options.tier
     file = GgufFile.open(model_path(path))
     config = ModelConfig.from_gguf(file, conventions=options.conventions)
     stock = inventory(file, config.shape())
-    machine = chosen_devices(
-        probe_machine(simulate=options.simulate, visible=options.visible), options.devices
-    )
+    machine, of_speeds = machine_of(options)
+    machine = chosen_devices(machine, options.devices)
     machine, too_old = without_old_gpus(machine) if options.devices is None else (machine, ())
-    cpus = choose_cpus(options.threads)
+    machine = only_main_gpu(machine, options)
+    here = options.machine is None
+    cpus = choose_cpus(options.threads) if here else described_cpus(machine, options.threads)
     room = _with_mapped_weights(machine, stock) if options.mmap else machine
     if options.plan is not None:
         plan = options.plan if isinstance(options.plan, PlacementPlan) else read_plan(options.plan)
         _check_kernels(plan, options.kernels)
         check_plan(plan, stock, room)
     else:
-        plan = make_plan(
-            stock,
-            room,
-            all_rules(options, stock, machine),
-            workload(options, stock, len(cpus.cpus)),
-            budgets=options.budgets,
-            gpu_layers=options.gpu_layers,
-            optimize=options.optimize,
-            expert_stats=read_expert_stats(options.expert_stats, stock),
-        )
+        plan = new_plan(options, stock, machine, len(cpus.cpus))
     layout = host_layout(plan, stock, file.tensors, machine, options, cpus.system_nodes)
-    notes = (*too_old, *_notes(plan, stock), *layout.notes)
+    notes = (*of_speeds, *too_old, *_notes(plan, stock), *layout.notes)
     found = CpuKernels(options.kernels, tier, len(cpus.cpus))
     return Prepared(file, config, stock, machine, plan, cpus, found, layout, notes)
+
+
+def machine_of(options: LoadOptions) -> tuple[Machine, tuple[str, ...]]:
+    """What to place on, with speeds as far as anybody measured or described them, and what the
+    user should hear about these.
+    """
+    if options.machine is not None:
+        return described_machine(options.machine), ()
+    machine = probe_machine(simulate=options.simulate, visible=options.visible)
+    return with_profile(machine, options.profiles)
 
 
 def chosen_tier(name: str | None) -> str | None:
@@ -184,6 +189,19 @@ def chosen_devices(machine: Machine, names: tuple[str, ...] | None) -> Machine:
     return replace(machine, devices=kept)
 
 
+def only_main_gpu(machine: Machine, options: LoadOptions) -> Machine:
+    """The machine with the one GPU of -sm none; a machine without GPUs as it is."""
+    if options.split != "none" or not machine.gpus:
+        return machine
+    if options.main_gpu >= len(machine.gpus):
+        raise UsageError(
+            f"-mg {options.main_gpu} is no GPU of this machine",
+            remedy=f"-mg takes 0 to {len(machine.gpus) - 1}, counted among the GPUs in use",
+        )
+    kept = machine.gpus[options.main_gpu]
+    return replace(machine, devices=(machine.host, kept))
+
+
 def without_old_gpus(machine: Machine) -> tuple[Machine, tuple[str, ...]]:
     """The machine without GPUs that no kernel runs on, and a note for each; who names one with
     --device is told when it is opened.
@@ -234,6 +252,35 @@ def workload(options: LoadOptions, stock: ModelInventory, threads: int) -> Workl
         threads=threads,
         cache_in_ram=options.cache_in_ram,
         kernels=options.kernels,
+        sequences=options.sequences,
+    )
+
+
+def new_plan(
+    options: LoadOptions,
+    stock: ModelInventory,
+    machine: Machine,
+    threads: int,
+    *,
+    overfull_too: bool = False,
+) -> PlacementPlan:
+    """The plan that these options ask for on this machine.
+
+    overfull_too   give a plan also where it does not fit
+    Raises PlacementError.
+    """
+    room = _with_mapped_weights(machine, stock) if options.mmap else machine
+    return make_plan(
+        stock,
+        room,
+        all_rules(options, stock, machine),
+        workload(options, stock, threads),
+        budgets=with_margins(room, options.budgets, options.margins),
+        gpu_layers=options.gpu_layers,
+        shares=options.shares,
+        optimize=options.optimize,
+        expert_stats=read_expert_stats(options.expert_stats, stock),
+        overfull_too=overfull_too,
     )
 
 

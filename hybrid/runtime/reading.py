@@ -31,7 +31,6 @@ from kernels.planar import PlanarTensor, as_in_file
 PIECE_BYTES = (
     16 << 20
 )  # large enough to stream from any disk, small enough for a smooth progress bar
-MOST_READERS = 8
 
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 

@@ -18,8 +18,7 @@ from torch import Tensor
 
 from kernels.blocks import BlockTensor
 from kernels.planar import PlanarTensor, place_rows, prepare_place_rows
-
-UPLOAD_BYTES = 8 << 20  # at once: enough for the bus, little enough for many readers
+from placement.overheads import UPLOAD_BUFFERS, UPLOAD_BYTES
 
 Fill = Callable[[Tensor], None]  # puts a piece of the file into uint8 memory
 
@@ -51,7 +50,7 @@ class _Lane:
     """One reader's buffers, in turn, and its streams and staging buffers by GPU."""
 
     buffers: list[Tensor] = field(default_factory=list)
-    left: list[torch.cuda.Event | None] = field(default_factory=lambda: [None, None])
+    left: list[torch.cuda.Event | None] = field(default_factory=lambda: [None] * UPLOAD_BUFFERS)
     turn: int = 0
     streams: dict[torch.device, torch.cuda.Stream] = field(default_factory=dict)
     staging: dict[torch.device, Tensor] = field(default_factory=dict)
@@ -60,7 +59,7 @@ class _Lane:
         """The buffer whose bytes left first, once they have."""
         if not self.buffers:
             self.buffers = [_pinned(UPLOAD_BYTES) for _ in self.left]
-        self.turn = 1 - self.turn
+        self.turn = (self.turn + 1) % UPLOAD_BUFFERS
         if leaving := self.left[self.turn]:
             leaving.synchronize()
         if self.buffers[self.turn].numel() < nbytes:

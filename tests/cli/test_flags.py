@@ -18,7 +18,7 @@ GUIDE_LINE = (
 
 def parsed(line: str, command=run):
     parser = Parser("run", "")
-    parser.set_defaults(visible=None)
+    parser.set_defaults(visible=None, profiles=None)
     command.add_arguments(parser)
     return parser.read(line.split())
 
@@ -127,16 +127,16 @@ def test_every_foreign_flag_is_accepted_and_says_what_became_of_it(name):
         "switch": [name, f"{name} on", f"{name} off", f"{name} auto", f"{name} 1"],
     }[flag.value]
     for form in forms:
-        args = parsed(f"demo {form} -c 64")
+        args = parsed(f"demo {form} -c 64", plan)
         assert (args.model, args.ctx_size) == ("demo", 64)
         assert args.foreign_notes == (f"{form} has no effect here: {flag.became}",)
 
 
 def test_a_foreign_flags_note_goes_to_stderr(command):
-    outcome = command("plan", "demo", "-fa", "-ts", "1,1")
+    outcome = command("plan", "demo", "-fa", "-mla", "3")
     assert outcome.code == 0
     assert "note: -fa has no effect here" in outcome.err
-    assert "note: -ts 1,1 has no effect here" in outcome.err
+    assert "note: -mla 3 has no effect here" in outcome.err
     assert "note:" not in outcome.out
 
 

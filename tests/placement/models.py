@@ -88,7 +88,7 @@ def machine(
     *gpu_bytes: int, ram: int = 64 * GIB, kind: DeviceKind = DeviceKind.SIMULATED_GPU
 ) -> Machine:
     gpus = (Device(f"CUDA{i}", kind, size, size) for i, size in enumerate(gpu_bytes))
-    return Machine((Device(CPU, DeviceKind.CPU, ram, ram), *gpus))
+    return Machine((Device(CPU, DeviceKind.CPU, ram, ram, process_bytes=0), *gpus))
 
 
 def _attention(shape: ModelShape, block: str, fmt: str) -> list[TensorInfo]:

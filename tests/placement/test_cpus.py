@@ -3,7 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from placement.cpus import ThreadCpus, choose_cpus
+from placement.cpus import ThreadCpus, choose_cpus, described_cpus
+from placement.machine import CPU as HOST
+from placement.machine import Device, DeviceKind, Machine, NumaNode
 from tests.placement.folders import write
 
 CPU = "devices/system/cpu"
@@ -134,3 +136,15 @@ def test_nodes_with_memory_come_first(
     may_run_on(monkeypatch, {0, 1})
     chosen = choose_cpus(sysfs=sysfs, proc=proc)
     assert (chosen.nodes, chosen.system_nodes) == ((0, 0), (0,))
+
+
+def test_a_described_machine_gives_a_thread_to_each_core_in_turn_over_its_nodes() -> None:
+    nodes = (NumaNode(0, (0, 1, 4, 5), 8, 8), NumaNode(1, (2, 3, 6, 7), 8, 8))
+    host = Device(HOST, DeviceKind.CPU, 16, 16)
+    machine = Machine((host,), (), nodes, physical_cores=4, usable_cpus=8)
+    chosen = described_cpus(machine)
+    assert chosen == ThreadCpus((0, 2, 1, 3), (0, 1, 0, 1), (0, 1), ())
+    assert described_cpus(machine, 1) == ThreadCpus((0,), (0,), (0,), ())
+    assert described_cpus(machine, 9).notes == ("-t 9 is cut to 8: the machine has 8 CPUs",)
+    without_nodes = Machine((host,), physical_cores=2, usable_cpus=2)
+    assert described_cpus(without_nodes) == ThreadCpus((0, 1), (0, 0), (0,), ())

@@ -40,6 +40,12 @@ def test_a_plan_survives_json() -> None:
     assert from_json(json.loads(json.dumps(to_json(PLAN)))) == PLAN
 
 
+def test_a_plan_that_nobody_predicted_survives_json() -> None:
+    silent = replace(PLAN, prediction=None)
+    assert PLAN.prediction is not None
+    assert from_json(json.loads(json.dumps(to_json(silent)))) == silent
+
+
 def test_a_plan_with_its_cache_in_ram_survives_json() -> None:
     made = plan(INVENTORY, WHERE, RULES, Workload(256, 16, cache_in_ram=True))
     assert from_json(json.loads(json.dumps(to_json(made)))) == made
@@ -100,6 +106,10 @@ def test_json_has_the_keys_that_other_programs_read() -> None:
         ("workload.context_tokens", 0, "context"),
         ("workload.cache_in_ram", 1, r"workload\.cache_in_ram must be true or false"),
         ("layers.0", 3, r"layers\[0\]"),
+        ("prediction.error", True, r"prediction\.error must be a number"),
+        ("prediction.error", float("nan"), r"prediction\.error must be a number, not negative"),
+        ("prediction.decode.0.seconds.host", "1", r"decode\[0\]\.seconds\.host must be a number"),
+        ("prediction.prompt.0.depth", -1, r"prompt\[0\]\.depth"),
     ],
 )
 def test_wrong_field_is_named(path: str, value: object, field: str) -> None:
@@ -118,7 +128,7 @@ def test_missing_field_is_named(key: str) -> None:
     document = to_json(PLAN)
     del document[key]
     if key == "prediction":
-        assert from_json(document) == PLAN
+        assert from_json(document) == replace(PLAN, prediction=None)
         return
     with pytest.raises(PlanError, match=f"the field {key} is missing"):
         from_json(document)
@@ -131,7 +141,10 @@ JSON = st.recursive(
 )
 
 
-@given(st.sampled_from(["model", "workload", "rules.0", "devices.1", "assignments.3"]), JSON)
+@given(
+    st.sampled_from(["model", "workload", "rules.0", "devices.1", "assignments.3", "prediction"]),
+    JSON,
+)
 def test_any_damage_is_a_plan_error(path: str, value: object) -> None:
     with suppress(PlanError):
         assert isinstance(from_json(damaged(path, value)), PlacementPlan)

@@ -172,7 +172,10 @@ def test_own_gpu_follows_the_layer() -> None:
 
 def test_notes_name_dead_and_shadowed_rules() -> None:
     made = planned(tiny(), machine(GIB), "exps=CPU", "up_exps=CUDA0", "fnn_up_exps=CPU", "EXPS=CPU")
-    assert "rule 2 (up_exps=CUDA0) has no effect: earlier rules took all 3 tensors" in made.notes[0]
+    assert (
+        "rule 2 (up_exps=CUDA0) has no effect: rule 1 (exps=CPU) took all 3 tensors"
+        in made.notes[0]
+    )
     assert "rule 3 (fnn_up_exps=CPU) matches no tensor; did you mean ffn_up_exps?" in made.notes[1]
     assert "small letters" in made.notes[2]
 

@@ -41,7 +41,7 @@ def error_of(words: list[str], capsys: pytest.CaptureFixture[str]) -> list[str]:
         ("--simulate CUDA0=4MiB -ot exps=CUDA0", "--simulate"),
         ("--simulate CUDA0=96MiB --ram 2MiB", "--ram"),
         ("--simulate CUDA0=40MiB -c 8192 -ngl 99 -amb 1 -ub 16", "-nkvo"),
-        ("--simulate CUDA0=128MiB -c 8192 -amb 1 -ub 16 --ram 30MiB -nkvo -cmoe", "-kvo"),
+        ("--simulate CUDA0=128MiB -c 8192 -amb 1 -ub 16 --ram 196MiB -nkvo -cmoe", "-kvo"),
     ],
 )
 def test_every_remedy_that_is_a_flag_passes_when_pasted(

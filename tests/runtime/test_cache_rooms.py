@@ -17,7 +17,7 @@ from placement.machine import CPU, DeviceKind, Machine
 from placement.probe import probe_machine
 
 MIB = 1 << 20
-TWO_GPUS = {"CUDA0": 64 * MIB, "CUDA1": 48 * MIB}
+TWO_GPUS = {"CUDA0": 160 * MIB, "CUDA1": 160 * MIB}
 PROMPT = "Once upon a time"
 
 
@@ -56,7 +56,8 @@ def driver(monkeypatch) -> Driver:
         found = probe_machine(**given)
         kinds = {True: DeviceKind.GPU, False: DeviceKind.CPU}
         return replace(
-            found, devices=tuple(replace(d, kind=kinds[d.is_gpu]) for d in found.devices)
+            found,
+            devices=tuple(replace(d, kind=kinds[d.is_gpu], process_bytes=0) for d in found.devices),
         )
 
     monkeypatch.setattr(prepare, "probe_machine", probe)
@@ -137,12 +138,13 @@ def test_mapped_cache_counts_towards_the_budget_of_the_ram(driver):
     options = prepare.LoadOptions(simulate=TWO_GPUS, cache_in_ram=True, context=256)
     found = prepare.prepare("demo", options)
     [host] = [use for use in found.plan.devices if use.name == CPU]
+    placed = host.total_bytes - host.other_bytes  # the rest is not the arenas' business
 
     def reserve(budget_bytes: int) -> None:
         memories = memory.open_memories(found.plan.devices, found.machine, found.layout)
         memories[CPU].budget_bytes = budget_bytes
         reserve_memory(found.plan, memories, found.inventory.shape, found.layout, mapped=False)
 
-    reserve(host.total_bytes)
+    reserve(placed)
     with pytest.raises(DoesNotFit, match="CPU"):
-        reserve(host.total_bytes - 1)
+        reserve(placed - 1)

@@ -91,7 +91,7 @@ def test_a_plan_for_fewer_threads_is_refused_before_memory_is_touched(tmp_path, 
 
 def small_machine(simulate):
     machine = probe_machine(simulate=simulate)
-    host = replace(machine.host, free_bytes=1 * MIB)
+    host = replace(machine.host, free_bytes=1 * MIB, process_bytes=0)
     return replace(machine, devices=(host, *machine.gpus))
 
 

@@ -82,14 +82,14 @@ def test_a_read_that_fails_ends_the_load_and_its_threads(file, monkeypatch):
     assert not [t for t in threading.enumerate() if t.name.startswith("hybrid-load")]
 
 
-@pytest.mark.parametrize(("free_mib", "forget"), [(4096, False), (72, True)])
+@pytest.mark.parametrize(("free_mib", "forget"), [(4096, False), (73, True)])
 def test_the_cache_is_kept_where_the_file_fits_beside_the_weights(monkeypatch, free_mib, forget):
     seen = []
     monkeypatch.setattr("hybrid.runtime.load.read_weights", lambda *given: seen.append(given[3]))
 
     def probe(**given):
         machine = probe_machine(**given)
-        host = replace(machine.host, free_bytes=free_mib * MIB)
+        host = replace(machine.host, free_bytes=free_mib * MIB, process_bytes=0)
         return replace(machine, devices=(host, *machine.gpus), usable_cpus=5)
 
     monkeypatch.setattr("hybrid.runtime.prepare.probe_machine", probe)

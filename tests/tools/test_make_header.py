@@ -1,3 +1,4 @@
+from collections import Counter
 from time import perf_counter
 
 import pytest
@@ -37,6 +38,37 @@ def test_deepseek_r1_has_its_published_tensors_and_plans_on_sixteen_gpus(tmp_pat
     plan = prepare(path, options).plan
     assert perf_counter() - started < 2.0
     assert len(set(plan.layers)) == 16
+
+
+def formats(path) -> Counter:
+    with GgufFile.open(path) as file:
+        return Counter(tensor.format.name for tensor in file.tensors.values())
+
+
+def bytes_of(path, *words: str) -> int:
+    with GgufFile.open(path) as file:
+        found = [t for t in file.tensors.values() if any(word in t.name for word in words)]
+        return sum(tensor.nbytes for tensor in found)
+
+
+def test_q4_k_m_has_the_formats_of_the_published_files(tmp_path):
+    path = make_header(tmp_path / "r1.gguf", joined=True)
+    assert formats(path) == {"F32": 361, "Q4_K": 606, "Q6_K": 58}
+    assert round(bytes_of(path, "") / GIB) == 377
+    path = make_header(tmp_path / "apart.gguf")
+    assert formats(path) == {"F32": 361, "Q4_K": 545, "Q6_K": 58, "Q8_0": 122}
+
+
+def test_q2_k_xl_has_the_formats_and_bytes_of_the_published_file(tmp_path):
+    path = make_header(tmp_path / "r1.gguf", matrix_type="Q2_K_XL", joined=True)
+    assert formats(path) == {"F32": 361, "Q2_K": 171, "Q3_K": 3, "Q4_K": 306, "Q6_K": 184}
+    assert bytes_of(path, "_exps.") == 205716 << 20  # as its users' logs have it
+    assert round(bytes_of(path, "token_embd") / (1 << 20), 2) == 497.11
+
+
+def test_kimi_k2_has_its_published_tensors(tmp_path):
+    with GgufFile.open(make_header(tmp_path / "k2.gguf", "kimi-k2")) as file:
+        assert len(file.tensors) == 1096
 
 
 @pytest.mark.parametrize("name", BY_NAME)

@@ -22,9 +22,9 @@ from hybrid.runtime.arena import HostArena
 from hybrid.runtime.pinning import GpuRegistrar, Pinning
 from hybrid.runtime.reading import ReadHow, read_weights
 from hybrid.runtime.shards import Piece
-from hybrid.runtime.uploading import UPLOAD_BYTES
 from kernels.formats import BY_NAME, BlockFormat
 from kernels.planar import PlanarTensor
+from placement.overheads import UPLOAD_BYTES
 from tools.bench.table import Cell, show
 
 COLUMNS = 7168

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from hybrid.errors import MachineError
+from hybrid.errors import GpuLost, MachineError
 from kernels.errors import (
     CudaCallFailed,
     CudaCompilerMissing,
@@ -33,11 +33,13 @@ class Fault:
 
     words      any of these is in the error's text, whatever the case
     remedies   what to do, best first
+    is_end     CUDA refuses every further call of this process
     """
 
     words: tuple[str, ...]
     cause: str
     remedies: tuple[str, ...]
+    is_end: bool = False
 
 
 # Looked through in this order; names of the driver's errors are those of cuda.h.
@@ -110,6 +112,7 @@ FAULTS = (
             "run it again: dmesg has a line with Xid where the hardware or the driver failed",
             "restart the machine where nvidia-smi shows no GPU any more",
         ),
+        is_end=True,
     ),
     Fault(
         (
@@ -125,6 +128,7 @@ FAULTS = (
         ),
         "a kernel made a mistake on a GPU",
         (REPORT,),
+        is_end=True,
     ),
     Fault(
         ("failed to find c compiler",),
@@ -173,7 +177,8 @@ def gpu_failure(error: BaseException) -> MachineError | None:
         return None
     text = str(error)
     fault = _fault(f"{type(error).__name__} {text}".lower())
-    return MachineError(fault.cause, _short(text), remedy=[*fault.remedies, ON_THE_CPU])
+    kind = GpuLost if fault.is_end else MachineError
+    return kind(fault.cause, _short(text), remedy=[*fault.remedies, ON_THE_CPU])
 
 
 @contextmanager

@@ -9,7 +9,10 @@ import pytest
 import torch
 
 import hybrid
+from hybrid.runtime.audit import audit_engine
 from hybrid.runtime.engine import Engine
+from placement.audit import TOTAL, planned_bytes
+from placement.memory_parts import OTHER, device_parts
 from tests.runtime.gpu.placements import ignored_warnings
 from tools.make_model import make_model
 
@@ -54,7 +57,7 @@ CASES: dict[str, dict[str, Any]] = {
 class Peak:
     """Bytes of the GPU, above what stood before loading.
 
-    planned    all of it
+    planned    all of it that torch's pool gives out
     allocated  the most that tensors held at a time, through loading, prompts and decode
     reserved   the most that torch's pool held
     late       how often the driver was asked for more after loading
@@ -82,11 +85,18 @@ def peak(request: pytest.FixtureRequest, made: Path) -> Peak:
     segments = torch.cuda.memory_stats()["segment.all.allocated"]
     fill_the_context(engine)
     return Peak(
-        planned=next(use for use in engine.plan.devices if use.name == "CUDA0").total_bytes,
+        planned=planned_of_the_pool(engine),
         allocated=torch.cuda.max_memory_allocated() - allocated,
         reserved=torch.cuda.max_memory_reserved() - reserved,
         late=torch.cuda.memory_stats()["segment.all.allocated"] - segments,
     )
+
+
+def planned_of_the_pool(engine: Engine) -> int:
+    prepared = engine.prepared
+    parts = device_parts(prepared.plan, prepared.inventory, prepared.machine)["CUDA0"]
+    planned = planned_bytes(parts)
+    return planned[TOTAL] - planned[OTHER]
 
 
 def fill_the_context(engine: Engine) -> None:
@@ -109,6 +119,19 @@ def test_the_peak_is_what_the_plan_says(peak: Peak) -> None:
     allowed = max(MOST_BYTES, SHARE * peak.planned)
     assert abs(peak.allocated - peak.planned) <= allowed, peak
     assert peak.reserved - peak.planned <= allowed, peak
+
+
+def test_an_audit_after_a_run_finds_the_gpus_bytes(made: Path) -> None:
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    engine = hybrid.load(made, devices=("CUDA0",), context=2048, rules=["exps=CPU"])
+    engine.fill([1] * 600)
+    lines = {line.category: line for line in audit_engine(engine).memory if line.device == "CUDA0"}
+    assert lines["weights"].actual_bytes == lines["weights"].planned_bytes
+    assert lines["cache"].actual_bytes == lines["cache"].planned_bytes
+    assert not lines["compute"].is_off
+    assert lines["other"].actual_bytes >= 0
 
 
 def test_nothing_is_taken_of_the_gpu_after_loading(peak: Peak) -> None:

@@ -1,12 +1,13 @@
 """Errors of GPUs as blocks: cause, what the error said, and a remedy each."""
 
+import subprocess
 import sys
 
 import pytest
 import torch
 
 from hybrid.cli.failures import as_reported
-from hybrid.errors import HybridError, MachineError
+from hybrid.errors import GpuLost, HybridError, MachineError
 from hybrid.runtime.gpu.failures import (
     MOST_CHARACTERS,
     ON_THE_CPU,
@@ -260,3 +261,35 @@ def test_errors_of_gpus_leave_as_blocks_and_others_as_they_are():
     with pytest.raises(MachineError) as caught, gpu_failures_told():
         raise told
     assert caught.value is told
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_only_a_gpu_that_refuses_every_further_call_is_lost(name):
+    block = gpu_failure(TABLE[name][3]())
+    ended = ("a GPU was lost", "a kernel made a mistake on a GPU")
+    assert isinstance(block, GpuLost) == block.cause.startswith(ended)
+
+
+def test_a_command_that_lost_its_gpu_frees_nothing_at_its_end():
+    program = """
+import subprocess
+import sys
+from hybrid.cli import main, plan
+
+class OnTheGpu:
+    def __del__(self):
+        print("freed", flush=True)
+
+def run(args):
+    kept = OnTheGpu()
+    raise RuntimeError("CUDA error: unspecified launch failure")
+
+plan.run = run
+sys.exit(main.main(["plan", "demo"]))
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert found.stdout == ""
+    assert found.stderr.startswith("error: a GPU was lost")
+    assert found.returncode == 1

@@ -1,0 +1,96 @@
+"""What `hybrid plan` shows beside the report: one tensor's reasons, what other settings would give,
+two plans side by side, the page.
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from hybrid.cli.output import note, print_json, save_text
+from hybrid.errors import UsageError
+from hybrid.runtime.options import LoadOptions
+from hybrid.runtime.prepare import Prepared, read_plan
+from hybrid.runtime.variations import varied_plan
+from placement.cost import predict
+from placement.diff import diff_plans, diff_text
+from placement.explain import explain, explanation_text
+from placement.memory_parts import device_parts
+from placement.page import html_page
+from placement.plan_json import to_json
+from placement.what_if import Outcome, parse_settings, try_settings, what_if_text
+
+
+def add_view_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("views")
+    one = group.add_mutually_exclusive_group()
+    one.add_argument(
+        "--explain",
+        metavar="REGEX",
+        help="of tensors whose name holds REGEX: where they are, why, and the cost of elsewhere",
+    )
+    one.add_argument(
+        "--what-if",
+        nargs="+",
+        metavar="KEY=A,B",
+        help="a table of every combination: ctx=8192,32768 ub=512,4096 gpus=1,2 ctk=bf16,q8_0, "
+        "also ngl= and optimize=; the model stands before it",
+    )
+    one.add_argument(
+        "--diff", nargs=2, metavar="PLAN.json", help="what the second saved plan does otherwise"
+    )
+    group.add_argument("--html", metavar="FILE", help="the report as one page that needs no other")
+
+
+def show_diff(paths: Sequence[str], *, as_json: bool) -> None:
+    """Two plan files compared."""
+    found = diff_plans(*(read_plan(path) for path in paths))
+    if as_json:
+        print_json({"diff": asdict(found)})
+    else:
+        print(diff_text(found), end="", flush=True)
+
+
+def show_explanation(prepared: Prepared, pattern: str, *, as_json: bool) -> None:
+    """Every tensor that the pattern finds."""
+    stock, machine = prepared.inventory, prepared.machine
+    found = explain(prepared.plan, stock, pattern, lambda plan: predict(plan, stock, machine))
+    if as_json:
+        print_json({"explain": [asdict(one) for one in found]})
+    else:
+        print(explanation_text(prepared.plan, found), end="", flush=True)
+
+
+def show_what_if(
+    prepared: Prepared, options: LoadOptions, words: Sequence[str], *, as_json: bool
+) -> None:
+    """A plan per combination of settings."""
+    if options.plan is not None:
+        raise UsageError(
+            "--what-if makes plans of its own, --plan gives one", remedy="leave one of them out"
+        )
+    rows = parse_settings(words)
+    here = len(prepared.machine.gpus)
+    most = max((int(settings.get("gpus", 0)) for settings in rows), default=0)
+    if most > here > 0:
+        note(f"{here} of {most} GPUs are here; the others are taken to be like CUDA{here - 1}")
+    outcomes = try_settings(rows, lambda settings: varied_plan(prepared, options, settings))
+    if as_json:
+        print_json({"what_if": [_outcome_facts(outcome) for outcome in outcomes]})
+    else:
+        print(what_if_text(outcomes), end="", flush=True)
+
+
+def save_page(prepared: Prepared, path: str) -> None:
+    """The report as HTML."""
+    plan, stock, machine = prepared.plan, prepared.inventory, prepared.machine
+    page = html_page(plan, stock, machine, device_parts(plan, stock, machine))
+    save_text(path, page, "--html")
+
+
+def _outcome_facts(outcome: Outcome) -> dict[str, Any]:
+    facts: dict[str, Any] = {"settings": dict(outcome.settings), "problem": outcome.problem}
+    if outcome.plan is not None:
+        plan = to_json(outcome.plan)
+        facts |= {name: plan[name] for name in ("devices", "prediction")}
+    return facts

@@ -1,0 +1,104 @@
+"""What an engine really holds and how fast it was, for `placement.audit` to hold against its plan.
+
+    GPU   weights, cache   handed out of the device's room
+          compute          the most that torch's pool had handed out, less that room
+          other            what the driver says is gone since the machine was probed, beyond the
+                           most that tensors held: context, kernels, graphs, rests of segments
+    RAM   weights, cache   handed out of arenas;  compute   workspaces
+          other            the process's anonymous memory and page tables beyond these
+
+Other programs that come or go meanwhile are counted too: nothing else can be asked of a driver
+inside a container. Where weights stay in the file's map, RAM has none of them.
+"""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from hybrid.runtime.memory import GpuMemory, SimulatedMemory
+from placement.audit import TOTAL, Audit, Measured, audit
+from placement.machine import CPU, Machine
+from placement.memory_parts import CACHE, COMPUTE, OTHER, WEIGHTS, device_parts
+
+if TYPE_CHECKING:
+    from hybrid.runtime.engine import Engine
+
+STATUS = Path("/proc/self/status")
+KIB = 1 << 10
+
+
+def audit_engine(engine: "Engine", measured: tuple[Measured, ...] = ()) -> Audit:
+    """The engine's plan against its memory now, and against these rates."""
+    prepared = engine.prepared
+    parts = device_parts(prepared.plan, prepared.inventory, prepared.machine)
+    return audit(prepared.plan, parts, actual_bytes(engine), measured)
+
+
+def actual_bytes(engine: "Engine") -> dict[str, dict[str, int]]:
+    """Bytes by device and category; devices that hold nothing are left out."""
+    found: dict[str, dict[str, int]] = {}
+    for name, memory in engine.memories.items():
+        held = {WEIGHTS: memory.used.get("weights", 0), CACHE: memory.used.get("cache", 0)}
+        if isinstance(memory, GpuMemory):
+            if memory.room is not None and memory.room.numel():
+                found[name] = _on_gpu(memory, held, engine.prepared.machine)
+        elif name != CPU and any(held.values()):
+            found[name] = held
+    found[CPU] = _in_ram(engine)
+    return found
+
+
+def record_audit(machine: Machine, found: Audit) -> None:
+    """Where calibration goes: pairs of `placement.audit.calibration` belong to the profile of the
+    machine, whose speeds they correct. A machine without measured speeds has none.
+    """
+    if machine.speeds is None:
+        return
+
+
+def _on_gpu(memory: GpuMemory, held: dict[str, int], machine: Machine) -> dict[str, int]:
+    device, room = memory.place.torch_device, memory.room
+    assert room is not None, "asked for GPUs that hold something"
+    most = torch.cuda.max_memory_allocated(device)
+    found = {**held, COMPUTE: max(most - room.numel(), 0)}
+    probed = machine.device(memory.place.name)
+    if probed is not None:
+        gone = max(probed.free_bytes - torch.cuda.mem_get_info(device)[0], 0)
+        found[OTHER] = max(gone - most, 0)
+        found[TOTAL] = max(gone, most)
+    return found
+
+
+def _in_ram(engine: "Engine") -> dict[str, int]:
+    used = engine.memories[CPU].used
+    found = {name: used.get(name, 0) for name in (WEIGHTS, CACHE, COMPUTE)}
+    fields = process_bytes()
+    if fields is None:
+        return found
+    simulated = sum(
+        sum(memory.used.values())
+        for memory in engine.memories.values()
+        if isinstance(memory, SimulatedMemory)
+    )
+    in_arena = found[WEIGHTS] + found[CACHE]
+    # Workspaces are touched as far as passes needed them: what was not is no memory yet.
+    total = fields - simulated
+    return {
+        **found,
+        OTHER: max(total - in_arena - found[COMPUTE], 0),
+        TOTAL: max(total, in_arena),
+    }
+
+
+def process_bytes() -> int | None:
+    """Memory of this process that is not a file's, and its page tables; None where /proc is not
+    there.
+    """
+    try:
+        text = STATUS.read_text(encoding="utf-8")
+    except OSError:
+        return None
+    sizes = dict(re.findall(r"^(RssAnon|RssShmem|VmPTE):\s+(\d+) kB$", text, re.M))
+    return KIB * sum(map(int, sizes.values())) if sizes else None
