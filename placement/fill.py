@@ -17,6 +17,8 @@ from placement.demand import BlockDemand
 from placement.expert_stats import ExpertStats
 
 TICKS_PER_SECOND = 10**9  # whole numbers, so that sums do not depend on their order
+FALLEN = 5_000_000  # ticks of a block that is left to the reference, at least
+NOISE = 20_000  # ticks: a whole layer that loses less is better on its GPU than in RAM
 LEAST_PART = 16  # a range has one in so many of a layer's experts at least: less is not worth it
 RANGES_TRIED = 16  # of a layer with statistics, evenly spaced
 
@@ -217,7 +219,8 @@ class Shelf:
             first, last = block.open_range
             share = self._stats.share(layer, first, last, block.experts)
             before = ticks(self._seconds(layer, 1.0))
-            gain = before - ticks(self._seconds(layer, 1.0 - share))
+            # in RAM they are one range and the rule's another, which no GPU's own kernels take
+            gain = before - ticks(self._seconds(layer, 1.0 - share)) + FALLEN
             return self._worth([Step(block.open_bytes, gain, 0, last + 1 - first)])
         counts = [block.experts]
         if layer in self._stats.sums:
@@ -237,6 +240,8 @@ class Shelf:
             share = self._stats.share(layer, *part, block.experts)
             away = 0.0 if experts == block.experts else max(1.0 - share, 0.0)
             saved = ticks(self._seconds(layer, 1.0)) - ticks(self._seconds(layer, away))
+            if experts == block.experts and -NOISE < saved:
+                saved = max(saved, 1)
             self._gains[layer, experts] = saved
         return self._gains[layer, experts]
 

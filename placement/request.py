@@ -8,7 +8,7 @@ from placement.cost import GOALS, Costs
 from placement.errors import RequestError
 from placement.expert_stats import EVEN, ExpertStats
 from placement.inventory import ModelInventory
-from placement.machine import Machine
+from placement.machine import DeviceKind, Machine
 from placement.rules import Rule
 from placement.workload import Workload
 
@@ -41,7 +41,7 @@ class Request:
         if not self.claims:
             object.__setattr__(self, "claims", loaded_claims(self.inventory, self.rules))
         if self.costs is None:
-            costs = Costs(self.inventory, self.machine, self.workload)
+            costs = Costs(self.inventory, _played(self.machine), self.workload)
             object.__setattr__(self, "costs", costs)
 
     def with_rules(self, rules: Sequence[Rule]) -> "Request":
@@ -55,6 +55,15 @@ class Request:
     def with_workload(self, workload: Workload) -> "Request":
         """The same for another workload."""
         return replace(self, workload=workload, costs=None)
+
+
+def _played(machine: Machine) -> Machine:
+    """The machine that simulated GPUs play: plans are made for it, be it slower here."""
+    devices = tuple(
+        replace(d, kind=DeviceKind.GPU) if d.kind is DeviceKind.SIMULATED_GPU else d
+        for d in machine.devices
+    )
+    return replace(machine, devices=devices)
 
 
 def check_goal(goal: str) -> None:

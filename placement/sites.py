@@ -10,7 +10,7 @@ from itertools import accumulate
 
 from placement.cost import Costs
 from placement.demand import Demand
-from placement.fill import Filled, Shelf, ticks
+from placement.fill import FALLEN, Filled, Shelf, ticks
 from placement.home_scratch import HomeScratch, Lodgers, lodgers_of
 from placement.request import Request
 from placement.rules import OWN_GPU
@@ -149,8 +149,11 @@ class Site:
 
     def _block_ticks(self, layer: int) -> int:
         """With the experts that no rule puts here in RAM."""
+        block = self._demand.blocks[layer]
         cost = ticks(self._costs.block(layer, self.name, self._goal))
-        if self._demand.blocks[layer].experts:
+        if not lodgers_of([layer], self._demand, self.name).plain:
+            cost += FALLEN
+        if block.experts:
             away = self.shelf.away_share(layer, (self.name, OWN_GPU))
             cost += ticks(self._seconds(layer, away))
         return cost
