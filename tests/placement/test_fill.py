@@ -50,12 +50,20 @@ def test_a_model_that_fits_goes_to_the_gpu_whole() -> None:
 
 
 def test_whole_layers_fill_what_is_left_and_then_a_range_of_one() -> None:
-    made = planned(bare() + layer_bytes() + layer_bytes() // 2)
-    assert [places(made, layer) for layer in (1, 2, 3)] == [
-        {(None, "CPU")},
-        {((0, 3), "CUDA0"), ((4, 7), "CPU")},
+    model, load = deepseek_v3(), Workload(context_tokens=4096, kernels="fast")
+
+    def on_a_gpu(size: int, *rules: str) -> PlacementPlan:
+        where = machine(size, ram=400 << 30)
+        return plan(model, where, parse_rules(rules, where.device_names), load, gpu_layers=99)
+
+    layer = model.by_role()[Role.ROUTED_EXPERT] // 58
+    made = on_a_gpu(on_a_gpu(64 << 30, "exps=CPU").devices[1].total_bytes + layer * 5 // 2)
+    assert [places(made, n) for n in (58, 59, 60)] == [
+        {((0, 127), "CUDA0"), ((128, 255), "CPU")},
+        {(None, "CUDA0")},
         {(None, "CUDA0")},
     ]
+    assert all(places(made, n) == {(None, "CPU")} for n in range(3, 58))
 
 
 def test_room_for_a_sliver_of_a_layer_is_left_alone() -> None:

@@ -85,7 +85,7 @@ def test_layers_are_spread_in_order_and_by_budget() -> None:
     assert list(made.layers) == sorted(made.layers)
     first, second = made.layers.count("CUDA0"), made.layers.count("CUDA1")
     assert first + second == 61
-    assert 1.5 < first / second < 3
+    assert first > second > 0
     assert device_of(made, "output.weight") == "CUDA1"
 
 
