@@ -67,7 +67,10 @@ def export(plan: PlacementPlan, inventory: ModelInventory, program: str, model: 
             raise PlacementError(
                 f"{program} cannot place experts {first}-{last} of {part.tensor} apart",
                 "its rules move whole tensors",
-                remedy="plan whole layers of experts: rules without '#'",
+                remedy=(
+                    "-cmoe, or -ncmoe N, which fills GPUs with whole layers",
+                    "rules without '#': -ot 'blk\\.(3|4)\\..*_exps=CUDA0' -ot exps=CPU",
+                ),
             )
     offload = offloaded(plan, inventory, program)
     words = ["llama-server", "-m", model, "-ngl", str(offload.gpu_layers)]

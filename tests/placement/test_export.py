@@ -137,9 +137,7 @@ def test_sizes_are_said_as_each_program_counts_them() -> None:
 
 def test_a_cache_that_cannot_follow_its_block_is_told() -> None:
     inventory = tiny()
-    where = machine(GIB, GIB)
-    rules = parse_rules([r"blk\.2\.=CPU"], where.device_names)
-    planned = plan(inventory, where, rules, LOAD, shares=(1, 1))
+    planned = made(inventory, machine(GIB, GIB), r"blk\.2\.=CPU", gpu_layers=99)
     (note,) = export(planned, inventory, "llama.cpp", "m.gguf").notes
     assert "the cache of layers 2 will not be where the plan has it" in note
 
