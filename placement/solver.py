@@ -253,7 +253,7 @@ class Solver:
     def _head_on_cpu(self, states: States) -> Iterator[Label]:
         goal = self._request.optimize
         heads = [ticks(self._costs.head(name, goal)) for name in self._names]
-        cost = max(heads[0], min(heads[1:]))
+        cost = max(heads[0], min(heads[1:]) + 1)  # equal times go to a GPU
         for device, ways in states:
             for label in ways[-1]:
                 over = self._boundary(device, 0, len(self._order))

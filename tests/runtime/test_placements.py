@@ -81,7 +81,7 @@ def test_greedy_tokens_do_not_depend_on_the_placement(options, expected):
 
 
 def test_time_and_bytes_are_charged_to_the_devices_of_the_plan():
-    engine = load(simulate=TWO_GPUS, rules=["exps=CPU"])
+    engine = load(**SHARED, rules=["exps=CPU"])
     *_, last = engine.generate(PROMPT, max_tokens=3, temperature=0)
     assert set(last.stats.device_seconds) == {"CPU", "CUDA0", "CUDA1"}
     assert sum(last.stats.device_seconds.values()) <= last.stats.seconds
