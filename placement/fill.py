@@ -240,7 +240,7 @@ class Shelf:
             share = self._stats.share(layer, *part, block.experts)
             away = 0.0 if experts == block.experts else max(1.0 - share, 0.0)
             saved = ticks(self._seconds(layer, 1.0)) - ticks(self._seconds(layer, away))
-            if experts == block.experts and -NOISE < saved:
+            if experts == block.experts and saved > -NOISE:
                 saved = max(saved, 1)
             self._gains[layer, experts] = saved
         return self._gains[layer, experts]

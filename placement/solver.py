@@ -253,13 +253,14 @@ class Solver:
     def _head_on_cpu(self, states: States) -> Iterator[Label]:
         goal = self._request.optimize
         heads = [ticks(self._costs.head(name, goal)) for name in self._names]
-        cost = max(heads[0], min(heads[1:]) + 1)  # equal times go to a GPU
         for device, ways in states:
+            # the GPU of the last blocks, or any, is no slower; equal times go to it
+            cost = max(heads[0], 1 + (heads[device] if device else min(heads[1:])))
+            over = self._boundary(device, 0, len(self._order))
             for label in ways[-1]:
-                over = self._boundary(device, 0, len(self._order))
-                if label.runs is None and True in self._heads:
-                    over += self._there_and_back
-                yield label.plus(cost + over, self._demand.head_bytes)
+                idle = label.runs is None and True in self._heads
+                extra = over + (self._there_and_back if idle else 0)
+                yield label.plus(cost + extra, self._demand.head_bytes)
 
     def _cpu_ticks(self, layer: int) -> int:
         cost = ticks(self._costs.block(layer, CPU, self._request.optimize))

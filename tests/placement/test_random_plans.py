@@ -99,10 +99,10 @@ def moe_rules(moe: str | int | None) -> tuple[Rule, ...]:
 
 def check_bytes(made: PlacementPlan, inventory: ModelInventory, where: Machine) -> None:
     names = where.device_names
-    needs = device_needs(inventory, made.workload, made.layers, made.assignments, names)
+    needs = device_needs(inventory, made.workload, made.layers, made.assignments, names, where)
     for use in made.devices:
         need = needs[use.name]
-        total = need.weights_bytes + need.cache_bytes + need.compute_bytes
+        total = need.weights_bytes + need.cache_bytes + need.compute_bytes + need.other_bytes
         assert total <= use.total_bytes <= where.device(use.name).free_bytes
 
 
@@ -213,8 +213,9 @@ def fits_so(request: Request, homes: list[str], names: tuple[str, ...], experts_
         if pieces[0] == "blk" and (experts_home or tensor.role is not Role.ROUTED_EXPERT):
             device = homes[int(pieces[1])]
         parts.append(replace(part, device=device, experts=None, nbytes=tensor.nbytes))
-    needs = device_needs(request.inventory, request.workload, homes, parts, names)
+    needs = device_needs(request.inventory, request.workload, homes, parts, names, request.machine)
     return all(
-        need.weights_bytes + need.cache_bytes + need.compute_bytes <= request.budgets[name]
+        need.weights_bytes + need.cache_bytes + need.compute_bytes + need.other_bytes
+        <= request.budgets[name]
         for name, need in needs.items()
     )
