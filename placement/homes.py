@@ -18,8 +18,9 @@ from placement.fill import TICKS_PER_SECOND
 from placement.machine import CPU
 from placement.request import Request
 from placement.sites import Site
-from placement.solver import Run, Solution, Solver
+from placement.solver import Solution, Solver
 from placement.units import format_seconds
+from placement.ways import Run
 
 NO_SPARE: Mapping[str, int] = {}
 
@@ -113,7 +114,7 @@ def _solved(request: Request, demand: Demand, problem: Solver, best: Solution) -
     if request.gpu_layers is not None:
         why = f"-ngl {request.gpu_layers} leaves it on the CPU"
     notes = _left_out(problem, best) if request.shares is None else ()
-    fitting = best.ram_bytes <= request.budgets[CPU]
+    fitting = best.ram_bytes <= request.budgets[CPU] and all(site.holds_rules for site in sites)
     return replace(_named(request, demand, homes, head, why, experts, notes), fitting=fitting)
 
 

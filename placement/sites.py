@@ -75,6 +75,11 @@ class Site:
         """Bytes for blocks, where all of them decide the scratch."""
         return self._budget - self.least(head=False)
 
+    @property
+    def holds_rules(self) -> bool:
+        """Whether there is room for what rules put here."""
+        return self.run(0, 0, head=False) is not None
+
     def runs(self, first: int) -> Iterator[Option | None]:
         """Of order[first:first+1], order[first:first+2], ...; None from where there is no room."""
         lodgers, nbytes, cost = self._start()

@@ -12,10 +12,8 @@ they are, and their neighbours hand over to them. Equal times go to the even sha
 RAM is short each state keeps every pair of time and RAM that no other one beats in both.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
-from typing import Any, NamedTuple
 
 from placement.cost import Costs
 from placement.demand import Demand
@@ -23,43 +21,20 @@ from placement.fill import ticks
 from placement.home_scratch import host_scratch
 from placement.machine import CPU
 from placement.request import Request
-from placement.sites import Option, Site
+from placement.sites import Site
+from placement.ways import (
+    Label,
+    Run,
+    States,
+    Thin,
+    by_time,
+    fastest,
+    front,
+    shared_out,
+    tables_of,
+    then,
+)
 from placement.workload import cache_bytes
-
-MOST_LABELS = 16  # pairs of time and RAM kept in one state
-
-
-class Run(NamedTuple):
-    """order[first:end] at home on a GPU, by its number; with the head or without."""
-
-    gpu: int
-    first: int
-    end: int
-    head: bool = False
-
-
-class Label(NamedTuple):
-    """A way to place the first blocks.
-
-    on_cpu   how many of them live there
-    runs     linked: the last one, and those before it
-    """
-
-    ticks: int
-    on_cpu: int
-    unevenness: int
-    ram_bytes: int
-    runs: tuple[Run, Any] | None
-
-    def plus(self, ticks: int, ram_bytes: int = 0, blocks: int = 0) -> "Label":
-        """With so much more; blocks   on the CPU."""
-        return Label(
-            self.ticks + ticks,
-            self.on_cpu + blocks,
-            self.unevenness,
-            self.ram_bytes + ram_bytes,
-            self.runs,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,24 +51,6 @@ class Solution:
     head: int | None
     ticks: int
     ram_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """What one GPU offers.
-
-    empty       without blocks to be placed
-    options     [i][j - i - 1]: order[i:j], as far as there is room for any
-    with_head   [i]: order[i:] and the head
-    """
-
-    empty: Option
-    options: list[list[Option | None]]
-    with_head: list[Option | None]
-
-
-States = list[tuple[int, list[list[Label]]]]
-Thin = Callable[[list[Label]], list[Label]]
 
 
 class Solver:
@@ -120,7 +77,7 @@ class Solver:
         self._names = [CPU, *(site.name for site in sites)]
         self._handovers: dict[tuple[str, str], int] = {}
         self._scratch: dict[tuple[bool, bool], int] = {}
-        self._tables = _tables_of(sites)
+        self._tables = tables_of(sites)
         self._there_and_back = max(
             self._handover(CPU, name) + self._handover(name, CPU) for name in self._names
         )
@@ -135,7 +92,7 @@ class Solver:
         ram_limit   bytes; where no way keeps it, the one that needs least
         exactly     numbers of the GPUs that have blocks, each of them some; None: any
         """
-        thin = _fastest if ram_limit is None else _front
+        thin = fastest if ram_limit is None else front
         size = len(self._order)
         # (device that has the last of the first j blocks, 0: CPU; labels by j)
         states: States = [(0, self._on_cpu())]
@@ -184,7 +141,7 @@ class Solver:
             if option is None:
                 return
             extra = sum(beside[run.first : run.end]) - table.empty.ticks
-            label = _then(label, option, table.empty, extra, run)
+            label = then(label, option, table.empty, extra, run)
             device = run.gpu + 1
         if False in self._heads:
             grown: list[list[Label]] = [[] for _ in range(len(self._order) + 1)]
@@ -230,8 +187,8 @@ class Solver:
                 cost = extra + option.ticks
                 for label in labels:
                     # most ways are slower than one that is known: not worth making
-                    if thin is _front or not there or label.ticks + cost <= there[-1].ticks:
-                        there.append(_then(label, option, table.empty, extra, run))
+                    if thin is front or not there or label.ticks + cost <= there[-1].ticks:
+                        there.append(then(label, option, table.empty, extra, run))
         return [thin(labels) for labels in grown]
 
     def _with_head(self, gpu: int, enter: list[list[Label]]) -> Iterator[Label]:
@@ -248,7 +205,7 @@ class Solver:
                 extra += self._handover(last, site.name)
             run = Run(gpu, i, size, head=True)
             for label in labels:
-                yield _then(label, option, table.empty, extra, run)
+                yield then(label, option, table.empty, extra, run)
 
     def _head_on_cpu(self, states: States) -> Iterator[Label]:
         goal = self._request.optimize
@@ -269,7 +226,7 @@ class Solver:
         return cost
 
     def _chosen(self, ends: list[Label], ram_limit: int | None) -> Solution | None:
-        found = [self._solution(label) for label in sorted(ends, key=_by_time)]
+        found = [self._solution(label) for label in sorted(ends, key=by_time)]
         kept = [way for way in found if ram_limit is None or way.ram_bytes <= ram_limit]
         if kept:
             return kept[0]
@@ -322,67 +279,6 @@ class Solver:
         return self._handovers[before, after]
 
 
-def shared_out(count: int, shares: Sequence[float]) -> list[tuple[int, int]]:
-    """(first, end) of so many blocks for each share, in order: the share in which a block's middle
-    falls.
-    """
-    ends = [round(count * part / sum(shares) + 1e-9) for part in accumulate(shares)]
-    return list(zip([0, *ends[:-1]], ends, strict=True))
-
-
-def _then(label: Label, option: Option, empty: Option, extra: int, run: Run) -> Label:
-    return Label(
-        label.ticks + extra + option.ticks,
-        label.on_cpu,
-        label.unevenness + option.unevenness,
-        label.ram_bytes + option.ram_bytes - empty.ram_bytes,
-        (run, label.runs),
-    )
-
-
-def _fastest(labels: list[Label]) -> list[Label]:
-    return [min(labels, key=_by_time)] if labels else []
-
-
-def _front(labels: list[Label]) -> list[Label]:
-    """Those that no other one beats in time and RAM; of many, the ends and some between. Blocks on
-    the CPU take scratch, so that ways with and without any are apart.
-    """
-    kept: list[Label] = []
-    for without in (True, False):
-        apart: list[Label] = []
-        for label in sorted(labels, key=_by_time_and_ram):
-            fewer = not apart or label.ram_bytes < apart[-1].ram_bytes
-            if fewer and (label.on_cpu == 0) is without:
-                apart.append(label)
-        last = len(apart) - 1
-        if last >= MOST_LABELS:
-            apart = [apart[last * i // (MOST_LABELS - 1)] for i in range(MOST_LABELS)]
-        kept += apart
-    return kept
-
-
-def _by_time(label: Label) -> tuple[int, int, int]:
-    return label[:3]
-
-
-def _tables_of(sites: Sequence[Site]) -> list[Table]:
-    """Equal GPUs share one."""
-    known: dict[tuple[object, ...], Table] = {}
-    tables = []
-    for site in sites:
-        key = site.key
-        if key not in known:
-            size = len(site.order)
-            known[key] = Table(
-                site.run(0, 0, head=False) or Option(0, 0, 0),
-                [list(site.runs(i)) for i in range(size)],
-                [site.run(i, size, head=True) for i in range(size + 1)],
-            )
-        tables.append(known[key])
-    return tables
-
-
 def _ram_base(request: Request, demand: Demand) -> int:
     """Bytes in RAM wherever free blocks live: what rules and kinds put there, blocks that rules
     moved there, the cache that is kept there. Scratch is apart.
@@ -392,7 +288,3 @@ def _ram_base(request: Request, demand: Demand) -> int:
     if request.workload.cache_in_ram:
         nbytes += cache_bytes(request.inventory.shape, request.workload, len(demand.blocks))
     return nbytes
-
-
-def _by_time_and_ram(label: Label) -> tuple[int, int, int, int]:
-    return label.ticks, label.ram_bytes, label.on_cpu, label.unevenness

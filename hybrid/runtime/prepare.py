@@ -13,6 +13,7 @@ from hybrid.errors import UsageError
 from hybrid.gguf.inventory import inventory
 from hybrid.gguf.reader import GgufFile
 from hybrid.models.config import ModelConfig
+from hybrid.runtime.expert_usage import read_expert_stats
 from hybrid.runtime.node_layout import HostLayout, host_layout
 from hybrid.runtime.options import CpuMoe, LoadOptions
 from kernels.capability import OLDEST_CAPABILITY
@@ -21,7 +22,6 @@ from kernels.native import tiers
 from placement.budgets import with_margins
 from placement.cpus import ThreadCpus, choose_cpus, described_cpus
 from placement.errors import PlanError
-from placement.expert_stats import EVEN, EXAMPLE, ExpertStats, parse_stats
 from placement.inventory import ModelInventory
 from placement.machine import CPU, Machine, canonical_name, device_advice, gpu_findings
 from placement.machine_choice import described_machine
@@ -153,21 +153,6 @@ def read_plan(path: str | Path) -> PlacementPlan:
             str(error),
             remedy="write one: hybrid plan MODEL --save plan.json",
         ) from error
-
-
-def read_expert_stats(path: str | Path | None, stock: ModelInventory) -> ExpertStats:
-    """Which experts of this model are chosen how often; evenly without a file."""
-    if path is None:
-        return EVEN
-    try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(
-            f"{path} cannot be read as statistics of experts",
-            str(error),
-            remedy=f"it holds {EXAMPLE}",
-        ) from error
-    return parse_stats(value, stock)
 
 
 def chosen_devices(machine: Machine, names: tuple[str, ...] | None) -> Machine:
@@ -311,11 +296,8 @@ def _with_mapped_weights(machine: Machine, stock: ModelInventory) -> Machine:
 
 
 def _notes(plan: PlacementPlan, stock: ModelInventory) -> tuple[str, ...]:
-    notes = list(plan.notes)
-    trained = stock.shape.trained_context_tokens
-    if plan.workload.context_tokens > trained:
-        notes.append(
-            f"context {plan.workload.context_tokens} is longer than the {trained} tokens this "
-            "model was trained for; answers may turn to nonsense past them"
-        )
-    return tuple(notes)
+    asked, trained = plan.workload.context_tokens, stock.shape.trained_context_tokens
+    if asked <= trained:
+        return plan.notes
+    text = f"context {asked} is longer than the {trained} tokens this model was trained for"
+    return (*plan.notes, f"{text}; answers may turn to nonsense past them")

@@ -6,7 +6,7 @@ from itertools import product
 import pytest
 
 from hybrid.errors import HybridError
-from hybrid.runtime.prepare import read_expert_stats
+from hybrid.runtime.expert_usage import read_expert_stats
 from placement.errors import RequestError
 from placement.expert_stats import EVEN, ExpertStats, parse_stats
 from placement.inventory import Role
