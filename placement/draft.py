@@ -5,8 +5,12 @@
 `planner.plan()` checks a draft; `shortfall.py` makes more to find the smallest change that fits.
 """
 
-from placement.claims import Claim, claimed_bytes, loaded_claims
-from placement.homes import Homes, choose_homes, sits_with_head
+from collections import Counter
+from collections.abc import Iterator
+
+from placement.claims import Claim, claimed_bytes
+from placement.demand import sits_with_head
+from placement.homes import Homes, choose_homes
 from placement.inventory import Role, TensorInfo
 from placement.machine import CPU, UNLOADED
 from placement.needs import device_needs
@@ -14,6 +18,7 @@ from placement.plan import Assignment, DeviceUse, PlacementPlan
 from placement.request import Request
 from placement.rules import OWN_GPU, Rule
 
+MOST_TRIES = 4
 ROLE_NOUNS = {
     Role.NORM: "norm",
     Role.ATTENTION: "attention",
@@ -28,13 +33,27 @@ def draft(request: Request) -> PlacementPlan:
 
     Raises RuleError for a rule that cannot be obeyed.
     """
+    spare: Counter[str] = Counter()
+    homes = choose_homes(request)
+    attempt = _drafted(request, homes)
+    for _ in range(MOST_TRIES if homes.fitting else 0):
+        # Homes are chosen by bounds of what a device needs beside weights. Where one is too low,
+        # what it lacks is kept free the next time.
+        over = {use.name: use.total_bytes - use.budget_bytes for use in attempt.devices}
+        over = {name: nbytes for name, nbytes in over.items() if nbytes > 0}
+        if not over:
+            break
+        spare.update(over)
+        attempt = _drafted(request, choose_homes(request, spare))
+    return attempt
+
+
+def _drafted(request: Request, homes: Homes) -> PlacementPlan:
     inventory = request.inventory
-    claims = loaded_claims(inventory, request.rules)
-    homes = choose_homes(request, claims)
     assignments = tuple(
         assignment
         for tensor in inventory.tensors
-        for assignment in _assign(tensor, claims.get(tensor.name), request.rules, homes)
+        for assignment in _assign(tensor, request.claims.get(tensor.name), request.rules, homes)
     )
     return PlacementPlan(
         model=inventory.name,
@@ -45,6 +64,7 @@ def draft(request: Request) -> PlacementPlan:
         devices=_device_uses(request, homes, assignments),
         rules=request.rules,
         workload=request.workload,
+        notes=homes.notes,
     )
 
 
@@ -56,20 +76,45 @@ def _assign(
         reason = "next-token prediction is not loaded" if mtp else "not read by this model"
         return [Assignment(tensor.name, None, UNLOADED, tensor.nbytes, None, reason)]
     parts = []
-    for claim in claims:
-        if claim.rule is None:
-            device, reason = _by_default(tensor, homes)
-        else:
-            device, reason = _by_rule(tensor, rules[claim.rule], claim.rule, homes)
-        experts = (claim.first, claim.last) if len(claims) > 1 else None
+    for claim, device, reason in _placed(tensor, claims, rules, homes):
+        whole = claim.first == 0 and claim.last == max(tensor.experts, 1) - 1
+        experts = None if whole else (claim.first, claim.last)
         nbytes = claimed_bytes(tensor, claim)
         parts.append(Assignment(tensor.name, experts, device, nbytes, claim.rule, reason))
     return parts
 
 
+def _placed(
+    tensor: TensorInfo, claims: tuple[Claim, ...], rules: tuple[Rule, ...], homes: Homes
+) -> Iterator[tuple[Claim, str, str]]:
+    """Each claim's device and why; a free range of experts cut where only some are at home."""
+    for claim in claims:
+        if claim.rule is not None:
+            yield claim, *_by_rule(tensor, rules[claim.rule], claim.rule, homes)
+        elif tensor.role is not Role.ROUTED_EXPERT:
+            yield claim, *_by_default(tensor, homes)
+        else:
+            yield from _free_experts(tensor, claim, homes)
+
+
+def _free_experts(
+    tensor: TensorInfo, claim: Claim, homes: Homes
+) -> Iterator[tuple[Claim, str, str]]:
+    layer = tensor.layer or 0
+    first, last = homes.experts.get(layer, (0, -1))
+    here, why = homes.layers[layer], f"experts fill what is left of {homes.layers[layer]}"
+    in_ram = "routed experts stay in RAM"
+    if last < first:
+        yield claim, CPU, in_ram
+        return
+    if claim.first < first:
+        yield Claim(claim.first, first - 1, None), CPU, in_ram
+    yield Claim(first, last, None), here, why
+    if last < claim.last:
+        yield Claim(last + 1, claim.last, None), CPU, in_ram
+
+
 def _by_default(tensor: TensorInfo, homes: Homes) -> tuple[str, str]:
-    if tensor.role is Role.ROUTED_EXPERT:
-        return CPU, "routed experts stay in RAM"
     if sits_with_head(tensor, homes.tied_head):
         noun = {Role.NORM: "output norm", Role.EMBEDDING: "tied embedding, also the head"}
         return homes.head, f"{noun.get(tensor.role, 'head')}, {homes.head_reason}"

@@ -1,96 +1,163 @@
-"""Scratch and overheads of a GPU before anybody knows which blocks it will hold: what room is left
-for them.
+"""Scratch and overheads of a GPU before its blocks are known: never less than the finished plan
+needs (`needs.py`).
 """
 
-from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
 
-from placement.claims import Claims
+from placement.demand import BlockDemand, Demand
 from placement.gpu_scratch import gpu_bytes
-from placement.inventory import Role
 from placement.machine import CPU
-from placement.overheads import Held, gpu_overheads, readers_of
+from placement.native_scratch import native_bytes
+from placement.overheads import Held, gpu_overheads, most_host_overheads, readers_of
 from placement.request import Request
 from placement.rules import OWN_GPU
-from placement.workload import Hosted
+from placement.workload import Hosted, compute_bytes
 
 
-def scratch_of_a_home(request: Request, claims: Claims, *, with_head: bool) -> int:
-    """Scratch of any GPU that holds blocks, context and workspaces with it; never below what the
-    finished plan needs.
+@dataclass(slots=True)
+class Lodgers:
+    """Blocks at one home, as far as its scratch depends on them.
+
+    away, away_bytes   most experts of one in RAM, and the largest such expert's bytes, while open
+                       experts are in RAM
+    ruled_away, ...    the same of experts that rules put there
     """
-    tied = request.inventory.has_tied_head
-    widest, experts, head = 0, False, with_head
-    expert_bytes: Counter[int] = Counter()
-    for tensor in request.inventory.tensors:
-        rules = [claim.rule for claim in claims.get(tensor.name, ())]
-        devices = {request.rules[rule].device for rule in rules if rule is not None}
-        on_gpu = bool(devices - {CPU})
-        if tensor.role is Role.ROUTED_EXPERT:
-            experts = experts or on_gpu
-            counts = on_gpu
-            if CPU in devices or None in rules:
-                expert_bytes[tensor.layer or 0] += tensor.expert_bytes
-        elif tensor.role is Role.HEAD or (tensor.role is Role.EMBEDDING and tied):
-            counts = head = with_head or on_gpu
-        else:
-            counts = tensor.role.is_loaded and tensor.role is not Role.EMBEDDING
-        widest = max(widest, tensor.matrix_values if counts else 0)
-    shape = request.inventory.shape
+
+    count: int = 0
+    matrix_values: int = 0
+    expert_values: int = 0
+    routed: bool = False
+    away: int = 0
+    away_bytes: int = 0
+    ruled_away: int = 0
+    ruled_away_bytes: int = 0
+    plain: bool = True
+    held_layers: int = 0
+
+    def add(self, layer: int, block: BlockDemand, name: str, held: set[int]) -> None:
+        """One more block on the device `name`, which holds something of the blocks `held`."""
+        self.count += 1
+        self.held_layers += layer in held
+        self.matrix_values = max(self.matrix_values, block.matrix_values)
+        if block.experts:
+            self._add_experts(block, name)
+        if not block.ruled_devices <= {name}:
+            self.plain = False
+
+    def _add_experts(self, block: BlockDemand, name: str) -> None:
+        here = {name, OWN_GPU}
+        self.expert_values = max(self.expert_values, block.expert_values)
+        ruled_pieces, pieces = 0, 0
+        for first, last, device in block.ruled_experts:
+            if device in here:
+                self.routed = True
+            elif device == CPU:
+                ruled_pieces += 1
+                self.ruled_away = max(self.ruled_away, last + 1 - first)
+                self.away = max(self.away, last + 1 - first)
+            else:
+                self.plain = False
+        if block.open_bytes:
+            pieces = 1
+            self.away = block.experts
+        self.ruled_away_bytes = max(self.ruled_away_bytes, ruled_pieces * block.expert_bytes)
+        pieces = (pieces + ruled_pieces) * block.expert_bytes
+        if block.odd:  # its matrices differ
+            pieces = block.pieces * block.expert_bytes
+            self.away = max(self.away, block.experts)
+        self.away_bytes = max(self.away_bytes, pieces)
+        if block.odd or (ruled_pieces and block.open_bytes):
+            self.plain = False
+
+
+@dataclass(slots=True)
+class HomeScratch:
+    """What one GPU needs beside weights and cache for a set of blocks, and what rules put there."""
+
+    request: Request
+    demand: Demand
+    name: str
+    known: dict[tuple[Any, ...], int] = field(default_factory=dict)
+
+    def of(self, lodgers: Lodgers, *, head: bool, filled: bool, all_here: bool = False) -> int:
+        """filled     open experts are here
+        all_here   all of them
+        """
+        held, its = self.demand.held[self.name], lodgers
+        key = (
+            its.count > 0,
+            its.matrix_values,
+            its.expert_values if filled or its.routed else 0,
+            filled or its.routed,
+            its.ruled_away if all_here else its.away,
+            its.ruled_away_bytes if all_here else its.away_bytes,
+            its.plain and its.held_layers == len(held.layers),
+            head,
+        )
+        if key not in self.known:
+            self.known[key] = self._bytes(*key)
+        return self.known[key]
+
+    def _bytes(
+        self,
+        homes: bool,
+        matrix_values: int,
+        expert_values: int,
+        routed: bool,
+        away: int,
+        away_bytes: int,
+        plain: bool,
+        head: bool,
+    ) -> int:
+        held, request = self.demand.held[self.name], self.request
+        head_values = self.demand.head_values if head else 0
+        hosted = Hosted(
+            layers=int(homes or held.layer_work),
+            routed_experts=routed or held.routed_experts,
+            head=head or held.head,
+            embedding=held.nbytes > 0,
+            matrix_values=max(matrix_values, expert_values, held.matrix_values, head_values),
+            homes=int(homes),
+            away_experts=away,
+            away_expert_bytes=away_bytes,
+            plain=plain,
+        )
+        scratch = gpu_bytes(request.inventory.shape, request.workload, hosted)
+        device = request.machine.device(self.name)
+        assert device is not None
+        gpu = Held(device, held.nbytes, scratch, hosted)
+        beside = gpu_overheads(gpu, request.workload, readers_of(request.machine))
+        return scratch + sum(nbytes for _, nbytes in beside)
+
+
+def lodgers_of(layers: Iterable[int], demand: Demand, name: str) -> Lodgers:
+    """These blocks on the device `name`."""
+    lodgers = Lodgers()
+    for layer in layers:
+        lodgers.add(layer, demand.blocks[layer], name, demand.held[name].layers)
+    return lodgers
+
+
+def host_scratch(request: Request, demand: Demand, *, blocks: bool, head: bool) -> int:
+    """Of the CPU, at most, with what the program and the drivers take.
+
+    blocks   whether any are at home there
+    """
+    held = demand.held[CPU]
+    values = [held.matrix_values, demand.head_values if head else 0]
+    values += [max(block.matrix_values * blocks, block.expert_values) for block in demand.blocks]
     hosted = Hosted(
-        layers=1,
-        routed_experts=experts,
-        head=head,
+        layers=int(blocks or held.layer_work),
+        routed_experts=True,
+        head=head or held.head,
         embedding=True,
-        matrix_values=widest,
-        homes=1,
-        away_experts=shape.expert_count if expert_bytes else 0,
-        away_expert_bytes=max(expert_bytes.values(), default=0),
-        plain=not _may_fall_back(request, claims),
+        matrix_values=max(values),
     )
-    scratch = gpu_bytes(shape, request.workload, hosted)
-    return scratch + _most_overheads(request, hosted, scratch)
-
-
-def _most_overheads(request: Request, hosted: Hosted, scratch_bytes: int) -> int:
-    """Of the GPU that loses most to them; less scratch would leave more for buffers of loading, but
-    not more in all.
-    """
-    readers = readers_of(request.machine)
-    return max(
-        (
-            sum(
-                nbytes
-                for _, nbytes in gpu_overheads(
-                    Held(gpu, 0, scratch_bytes, hosted), request.workload, readers
-                )
-            )
-            for gpu in request.machine.gpus
-        ),
-        default=0,
+    shape, workload = request.inventory.shape, request.workload
+    scratch = max(
+        compute_bytes(shape, workload, hosted),
+        native_bytes(shape, workload, attention=hosted.layers > 0),
     )
-
-
-def _may_fall_back(request: Request, claims: Claims) -> bool:
-    """Whether a GPU's block may be left to the reference (`reference_blocks.py`): homes are not
-    known yet, so rather too often.
-    """
-    gpus = [gpu.name for gpu in request.machine.gpus]
-    own = {OWN_GPU, *(gpus if len(gpus) == 1 else ())}
-    cuts: dict[int, list[tuple[int, int, str]]] = {}
-    for tensor in request.inventory.tensors:
-        if tensor.layer is None or tensor.name not in claims:
-            continue
-        placed = [
-            (c.first, c.last, CPU if c.rule is None else request.rules[c.rule].device)
-            for c in claims[tensor.name]
-        ]
-        if tensor.role is not Role.ROUTED_EXPERT:
-            if any(c.rule is not None for c in claims[tensor.name]) and placed[0][2] not in own:
-                return True
-            continue
-        devices = {device for _, _, device in placed}
-        several = len(placed) > len(devices) or devices - own - {CPU}
-        merged = "gate_up" in tensor.name and devices != {CPU}
-        if several or merged or cuts.setdefault(tensor.layer, placed) != placed:
-            return True
-    return False
+    return scratch + most_host_overheads(request.machine, shape, workload, request.budgets[CPU])

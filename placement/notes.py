@@ -6,7 +6,6 @@ import re
 from dataclasses import replace
 from itertools import count
 
-from placement.claims import loaded_claims
 from placement.gpu_scratch import streams_experts
 from placement.homes import least_of_a_gpu
 from placement.inventory import ModelInventory, Role
@@ -23,6 +22,7 @@ from placement.workload import cache_bytes
 def plan_notes(request: Request, plan: PlacementPlan) -> PlacementPlan:
     """The same plan with its notes filled in."""
     notes = [*rule_warnings(request.inventory, plan), *_split_notes(plan)]
+    notes += plan.notes
     notes += _empty_gpu_notes(request, plan)
     notes += _reference_notes(request.inventory, plan)
     notes += _stream_notes(request.inventory, plan)
@@ -45,8 +45,7 @@ def _empty_gpu_notes(request: Request, plan: PlacementPlan) -> list[str]:
     empty = [use for use in plan.devices if not use.total_bytes and use.name != CPU]
     if not empty:
         return []
-    claims = loaded_claims(request.inventory, request.rules)
-    scratch, with_block = least_of_a_gpu(request, claims)
+    scratch, with_block = least_of_a_gpu(request)
     notes = []
     for use in empty:
         subject, needed = "one block's scratch needs", scratch
@@ -64,9 +63,7 @@ def _empty_gpu_notes(request: Request, plan: PlacementPlan) -> list[str]:
 def _smaller(request: Request, budget_bytes: int) -> str:
     """Advice that helps: smaller micro-batches only where the smallest would fit."""
     least = replace(request.workload, ubatch_tokens=1, attention_work_bytes=1)
-    smallest = replace(request, workload=least)
-    claims = loaded_claims(smallest.inventory, smallest.rules)
-    _, with_block = least_of_a_gpu(smallest, claims)
+    _, with_block = least_of_a_gpu(request.with_workload(least))
     if with_block <= budget_bytes:
         return "; smaller -ub and -amb need less"
     return "; it is too small for any block"

@@ -13,15 +13,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from placement.budgets import device_budgets
-from placement.cost import predict
+from placement.cost import GOALS, predict
 from placement.draft import draft
+from placement.expert_stats import EVEN, ExpertStats
 from placement.inventory import ModelInventory
 from placement.machine import Machine
 from placement.notes import plan_notes
 from placement.plan import PlacementPlan
-from placement.request import Request
+from placement.remedies import overfull
+from placement.request import Request, check_goal
 from placement.rules import Rule
-from placement.shortfall import overfull, shortfall
+from placement.shortfall import shortfall
 from placement.workload import Workload, check_workload
 
 
@@ -34,21 +36,34 @@ def plan(
     budgets: Mapping[str, int] | None = None,
     gpu_layers: int | None = None,
     shares: tuple[float, ...] | None = None,
+    optimize: str = GOALS[0],
+    expert_stats: ExpertStats = EVEN,
     overfull_too: bool = False,
 ) -> PlacementPlan:
     """Where every tensor goes, with reasons; the same arguments give the same plan.
 
     budgets      bytes per device; negative: that much less than is free; left out: free bytes
                  (on a real GPU less a margin)
-    gpu_layers   -ngl as llama.cpp counts it: the head, then the last blocks; None: all that fit
-    shares       hint of layers for each GPU, parts of a whole; GPUs beyond them get none
-    overfull_too   give a plan also where it does not fit, without looking for what would
+    gpu_layers   -ngl as llama.cpp counts it: the head, then the last blocks; None: what is fastest
+    shares       of the blocks for each GPU, parts of a whole; GPUs beyond them get none
+    optimize     for which time: "decode", "prompt" or "balanced"
+    expert_stats which routed experts are chosen how often
+    overfull_too give a plan also where it does not fit, without looking for what would
     Raises RuleError, PlacementError for arguments that cannot be obeyed, DoesNotFit with remedies.
     """
     check_workload(workload)
     asked = device_budgets(machine, budgets)
+    check_goal(optimize)
     request = Request(
-        inventory, machine, tuple(rules), workload, asked, gpu_layers, for_gpus(shares, machine)
+        inventory,
+        machine,
+        tuple(rules),
+        workload,
+        asked,
+        gpu_layers,
+        for_gpus(shares, machine),
+        optimize=optimize,
+        expert_stats=expert_stats,
     )
     attempt = draft(request)
     if overfull(attempt) and not overfull_too:

@@ -56,6 +56,14 @@ def format_bytes(nbytes: int) -> str:
     return f"{sign}{size / 1024:.1f} PiB"
 
 
+def format_seconds(seconds: float) -> str:
+    """Three digits and a unit: "12.3 ms"."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds / 1e-6:.3g} us"
+
+
 def flag_bytes(nbytes: int) -> str:
     """Exactly these bytes as a flag takes them: "64MiB", "1500KiB", "1000"."""
     for unit, size in (("MiB", 1 << 20), ("KiB", 1 << 10)):

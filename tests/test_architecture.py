@@ -48,6 +48,7 @@ TORCH_FREE = (
     "hybrid.gguf",
     "hybrid.tokenizer",
     "hybrid.models.config",
+    "hybrid.runtime.expert_usage",
     "hybrid.runtime.options",
     "hybrid.runtime.prepare",
     "hybrid.runtime.prompt",

@@ -18,6 +18,7 @@ from hybrid.runtime.options import (
 from hybrid.tokenizer.pretokenizers import CONVENTIONS
 from kernels.native import tiers
 from placement.budgets import parse_budgets, parse_simulate
+from placement.cost import GOALS
 from placement.machine import CPU
 from placement.units import parse_bytes
 from placement.workload import CACHE_BYTES_PER_32_VALUES
@@ -39,6 +40,8 @@ IN_A_PLAN = {
     "cache_type_k": "-ctk",
     "cache_in_ram": "-nkvo",
     "amb": "-amb",
+    "optimize": "--optimize",
+    "expert_stats": "--expert-stats",
     "split_mode": "-sm",
     "tensor_split": "-ts",
     "margin": "--margin",
@@ -102,6 +105,8 @@ def _for_a_new_plan(args: argparse.Namespace) -> dict[str, Any]:
         "attention_work_bytes": args.amb * MIB if args.amb else usual.attention_work_bytes,
         "budgets": _budgets(args),
         "gpu_layers": args.gpu_layers if args.gpu_layers != AUTO_LAYERS else None,
+        "optimize": args.optimize or usual.optimize,
+        "expert_stats": args.expert_stats,
         **sharing_options(args),
     }
 
@@ -141,7 +146,18 @@ def _add_rules(group: argparse._ArgumentGroup) -> None:
         "--n-gpu-layers",
         type=_gpu_layers,
         metavar="N",
-        help="blocks on GPUs, the last ones, the head counted; `all`, `auto` (as many as fit)",
+        help="blocks on GPUs, the last ones, the head counted; `all`, `auto` (what is fastest)",
+    )
+    group.add_argument(
+        "--optimize",
+        choices=GOALS,
+        help="what is to take least time: a token of an answer (decode, the default), of a prompt, "
+        "or both alike (balanced)",
+    )
+    group.add_argument(
+        "--expert-stats",
+        metavar="FILE",
+        help="how often each expert is chosen, as JSON: the busiest ones fill what is left of GPUs",
     )
     group.add_argument("--vram", metavar="CUDA0=22GiB,...", action="append", help="budgets of GPUs")
     group.add_argument("--ram", metavar="BYTES", help="budget of host memory: 64GiB")

@@ -25,6 +25,8 @@ OPTION_OF_FLAG = {
     "-np": "sequences",
     "--margin": "margins",
     "-t": "threads",
+    "--optimize": "optimize",
+    "--expert-stats": "expert_stats",
     "--vram": "budgets",
     "--ram": "budgets",
     "--simulate": "simulate",

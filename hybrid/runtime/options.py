@@ -23,6 +23,7 @@ from hybrid.runtime.option_checks import (
 )
 from hybrid.tokenizer.pretokenizers import CONVENTIONS
 from kernels.native import tiers
+from placement.cost import GOALS
 from placement.machine import canonical_name
 from placement.plan import PlacementPlan
 from placement.rules import Rule
@@ -42,6 +43,8 @@ IN_A_PLAN = (
     "attention_work_bytes",
     "budgets",
     "gpu_layers",
+    "optimize",
+    "expert_stats",
     "split",
     "shares",
     "margins",
@@ -82,6 +85,8 @@ class LoadOptions:
     profiles               folder of what `hybrid doctor` measured; None: speeds are estimated
     budgets                bytes a device may use at most, by name; below zero: free bytes less that
     gpu_layers             llama.cpp's -ngl; None as many as fit
+    optimize               for the time of "decode", "prompt" or "balanced"
+    expert_stats           file of how often each expert is chosen (placement/expert_stats.py)
     split                  "layer": contiguous layers over the GPUs; "none": one GPU, `main_gpu`
     main_gpu               number of that GPU among those that are there
     shares                 a hint of layers for each GPU, parts of a whole; None by free bytes
@@ -110,6 +115,8 @@ class LoadOptions:
     profiles: Path | None = None
     budgets: Mapping[str, int] | None = None
     gpu_layers: int | None = None
+    optimize: str = GOALS[0]
+    expert_stats: str | Path | None = None
     split: str = "layer"
     main_gpu: int = 0
     shares: tuple[float, ...] | None = None
@@ -123,6 +130,7 @@ class LoadOptions:
     def __post_init__(self) -> None:
         one_of("kernels", self.kernels, KERNELS)
         one_of("tier", self.tier, (None, *tiers.NAMES))
+        one_of("optimize", self.optimize, GOALS)
         one_of("conventions", self.conventions, CONVENTIONS)
         one_of("numa", self.numa, NUMA_POLICIES)
         one_of("cache_format", self.cache_format, tuple(CACHE_BYTES_PER_32_VALUES))

@@ -13,6 +13,7 @@ from hybrid.errors import UsageError
 from hybrid.gguf.inventory import inventory
 from hybrid.gguf.reader import GgufFile
 from hybrid.models.config import ModelConfig
+from hybrid.runtime.expert_usage import read_expert_stats
 from hybrid.runtime.node_layout import HostLayout, host_layout
 from hybrid.runtime.options import CpuMoe, LoadOptions
 from kernels.capability import OLDEST_CAPABILITY
@@ -262,6 +263,8 @@ def new_plan(
         budgets=with_margins(room, options.budgets, options.margins),
         gpu_layers=options.gpu_layers,
         shares=options.shares,
+        optimize=options.optimize,
+        expert_stats=read_expert_stats(options.expert_stats, stock),
         overfull_too=overfull_too,
     )
 
@@ -293,11 +296,8 @@ def _with_mapped_weights(machine: Machine, stock: ModelInventory) -> Machine:
 
 
 def _notes(plan: PlacementPlan, stock: ModelInventory) -> tuple[str, ...]:
-    notes = list(plan.notes)
-    trained = stock.shape.trained_context_tokens
-    if plan.workload.context_tokens > trained:
-        notes.append(
-            f"context {plan.workload.context_tokens} is longer than the {trained} tokens this "
-            "model was trained for; answers may turn to nonsense past them"
-        )
-    return tuple(notes)
+    asked, trained = plan.workload.context_tokens, stock.shape.trained_context_tokens
+    if asked <= trained:
+        return plan.notes
+    text = f"context {asked} is longer than the {trained} tokens this model was trained for"
+    return (*plan.notes, f"{text}; answers may turn to nonsense past them")

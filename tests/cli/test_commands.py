@@ -42,7 +42,8 @@ def test_run_puts_text_on_stdout_and_everything_else_on_stderr(command):
 
 
 def test_run_json_holds_tokens_timings_and_plan(command):
-    line = ("run", "-m", "demo", "-n", "6", "--json", *GREEDY, *TWO_GPUS)
+    rules = ("-cmoe", "-ot", r"blk\.0\.attn=CUDA0,attn=CUDA1")
+    line = ("run", "-m", "demo", "-n", "6", "--json", *GREEDY, *TWO_GPUS, *rules)
     outcome = command(*line, stdin="Once upon a time\n")
     answer = json.loads(outcome.out)
     assert len(answer["prompt_tokens"]) == 6

@@ -183,7 +183,10 @@ def test_a_prompt_in_larger_micro_batches_is_faster_as_long_as_launches_bind() -
 
 
 def test_two_gpus_pay_a_handover_and_one_does_not() -> None:
-    alone, two = predicted("exps=GPU"), predicted("exps=GPU", where=TWO)
+    alone, two = (
+        predicted("exps=GPU"),
+        predicted("exps=GPU", r"blk\.0\.attn=CUDA0", "attn=CUDA1", where=TWO),
+    )
     assert "PCIe" not in alone.decode[0].seconds
     assert two.decode[0].seconds["PCIe"] == pytest.approx(40e-6)
     assert two.decode[0].tokens_per_s < alone.decode[0].tokens_per_s

@@ -2,8 +2,11 @@
 
 import pytest
 
-from placement.claims import loaded_claims
-from placement.home_scratch import scratch_of_a_home
+from placement.budgets import device_budgets
+from placement.demand import demand_of
+from placement.draft import draft
+from placement.home_scratch import HomeScratch, lodgers_of
+from placement.homes import choose_homes
 from placement.planner import plan
 from placement.request import Request
 from placement.rules import parse_rules
@@ -17,6 +20,7 @@ RULES = [
     ["exps#0-3=GPU", "exps=CPU"],
     ["exps#2-5=GPU", "exps=CPU"],
     ["gate_exps=GPU", "exps=CPU"],
+    ["exps#4-7=CPU"],
     [r"blk\.2\.attn_output=CPU"],
     [".*=CUDA0"],
 ]
@@ -28,13 +32,16 @@ CASES += [(2, [r"blk\.1\..*exps=CUDA1", "exps=CPU"])]
 @pytest.mark.parametrize(("gpus", "rules"), CASES, ids=str)
 def test_what_a_gpu_is_given_is_enough_for_what_it_gets(gpus, rules, kernels):
     where = machine(*[GIB] * gpus)
-    names = tuple(device.name for device in where.devices)
-    parsed, load = tuple(parse_rules(rules, names)), Workload(256, 16, kernels=kernels)
-    inventory = tiny()
-    budgets = {device.name: device.free_bytes for device in where.devices}
-    request = Request(inventory, where, parsed, load, budgets)
-    given = scratch_of_a_home(request, loaded_claims(inventory, parsed), with_head=True)
-    for use in plan(inventory, where, parsed, load).devices[1:]:
+    parsed, load = parse_rules(rules, where.device_names), Workload(256, 16, kernels=kernels)
+    request = Request(tiny(), where, parsed, load, device_budgets(where, None))
+    demand, homes, made = demand_of(request), choose_homes(request), draft(request)
+    for use in made.devices[1:]:
+        here = [layer for layer, home in enumerate(homes.layers) if home == use.name]
+        given = HomeScratch(request, demand, use.name).of(
+            lodgers_of(here, demand, use.name),
+            head=homes.head == use.name,
+            filled=any(layer in homes.experts for layer in here),
+        )
         assert use.compute_bytes <= given
 
 

@@ -23,7 +23,7 @@ RULES = (
     *parse_rules([r"blk\.1\..*exps#0-3=CUDA0", "dead=CPU"], WHERE.device_names),
     *n_cpu_moe_rules(2, 4, has_gpu=True),
 )
-PLAN = plan(INVENTORY, WHERE, RULES, Workload(256, 16))
+PLAN = plan(INVENTORY, WHERE, RULES, Workload(256, 16), shares=(1, 1))
 
 
 def damaged(path: str, value: object) -> dict[str, Any]:

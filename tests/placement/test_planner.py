@@ -1,5 +1,6 @@
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -20,7 +21,7 @@ BIG_LOAD = Workload(context_tokens=4096)
 
 
 def planned(
-    inventory: ModelInventory, where: Machine, *texts: str, **options: int
+    inventory: ModelInventory, where: Machine, *texts: str, **options: Any
 ) -> PlacementPlan:
     return plan(inventory, where, parse_rules(texts, where.device_names), LOAD, **options)
 
@@ -57,7 +58,7 @@ def test_roles_decide_where_rules_are_silent() -> None:
     assert device_of(made, "blk.2.attn_q.weight") == "CUDA0"
     assert device_of(made, "blk.2.ffn_gate_inp.weight") == "CUDA0"
     assert device_of(made, "blk.2.ffn_up_shexp.weight") == "CUDA0"
-    assert device_of(made, "blk.2.ffn_up_exps.weight") == "CPU"
+    assert device_of(made, "blk.2.ffn_up_exps.weight") == "CUDA0"
     assert device_of(made, "token_embd.weight") == "CPU"
     assert device_of(made, "output.weight") == "CUDA0"
     assert device_of(made, "output_norm.weight") == "CUDA0"
@@ -68,23 +69,23 @@ def test_every_assignment_has_a_reason() -> None:
     made = planned(tiny(mtp=True), machine(GIB), "blk.2.*exps=CPU")
     reasons = {part.tensor: part.reason for part in made.assignments}
     assert reasons["blk.3.attn_q.weight"] == "attention of layer 3, by layer over the GPUs"
-    assert reasons["blk.3.ffn_up_exps.weight"] == "routed experts stay in RAM"
+    assert reasons["blk.3.ffn_up_exps.weight"] == "experts fill what is left of CUDA0"
     assert reasons["blk.2.ffn_up_exps.weight"] == "rule 1: blk.2.*exps=CPU"
     assert reasons["blk.4.nextn.eh_proj.weight"] == "next-token prediction is not loaded"
     assert all(reasons.values())
 
 
 def test_tied_embedding_is_placed_like_the_head() -> None:
-    made = planned(tiny(tied=True), machine(GIB, GIB))
+    made = planned(tiny(tied=True), machine(GIB, GIB), r"blk\.0\.attn=CUDA0", r"attn=CUDA1")
     assert device_of(made, "token_embd.weight") == "CUDA1"
 
 
 def test_layers_are_spread_in_order_and_by_budget() -> None:
-    made = plan(deepseek_v3(), machine(24 * GIB, 12 * GIB, ram=400 * GIB), (), BIG_LOAD)
+    made = plan(deepseek_v3(), machine(12 * GIB, 6 * GIB, ram=400 * GIB), (), BIG_LOAD)
     assert list(made.layers) == sorted(made.layers)
     first, second = made.layers.count("CUDA0"), made.layers.count("CUDA1")
     assert first + second == 61
-    assert 1.5 < first / second < 3
+    assert first > second > 0
     assert device_of(made, "output.weight") == "CUDA1"
 
 
@@ -191,7 +192,18 @@ def test_a_gpu_too_small_for_a_block_is_noted() -> None:
     (note,) = made.notes
     assert note.startswith("CUDA1 holds nothing: one block's scratch needs ")
     assert " of its 300.0 KiB" in note
-    assert not planned(tiny(), machine(GIB, GIB)).notes
+    assert not planned(tiny(), machine(GIB)).notes
+
+
+def test_a_gpu_that_would_only_slow_the_others_is_left_out_and_a_note_says_so() -> None:
+    made = planned(tiny(), machine(GIB, GIB))
+    assert set(made.layers) == {"CUDA0"}
+    (note,) = made.notes
+    assert note.startswith("CUDA1 has no blocks: with some on CUDA1 each token would take ")
+    assert note.endswith(" longer; -ts 1,1 shares them out")
+    shared = plan(tiny(), machine(GIB, GIB), (), LOAD, shares=(1, 1))
+    assert shared.layers == ("CUDA0",) * 2 + ("CUDA1",) * 2
+    assert not shared.notes
 
 
 def test_ngl_without_a_gpu_is_noted() -> None:
@@ -209,7 +221,7 @@ def test_shortfall_names_device_bytes_and_remedies_that_fit() -> None:
     error = error_of(where, *n_cpu_moe_rules(50, 61, has_gpu=True))
     assert "does not fit on CUDA0 and CUDA1" in error.cause
     assert "budget 24.0 GiB" in error.details[0]
-    assert "--n-cpu-moe 55 in place of 50" in error.remedies
+    assert any(text.startswith("--n-cpu-moe 55 in place of 50 (") for text in error.remedies)
     plan(deepseek_v3(), where, n_cpu_moe_rules(55, 61, has_gpu=True), BIG_LOAD)
     error_of(where, *n_cpu_moe_rules(54, 61, has_gpu=True))
 
@@ -229,12 +241,12 @@ def test_shortfall_offers_the_other_place_of_the_cache_where_that_fits() -> None
     where = machine(24 * GIB, ram=400 * GIB)
     long = Workload(context_tokens=163840, attention_work_bytes=MIB)
     remedies = error_of(where, load=long, gpu_layers=99).remedies
-    assert any(remedy.startswith("-nkvo (CPU then needs ") for remedy in remedies)
+    assert any(remedy.startswith("-nkvo (") for remedy in remedies)
     plan(deepseek_v3(), where, (), replace(long, cache_in_ram=True), gpu_layers=99)
     low = machine(80 * GIB, ram=349 * GIB)
-    remedies = error_of(low, load=replace(long, cache_in_ram=True)).remedies
+    remedies = error_of(low, cpu_moe_rule(), load=replace(long, cache_in_ram=True)).remedies
     assert any(remedy.startswith("-kvo (") for remedy in remedies)
-    plan(deepseek_v3(), low, (), long)
+    plan(deepseek_v3(), low, (cpu_moe_rule(),), long)
 
 
 def test_shortfall_of_ram_offers_a_gpu_with_room() -> None:
@@ -267,9 +279,13 @@ def test_budget_below_the_free_bytes_is_offered_to_be_raised() -> None:
 def test_deepseek_v3_on_sixteen_gpus_plans_in_half_a_second() -> None:
     inventory, where = deepseek_v3(), machine(*[24 * GIB] * 16, ram=400 * GIB)
     rules = parse_rules([r"blk\.(3|4)\..*exps=CUDA5,exps=CPU"], where.device_names)
-    start = time.perf_counter()
+    start = time.process_time()
     made = plan(inventory, where, rules, BIG_LOAD)
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 0.5
+    assert made.layers[3:5] == ("CUDA5",) * 2
+    start = time.process_time()
+    made = plan(inventory, where, (), BIG_LOAD)
+    assert time.process_time() - start < 0.5
     assert len(set(made.layers)) == 16
 
 

@@ -41,7 +41,7 @@ def error_of(words: list[str], capsys: pytest.CaptureFixture[str]) -> list[str]:
         ("--simulate CUDA0=4MiB -ot exps=CUDA0", "--simulate"),
         ("--simulate CUDA0=96MiB --ram 2MiB", "--ram"),
         ("--simulate CUDA0=40MiB -c 8192 -ngl 99 -amb 1 -ub 16", "-nkvo"),
-        ("--simulate CUDA0=128MiB -c 8192 -amb 1 -ub 16 --ram 196MiB -nkvo", "-kvo"),
+        ("--simulate CUDA0=128MiB -c 8192 -amb 1 -ub 16 --ram 196MiB -nkvo -cmoe", "-kvo"),
     ],
 )
 def test_every_remedy_that_is_a_flag_passes_when_pasted(
@@ -51,7 +51,9 @@ def test_every_remedy_that_is_a_flag_passes_when_pasted(
     remedies = [r for r in error_of(command, capsys) if r.startswith("-")]
     assert any(remedy.startswith(flag) for remedy in remedies), remedies
     for remedy in remedies:
-        assert main([*command, *flags(remedy)]) == 0, remedy
+        before = flags(remedy) if "' first" in remedy else []
+        after = [] if before else flags(remedy)
+        assert main(["plan", "demo", *before, *words.split(), *after]) == 0, remedy
 
 
 def test_two_budgets_of_the_ram_are_an_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,7 +29,9 @@ def test_every_golden_text_has_its_case() -> None:
 
 def test_norms_and_router_are_named_where_they_part_from_the_rest() -> None:
     where = machine(GIB)
-    rules = parse_rules(["ffn_norm=CPU", r"blk\.3\.ffn_gate_inp=CPU"], where.device_names)
+    rules = parse_rules(
+        ["exps=CPU", "ffn_norm=CPU", r"blk\.3\.ffn_gate_inp=CPU"], where.device_names
+    )
     text = text_report(plan(tiny(), where, rules, Workload(256, 16)), tiny())
     assert "blk.0  attention, dense -> CUDA0; norms -> CUDA0 and CPU" in text
     assert "blk.1-2  attention, shared -> CUDA0; norms -> CUDA0 and CPU; routed -> CPU" in text

@@ -15,8 +15,8 @@ MODEL = tiny()
 
 
 def placed(*rules: str, gpus: int = 0, model=MODEL):
-    there = machine(*[64 * MIB] * gpus)
-    return plan(model, there, parse_rules(rules, there.device_names), LOAD)
+    there, shares = machine(*[64 * MIB] * gpus), (1.0,) * gpus or None
+    return plan(model, there, parse_rules(rules, there.device_names), LOAD, shares=shares)
 
 
 def test_a_token_reads_all_but_the_experts_it_does_not_use_and_the_rows_it_is_not():

@@ -76,6 +76,7 @@ def _method(call):
 def load(**options):
     # mapped: nothing but cache is pinned
     usual = {"simulate": TWO_GPUS, "budgets": TWO_GPUS, "context": 256, "mmap": True}
+    usual |= {"shares": (1.0, 1.0), "rules": ["exps=CPU"]}
     return hybrid.load("demo", **usual | {"cache_in_ram": True} | options)
 
 
@@ -135,7 +136,9 @@ def test_a_driver_that_refuses_is_an_error_with_remedies_before_weights_are_read
 
 
 def test_mapped_cache_counts_towards_the_budget_of_the_ram(driver):
-    options = prepare.LoadOptions(simulate=TWO_GPUS, cache_in_ram=True, context=256)
+    options = prepare.LoadOptions(
+        simulate=TWO_GPUS, shares=(1.0, 1.0), cache_in_ram=True, context=256
+    )
     found = prepare.prepare("demo", options)
     [host] = [use for use in found.plan.devices if use.name == CPU]
     placed = host.total_bytes - host.other_bytes  # the rest is not the arenas' business

@@ -13,21 +13,22 @@ from placement.plan_json import to_json
 MIB = 1 << 20
 PROMPT = "It was a dark and stormy night, and the old man said to his daughter"
 TWO_GPUS = {"CUDA0": 64 * MIB, "CUDA1": 48 * MIB}
+SHARED = {"simulate": TWO_GPUS, "shares": (1.0, 1.0)}
 
 PLACEMENTS = {
     "all on the CPU": {"devices": ("none",)},
     "all on one GPU": {"simulate": {"CUDA0": 64 * MIB}, "rules": [".*=CUDA0"]},
     "experts in RAM": {"simulate": {"CUDA0": 64 * MIB}, "rules": ["exps=CPU"]},
-    "layers over two GPUs": {"simulate": TWO_GPUS, "rules": ["exps=GPU"]},
-    "two GPUs and the CPU": {"simulate": TWO_GPUS, "rules": ["exps=CPU"]},
-    "an expert range on a GPU": {"simulate": TWO_GPUS, "rules": ["exps#0-6=CUDA1", "exps=CPU"]},
+    "layers over two GPUs": {**SHARED, "rules": ["exps=GPU"]},
+    "two GPUs and the CPU": {**SHARED, "rules": ["exps=CPU"]},
+    "an expert range on a GPU": {**SHARED, "rules": ["exps#0-6=CUDA1", "exps=CPU"]},
     "ranges that differ by matrix": {
-        "simulate": TWO_GPUS,
+        **SHARED,
         "rules": ["gate_exps#0-6=CUDA1,down_exps#3-11=CUDA0", "exps=CPU"],
     },
-    "gate and up apart": {"simulate": TWO_GPUS, "rules": ["gate_exps=CUDA1", "up_exps=CUDA0"]},
+    "gate and up apart": {**SHARED, "rules": ["gate_exps=CUDA1", "up_exps=CUDA0"]},
     "every second op away": {
-        "simulate": TWO_GPUS,
+        **SHARED,
         "rules": [
             "attn_(q_b|k_b|output|norm)=CUDA1",
             "ffn_gate_inp=CPU",
@@ -36,12 +37,12 @@ PLACEMENTS = {
         ],
     },
     "head and embedding away": {
-        "simulate": TWO_GPUS,
+        **SHARED,
         "rules": ["^token_embd=CUDA1", "^output_norm=CPU", "^output=CUDA0"],
     },
-    "experts of the first two blocks in RAM": {"simulate": TWO_GPUS, "rules": [CpuMoe(layers=2)]},
+    "experts of the first two blocks in RAM": {**SHARED, "rules": [CpuMoe(layers=2)]},
     "two layers offloaded": {"simulate": {"CUDA0": 64 * MIB}, "gpu_layers": 2},
-    "cache in RAM": {"simulate": TWO_GPUS, "rules": ["exps=CPU"], "cache_in_ram": True},
+    "cache in RAM": {**SHARED, "rules": ["exps=CPU"], "cache_in_ram": True},
     "cache in RAM, two layers offloaded": {
         "simulate": {"CUDA0": 64 * MIB},
         "gpu_layers": 2,
@@ -80,7 +81,7 @@ def test_greedy_tokens_do_not_depend_on_the_placement(options, expected):
 
 
 def test_time_and_bytes_are_charged_to_the_devices_of_the_plan():
-    engine = load(simulate=TWO_GPUS, rules=["exps=CPU"])
+    engine = load(**SHARED, rules=["exps=CPU"])
     *_, last = engine.generate(PROMPT, max_tokens=3, temperature=0)
     assert set(last.stats.device_seconds) == {"CPU", "CUDA0", "CUDA1"}
     assert sum(last.stats.device_seconds.values()) <= last.stats.seconds
@@ -92,7 +93,7 @@ WIDTH, CHOSEN, SHARES = 256 * 4, 4 * 8, 4 * 4
 CROSSINGS = {
     "all on the CPU": ({"devices": ("none",)}, 0),
     "embedding to the first GPU, one hop, nothing else": (
-        {"simulate": TWO_GPUS, "rules": ["exps=GPU"]},
+        {**SHARED, "rules": ["exps=GPU"]},
         WIDTH + WIDTH,
     ),
     "four layers of experts in RAM": (

@@ -32,7 +32,6 @@ def test_deepseek_r1_has_its_published_tensors_and_plans_on_sixteen_gpus(tmp_pat
     options = LoadOptions(
         simulate={f"CUDA{i}": 24 * GIB for i in range(16)},
         budgets={"CPU": 512 * GIB},
-        rules=("exps=CPU",),
     )
     started = perf_counter()
     plan = prepare(path, options).plan

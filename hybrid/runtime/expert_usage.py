@@ -1,0 +1,23 @@
+"""The file of --expert-stats: which experts are chosen how often (`placement.expert_stats`)."""
+
+import json
+from pathlib import Path
+
+from hybrid.errors import UsageError
+from placement.expert_stats import EVEN, EXAMPLE, ExpertStats, parse_stats
+from placement.inventory import ModelInventory
+
+
+def read_expert_stats(path: str | Path | None, stock: ModelInventory) -> ExpertStats:
+    """Which experts of this model are chosen how often; evenly without a file."""
+    if path is None:
+        return EVEN
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(
+            f"{path} cannot be read as statistics of experts",
+            str(error),
+            remedy=f"it holds {EXAMPLE}",
+        ) from error
+    return parse_stats(value, stock)
