@@ -14,6 +14,7 @@ from placement.machine import Machine
 from placement.plan import PlacementPlan
 from placement.report_placement import layer_lines, rule_lines
 from placement.report_speed import limit_lines, speed_rows, time_rows
+from placement.tensor_names import device_ranges
 from placement.units import format_bytes
 from placement.workload import Workload
 
@@ -108,14 +109,14 @@ def cache_text(load: Workload) -> str:
 
 
 def other_lines(parts: Parts) -> list[str]:
-    """Per device, what the table calls "other"."""
-    lines = []
+    """What the table calls "other", of devices that have the same of it in one line."""
+    alike: dict[str, list[str]] = {}
     for name, those in parts.items():
         rest = [part for part in those if part.category == OTHER and part.nbytes]
-        texts = [f"{part.what} {format_bytes(part.nbytes)}" for part in rest]
-        if texts:
-            lines.append(f"{name}: {', '.join(texts)}")
-    return lines
+        text = ", ".join(f"{part.what} {format_bytes(part.nbytes)}" for part in rest)
+        if text:
+            alike.setdefault(text, []).append(name)
+    return [f"{device_ranges(names)}: {text}" for text, names in alike.items()]
 
 
 def table_lines(rows: list[list[str]], first: int = MARGIN - 2) -> list[str]:

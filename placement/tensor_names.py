@@ -1,7 +1,7 @@
 """Many tensors in few words: "blk.3-60.ffn_{gate,up,down}_exps" for 174 names."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from os.path import commonprefix
 
 MOST_KINDS = 6  # that are named of the tensors of one block
@@ -18,6 +18,13 @@ def number_ranges(numbers: Iterable[int]) -> str:
         else:
             runs.append([number, number])
     return ", ".join(f"{first}" if first == last else f"{first}-{last}" for first, last in runs)
+
+
+def device_ranges(names: Sequence[str]) -> str:
+    """Device names with runs of GPUs joined: "CPU, CUDA0-15"."""
+    gpus = [int(name[4:]) for name in names if name.startswith("CUDA")]
+    others = [name for name in names if not name.startswith("CUDA")]
+    return ", ".join([*others, *([f"CUDA{number_ranges(gpus)}"] if gpus else [])])
 
 
 def family(name: str) -> str:

@@ -14,23 +14,20 @@ from hybrid.gguf.inventory import inventory
 from hybrid.gguf.reader import GgufFile
 from hybrid.models.config import ModelConfig
 from hybrid.runtime.expert_usage import read_expert_stats
+from hybrid.runtime.machines import machine_for
 from hybrid.runtime.node_layout import HostLayout, host_layout
 from hybrid.runtime.options import CpuMoe, LoadOptions
-from kernels.capability import OLDEST_CAPABILITY
 from kernels.errors import NativeLibraryMissing
 from kernels.native import tiers
 from placement.budgets import with_margins
 from placement.cpus import ThreadCpus, choose_cpus, described_cpus
 from placement.errors import PlanError
 from placement.inventory import ModelInventory
-from placement.machine import CPU, Machine, canonical_name, device_advice, gpu_findings
-from placement.machine_choice import described_machine
+from placement.machine import CPU, Machine
 from placement.plan import PlacementPlan
 from placement.plan_check import check_plan
 from placement.plan_json import from_json
 from placement.planner import plan as make_plan
-from placement.probe import probe_machine
-from placement.profile import with_profile
 from placement.rules import Rule, cpu_moe_rule, fallbacks_last, n_cpu_moe_rules, parse_rules
 from placement.workload import Workload
 
@@ -89,10 +86,7 @@ def prepare(path: str | Path, options: LoadOptions) -> Prepared:
     file = GgufFile.open(model_path(path))
     config = ModelConfig.from_gguf(file, conventions=options.conventions)
     stock = inventory(file, config.shape())
-    machine, of_speeds = machine_of(options)
-    machine = chosen_devices(machine, options.devices)
-    machine, too_old = without_old_gpus(machine) if options.devices is None else (machine, ())
-    machine = only_main_gpu(machine, options)
+    machine, of_machine = machine_for(options)
     here = options.machine is None
     cpus = choose_cpus(options.threads) if here else described_cpus(machine, options.threads)
     room = _with_mapped_weights(machine, stock) if options.mmap else machine
@@ -103,19 +97,9 @@ def prepare(path: str | Path, options: LoadOptions) -> Prepared:
     else:
         plan = new_plan(options, stock, machine, len(cpus.cpus))
     layout = host_layout(plan, stock, file.tensors, machine, options, cpus.system_nodes)
-    notes = (*of_speeds, *too_old, *_notes(plan, stock), *layout.notes)
+    notes = (*of_machine, *_notes(plan, stock), *layout.notes)
     found = CpuKernels(options.kernels, tier, len(cpus.cpus))
     return Prepared(file, config, stock, machine, plan, cpus, found, layout, notes)
-
-
-def machine_of(options: LoadOptions) -> tuple[Machine, tuple[str, ...]]:
-    """What to place on, with speeds as far as anybody measured or described them, and what the
-    user should hear about these.
-    """
-    if options.machine is not None:
-        return described_machine(options.machine), ()
-    machine = probe_machine(simulate=options.simulate, visible=options.visible)
-    return with_profile(machine, options.profiles)
 
 
 def chosen_tier(name: str | None) -> str | None:
@@ -153,56 +137,6 @@ def read_plan(path: str | Path) -> PlacementPlan:
             str(error),
             remedy="write one: hybrid plan MODEL --save plan.json",
         ) from error
-
-
-def chosen_devices(machine: Machine, names: tuple[str, ...] | None) -> Machine:
-    """The machine with only the GPUs that --device names; ("none",) leaves the CPU alone."""
-    if names is None:
-        return machine
-    wanted = {canonical_name(name) for name in names} - {"NONE"}
-    if missing := sorted(wanted - set(machine.device_names)):
-        raise UsageError(
-            f"unknown device {missing[0]!r} in --device",
-            *gpu_findings(machine),
-            remedy=[
-                device_advice(missing[0], machine.device_names),
-                "--device none: no GPU",
-                "hybrid doctor shows what was looked for, and where",
-            ],
-        )
-    kept = tuple(d for d in machine.devices if not d.is_gpu or d.name in wanted)
-    return replace(machine, devices=kept)
-
-
-def only_main_gpu(machine: Machine, options: LoadOptions) -> Machine:
-    """The machine with the one GPU of -sm none; a machine without GPUs as it is."""
-    if options.split != "none" or not machine.gpus:
-        return machine
-    if options.main_gpu >= len(machine.gpus):
-        raise UsageError(
-            f"-mg {options.main_gpu} is no GPU of this machine",
-            remedy=f"-mg takes 0 to {len(machine.gpus) - 1}, counted among the GPUs in use",
-        )
-    kept = machine.gpus[options.main_gpu]
-    return replace(machine, devices=(machine.host, kept))
-
-
-def without_old_gpus(machine: Machine) -> tuple[Machine, tuple[str, ...]]:
-    """The machine without GPUs that no kernel runs on, and a note for each; who names one with
-    --device is told when it is opened.
-    """
-    kept, notes = [], []
-    for device in machine.devices:
-        found = tuple(map(int, (device.compute_capability or "99.0").split(".")))
-        if found >= OLDEST_CAPABILITY:
-            kept.append(device)
-            continue
-        needed = ".".join(map(str, OLDEST_CAPABILITY))
-        notes.append(
-            f"{device.name} ({device.description}) is left out: its compute capability is"
-            f" {device.compute_capability}, kernels need {needed}"
-        )
-    return replace(machine, devices=tuple(kept)), tuple(notes)
 
 
 def all_rules(options: LoadOptions, stock: ModelInventory, machine: Machine) -> tuple[Rule, ...]:

@@ -3,7 +3,7 @@ import re
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from placement.tensor_names import joined, name_ranges, number_pattern
+from placement.tensor_names import device_ranges, joined, name_ranges, number_pattern
 
 
 def test_names_that_differ_in_block_and_one_word_are_one() -> None:
@@ -16,6 +16,11 @@ def test_words_are_joined_at_whole_words_only() -> None:
     assert joined(["attn_q_a", "attn_q_b"]) == "attn_q_{a,b}"
     assert joined(["ffn_up", "ffn_up_exps"]) == "{ffn_up,ffn_up_exps}"
     assert joined(["ffn_up"]) == "ffn_up"
+
+
+def test_runs_of_gpus_are_joined_behind_the_cpu() -> None:
+    assert device_ranges(["CUDA0", "CPU", "CUDA1", "CUDA3"]) == "CPU, CUDA0-1, 3"
+    assert device_ranges(["CPU"]) == "CPU"
 
 
 def test_many_kinds_are_counted() -> None:

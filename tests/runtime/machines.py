@@ -27,5 +27,5 @@ def pretend_nodes(
         holders = tuple(node.index for node in nodes if node.cpus)
         return replace(choose_cpus(threads), system_nodes=holders)
 
-    monkeypatch.setattr("hybrid.runtime.prepare.probe_machine", probe)
+    monkeypatch.setattr("hybrid.runtime.machines.probe_machine", probe)
     monkeypatch.setattr("hybrid.runtime.prepare.choose_cpus", choose)

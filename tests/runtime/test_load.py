@@ -67,7 +67,7 @@ def test_progress_counts_every_planned_byte_once(tmp_path):
 def test_simulated_gpus_count_as_ram(tmp_path, monkeypatch):
     path = make_model(tmp_path / "tiny.gguf")
     monkeypatch.setattr(
-        "hybrid.runtime.prepare.probe_machine",
+        "hybrid.runtime.machines.probe_machine",
         lambda **given: small_machine(given["simulate"]),
     )
     with pytest.raises(DoesNotFit, match="more RAM than is free"):

@@ -20,7 +20,7 @@ def test_prepare_plans_for_a_described_machine_without_looking_at_this_one(
     def look(*_: object, **__: object) -> None:
         raise AssertionError("this machine is not asked")
 
-    monkeypatch.setattr("hybrid.runtime.prepare.probe_machine", look)
+    monkeypatch.setattr("hybrid.runtime.machines.probe_machine", look)
     monkeypatch.setattr("hybrid.runtime.prepare.choose_cpus", look)
     prepared = prepare("demo", LoadOptions(machine="8xh200"))
     assert len(prepared.machine.gpus) == 8

@@ -141,7 +141,7 @@ def tree(tmp_path, monkeypatch):
         nodes = numa_nodes(sysfs, proc)
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(may_run_on), raising=False)
         monkeypatch.setattr(
-            "hybrid.runtime.prepare.probe_machine",
+            "hybrid.runtime.machines.probe_machine",
             lambda **given: replace(probe_machine(**given), numa_nodes=nodes),
         )
         monkeypatch.setattr(

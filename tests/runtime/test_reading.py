@@ -92,7 +92,7 @@ def test_the_cache_is_kept_where_the_file_fits_beside_the_weights(monkeypatch, f
         host = replace(machine.host, free_bytes=free_mib * MIB, process_bytes=0)
         return replace(machine, devices=(host, *machine.gpus), usable_cpus=5)
 
-    monkeypatch.setattr("hybrid.runtime.prepare.probe_machine", probe)
+    monkeypatch.setattr("hybrid.runtime.machines.probe_machine", probe)
     hybrid.load("demo", devices=("none",))
     assert seen == [ReadHow(readers=5, forget=forget)]
 

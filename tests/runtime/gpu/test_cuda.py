@@ -31,8 +31,16 @@ PLACEMENTS = {
         "gpu_layers": 2,
         "cache_in_ram": True,
     },
-    "cache in RAM, two GPUs": {"devices": ("CUDA0", "CUDA1"), "cache_in_ram": True},
-    "two GPUs and the CPU": {"devices": ("CUDA0", "CUDA1"), "rules": ["exps=CPU"]},
+    "cache in RAM, two GPUs": {
+        "devices": ("CUDA0", "CUDA1"),
+        "shares": (1, 1),
+        "cache_in_ram": True,
+    },
+    "two GPUs and the CPU": {
+        "devices": ("CUDA0", "CUDA1"),
+        "shares": (1, 1),
+        "rules": ["exps=CPU"],
+    },
     "experts on another GPU": {"devices": ("CUDA0", "CUDA1"), "rules": [r"blk\.1.*exps=CUDA1"]},
 }
 
