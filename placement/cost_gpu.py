@@ -108,7 +108,9 @@ def prompt_on_gpu(
 ) -> dict[str, float]:
     """Of a whole micro-batch; in_ram as above."""
     tokens = moment.tokens
-    streamed = in_ram if streams_experts(tokens, work.used, max(work.experts, 1)) else 0.0
+    each = setting.workload.stream_tokens
+    streams = streams_experts(tokens, work.used, max(work.experts, 1), each)
+    streamed = in_ram if streams else 0.0
     computed = in_ram - streamed if work.experts else 0.0
     seconds = _attention_of_a_prompt(moment, gpu, setting)
     products = prompt_products_s(work.attention + work.beside, tokens, gpu)

@@ -17,8 +17,6 @@ from placement.workload import FLOAT_BYTES, Hosted, Workload, compute_bytes
 PRODUCT_BYTES = 2  # a value of bfloat16
 # Weights decoded at once: enough experts to fill a large GPU, a fraction of a small one's memory.
 DECODED_VALUES = 1 << 27
-# A CPU of F FLOP/s takes 2 / F a weight and token, PCIe 4.5 bits / 55 GB/s a weight: F = 6e12.
-STREAM_TOKENS_PER_EXPERT = 32
 # Blocks of experts in one of the three buffers through which they come from RAM.
 STAGED_BYTES = 128 << 20
 STAGED_ALIGNMENT = 256  # bytes, of a matrix in a buffer
@@ -41,7 +39,9 @@ def gpu_parts(shape: ModelShape, workload: Workload, hosted: Hosted) -> tuple[tu
         return (("the reference's scratch", reference),)
     streamed = 0
     used, experts = shape.expert_used_count, shape.expert_count
-    if hosted.away_experts and streams_experts(workload.ubatch_tokens, used, experts):
+    if hosted.away_experts and streams_experts(
+        workload.ubatch_tokens, used, experts, workload.stream_tokens
+    ):
         streamed = stream_bytes(hosted.away_expert_bytes, hosted.away_experts)
     tokens = workload.ubatch_tokens
     hidden = FLOAT_BYTES * 2 * tokens * shape.embedding_length  # with the copy that arrives
@@ -60,11 +60,13 @@ def gpu_parts(shape: ModelShape, workload: Workload, hosted: Hosted) -> tuple[tu
     )
 
 
-def streams_experts(tokens: int, used: int, experts: int) -> bool:
-    """Whether a pass of so many tokens brings experts in RAM to the GPU: where each has so many
-    tokens on average, its bytes come sooner over PCIe than the CPU multiplies them.
+def streams_experts(tokens: int, used: int, experts: int, each: int) -> bool:
+    """Whether a pass of so many tokens brings experts in RAM to the GPU.
+
+    each   `Workload.stream_tokens`: with so many tokens an expert, its bytes come sooner over PCIe
+           than the CPU multiplies them
     """
-    return tokens * used >= STREAM_TOKENS_PER_EXPERT * experts
+    return tokens * used >= each * experts
 
 
 def prompt_bytes(

@@ -99,7 +99,7 @@ def _whole_block(why: str, part: Assignment) -> str:
 def _stream_notes(inventory: ModelInventory, plan: PlacementPlan) -> list[str]:
     """Which side computes experts in RAM for the blocks on GPUs, when a prompt is read."""
     shape, tokens = inventory.shape, plan.workload.ubatch_tokens
-    used, experts = shape.expert_used_count, shape.expert_count
+    used, experts, each = shape.expert_used_count, shape.expert_count, plan.workload.stream_tokens
     tensors = {tensor.name: tensor for tensor in inventory.tensors}
     away = any(
         part.device == CPU
@@ -107,9 +107,9 @@ def _stream_notes(inventory: ModelInventory, plan: PlacementPlan) -> list[str]:
         and plan.layers[tensors[part.tensor].layer or 0] != CPU
         for part in plan.assignments
     )
-    if plan.workload.kernels != "fast" or not away or streams_experts(tokens, used, experts):
+    if plan.workload.kernels != "fast" or not away or streams_experts(tokens, used, experts, each):
         return []
-    enough = next(n for n in count(tokens) if streams_experts(n, used, experts))
+    enough = next(n for n in count(tokens) if streams_experts(n, used, experts, each))
     return [
         f"prompts: in micro-batches of {tokens} tokens the CPU computes the experts in RAM; from"
         f" -ub {enough} on they are brought to the GPUs"

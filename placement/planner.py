@@ -24,6 +24,7 @@ from placement.remedies import overfull
 from placement.request import Request, check_goal
 from placement.rules import Rule
 from placement.shortfall import shortfall
+from placement.streaming import stream_tokens
 from placement.workload import Workload, check_workload
 
 
@@ -54,6 +55,7 @@ def plan(
     check_workload(workload)
     asked = device_budgets(machine, budgets)
     check_goal(optimize)
+    workload = replace(workload, stream_tokens=stream_tokens(inventory, machine, workload))
     request = Request(
         inventory,
         machine,

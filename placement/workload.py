@@ -19,6 +19,8 @@ MAX_SEQUENCES = 1 << 10
 FLOAT_BYTES = 4
 # Kernels decode at most this many values of a matrix at once, their decoders' own copies included.
 DECODED_VALUES = 1 << 24
+# A CPU of F FLOP/s takes 2 / F a weight and token, PCIe 4.5 bits / 55 GB/s a weight: F = 6e12.
+STREAM_TOKENS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,8 @@ class Workload:
     threads                CPU threads; each has scratch of its own
     cache_in_ram           every layer's cache is in RAM (-nkvo); a GPU reads it over its bus
     kernels                "fast" or "exact": what GPUs compute with (gpu_scratch.py)
+    stream_tokens          that each expert must have on average for prompts to bring experts in RAM
+                           to the GPU; with fewer the CPU computes them (streaming.py)
     sequences              caches of context_tokens rows each (-np)
     """
 
@@ -43,6 +47,7 @@ class Workload:
     threads: int = 1
     cache_in_ram: bool = False
     kernels: str = "exact"
+    stream_tokens: int = STREAM_TOKENS
     sequences: int = 1
 
 
@@ -79,6 +84,7 @@ def check_workload(workload: Workload) -> None:
         "micro-batch (-ub)": (workload.ubatch_tokens, MAX_TOKENS),
         "attention work buffer (-amb)": (workload.attention_work_bytes, 1 << 60),
         "number of threads (-t)": (workload.threads, MAX_TOKENS),
+        "number of tokens from which experts are streamed": (workload.stream_tokens, MAX_TOKENS),
         "number of sequences (-np)": (workload.sequences, MAX_SEQUENCES),
     }
     for name, (count, most) in counts.items():

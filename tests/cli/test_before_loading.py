@@ -7,12 +7,12 @@ import pytest
 import hybrid.runtime.load
 import kernels.native
 import tools.make_model
-from hybrid.runtime import prepare
+from hybrid.runtime import machines, prepare
 from hybrid.runtime.options import LoadOptions
-from hybrid.runtime.prepare import probe_machine
 from kernels.native import tiers
 from kernels.native.library import library
 from placement.machine import CPU
+from placement.probe import probe_machine
 from tools.make_header import make_header
 from tools.make_model import make_model
 
@@ -144,7 +144,7 @@ def test_simulated_gpus_must_fit_into_the_memory_there_is(command, monkeypatch):
         host = replace(machine.host, free_bytes=on_cpu + MIB)
         return replace(machine, devices=(host, *machine.devices[1:]))
 
-    monkeypatch.setattr(prepare, "probe_machine", small)
+    monkeypatch.setattr(machines, "probe_machine", small)
     outcome = command("run", "demo", "-p", "hi", "-c", "64", "--simulate", "CUDA0=256MiB")
     assert outcome.code == 1
     assert "error: the plan needs more RAM than is free" in outcome.err

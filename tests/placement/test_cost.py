@@ -167,7 +167,8 @@ def test_many_heads_are_held_up_by_arithmetic_and_few_by_the_cache() -> None:
 
 def test_a_prompt_streams_experts_from_so_many_tokens_on_and_has_the_cpu_compute_before() -> None:
     """6 of 64 experts: 32 tokens an expert are 342 in all."""
-    made = PlanCost(placed("exps=CPU"), MODEL, speeds(ONE))
+    load = replace(placed("exps=CPU").workload, stream_tokens=32)
+    made = PlanCost(replace(placed("exps=CPU"), workload=load), MODEL, speeds(ONE))
     short, long = made.prompt(341, 0, 512), made.prompt(342, 0, 512)
     assert short["CPU experts"] > 0
     assert long.get("CPU experts", 0) == 0

@@ -9,7 +9,7 @@ import torch
 
 import hybrid
 from hybrid.errors import MachineError
-from hybrid.runtime import cache_rooms, memory, prepare
+from hybrid.runtime import cache_rooms, machines, memory
 from hybrid.runtime.loader import reserve_memory
 from kernels.errors import CudaCallFailed
 from placement.errors import DoesNotFit
@@ -60,7 +60,7 @@ def driver(monkeypatch) -> Driver:
             devices=tuple(replace(d, kind=kinds[d.is_gpu], process_bytes=0) for d in found.devices),
         )
 
-    monkeypatch.setattr(prepare, "probe_machine", probe)
+    monkeypatch.setattr(machines, "probe_machine", probe)
     monkeypatch.setattr("hybrid.runtime.load.check_gpu", lambda *_, **__: None)
     monkeypatch.setattr(memory, "cuda_device", lambda device: torch.device("cpu"))
     monkeypatch.setattr(cache_rooms.GpuRegistrar, "register", _method(counting.register))

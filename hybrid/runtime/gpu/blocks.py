@@ -160,7 +160,7 @@ class GpuBlocks:
         workspace   uint8 of `cpu_bytes()`
         """
         for home, layers in self._homes().items():
-            self._make_prompts(home, layers, shape, workload.ubatch_tokens)
+            self._make_prompts(home, layers, shape, workload)
         memories = {
             home: step_memory(home, [self._blocks[layer].weights for layer in layers])
             for home, layers in self._homes().items()
@@ -170,14 +170,14 @@ class GpuBlocks:
             self._make_chain(chain, memory, caches, workspace)
 
     def _make_prompts(
-        self, home: Place, layers: Sequence[int], shape: ModelShape, ubatch: int
+        self, home: Place, layers: Sequence[int], shape: ModelShape, workload: Workload
     ) -> None:
         entries = {layer: self._blocks[layer] for layer in layers}
         parts = {
             layer: PromptParts(entry.plain, entry.weights, entry.places.in_ram)
             for layer, entry in entries.items()
         }
-        for layer, prompt in prompt_passes(home, parts, shape, ubatch).items():
+        for layer, prompt in prompt_passes(home, parts, shape, workload).items():
             entries[layer].block.prompt = prompt
 
     @torch.inference_mode()

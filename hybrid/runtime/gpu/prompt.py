@@ -33,6 +33,7 @@ from kernels.planar import PlanarTensor
 from kernels.rms_norm import rms_norm
 from kernels.router import RouterRules, choose_experts
 from placement.gpu_scratch import streams_experts
+from placement.workload import STREAM_TOKENS
 
 
 class Turn:
@@ -77,6 +78,7 @@ class PromptPass:
     stream          the same experts brought here for long prompts, for all where `away` is None;
                     or None
     implementation  "triton" or "reference"; None: "triton" on a GPU, else "reference"
+    stream_tokens   `Workload.stream_tokens`: prompts are long from so many an expert on
     """
 
     weights: GpuWeights
@@ -86,6 +88,7 @@ class PromptPass:
     away: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
     stream: ExpertSource | None = None
     implementation: str | None = None
+    stream_tokens: int = STREAM_TOKENS
 
     def __call__(self, h: Tensor, step: Step, cache: LayerCache) -> Tensor:
         with torch.cuda.device(h.device) if h.is_cuda else nullcontext():
@@ -216,7 +219,8 @@ class PromptPass:
             h += self.away(x32, routing.chosen, routing.share)
 
     def _streams(self, tokens: int, rules: RouterRules) -> bool:
-        return streams_experts(tokens, rules.used, rules.experts) or self.away is None
+        enough = streams_experts(tokens, rules.used, rules.experts, self.stream_tokens)
+        return enough or self.away is None
 
 
 def _some_of(both: Tensor, source: HeadMatrices) -> Tensor:

@@ -15,6 +15,7 @@ from hybrid.runtime.gpu.weights import GpuWeights
 from hybrid.runtime.plain_block import PlainBlock
 from placement.gpu_scratch import decoded_values, stream_bytes, streams_experts
 from placement.inventory import ModelShape
+from placement.workload import Workload
 
 
 def product_type(device: torch.device) -> torch.dtype:
@@ -32,12 +33,13 @@ class PromptParts:
 
 
 def prompt_passes(
-    home: Place, blocks: Mapping[int, PromptParts], shape: ModelShape, ubatch: int
+    home: Place, blocks: Mapping[int, PromptParts], shape: ModelShape, workload: Workload
 ) -> dict[int, PromptPass]:
-    """By layer, for passes of up to `ubatch` tokens; takes the buffers that all of them share."""
+    """By layer, for passes of up to a micro-batch; takes the buffers that all of them share."""
     device = home.torch_device
     decoded = torch.empty(decoded_values(shape), dtype=product_type(device), device=device)
-    streams = streams_experts(ubatch, shape.expert_used_count, shape.expert_count)
+    used, experts = shape.expert_used_count, shape.expert_count
+    streams = streams_experts(workload.ubatch_tokens, used, experts, workload.stream_tokens)
     stream = _stream(blocks, decoded) if streams else None
     attention = next(iter(blocks.values())).plain.attention
     turn = Turn(attention.frequency.to(device), attention.config.rope.amplitude)
@@ -49,6 +51,7 @@ def prompt_passes(
             work_bytes=attention.work_bytes,
             away=block.in_ram,
             stream=None if stream is None else stream.source(layer),
+            stream_tokens=workload.stream_tokens,
         )
         for layer, block in blocks.items()
     }
