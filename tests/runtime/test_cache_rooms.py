@@ -9,7 +9,7 @@ import torch
 
 import hybrid
 from hybrid.errors import MachineError
-from hybrid.runtime import cache_rooms, machines, memory
+from hybrid.runtime import cache_rooms, machines, memory, prepare
 from hybrid.runtime.loader import reserve_memory
 from kernels.errors import CudaCallFailed
 from placement.errors import DoesNotFit
