@@ -13,9 +13,10 @@ from collections.abc import Callable, Mapping
 from placement.calibration import WORKS, Calibration
 from placement.cost_gpu import Moment
 from placement.cost_parts import PartCosts, Placed, speeds_of_threads
-from placement.cost_plan import PlanCost, Usage
+from placement.cost_plan import PlanCost
 from placement.cost_work import LayerWork, Matrices, model_work
 from placement.estimates import speeds_of
+from placement.expert_stats import EVEN, ExpertStats
 from placement.inventory import ModelInventory
 from placement.machine import CPU, Machine
 from placement.plan import PlacementPlan
@@ -122,11 +123,11 @@ class Costs:
 
 
 def predict(
-    plan: PlacementPlan, inventory: ModelInventory, machine: Machine, usage: Usage | None = None
+    plan: PlacementPlan, inventory: ModelInventory, machine: Machine, usage: ExpertStats = EVEN
 ) -> Prediction:
     """Speeds of a plan on a machine whose speeds are known or estimated.
 
-    usage   by layer, share of all choices that each expert gets; without it: evenly
+    usage   which routed experts are chosen how often
     """
     speeds, taught = speeds_of(machine), _taught(machine)
     cost, load = PlanCost(plan, inventory, speeds, usage), plan.workload

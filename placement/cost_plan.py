@@ -3,35 +3,34 @@ model of 61 blocks costs as much as its three kinds of blocks.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from placement.cost_gpu import Moment
 from placement.cost_parts import PartCosts, Placed, exact_speeds, speeds_of_threads
 from placement.cost_work import model_work
+from placement.expert_stats import EVEN, ExpertStats
 from placement.inventory import ModelInventory, Role
 from placement.machine import CPU, UNLOADED
-from placement.plan import Assignment, PlacementPlan
+from placement.plan import PlacementPlan
 from placement.reference_blocks import reference_blocks
 from placement.speeds import MachineSpeeds
 
-Usage = Mapping[int, Sequence[float]]  # layer -> share of all choices that each expert gets
-
 
 class PlanCost:
-    """usage   how often experts are chosen, by layer; a layer that is not in it: evenly"""
+    """usage   how often experts are chosen"""
 
     def __init__(
         self,
         plan: PlacementPlan,
         inventory: ModelInventory,
         speeds: MachineSpeeds,
-        usage: Usage | None = None,
+        usage: ExpertStats = EVEN,
     ) -> None:
         self.is_exact = plan.workload.kernels == "exact"
         known = speeds_of_threads(speeds, plan.workload.threads)
         known = exact_speeds(known) if self.is_exact else known
         self.work = model_work(inventory)
-        self.placed = placed_layers(plan, inventory, usage or {})
+        self.placed = placed_layers(plan, inventory, usage)
         self.head_home = _head_home(plan, inventory)
         self._parts = PartCosts(inventory.shape, plan.workload, known)
         self._alike = Counter(zip(self.work.layers, self.placed, strict=True))
@@ -92,7 +91,7 @@ class PlanCost:
 
 
 def placed_layers(
-    plan: PlacementPlan, inventory: ModelInventory, usage: Usage
+    plan: PlacementPlan, inventory: ModelInventory, usage: ExpertStats
 ) -> tuple[Placed, ...]:
     """Where each block is, its routed experts counted by how often they are chosen."""
     tensors = {tensor.name: tensor for tensor in inventory.tensors}
@@ -106,7 +105,8 @@ def placed_layers(
         if layer is None or layer >= len(plan.layers) or part.device == UNLOADED:
             continue
         if tensor.role is Role.ROUTED_EXPERT:
-            chosen = tensor.nbytes * _chosen(part, tensor.experts, usage.get(layer))
+            first, last = part.experts or (0, tensor.experts - 1)
+            chosen = tensor.nbytes * usage.share(layer, first, last, tensor.experts)
             routed[layer] += chosen
             in_ram[layer] += chosen if part.device == CPU else 0
         elif part.device == CPU != plan.layers[layer]:
@@ -122,14 +122,6 @@ def placed_layers(
         )
         for layer, home in enumerate(plan.layers)
     )
-
-
-def _chosen(part: Assignment, count: int, usage: Sequence[float] | None) -> float:
-    """Share of the choices that fall on these experts."""
-    first, last = part.experts or (0, count - 1)
-    if usage is None or len(usage) != count or not sum(usage):
-        return (last - first + 1) / count
-    return sum(usage[first : last + 1]) / sum(usage)
 
 
 def _head_home(plan: PlacementPlan, inventory: ModelInventory) -> str:

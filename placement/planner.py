@@ -71,7 +71,7 @@ def plan(
     if overfull(attempt) and not overfull_too:
         raise shortfall(request, attempt)
     made = plan_notes(request, attempt)
-    return replace(made, prediction=predict(made, inventory, machine))
+    return replace(made, prediction=predict(made, inventory, machine, expert_stats))
 
 
 def for_gpus(shares: tuple[float, ...] | None, machine: Machine) -> tuple[float, ...] | None:

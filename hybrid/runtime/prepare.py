@@ -20,6 +20,7 @@ from hybrid.runtime.options import CpuMoe, LoadOptions
 from kernels.errors import NativeLibraryMissing
 from kernels.native import tiers
 from placement.budgets import with_margins
+from placement.cost import predict
 from placement.cpus import ThreadCpus, choose_cpus, described_cpus
 from placement.errors import PlanError
 from placement.inventory import ModelInventory
@@ -94,6 +95,7 @@ def prepare(path: str | Path, options: LoadOptions) -> Prepared:
         plan = options.plan if isinstance(options.plan, PlacementPlan) else read_plan(options.plan)
         _check_kernels(plan, options.kernels)
         check_plan(plan, stock, room)
+        plan = replace(plan, prediction=predict(plan, stock, machine))  # here, now
     else:
         plan = new_plan(options, stock, machine, len(cpus.cpus))
     layout = host_layout(plan, stock, file.tensors, machine, options, cpus.system_nodes)

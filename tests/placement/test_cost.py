@@ -8,6 +8,7 @@ from placement.cost import GOALS, Costs, decode_depths, expected_pace, predict, 
 from placement.cost_gpu import Moment, product_s
 from placement.cost_plan import PlanCost
 from placement.cost_work import matrices
+from placement.expert_stats import parse_stats
 from placement.machine import CPU, Machine
 from placement.plan import PlacementPlan
 from placement.planner import plan
@@ -140,10 +141,11 @@ def test_ranges_count_by_how_often_they_are_chosen() -> None:
     made = placed("exps#0-15=CUDA0", "exps=CPU")
     evenly = PlanCost(made, MODEL, speeds(ONE))
     assert {p.in_ram for p in evenly.placed[1:]} == {0.75}
-    hot = [3.0] * 16 + [1.0] * 48
-    by_usage = PlanCost(made, MODEL, speeds(ONE), {5: hot, 6: [1.0]})
-    assert [by_usage.placed[i].in_ram for i in (4, 5, 6)] == [0.75, 0.5, 0.75]
-    assert sum(by_usage.decode(0).values()) < sum(evenly.decode(0).values())
+    counts = {"version": 1, "layers": {"5": [3] * 16 + [1] * 48}}
+    usage = parse_stats(counts, MODEL)
+    hot = PlanCost(made, MODEL, speeds(ONE), usage)
+    assert [hot.placed[i].in_ram for i in (4, 5, 6)] == [0.75, 0.5, 0.75]
+    assert sum(hot.decode(0).values()) < sum(evenly.decode(0).values())
 
 
 def test_a_deep_cache_is_paid_for_and_more_dearly_over_the_bus() -> None:
