@@ -6,7 +6,7 @@ from placement.errors import RequestError
 from placement.machine import CPU, Device, DeviceKind, Machine, canonical_name, device_advice
 from placement.units import flag_bytes, format_bytes, parse_bytes
 
-# A CUDA context, cuBLAS workspace and the display take part of what NVML calls free.
+# For what nobody can count: a display, another program that starts, rounding of the driver.
 GPU_MARGIN_BYTES = 512 << 20
 
 

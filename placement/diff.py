@@ -44,7 +44,7 @@ class PlanDiff:
     moves     largest first
     homes     of blocks, by layer ranges
     devices   total bytes and budgets, all devices of both
-    speeds    of predictions, where both have one
+    speeds    of predictions; "-" where one plan has none
     """
 
     asked: tuple[Change, ...]

@@ -10,14 +10,14 @@ offloads the head only beyond the last block. Source: their code, as of August 2
 """
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from placement.errors import PlacementError
 from placement.inventory import ModelInventory, Role, TensorInfo
 from placement.machine import CPU, UNLOADED
 from placement.plan import Assignment, PlacementPlan
-from placement.tensor_names import number_ranges
+from placement.tensor_names import number_pattern, number_ranges
 
 LLAMA_CPP, IK = PROGRAMS = ("llama.cpp", "ik")
 MIB = 1 << 20
@@ -143,7 +143,7 @@ def _rules(plan: PlacementPlan, inventory: ModelInventory, offload: Offload) -> 
     for (device, layer), found in names.items():
         layers.setdefault((device, tuple(sorted(found))), []).append(layer)
     inside = [
-        rf"^blk\.({numbers_pattern(numbers)})\.({'|'.join(map(_literal, found))})$={device}"
+        rf"^blk\.{number_pattern(numbers)}\.({'|'.join(map(_literal, found))})$={device}"
         for (device, found), numbers in layers.items()
     ]
     return inside + outside
@@ -156,35 +156,6 @@ def _within(part: Assignment) -> str:
 
 def _literal(name: str) -> str:
     return name.replace(".", r"\.")
-
-
-def numbers_pattern(numbers: Iterable[int]) -> str:
-    """A regular expression without groups that matches exactly these numbers: 3..60 ->
-    "[3-9]|[1-5][0-9]|60".
-    """
-    units: dict[str, list[int]] = {}
-    for number in sorted(set(numbers)):
-        units.setdefault(str(number)[:-1], []).append(number % 10)
-    tens: dict[str, list[str]] = {}
-    for ten, digits in units.items():
-        tens.setdefault(_digits(digits), []).append(ten)
-    return "|".join(
-        f"{before}{digits}" for digits, found in tens.items() for before in _leads(found)
-    )
-
-
-def _leads(tens: Sequence[str]) -> list[str]:
-    """What stands before the last digit: single digits joined, none and longer ones apart."""
-    single = [int(ten) for ten in tens if len(ten) == 1]
-    apart = [ten for ten in tens if len(ten) != 1]
-    return apart + ([_digits(single)] if single else [])
-
-
-def _digits(digits: Sequence[int]) -> str:
-    """One of these digits: "7", "[3-9]", "[13-5]"."""
-    if len(digits) == 1:
-        return str(digits[0])
-    return f"[{number_ranges(digits).replace(', ', '')}]"
 
 
 def _sizes(plan: PlacementPlan, program: str) -> list[str]:

@@ -17,6 +17,7 @@ from placement.demand import BlockDemand
 from placement.expert_stats import ExpertStats
 
 TICKS_PER_SECOND = 10**9  # whole numbers, so that sums do not depend on their order
+LONGEST_S = 86400.0
 FALLEN = 5_000_000  # ticks of a block that is left to the reference, at least
 NOISE = 20_000  # ticks: a whole layer that loses less is better on its GPU than in RAM
 LEAST_PART = 16  # a range has one in so many of a layer's experts at least: less is not worth it
@@ -66,8 +67,8 @@ class Filled:
 
 
 def ticks(seconds: float) -> int:
-    """Whole ticks."""
-    return round(seconds * TICKS_PER_SECOND)
+    """Whole ticks; of a machine that takes years a day's are enough."""
+    return round(min(seconds, LONGEST_S) * TICKS_PER_SECOND)
 
 
 def bytes_of(block: BlockDemand, experts: int) -> int:

@@ -48,7 +48,8 @@ from placement.speeds_table import (
     read_figures,
     rounded,
 )
-from placement.sysfiles import number_list, number_text
+from placement.sysfiles import number_list
+from placement.tensor_names import number_ranges
 from placement.toml_table import Table, read_toml, toml_lines
 from placement.units import flag_bytes, format_bytes
 
@@ -242,7 +243,7 @@ def _host_values(machine: Machine) -> dict[str, Any]:
         "free_ram": size_text(host.free_bytes),
         "node": [
             {
-                "cpus": number_text(node.cpus),
+                "cpus": number_ranges(node.cpus).replace(", ", ","),
                 "ram": size_text(node.total_bytes),
                 "free_ram": size_text(node.free_bytes),
             }

@@ -9,7 +9,8 @@ A GPU is taken to be no slower than the CPU, be it only that the model is small:
 it used, and `-ngl 0` says otherwise. GPUs keep the machine's order and any may be left out, where
 it would only hand over once more. Blocks that rules moved are no part of a run; they cost where
 they are, and their neighbours hand over to them. Equal times go to the even share of budgets. Where
-RAM is short each state keeps every pair of time and RAM that no other one beats in both.
+RAM is short each state keeps pairs of time and RAM that no other one beats in both, at most as many
+as `ways.MOST_LABELS`: on large models that may miss the very best.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence

@@ -3,7 +3,6 @@ error.
 """
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
 MAX_CPU_NUMBER = 1 << 16
@@ -47,17 +46,6 @@ def number_list(text: str) -> tuple[int, ...]:
     for first, last in re.findall(r"(\d{1,6})(?:-(\d{1,6}))?", text):
         numbers += range(int(first), min(int(last or first), MAX_CPU_NUMBER) + 1)
     return tuple(numbers)
-
-
-def number_text(numbers: Iterable[int]) -> str:
-    """0, 1, 2, 3, 8 -> "0-3,8"."""
-    runs: list[list[int]] = []
-    for number in sorted(set(numbers)):
-        if runs and number == runs[-1][1] + 1:
-            runs[-1][1] = number
-        else:
-            runs.append([number, number])
-    return ",".join(f"{first}" if first == last else f"{first}-{last}" for first, last in runs)
 
 
 def read_text(path: Path) -> str:

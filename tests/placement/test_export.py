@@ -6,12 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from placement.errors import DoesNotFit, PlacementError
-from placement.export import PROGRAMS, export, numbers_pattern
+from placement.export import PROGRAMS, export
 from placement.inventory import ModelInventory
 from placement.machine import UNLOADED, Machine
 from placement.plan import PlacementPlan
 from placement.planner import plan
 from placement.rules import parse_rules
+from placement.tensor_names import number_pattern
 from placement.workload import Workload
 from tests.placement import foreign_rules
 from tests.placement.models import GIB, MIB, deepseek_v3, machine, tiny
@@ -144,7 +145,7 @@ def test_a_cache_that_cannot_follow_its_block_is_told() -> None:
 
 @given(st.sets(st.integers(0, 130), min_size=1, max_size=131))
 def test_a_pattern_of_numbers_matches_exactly_these(numbers: set[int]) -> None:
-    pattern = re.compile(f"({numbers_pattern(numbers)})")
+    pattern = re.compile(f"({number_pattern(numbers)})")
     assert {n for n in range(300) if pattern.fullmatch(str(n))} == numbers
 
 
