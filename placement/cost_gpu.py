@@ -39,8 +39,9 @@ class Setting:
     host: HostSpeeds
 
     def row_bytes(self, rows: int) -> float:
-        """Of so many cache rows of one layer."""
-        return rows * cache_bytes(self.shape, self.workload, 1) / self.workload.context_tokens
+        """Of so many cache rows of one layer and one sequence."""
+        planned = self.workload.context_tokens * self.workload.sequences
+        return rows * cache_bytes(self.shape, self.workload, 1) / planned
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from placement.cost import GOALS, predict
 from placement.draft import draft
 from placement.expert_stats import EVEN, ExpertStats
 from placement.inventory import ModelInventory
-from placement.machine import Machine
+from placement.machine import CPU, DeviceKind, Machine
 from placement.notes import plan_notes
 from placement.plan import PlacementPlan
 from placement.remedies import overfull
@@ -26,6 +26,8 @@ from placement.rules import Rule
 from placement.shortfall import shortfall
 from placement.streaming import stream_tokens
 from placement.workload import Workload, check_workload
+
+FASTER = 1.1  # by which the CPU alone must be to be worth a word
 
 
 def plan(
@@ -71,7 +73,31 @@ def plan(
     if overfull(attempt) and not overfull_too:
         raise shortfall(request, attempt)
     made = plan_notes(request, attempt)
-    return replace(made, prediction=predict(made, inventory, machine, expert_stats))
+    made = replace(made, prediction=predict(made, inventory, machine, expert_stats))
+    return replace(made, notes=(*made.notes, *_without_gpus(request, made)))
+
+
+def _without_gpus(request: Request, made: PlacementPlan) -> tuple[str, ...]:
+    """That the CPU alone would be faster: who has a GPU has it used all the same."""
+    real = all(gpu.kind is DeviceKind.GPU for gpu in request.machine.gpus)
+    to_ram = all(rule.device == CPU for rule in request.rules)
+    if not (real and to_ram and made.prediction and set(made.layers) != {CPU}):
+        return ()
+    host = replace(request.machine, devices=(request.machine.host,))
+    alone = draft(replace(request, machine=host, costs=None))
+    if overfull(alone):
+        return ()
+    found = predict(alone, request.inventory, host, request.expert_stats)
+    notes = []
+    for what, ours, its in (
+        ("decode", made.prediction.decode[0], found.decode[0]),
+        ("prompt", made.prediction.prompt[0], found.prompt[0]),
+    ):
+        if its.tokens_per_s > FASTER * ours.tokens_per_s:
+            notes.append(f"{what} {its.tokens_per_s:.3g} tok/s, not {ours.tokens_per_s:.3g}")
+    if not notes:
+        return ()
+    return (f"the CPU alone would be faster: {' and '.join(notes)}; --device none does so",)
 
 
 def for_gpus(shares: tuple[float, ...] | None, machine: Machine) -> tuple[float, ...] | None:

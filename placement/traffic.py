@@ -53,7 +53,7 @@ def decode_traffic(
             weights[part.device] += part.nbytes * used // tensor.experts
         else:
             weights[part.device] += part.nbytes
-    rows = replace(plan.workload, context_tokens=cached_tokens)
+    rows = replace(plan.workload, context_tokens=cached_tokens, sequences=1)
     caches = cache_homes(plan.layers, plan.workload)
     return {
         use.name: Traffic(

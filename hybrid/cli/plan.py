@@ -19,10 +19,11 @@ from hybrid.cli.plan_views import (
 from hybrid.runtime.prepare import Prepared, prepare
 from placement.bars import can_show_blocks
 from placement.export import PROGRAMS, export
-from placement.memory_parts import device_parts
+from placement.memory_parts import device_parts, pinned_bytes
 from placement.plan_json import to_json
 from placement.report import MARGIN, Page, text_report
 from placement.report_placement import tensor_report
+from placement.units import format_bytes
 
 PIPE_COLUMNS = 100
 
@@ -44,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         show_diff(args.diff, as_json=args.json)
         return 0
     options, heard = load_options(args)
-    prepared = prepare(need_model(args), options)
+    prepared = prepare(need_model(args), options, overfull_too=bool(args.what_if))
     in_report = () if args.json else prepared.plan.notes
     notes([*heard, *(text for text in prepared.notes if text not in in_report)])
     if args.save:
@@ -74,6 +75,8 @@ def _show(prepared: Prepared, args: argparse.Namespace) -> None:
     report = text_report(plan, stock, machine, parts=parts, page=page)
     print(report, end="", flush=True)
     print(f"\n{'numa':{MARGIN}}{prepared.layout.text()}", flush=True)
+    if pinned := pinned_bytes(plan, parts):
+        print(f"{'':{MARGIN}}{format_bytes(pinned)} of RAM pinned for the GPUs", flush=True)
     print(f"\n{'kernels':{MARGIN}}{prepared.kernels.text()}", flush=True)
     if args.tensors:
         print("\n" + tensor_report(prepared.plan), end="", flush=True)
@@ -82,9 +85,12 @@ def _show(prepared: Prepared, args: argparse.Namespace) -> None:
 def _as_dict(prepared: Prepared) -> dict[str, Any]:
     """For the reader: a plan that is obeyed later goes with the --numa and --tier given then."""
     layout = prepared.layout
+    parts = device_parts(prepared.plan, prepared.inventory, prepared.machine)
     sizes = {f"node{node}": nbytes for node, nbytes in (layout.node_bytes or {}).items()}
     return {
         **to_json(prepared.plan),
+        "memory": {name: [asdict(part) for part in those] for name, those in parts.items()},
+        "pinned_bytes": pinned_bytes(prepared.plan, parts),
         "numa": {"policy": layout.policy.value, "node_bytes": sizes},
         "kernels": asdict(prepared.kernels),
     }

@@ -78,10 +78,11 @@ class Prepared:
     notes: tuple[str, ...]
 
 
-def prepare(path: str | Path, options: LoadOptions) -> Prepared:
+def prepare(path: str | Path, options: LoadOptions, *, overfull_too: bool = False) -> Prepared:
     """Open the model and place it.
 
-    path   a GGUF file (any part of a split one), or "demo" for the packaged model
+    path           a GGUF file (any part of a split one), or "demo" for the packaged model
+    overfull_too   also where it does not fit: for who asks what would
     """
     tier = chosen_tier(options.tier) if options.machine is None else options.tier
     file = GgufFile.open(model_path(path))
@@ -97,7 +98,7 @@ def prepare(path: str | Path, options: LoadOptions) -> Prepared:
         check_plan(plan, stock, room)
         plan = replace(plan, prediction=predict(plan, stock, machine))  # here, now
     else:
-        plan = new_plan(options, stock, machine, len(cpus.cpus))
+        plan = new_plan(options, stock, machine, len(cpus.cpus), overfull_too=overfull_too)
     layout = host_layout(plan, stock, file.tensors, machine, options, cpus.system_nodes)
     notes = (*of_machine, *_notes(plan, stock), *layout.notes)
     found = CpuKernels(options.kernels, tier, len(cpus.cpus))

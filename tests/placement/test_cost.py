@@ -137,6 +137,12 @@ def test_a_crossing_is_paid_for_any_share_in_ram_and_shared_experts_run_beside_t
     assert little == pytest.approx(expected, rel=1e-6)
 
 
+def test_one_sequence_is_decoded_however_many_are_planned() -> None:
+    several = replace(LOAD, sequences=8)
+    alone, among = (predicted("exps=CPU", load=load).decode[-1] for load in (LOAD, several))
+    assert among.tokens_per_s == pytest.approx(alone.tokens_per_s)
+
+
 def test_ranges_count_by_how_often_they_are_chosen() -> None:
     made = placed("exps#0-15=CUDA0", "exps=CPU")
     evenly = PlanCost(made, MODEL, speeds(ONE))
