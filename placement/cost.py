@@ -26,6 +26,7 @@ from placement.workload import Workload
 GOALS = ("decode", "prompt", "balanced")
 DEPTHS = (0, 4096, 16384, 65536)
 UNMEASURED_ERROR = 0.2  # of a token's bytes in formats whose speed nobody measured
+DISC_ERROR = 0.5  # of a time that waits for a drive nobody measured
 FALLBACK_ERROR = 0.5  # the reference waits for Python: half or twice as fast elsewhere
 MOST_ERROR = 0.9
 
@@ -37,6 +38,7 @@ _LIMITS = {
     "CPU attention": "attention on CPU",
     "CPU experts": "RAM read on CPU",
     "CPU products": "RAM read on CPU",
+    "disc": "disc: weights that RAM cannot keep",
     "PCIe": "PCIe",
     "crossing": "crossings between GPU and CPU",
     "launch": "launches and waits of blocks",
@@ -135,7 +137,7 @@ def predict(
     return Prediction(
         decode=decode,
         prompt=tuple(_prompt_pace(cost, *case, load, taught) for case in prompt_cases(load)),
-        error=_error(cost, speeds.error, taught),
+        error=_error(cost, speeds.error + DISC_ERROR * _share(decode[0], "disc"), taught),
         limit=_limit(decode[0], cost.waits_for_cores(load.threads)),
         source=speeds.source,
     )
@@ -196,6 +198,10 @@ def _error(cost: PlanCost, of_speeds: float, taught: Calibration) -> float:
         error += FALLBACK_ERROR if kind.endswith("_reference") else 0.0
         errors.append(taught.error(kind, error))
     return min(max(errors), MOST_ERROR)
+
+
+def _share(pace: Pace, part: str) -> float:
+    return pace.seconds.get(part, 0.0) * pace.tokens_per_s
 
 
 def _limit(pace: Pace, waits_for_cores: bool) -> str:

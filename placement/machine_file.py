@@ -206,7 +206,7 @@ def _speeds(
     figures = {CPU: read_figures(host_table, HostSpeeds)}
     figures |= {device.name: read_figures(table, GpuSpeeds) for device, _, table in gpus}
     wanted = {name: figure_names(GpuSpeeds) for name in figures}
-    wanted[CPU] = figure_names(HostSpeeds)
+    wanted[CPU] = tuple(name for name in figure_names(HostSpeeds) if name != "disk_gb_s")
     complete = all(set(names) <= set(figures[device]) for device, names in wanted.items())
     some = any(figures.values())
     kind = "" if complete else f", partly {ESTIMATED}" if some else f", {ESTIMATED}"

@@ -5,6 +5,7 @@ byte.
 from collections import Counter
 
 from placement.errors import PlanError
+from placement.file_map import mapped_bytes
 from placement.inventory import ModelInventory, TensorInfo
 from placement.machine import CPU, UNLOADED, Machine, device_advice
 from placement.needs import device_needs
@@ -51,10 +52,11 @@ def _check_devices(plan: PlacementPlan, machine: Machine) -> None:
             )
     for use in plan.devices:
         device = machine.device(use.name)
-        if device is not None and use.total_bytes > device.free_bytes:
+        needed = use.total_bytes - mapped_bytes(plan, use)
+        if device is not None and needed > device.free_bytes:
             raise PlanError(
                 f"the plan needs more than is free on {use.name}",
-                f"needs {format_bytes(use.total_bytes)}, free {format_bytes(device.free_bytes)}",
+                f"needs {format_bytes(needed)}, free {format_bytes(device.free_bytes)}",
                 remedy="free memory there, or make the plan again with `hybrid plan`",
             )
 

@@ -17,7 +17,7 @@ from placement.cost import GOALS, predict
 from placement.draft import draft
 from placement.expert_stats import EVEN, ExpertStats
 from placement.inventory import ModelInventory
-from placement.machine import Machine
+from placement.machine import CPU, Machine
 from placement.notes import plan_notes
 from placement.plan import PlacementPlan
 from placement.remedies import overfull
@@ -54,6 +54,8 @@ def plan(
     """
     check_workload(workload)
     asked = device_budgets(machine, budgets)
+    if workload.mapped:
+        asked[CPU] += inventory.nbytes  # the page cache's business: no RAM is reserved for it
     check_goal(optimize)
     workload = replace(workload, stream_tokens=stream_tokens(inventory, machine, workload))
     request = Request(

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from placement.calibration import Calibration
 
+DISK_GB_S = 3.0  # an NVMe drive of PCIe 3.0; newer ones read twice as much, SATA a fifth
+
 
 @dataclass(frozen=True, slots=True)
 class HostSpeeds:
@@ -19,6 +21,8 @@ class HostSpeeds:
     token_us        of a token outside all kernels: embedding, sampling, Python
     by_threads      (threads, GB/s) as measured, fewest first
     by_node         GB/s that all threads read from each NUMA node, by its index
+    disk_gb_s       of a file's map that RAM does not hold: reads in the order of page faults;
+                    nobody measures it, a machine's file may give it
     """
 
     read_gb_s: float
@@ -28,6 +32,7 @@ class HostSpeeds:
     token_us: float
     by_threads: tuple[tuple[int, float], ...] = ()
     by_node: tuple[tuple[int, float], ...] = ()
+    disk_gb_s: float = DISK_GB_S
 
 
 @dataclass(frozen=True, slots=True)

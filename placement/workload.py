@@ -38,6 +38,7 @@ class Workload:
     stream_tokens          that each expert must have on average for prompts to bring experts in RAM
                            to the GPU; with fewer the CPU computes them (streaming.py)
     sequences              caches of context_tokens rows each (-np)
+    mapped                 weights in RAM stay in the file's map (--mmap, file_map.py)
     """
 
     context_tokens: int
@@ -49,6 +50,7 @@ class Workload:
     kernels: str = "exact"
     stream_tokens: int = STREAM_TOKENS
     sequences: int = 1
+    mapped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
