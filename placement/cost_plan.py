@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 
 from placement.cost_gpu import Moment
-from placement.cost_parts import PartCosts, Placed, exact_speeds, speeds_of_threads
+from placement.cost_parts import PartCosts, Placed, exact_speeds, speeds_of_run
 from placement.cost_work import LayerWork, model_work
 from placement.expert_stats import EVEN, ExpertStats
 from placement.file_map import file_map
@@ -28,7 +28,7 @@ class PlanCost:
         usage: ExpertStats = EVEN,
     ) -> None:
         self.is_exact = plan.workload.kernels == "exact"
-        known = speeds_of_threads(speeds, plan.workload.threads)
+        known = speeds_of_run(speeds, plan.workload)
         known = exact_speeds(known) if self.is_exact else known
         self.work = model_work(inventory)
         self.placed = placed_layers(plan, inventory, usage)
@@ -80,8 +80,8 @@ class PlanCost:
             work.chosen.part(placed.in_ram)
             for work, placed in zip(self.work.layers, self.placed, strict=True)
         ]
-        reading = sum(part.nbytes for part in in_ram) / (host.read_gb_s * 1e9 * host.product_share)
-        return sum(part.core_s for part in in_ram) / threads > reading
+        rate = host.read_gb_s * 1e9 * host.product_share * host.shard_gain
+        return sum(part.core_s for part in in_ram) / threads > sum(p.nbytes for p in in_ram) / rate
 
     def _blocks(self, moment: Moment) -> dict[str, float]:
         seconds: dict[str, float] = {}

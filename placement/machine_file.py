@@ -44,8 +44,8 @@ from placement.machine_host import read_host
 from placement.speeds import GpuSpeeds, HostSpeeds, MachineSpeeds
 from placement.speeds_table import (
     all_figures,
-    figure_names,
     figure_values,
+    needed_names,
     read_figures,
     rounded,
 )
@@ -161,8 +161,8 @@ def _speeds(
     """What the file gives, over estimates."""
     figures = {CPU: read_figures(host_table, HostSpeeds)}
     figures |= {device.name: read_figures(table, GpuSpeeds) for device, _, table in gpus}
-    wanted = {name: figure_names(GpuSpeeds) for name in figures}
-    wanted[CPU] = tuple(name for name in figure_names(HostSpeeds) if name != "disk_gb_s")
+    wanted = {name: needed_names(GpuSpeeds) for name in figures}
+    wanted[CPU] = needed_names(HostSpeeds)
     complete = all(set(names) <= set(figures[device]) for device, names in wanted.items())
     some = any(figures.values())
     kind = "" if complete else f", partly {ESTIMATED}" if some else f", {ESTIMATED}"

@@ -6,11 +6,13 @@ import re
 from dataclasses import replace
 from itertools import count
 
+from placement.estimates import speeds_of
 from placement.file_map import file_map, ram_budget
 from placement.gpu_scratch import streams_experts
 from placement.homes import least_of_a_gpu
 from placement.inventory import ModelInventory, Role
 from placement.machine import CPU, gpu_findings
+from placement.node_reads import nodes_notes
 from placement.plan import Assignment, PlacementPlan
 from placement.reference_blocks import AWAY, ON_OTHER_GPUS, reference_blocks
 from placement.request import Request
@@ -33,6 +35,7 @@ def plan_notes(request: Request, plan: PlacementPlan) -> PlacementPlan:
         found = "".join(f" ({finding})" for finding in gpu_findings(request.machine))
         notes.append(f"no GPU{found}: everything on the CPU{ignored}")
     notes += _map_notes(plan)
+    notes += nodes_notes(plan, request.machine, speeds_of(request.machine))
     host = request.machine.host
     ram_bytes = ram_budget(plan, plan.devices[0])
     if ram_bytes > host.free_bytes:

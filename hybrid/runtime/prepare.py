@@ -23,9 +23,11 @@ from placement.budgets import with_margins
 from placement.cost import predict
 from placement.cpus import ThreadCpus, choose_cpus, described_cpus
 from placement.errors import PlanError
+from placement.estimates import speeds_of
 from placement.file_map import with_mapping
 from placement.inventory import ModelInventory
 from placement.machine import CPU, Machine
+from placement.node_reads import with_policy
 from placement.plan import PlacementPlan
 from placement.plan_check import check_plan
 from placement.plan_json import from_json
@@ -96,10 +98,14 @@ def prepare(path: str | Path, options: LoadOptions) -> Prepared:
         _check_kernels(plan, options.kernels)
         plan = with_mapping(plan, mapped=options.mmap)
         check_plan(plan, stock, machine)
-        plan = replace(plan, prediction=predict(plan, stock, machine))  # here, now
     else:
         plan = new_plan(options, stock, machine, len(cpus.cpus))
     layout = host_layout(plan, stock, file.tensors, machine, options, cpus.system_nodes)
+    numa = layout.policy.value  # shard becomes interleave where nothing can be cut
+    if options.plan is not None or numa != plan.workload.numa:
+        plan = with_policy(plan, machine, speeds_of(machine), numa)
+        usage = read_expert_stats(options.expert_stats, stock)
+        plan = replace(plan, prediction=predict(plan, stock, machine, usage))  # here, now
     notes = (*of_machine, *_notes(plan, stock), *layout.notes)
     found = CpuKernels(options.kernels, tier, len(cpus.cpus))
     return Prepared(file, config, stock, machine, plan, cpus, found, layout, notes)
@@ -176,6 +182,7 @@ def workload(options: LoadOptions, stock: ModelInventory, threads: int) -> Workl
         kernels=options.kernels,
         sequences=options.sequences,
         mapped=options.mmap,
+        numa=options.numa,
     )
 
 
