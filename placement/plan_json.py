@@ -27,6 +27,7 @@ def to_json(plan: PlacementPlan) -> dict[str, Any]:
             "architecture": plan.architecture,
             "bytes": plan.model_bytes,
         },
+        "machine": plan.machine,
         "workload": asdict(plan.workload),
         "rules": [
             {
@@ -79,6 +80,7 @@ def from_json(value: object) -> PlacementPlan:
         workload=_workload(root.key("workload")),
         notes=tuple(field.text() for field in root.key("notes").items()),
         prediction=_prediction(root.key("prediction")) if root.has("prediction") else None,
+        machine=root.key("machine").text() if root.has("machine") else "",
     )
 
 

@@ -101,6 +101,8 @@ def prepare(path: str | Path, options: LoadOptions) -> Prepared:
     else:
         plan = new_plan(options, stock, machine, len(cpus.cpus))
     layout = host_layout(plan, stock, file.tensors, machine, options, cpus.system_nodes)
+    if options.machine is not None and options.plan is None:
+        plan = replace(plan, machine=str(options.machine))
     numa = layout.policy.value  # shard becomes interleave where nothing can be cut
     if options.plan is not None or numa != plan.workload.numa:
         plan = with_policy(plan, machine, speeds_of(machine), numa)
