@@ -112,9 +112,8 @@ def _memory_bars(memory: Sequence[DeviceMemory]) -> str:
         whole = max(device.budget_bytes, device.total_bytes)
         if not whole:
             continue
-        size = f"{format_bytes(device.total_bytes)} of {format_bytes(device.budget_bytes)}"
         pieces = [(name, nbytes / whole, format_bytes(nbytes)) for name, nbytes in device.parts]
-        bars.append(_bar(f"{device.name}: {size}", pieces))
+        bars.append(_bar(f"{device.name}: {device.text}", pieces))
     return "".join(bars)
 
 

@@ -18,6 +18,7 @@ from placement.draft import draft
 from placement.expert_stats import EVEN, ExpertStats
 from placement.inventory import ModelInventory
 from placement.machine import CPU, DeviceKind, Machine
+from placement.node_reads import policy_here
 from placement.notes import plan_notes
 from placement.plan import PlacementPlan
 from placement.remedies import overfull
@@ -56,7 +57,10 @@ def plan(
     """
     check_workload(workload)
     asked = device_budgets(machine, budgets)
+    if workload.mapped:
+        asked[CPU] += inventory.nbytes  # the page cache's business: no RAM is reserved for it
     check_goal(optimize)
+    workload = replace(workload, numa=policy_here(workload.numa, machine))
     workload = replace(workload, stream_tokens=stream_tokens(inventory, machine, workload))
     request = Request(
         inventory,

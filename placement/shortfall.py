@@ -124,7 +124,8 @@ def _bytes_short(request: Request, use: DeviceUse) -> str:
         needed = f"{-(-use.total_bytes >> 30) + 1}GiB"
         return (
             f"a file quantised smaller, or {short} more free RAM;"
-            f" --ram {needed} plans for a machine that has it, --mmap runs from the file"
+            f" --ram {needed} plans for a machine that has it, --mmap runs from the file,"
+            " what RAM lacks at the disc's speed"
         )
     return f"{short} more on {use.name} ({_flag(device, use)}), or rules that put less there"
 
