@@ -30,6 +30,7 @@ from placement.ways import (
     by_time,
     fastest,
     front,
+    leanest,
     shared_out,
     tables_of,
     then,
@@ -89,10 +90,10 @@ class Solver:
     ) -> Solution | None:
         """The fastest way, or None where no way is within the budgets of the GPUs.
 
-        ram_limit   bytes; where no way keeps it, the one that needs least
+        ram_limit   bytes; where no way keeps it, the one that needs least; 0 looks for that alone
         exactly     numbers of the GPUs that have blocks, each of them some; None: any
         """
-        thin = fastest if ram_limit is None else front
+        thin = fastest if ram_limit is None else front if ram_limit > 0 else leanest
         size = len(self._order)
         # (device that has the last of the first j blocks, 0: CPU; labels by j)
         states: States = [(0, self._on_cpu())]
@@ -187,7 +188,7 @@ class Solver:
                 cost = extra + option.ticks
                 for label in labels:
                     # most ways are slower than one that is known: not worth making
-                    if thin is front or not there or label.ticks + cost <= there[-1].ticks:
+                    if thin is not fastest or not there or label.ticks + cost <= there[-1].ticks:
                         there.append(then(label, option, table.empty, extra, run))
         return [thin(labels) for labels in grown]
 
