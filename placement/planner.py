@@ -20,11 +20,11 @@ from placement.inventory import ModelInventory
 from placement.machine import Machine
 from placement.notes import plan_notes
 from placement.plan import PlacementPlan
-from placement.remedies import overfull
 from placement.request import Request, check_goal
 from placement.rules import Rule
 from placement.shortfall import shortfall
 from placement.streaming import stream_tokens
+from placement.trials import overfull
 from placement.workload import Workload, check_workload
 
 
