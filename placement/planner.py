@@ -16,6 +16,7 @@ from placement.budgets import device_budgets
 from placement.cost import GOALS, predict
 from placement.draft import draft
 from placement.expert_stats import EVEN, ExpertStats
+from placement.idle_notes import share_notes
 from placement.inventory import ModelInventory
 from placement.machine import Machine
 from placement.notes import plan_notes
@@ -71,6 +72,7 @@ def plan(
     if overfull(attempt) and not overfull_too:
         raise shortfall(request, attempt)
     made = plan_notes(request, attempt)
+    made = replace(made, notes=(*share_notes(shares, machine), *made.notes))
     return replace(made, prediction=predict(made, inventory, machine, expert_stats))
 
 
