@@ -28,8 +28,12 @@ def larger_budget(request: Request, attempt: PlacementPlan) -> Iterator[Remedy]:
         if any(device.kind is not DeviceKind.SIMULATED_GPU for device in beyond):
             return
         changed = replace(request, budgets=budgets)
-        # RAM just enough for the way that needs least of it leaves no other one
-        plan = draft(changed, lean=CPU in {use.name for use in over})
+        if {use.name for use in over} == {CPU}:
+            # the attempt is the way that needs least RAM, and this is just enough for it
+            uses = (replace(use, budget_bytes=budgets[use.name]) for use in attempt.devices)
+            plan = attempt = replace(attempt, devices=tuple(uses))
+        else:
+            plan = attempt = draft(changed)
         over = overfull(plan)
         if not over:
             text = " ".join(_budget_flags(request, budgets, raised, beyond))

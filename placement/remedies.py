@@ -16,12 +16,10 @@ from placement.plan import PlacementPlan
 from placement.request import Request
 from placement.rule_warnings import ended_rules
 from placement.rules import N_CPU_MOE, Rule, fallbacks_last, n_cpu_moe_rules
-from placement.trials import Remedy, Trials, overfull
+from placement.trials import CONTEXT_STEP, SMALLEST_UBATCH, Remedy, Trials, overfull
 from placement.units import format_bytes
 from placement.workload import Workload
 
-CONTEXT_STEP = 256
-SMALLEST_UBATCH = 16
 USUAL_UBATCH = 512
 USEFUL_CONTEXT = 4096
 
@@ -47,7 +45,7 @@ def all_at_once(request: Request, trials: Trials | None = None) -> Iterator[Reme
     micro-batch beside which a context of some use fits.
     """
     trials = trials or Trials(request)
-    if not trials.fits(_smallest(request)):
+    if not trials.of_size:
         return
     asked = request.workload
     small = replace(asked, ubatch_tokens=min(asked.ubatch_tokens, SMALLEST_UBATCH))
@@ -68,19 +66,6 @@ def all_at_once(request: Request, trials: Trials | None = None) -> Iterator[Reme
             return
 
 
-def _smallest(request: Request) -> Request:
-    """What needs less than any change of its workload alone."""
-    workload = request.workload
-    return request.with_workload(
-        replace(
-            workload,
-            context_tokens=min(workload.context_tokens, CONTEXT_STEP),
-            ubatch_tokens=min(workload.ubatch_tokens, SMALLEST_UBATCH),
-            cache_format="q8_0",
-        )
-    )
-
-
 def _ended_rule(request: Request, trials: Trials) -> Iterator[Remedy]:
     """blk.1 finds blk.10 too: the rule as it was meant."""
     for index, meant, why in ended_rules(request.inventory, request.rules):
@@ -91,7 +76,7 @@ def _ended_rule(request: Request, trials: Trials) -> Iterator[Remedy]:
 
 def _smaller_workload(request: Request, trials: Trials) -> Iterator[Remedy]:
     workload = request.workload
-    if not trials.fits(_smallest(request)):
+    if not trials.of_size:
         return
     yield from _largest_context(request, workload, trials)
     yield from _largest_ubatch(request, trials)

@@ -30,6 +30,7 @@ from placement.ways import (
     by_time,
     fastest,
     front,
+    is_fatter,
     leanest,
     shared_out,
     tables_of,
@@ -185,11 +186,14 @@ class Solver:
                 if option is None:
                     continue
                 there, run = grown[j], Run(gpu, i, j)
-                cost = extra + option.ticks
+                cost, in_ram = extra + option.ticks, option.ram_bytes - table.empty.ram_bytes
                 for label in labels:
                     # most ways are slower than one that is known: not worth making
-                    if thin is not fastest or not there or label.ticks + cost <= there[-1].ticks:
-                        there.append(then(label, option, table.empty, extra, run))
+                    if thin is fastest and there and label.ticks + cost > there[-1].ticks:
+                        continue
+                    if thin is leanest and is_fatter(label, in_ram, there):
+                        continue
+                    there.append(then(label, option, table.empty, extra, run))
         return [thin(labels) for labels in grown]
 
     def _with_head(self, gpu: int, enter: list[list[Label]]) -> Iterator[Label]:

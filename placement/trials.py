@@ -3,7 +3,7 @@ needs least RAM, and only what is offered is planned in full.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from placement.draft import draft
@@ -13,6 +13,8 @@ from placement.request import Request
 # The solver's time grows with the GPUs; a plan that does not fit is to be told within a second.
 MOST_DRAFTS = 192  # over the number of GPUs, and FEWEST at least
 FEWEST = 12
+CONTEXT_STEP = 256
+SMALLEST_UBATCH = 16
 MOST_HALVINGS = 64  # of one search, likewise
 FEWEST_HALVINGS = 3
 
@@ -72,6 +74,18 @@ class Trials:
         if self._request.gpu_layers is None:
             return None
         return self.tried(self._request.with_gpu_layers(None))
+
+    @cached_property
+    def of_size(self) -> bool:
+        """Whether any smaller context, micro-batch or cache may help: the smallest of all fit."""
+        workload = self._request.workload
+        least = replace(
+            workload,
+            context_tokens=min(workload.context_tokens, CONTEXT_STEP),
+            ubatch_tokens=min(workload.ubatch_tokens, SMALLEST_UBATCH),
+            cache_format="q8_0",
+        )
+        return self.fits(self._request.with_workload(least))
 
     def one(self, text: str, changed: Request) -> Iterator[Remedy]:
         """The change, if it fits."""

@@ -113,6 +113,15 @@ def leanest(labels: list[Label]) -> list[Label]:
     return found
 
 
+def is_fatter(label: Label, ram_bytes: int, known: Sequence[Label]) -> bool:
+    """Whether a known way needs less RAM than this one with so much more."""
+    for other in known[-2:]:
+        alike = (other.on_cpu == 0) is (label.on_cpu == 0)
+        if alike and other.ram_bytes < label.ram_bytes + ram_bytes:
+            return True
+    return False
+
+
 def by_ram(label: Label) -> tuple[int, int, int, int]:
     return label.ram_bytes, label.ticks, label.on_cpu, label.unevenness
 

@@ -59,7 +59,7 @@ def test_a_plan_of_sixteen_gpus_that_does_not_fit_is_told_after_few_searches(
 
 
 def test_micro_batch_and_context_shrink_together_before_a_budget_is_all_that_is_offered() -> None:
-    where = machine(40 * GIB, ram=346 * GIB, kind=DeviceKind.GPU)
+    where = machine(40 * GIB, ram=349 * GIB, kind=DeviceKind.GPU)
     long = Workload(65536, ubatch_tokens=4096)
     budgets = {"CUDA0": 16 * GIB}
     error = error_of(where, cpu_moe_rule(), load=long, budgets=budgets, gpu_layers=99)
