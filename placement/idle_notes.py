@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from placement.cost import predict
 from placement.draft import draft
+from placement.errors import RuleError
 from placement.inventory import Role
 from placement.machine import CPU, Machine
 from placement.plan import PlacementPlan
@@ -26,7 +27,10 @@ def idle_notes(request: Request, plan: PlacementPlan) -> list[str]:
     if not rules or free <= MUCH_FREE * sum(use.budget_bytes for use in gpus):
         return []
     others = [rule for index, rule in enumerate(request.rules) if index not in rules]
-    without = draft(request.with_rules(others))
+    try:
+        without = draft(request.with_rules(others))
+    except RuleError:  # of a rule that got nothing before
+        return []
     if overfull(without):
         return []
     now, then = (_decode_rate(request, which) for which in (plan, without))

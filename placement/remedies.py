@@ -7,9 +7,11 @@ context, micro-batch and cache format together.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 
 from placement.budget_remedies import larger_budget, more_vram
+from placement.errors import RuleError
 from placement.inventory import Role
 from placement.machine import CPU
 from placement.plan import PlacementPlan
@@ -208,7 +210,8 @@ def _without_a_rule(request: Request, attempt: PlacementPlan, trials: Trials) ->
             nbytes = format_bytes(sum(part.nbytes for part in there))
             devices = " and ".join(sorted({part.device for part in there}))
             text = f"drop rule {index + 1} ({rule.source}), which puts {nbytes} on {devices}"
-            yield from trials.one(text, request.with_rules(rules))
+            with suppress(RuleError):  # of a rule that got nothing before
+                yield from trials.one(text, request.with_rules(rules))
 
 
 def _largest_context(request: Request, workload: Workload, trials: Trials) -> Iterator[Remedy]:

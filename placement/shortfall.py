@@ -64,6 +64,10 @@ def _tried_conflicts(request: Request, attempt: PlacementPlan, trials: Trials) -
     budgets = _budgets(over)
     needed = " and ".join(format_bytes(use.total_bytes) for use in over)
     plural = "s" if len(over) > 1 else ""
+    for index, meant, why in ended_rules(request.inventory, request.rules):
+        rules = (*request.rules[:index], meant, *request.rules[index + 1 :])
+        if trials.fits(request.with_rules(rules)):
+            return [f"conflict: rule {index + 1} ({request.rules[index].source}) {why}"]
     if trials.free_layers is not None:
         return [
             f"conflict: -ngl {request.gpu_layers} needs {needed}, the budget{plural} of {budgets}"

@@ -121,3 +121,16 @@ def test_every_change_together_fits() -> None:
     assert overfull(attempt)
     for remedy in (*single_changes(request, attempt), *all_at_once(request)):
         assert not overfull(draft(remedy.request)), remedy.text
+
+
+def test_a_rule_is_not_offered_to_be_dropped_where_the_next_one_cannot_be_obeyed() -> None:
+    where = machine(24 * GIB, ram=100 * GIB)
+    error = error_of(where, *parse_rules(["exps=CPU", "exps#0-999=CUDA0"], where.device_names))
+    assert not any(text.startswith("drop rule 1") for text in error.remedies)
+
+
+def test_where_the_number_of_a_block_goes_on_that_is_the_conflict() -> None:
+    where = machine(24 * GIB, ram=400 * GIB)
+    rules = parse_rules(["blk.1.*=CUDA0", "exps=CPU"], where.device_names)
+    lines = error_of(where, *rules, gpu_layers=99).details
+    assert any("conflict: rule 1 (blk.1.*=CUDA0)" in line for line in lines)
