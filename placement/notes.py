@@ -10,6 +10,7 @@ from placement.estimates import speeds_of
 from placement.file_map import file_map, ram_budget
 from placement.gpu_scratch import streams_experts
 from placement.homes import least_of_a_gpu
+from placement.idle_notes import idle_notes
 from placement.inventory import ModelInventory, Role
 from placement.machine import CPU, gpu_findings
 from placement.node_reads import nodes_notes
@@ -26,6 +27,7 @@ def plan_notes(request: Request, plan: PlacementPlan) -> PlacementPlan:
     """The same plan with its notes filled in."""
     notes = [*rule_warnings(request.inventory, plan), *_split_notes(plan)]
     notes += plan.notes
+    notes += idle_notes(request, plan)
     notes += _empty_gpu_notes(request, plan)
     notes += _reference_notes(request.inventory, plan)
     notes += _stream_notes(request.inventory, plan)

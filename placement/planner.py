@@ -16,16 +16,17 @@ from placement.budgets import device_budgets
 from placement.cost import GOALS, predict
 from placement.draft import draft
 from placement.expert_stats import EVEN, ExpertStats
+from placement.idle_notes import share_notes
 from placement.inventory import ModelInventory
 from placement.machine import CPU, DeviceKind, Machine
 from placement.node_reads import policy_here
 from placement.notes import plan_notes
 from placement.plan import PlacementPlan
-from placement.remedies import overfull
 from placement.request import Request, check_goal
 from placement.rules import Rule
 from placement.shortfall import shortfall
 from placement.streaming import stream_tokens
+from placement.trials import overfull
 from placement.workload import Workload, check_workload
 
 FASTER = 1.1  # by which the CPU alone must be to be worth a word
@@ -77,6 +78,7 @@ def plan(
     if overfull(attempt) and not overfull_too:
         raise shortfall(request, attempt)
     made = plan_notes(request, attempt)
+    made = replace(made, notes=(*share_notes(shares, machine), *made.notes))
     made = replace(made, prediction=predict(made, inventory, machine, expert_stats))
     return replace(made, notes=(*made.notes, *_without_gpus(request, made)))
 
