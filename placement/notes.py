@@ -7,6 +7,8 @@ from dataclasses import replace
 from itertools import count
 
 from placement.cost import expected_pace
+from placement.cost_plan import placed_layers
+from placement.expert_stats import EVEN
 from placement.gpu_scratch import streams_experts
 from placement.homes import least_of_a_gpu
 from placement.inventory import ModelInventory, Role
@@ -28,6 +30,7 @@ def plan_notes(request: Request, plan: PlacementPlan) -> PlacementPlan:
     notes += _empty_gpu_notes(request, plan)
     notes += _reference_notes(request.inventory, plan)
     notes += _stream_notes(request, plan)
+    notes += _choice_notes(request, plan)
     notes += _cache_notes(request, plan)
     if not request.machine.gpus:
         ignored = "" if request.gpu_layers is None else f"; -ngl {request.gpu_layers} has no effect"
@@ -129,6 +132,22 @@ def _streamed_rates(request: Request, plan: PlacementPlan, ubatch: int) -> str:
         for one in (plan, wide)
     )
     return f": about {rate(then)} tok/s instead of {rate(now)}, for a prompt of as many tokens"
+
+
+def _choice_notes(request: Request, plan: PlacementPlan) -> list[str]:
+    """What the experts' statistics come to, of the blocks that have such experts."""
+    if not request.expert_stats.sums or all(home == CPU for home in plan.layers):
+        return []
+    layers = {t.layer for t in request.inventory.tensors if t.role is Role.ROUTED_EXPERT}
+    shares = []
+    for usage in (request.expert_stats, EVEN):
+        placed = placed_layers(plan, request.inventory, usage)
+        here = [1 - its.in_ram for layer, its in enumerate(placed) if layer in layers]
+        shares.append(100 * sum(here) / len(here))
+    return [
+        f"statistics: {shares[0]:.0f} % of choices fall on experts on GPUs, {shares[1]:.0f} % if"
+        " all were chosen alike"
+    ]
 
 
 def _cache_notes(request: Request, plan: PlacementPlan) -> list[str]:
