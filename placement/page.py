@@ -2,7 +2,7 @@
 anywhere, light or dark as the reader's system is.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 from placement.device_memory import (
@@ -31,8 +31,12 @@ def html_page(
     inventory: ModelInventory,
     machine: Machine | None = None,
     parts: Parts | None = None,
+    more: Mapping[str, str] | None = None,
 ) -> str:
-    """One HTML document. Arguments as `report.text_report` has them."""
+    """One HTML document. Arguments as `report.text_report` has them.
+
+    more   further sections: a line of text by its title
+    """
     memory = device_memory(plan, inventory, machine)
     title = f"Placement of {inventory.name}"
     stay = [f"In the file: {text}" for text in unloaded_texts(plan, inventory)]
@@ -46,6 +50,7 @@ def html_page(
         _section("Rules", _list(rule_lines(plan, inventory))),
         _section("Layers", _list(layer_lines(plan, inventory))),
         _section("Notes", _list(plan.notes)),
+        *(_section(title, _paragraphs([text])) for title, text in (more or {}).items()),
         _section("Tensors", _tensors(plan)),
     ]
     head = f'<meta charset="utf-8"><title>{escape(title)}</title>'
