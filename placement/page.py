@@ -8,6 +8,7 @@ from html import escape
 from placement.device_memory import (
     CATEGORIES,
     DeviceMemory,
+    alike,
     device_memory,
     device_rows,
     unloaded_texts,
@@ -112,15 +113,18 @@ def _used(memory: Sequence[DeviceMemory]) -> list[str]:
 
 
 def _memory_bars(memory: Sequence[DeviceMemory]) -> str:
-    bars = []
+    rows, pieces = [], []
     for device in memory:
         whole = max(device.budget_bytes, device.total_bytes)
         if not whole:
             continue
         size = f"{format_bytes(device.total_bytes)} of {format_bytes(device.budget_bytes)}"
-        pieces = [(name, nbytes / whole, format_bytes(nbytes)) for name, nbytes in device.parts]
-        bars.append(_bar(f"{device.name}: {size}", pieces))
-    return "".join(bars)
+        parts = [(name, nbytes / whole, format_bytes(nbytes)) for name, nbytes in device.parts]
+        rows.append([device.name, size, *(text for _, _, text in parts)])
+        pieces.append(parts)
+    return "".join(
+        _bar(f"{names}: {rows[first][1]}", pieces[first]) for names, first in alike(rows)
+    )
 
 
 def _time_bar(what: str, pace: Pace) -> str:
