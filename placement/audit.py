@@ -18,6 +18,8 @@ from placement.units import format_bytes
 MOST_SHARE, MOST_BYTES = 0.02, 200 << 20  # of a device's planned bytes; whichever is more
 MOST_SPEED_SHARE = 0.15
 FEWEST_TOKENS = 8  # of a decode rate that means something
+# Shorter ones are told and teach nothing: they measure what a run begins with.
+FEWEST_TAUGHT = {"decode": 32, "prompt": 64}
 TOTAL = "total"
 
 
@@ -164,9 +166,11 @@ def planned_bytes(parts: tuple[Part, ...]) -> dict[str, int]:
 
 
 def taught(found: Audit, known: Calibration) -> Calibration:
-    """What was known of predictions, with the rates of this run that were predicted."""
+    """What was known of predictions, with the rates of this run that were predicted and are of
+    FEWEST_TAUGHT tokens at least.
+    """
     for line in found.speed:
-        if line.predicted is not None:
+        if line.predicted is not None and line.tokens >= FEWEST_TAUGHT[line.what]:
             known = known.observed(line.kind, line.predicted, line.measured)
     return known
 

@@ -9,7 +9,7 @@ Every bar is as long as its device's budget, whatever that is: the picture shows
 
 from collections.abc import Sequence
 
-from placement.device_memory import CATEGORIES, DeviceMemory
+from placement.device_memory import CATEGORIES, DeviceMemory, alike
 
 BLOCKS = {
     "attention": "▓",
@@ -48,22 +48,33 @@ def can_show_blocks(encoding: str | None) -> bool:
 def bar_lines(
     memory: Sequence[DeviceMemory], width: int, glyphs: dict[str, str] = BLOCKS
 ) -> list[str]:
-    """One line per device that may hold anything, and the legend.
+    """One line per device that may hold anything, many alike in one; and the legend.
 
     width    columns that a line may take
     glyphs   BLOCKS or LETTERS
     """
     shown = [device for device in memory if device.budget_bytes or device.total_bytes]
     sizes = [device.text for device in shown]
-    names, ends = max(len(d.name) for d in shown), max(map(len, sizes))
-    cells = min(max(width - names - ends - 4, LEAST_CELLS), MOST_CELLS)
-    lines = []
-    for device, size in zip(shown, sizes, strict=True):
-        bar = "".join(glyphs[name] * count for name, count in bar_cells(device, cells))
-        lines.append(f"{device.name:{names}}  {bar}  {size:>{ends}}")
+    ends = max(map(len, sizes))
+    cells = _cells(max(len(d.name) for d in shown), ends, width)
+    alone = alike([(d.name, _bar(d, cells, glyphs), s) for d, s in zip(shown, sizes, strict=True)])
+    names = max(len(name) for name, _ in alone)
+    cells = _cells(names, ends, width)
+    lines = [
+        f"{name:{names}}  {_bar(shown[first], cells, glyphs)}  {sizes[first]:>{ends}}"
+        for name, first in alone
+    ]
     used = {name for device in shown for name, nbytes in device.parts if nbytes}
     legend = [f"{glyphs[name]} {name}" for name in CATEGORIES if name in used]
     return [*lines, *_wrapped(legend or ["nothing is held"], width)]
+
+
+def _cells(names: int, ends: int, width: int) -> int:
+    return min(max(width - names - ends - 4, LEAST_CELLS), MOST_CELLS)
+
+
+def _bar(device: DeviceMemory, cells: int, glyphs: dict[str, str]) -> str:
+    return "".join(glyphs[name] * count for name, count in bar_cells(device, cells))
 
 
 def bar_cells(device: DeviceMemory, cells: int) -> list[tuple[str, int]]:

@@ -44,14 +44,18 @@ class Calibration:
         """Share by which predictions of this kind may be wrong; `error` while runs are few.
 
         Half of the runs were nearer to the factor than their median distance from it; twice that
-        is kept, as far as it is not more than was said before.
+        is told from SURE_RUNS on, be it less or more than was said before.
         """
         known = self._known(kind)
         if len(known) < SURE_RUNS:
             return error
         factor = self.factor(kind)
         spread = median(abs(ratio / factor - 1) for ratio in known)
-        return min(error, max(LEAST_ERROR, 2 * spread))
+        return max(LEAST_ERROR, 2 * spread)
+
+    def runs(self, kind: str) -> int:
+        """How many the factor of this kind comes from."""
+        return len(self._known(kind))
 
     def observed(
         self, kind: str, predicted_tokens_per_s: float, measured_tokens_per_s: float

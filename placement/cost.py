@@ -142,7 +142,7 @@ def predict(
         prompt=tuple(_prompt_pace(cost, *case, load, taught) for case in prompt_cases(load)),
         error=_error(cost, of_speeds, taught),
         limit=_limit(decode[0], cost.waits_for_cores(load.threads)),
-        source=speeds.source,
+        source=speeds.source + _corrected(cost, taught),
     )
 
 
@@ -205,6 +205,12 @@ def _error(cost: PlanCost, of_speeds: float, taught: Calibration) -> float:
 
 def _share(pace: Pace, part: str) -> float:
     return pace.seconds.get(part, 0.0) * pace.tokens_per_s
+
+
+def _corrected(cost: PlanCost, taught: Calibration) -> str:
+    """How many runs the factors of both works come from, at most."""
+    runs = max(taught.runs(cost.kind(work)) for work in WORKS)
+    return f", corrected by {runs} run{'' if runs == 1 else 's'}" if runs else ""
 
 
 def _limit(pace: Pace, waits_for_cores: bool) -> str:

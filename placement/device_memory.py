@@ -3,13 +3,14 @@ bar, on a terminal and on a page.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from placement.file_map import mapped_bytes, ram_budget
 from placement.inventory import ModelInventory, Role
 from placement.machine import CPU, UNLOADED, Machine
 from placement.plan import PlacementPlan
-from placement.tensor_names import name_ranges, number_ranges
+from placement.tensor_names import device_ranges, name_ranges, number_ranges
 from placement.units import format_bytes
 
 # column -> roles whose weights it sums; a column without bytes is left out
@@ -23,6 +24,7 @@ GROUPS = {
 GROUP_OF = {role: group for group, roles in GROUPS.items() for role in roles}
 CATEGORIES = (*GROUPS, "cache", "compute", "other")
 ALWAYS = ("cache", "compute")
+MOST_APART = 4  # GPUs that have a row or a column each, whatever they hold
 MOST_NAMES = 60  # characters of tensor names in one line
 UNITS = {"GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10}
 
@@ -86,7 +88,7 @@ def device_rows(memory: tuple[DeviceMemory, ...]) -> list[list[str]]:
     in_map = any(device.mapped_bytes for device in memory)
     heads = [f"in {unit}", *columns, "total", *(["mapped"] * in_map), "budget", "headroom"]
     more = [name for name in ("node", "link") if any(getattr(device, name) for device in memory)]
-    rows = [[*heads, *more]]
+    rows = []
     for device in memory:
         sizes = [nbytes for category, nbytes in device.parts if category in columns]
         sizes += [device.total_bytes, *([device.mapped_bytes] * in_map)]
@@ -95,7 +97,22 @@ def device_rows(memory: tuple[DeviceMemory, ...]) -> list[list[str]]:
         limits = [device.budget_bytes, device.budget_bytes - own_bytes]
         about = [getattr(device, name) or "-" for name in more]
         rows.append([device.name, *numbers, *(format_bytes(n) for n in limits), *about])
-    return rows
+    joined = [[names, *rows[first][1:]] for names, first in alike(rows)]
+    each = "each " if len(joined) < len(rows) else ""
+    return [[f"{each}{heads[0]}", *heads[1:], *more], *joined]
+
+
+def alike(rows: Sequence[Sequence[str]]) -> list[tuple[str, int]]:
+    """Devices that are shown alike, and the first row of each kind; of few GPUs every one apart.
+
+    rows   a device's name, then what is shown of it
+    """
+    if sum(row[0] != CPU for row in rows) <= MOST_APART:
+        return [(row[0], index) for index, row in enumerate(rows)]
+    kinds: dict[tuple[str, ...], list[int]] = {}
+    for index, row in enumerate(rows):
+        kinds.setdefault(tuple(row[1:]), []).append(index)
+    return [(device_ranges([rows[i][0] for i in those]), those[0]) for those in kinds.values()]
 
 
 def unloaded_texts(plan: PlacementPlan, inventory: ModelInventory) -> list[str]:

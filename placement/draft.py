@@ -12,6 +12,7 @@ from placement.claims import Claim, claimed_bytes
 from placement.demand import sits_with_head
 from placement.homes import Homes, choose_homes
 from placement.inventory import Role, TensorInfo
+from placement.joined_ranges import joined_ranges
 from placement.machine import CPU, UNLOADED
 from placement.needs import device_needs
 from placement.plan import Assignment, DeviceUse, PlacementPlan
@@ -29,7 +30,8 @@ ROLE_NOUNS = {
 
 
 def draft(request: Request, *, lean: bool = False) -> PlacementPlan:
-    """The plan that this request leads to, whether it fits or not.
+    """The plan that this request leads to, whether it fits or not; ranges of experts as rules have
+    them, its bytes those of the ranges joined.
 
     lean   the one that needs least RAM, be it slow: to know in less time whether one fits
 
@@ -57,13 +59,14 @@ def _drafted(request: Request, homes: Homes) -> PlacementPlan:
         for tensor in inventory.tensors
         for assignment in _assign(tensor, request.claims.get(tensor.name), request.rules, homes)
     )
+    tensors = {tensor.name: tensor for tensor in inventory.tensors}
     return PlacementPlan(
         model=inventory.name,
         architecture=inventory.architecture,
         model_bytes=inventory.nbytes,
         assignments=assignments,
         layers=homes.layers,
-        devices=_device_uses(request, homes, assignments),
+        devices=_device_uses(request, homes, joined_ranges(assignments, tensors)),
         rules=request.rules,
         workload=request.workload,
         notes=homes.notes,

@@ -1,5 +1,6 @@
-"""How often each routed expert is chosen: counts from runs, for the planner to keep the busiest
-ones on GPUs.
+"""How often each routed expert is chosen: counts from runs, for the planner to fill GPUs with the
+busier end of a layer's experts. Kernels take one range of them, so that busy ones in the middle of
+a layer come with all before or behind them, or not at all.
 
 A file is JSON, counts of one kind throughout (tokens that chose the expert):
 

@@ -11,8 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
+from placement.claims import claims_of
 from placement.errors import RequestError, RuleError
 from placement.inventory import ModelInventory, Role, TensorInfo
+from placement.joined_ranges import joined_ranges
 from placement.machine import CPU, UNLOADED
 from placement.patterns import SlowSearch, check_pattern, found
 from placement.plan import Assignment, PlacementPlan
@@ -143,11 +145,16 @@ def _reason(part: Assignment) -> str:
 
 
 def _later(plan: PlacementPlan, tensor: TensorInfo, part: Assignment) -> tuple[int, ...]:
-    """Rules that match the tensor, behind the one that has it."""
+    """Rules that match the tensor, behind the one that has it, and have none of these experts."""
     if part.rule is None:
         return ()
     behind = range(part.rule + 1, len(plan.rules))
-    return tuple(index for index in behind if plan.rules[index].matches(tensor))
+    first, last = part.experts or (0, max(tensor.experts, 1) - 1)
+    claims = claims_of(tensor, plan.rules)
+    have = {claim.rule for claim in claims if claim.first <= last and claim.last >= first}
+    return tuple(
+        index for index in behind if index not in have and plan.rules[index].matches(tensor)
+    )
 
 
 def _explanation(asked: _Asked, parts: list[Assignment]) -> Explanation:
@@ -173,7 +180,7 @@ def _elsewhere(asked: _Asked, parts: list[Assignment], name: str) -> Elsewhere:
     use = next(use for use in plan.devices if use.name == name)
     room = use.budget_bytes - use.total_bytes
     ends = list(accumulate(part.nbytes for part in parts))
-    moved = _with_moved(plan, parts, name)
+    moved = _with_moved(plan, asked.tensors, parts, name)
     fallen = {}
     if plan.workload.kernels == "fast":  # the others are the reference's own
         fallen = reference_blocks(moved.layers, moved.assignments, asked.tensors)
@@ -205,16 +212,17 @@ def _instead(asked: _Asked, parts: list[Assignment], name: str) -> str:
     return rf"blk\.{number_pattern(blocks)}\.{names}={name}"
 
 
-def _with_moved(plan: PlacementPlan, parts: list[Assignment], name: str) -> PlacementPlan:
+def _with_moved(
+    plan: PlacementPlan, tensors: Mapping[str, TensorInfo], parts: list[Assignment], name: str
+) -> PlacementPlan:
     """The plan with these parts on `name`; blocks, caches and scratch stay where they are."""
     chosen = set(parts)
     nbytes = sum(part.nbytes for part in parts)
     change = {parts[0].device: -nbytes, name: nbytes}
+    moved = (replace(part, device=name) if part in chosen else part for part in plan.assignments)
     return replace(
         plan,
-        assignments=tuple(
-            replace(part, device=name) if part in chosen else part for part in plan.assignments
-        ),
+        assignments=joined_ranges(moved, tensors),
         devices=tuple(
             replace(use, weights_bytes=use.weights_bytes + change.get(use.name, 0))
             for use in plan.devices

@@ -6,7 +6,10 @@ import re
 from dataclasses import replace
 from itertools import count
 
+from placement.cost import expected_pace
+from placement.cost_plan import placed_layers
 from placement.estimates import speeds_of
+from placement.expert_stats import EVEN
 from placement.file_map import file_map, ram_budget
 from placement.gpu_scratch import streams_experts
 from placement.homes import least_of_a_gpu
@@ -16,6 +19,7 @@ from placement.machine import CPU, gpu_findings
 from placement.node_reads import nodes_notes
 from placement.plan import Assignment, PlacementPlan
 from placement.reference_blocks import AWAY, ON_OTHER_GPUS, reference_blocks
+from placement.report_speed import rate
 from placement.request import Request
 from placement.rule_warnings import rule_warnings
 from placement.tensor_names import number_pattern, number_ranges
@@ -30,7 +34,8 @@ def plan_notes(request: Request, plan: PlacementPlan) -> PlacementPlan:
     notes += idle_notes(request, plan)
     notes += _empty_gpu_notes(request, plan)
     notes += _reference_notes(request.inventory, plan)
-    notes += _stream_notes(request.inventory, plan)
+    notes += _stream_notes(request, plan)
+    notes += _choice_notes(request, plan)
     notes += _cache_notes(request, plan)
     if not request.machine.gpus:
         ignored = "" if request.gpu_layers is None else f"; -ngl {request.gpu_layers} has no effect"
@@ -115,8 +120,9 @@ def _whole_block(why: str, part: Assignment) -> str:
     return f"; -ot 'blk\\.{layer}\\.={part.device}' first moves the whole block"
 
 
-def _stream_notes(inventory: ModelInventory, plan: PlacementPlan) -> list[str]:
+def _stream_notes(request: Request, plan: PlacementPlan) -> list[str]:
     """Which side computes experts in RAM for the blocks on GPUs, when a prompt is read."""
+    inventory = request.inventory
     shape, tokens = inventory.shape, plan.workload.ubatch_tokens
     used, experts, each = shape.expert_used_count, shape.expert_count, plan.workload.stream_tokens
     tensors = {tensor.name: tensor for tensor in inventory.tensors}
@@ -131,7 +137,35 @@ def _stream_notes(inventory: ModelInventory, plan: PlacementPlan) -> list[str]:
     enough = next(n for n in count(tokens) if streams_experts(n, used, experts, each))
     return [
         f"prompts: in micro-batches of {tokens} tokens the CPU computes the experts in RAM; from"
-        f" -ub {enough} on they are brought to the GPUs"
+        f" -ub {enough} on they are brought to the GPUs{_streamed_rates(request, plan, enough)}"
+    ]
+
+
+def _streamed_rates(request: Request, plan: PlacementPlan, ubatch: int) -> str:
+    """A prompt of so many tokens in one micro-batch, and in those of the plan."""
+    if ubatch > plan.workload.context_tokens:
+        return f", more than the context of {plan.workload.context_tokens} tokens"
+    wide = replace(plan, workload=replace(plan.workload, ubatch_tokens=ubatch))
+    now, then = (
+        expected_pace(one, request.inventory, request.machine, 0, ubatch)[0].tokens_per_s
+        for one in (plan, wide)
+    )
+    return f": about {rate(then)} tok/s instead of {rate(now)}, for a prompt of as many tokens"
+
+
+def _choice_notes(request: Request, plan: PlacementPlan) -> list[str]:
+    """What the experts' statistics come to, of the blocks that have such experts."""
+    if not request.expert_stats.sums or all(home == CPU for home in plan.layers):
+        return []
+    layers = {t.layer for t in request.inventory.tensors if t.role is Role.ROUTED_EXPERT}
+    shares = []
+    for usage in (request.expert_stats, EVEN):
+        placed = placed_layers(plan, request.inventory, usage)
+        here = [1 - its.in_ram for layer, its in enumerate(placed) if layer in layers]
+        shares.append(100 * sum(here) / len(here))
+    return [
+        f"statistics: {shares[0]:.0f} % of choices fall on experts on GPUs, {shares[1]:.0f} % if"
+        " all were chosen alike"
     ]
 
 

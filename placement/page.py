@@ -2,12 +2,13 @@
 anywhere, light or dark as the reader's system is.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 from placement.device_memory import (
     CATEGORIES,
     DeviceMemory,
+    alike,
     device_memory,
     device_rows,
     unloaded_texts,
@@ -31,8 +32,12 @@ def html_page(
     inventory: ModelInventory,
     machine: Machine | None = None,
     parts: Parts | None = None,
+    more: Mapping[str, str] | None = None,
 ) -> str:
-    """One HTML document. Arguments as `report.text_report` has them."""
+    """One HTML document. Arguments as `report.text_report` has them.
+
+    more   further sections: a line of text by its title
+    """
     memory = device_memory(plan, inventory, machine)
     title = f"Placement of {inventory.name}"
     stay = [f"In the file: {text}" for text in unloaded_texts(plan, inventory)]
@@ -46,6 +51,7 @@ def html_page(
         _section("Rules", _list(rule_lines(plan, inventory))),
         _section("Layers", _list(layer_lines(plan, inventory))),
         _section("Notes", _list(plan.notes)),
+        *(_section(title, _paragraphs([text])) for title, text in (more or {}).items()),
         _section("Tensors", _tensors(plan)),
     ]
     head = f'<meta charset="utf-8"><title>{escape(title)}</title>'
@@ -107,14 +113,17 @@ def _used(memory: Sequence[DeviceMemory]) -> list[str]:
 
 
 def _memory_bars(memory: Sequence[DeviceMemory]) -> str:
-    bars = []
+    rows, pieces = [], []
     for device in memory:
         whole = max(device.budget_bytes, device.total_bytes)
         if not whole:
             continue
-        pieces = [(name, nbytes / whole, format_bytes(nbytes)) for name, nbytes in device.parts]
-        bars.append(_bar(f"{device.name}: {device.text}", pieces))
-    return "".join(bars)
+        parts = [(name, nbytes / whole, format_bytes(nbytes)) for name, nbytes in device.parts]
+        rows.append([device.name, device.text, *(text for _, _, text in parts)])
+        pieces.append(parts)
+    return "".join(
+        _bar(f"{names}: {rows[first][1]}", pieces[first]) for names, first in alike(rows)
+    )
 
 
 def _time_bar(what: str, pace: Pace) -> str:

@@ -18,8 +18,8 @@ PLAN_VERSION = 1
 class Assignment:
     """One tensor, or the experts first..last of it, on one device.
 
-    rule     index into the plan's rules, None when the planner chose
-    reason   one phrase for a person
+    rule     index into the plan's rules, the first of several; None when the planner chose
+    reason   a phrase for a person, one for each rule
     """
 
     tensor: str

@@ -18,6 +18,7 @@ from placement.draft import draft
 from placement.expert_stats import EVEN, ExpertStats
 from placement.idle_notes import share_notes
 from placement.inventory import ModelInventory
+from placement.joined_ranges import joined_ranges
 from placement.machine import CPU, DeviceKind, Machine
 from placement.node_reads import policy_here
 from placement.notes import plan_notes
@@ -77,7 +78,9 @@ def plan(
     attempt = draft(request)
     if overfull(attempt) and not overfull_too:
         raise shortfall(request, attempt)
-    made = plan_notes(request, attempt)
+    tensors = {tensor.name: tensor for tensor in inventory.tensors}
+    joined = joined_ranges(attempt.assignments, tensors)
+    made = plan_notes(request, replace(attempt, assignments=joined))
     made = replace(made, notes=(*share_notes(shares, machine), *made.notes))
     made = replace(made, prediction=predict(made, inventory, machine, expert_stats))
     return replace(made, notes=(*made.notes, *_without_gpus(request, made)))

@@ -3,6 +3,7 @@ what binds it, where the speeds come from.
 """
 
 from placement.prediction import PARTS, Pace, Prediction
+from placement.profile import MEASURED_ERROR
 
 ESTIMATED = "estimated"
 QUICK_S = 0.01  # a token that is better told in microseconds
@@ -41,9 +42,10 @@ def limit_lines(prediction: Prediction) -> list[str]:
     """The binding limit, the error to expect, and what would make it smaller."""
     text = f"speeds: {prediction.source}; right within {100 * prediction.error:.0f} %"
     if prediction.source.startswith(ESTIMATED):
-        text += ": hybrid doctor --measure makes this exact"
+        text += f": hybrid doctor --measure narrows this to about {100 * MEASURED_ERROR:.0f} %"
     elif ESTIMATED in prediction.source:
-        text += "; measured there it is exact: hybrid doctor --measure --save rig.toml"
+        text += f"; about {100 * MEASURED_ERROR:.0f} % from speeds measured there:"
+        text += " hybrid doctor --measure --save rig.toml"
     return [f"limited by {prediction.limit}", text]
 
 

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from placement.device_memory import UNITS, unit_of
+from placement.device_memory import MOST_APART, UNITS, unit_of
 from placement.errors import DoesNotFit, PlacementError, ReportedError, RequestError
+from placement.machine import CPU
 from placement.plan import PlacementPlan
 from placement.report_speed import rate
 from placement.units import format_bytes
@@ -20,6 +21,7 @@ Setting = int | str
 Settings = Mapping[str, Setting]
 MOST_ROWS = 400
 MOST_GPUS = 64
+FULLEST = "fullest GPU"  # by share of its budget
 EXAMPLE = "--what-if ctx=8192,32768 ub=512,4096 gpus=1,2 ctk=bf16,q8_0"
 # key -> what it sets, for errors
 KEYS = {
@@ -110,7 +112,9 @@ def what_if_text(outcomes: Sequence[Outcome]) -> str:
 
 
 def what_if_rows(outcomes: Sequence[Outcome]) -> list[list[str]]:
-    """The table, heads first: settings, whether it fits, bytes of each device, speeds."""
+    """The table, heads first: settings, whether it fits, bytes of each device (of many GPUs: of the
+    fullest), speeds.
+    """
     made = [outcome.plan for outcome in outcomes if outcome.plan is not None]
     names = list(dict.fromkeys(use.name for plan in made for use in plan.devices))
     sizes = [use.total_bytes for plan in made for use in plan.devices]
@@ -118,6 +122,8 @@ def what_if_rows(outcomes: Sequence[Outcome]) -> list[list[str]]:
     keys = list(outcomes[0].settings)
     timed = any(plan.prediction for plan in made)
     speeds = ["decode tok/s", "at the end", "prompt tok/s"] if timed else []
+    if sum(name != CPU for name in names) > MOST_APART:
+        names = [CPU, FULLEST]
     rows = [[*keys, *(f"{name} {unit}" for name in names), *speeds, "fits"]]
     for outcome in outcomes:
         cells = [str(outcome.settings[key]) for key in keys]
@@ -180,6 +186,9 @@ def _unknown(key: str) -> PlacementError:
 
 def _device_cells(plan: PlacementPlan | None, names: Sequence[str], unit: str) -> list[str]:
     uses = {use.name: use for use in plan.devices} if plan else {}
+    gpus = [use for name, use in uses.items() if name != CPU]
+    if gpus:
+        uses[FULLEST] = max(gpus, key=lambda use: use.total_bytes / max(use.budget_bytes, 1))
     cells = []
     for name in names:
         size = f"{uses[name].total_bytes / UNITS[unit]:.2f}" if name in uses else "-"

@@ -156,7 +156,8 @@ def _add_rules(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--expert-stats",
         metavar="FILE",
-        help="how often each expert is chosen, as JSON: the busiest ones fill what is left of GPUs",
+        help="how often each expert is chosen, as JSON (README): what is left of GPUs is filled "
+        "with the busier end of each layer's experts",
     )
     group.add_argument("--vram", metavar="CUDA0=22GiB,...", action="append", help="budgets of GPUs")
     group.add_argument("--ram", metavar="BYTES", help="budget of host memory: 64GiB")

@@ -11,6 +11,7 @@ from hybrid.cli.parser import add_model, need_model
 from hybrid.cli.placement_flags import add_placement_flags, load_options
 from hybrid.cli.plan_views import (
     add_view_flags,
+    check_views,
     save_page,
     show_diff,
     show_explanation,
@@ -41,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    check_views(args)
     if args.diff:
         show_diff(args.diff, as_json=args.json)
         return 0

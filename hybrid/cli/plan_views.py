@@ -20,6 +20,14 @@ from placement.page import html_page
 from placement.plan_json import to_json
 from placement.what_if import Outcome, parse_settings, try_settings, what_if_text
 
+# flag -> those that show something else instead, or would be left out
+APART = {
+    "diff": ("html", "emit", "tensors", "save"),
+    "what_if": ("html", "emit", "tensors"),
+    "explain": ("html", "emit", "tensors"),
+    "emit": ("json", "tensors"),
+}
+
 
 def add_view_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("views")
@@ -40,6 +48,18 @@ def add_view_flags(parser: argparse.ArgumentParser) -> None:
         "--diff", nargs=2, metavar="PLAN.json", help="what the second saved plan does otherwise"
     )
     group.add_argument("--html", metavar="FILE", help="the report as one page that needs no other")
+
+
+def check_views(args: argparse.Namespace) -> None:
+    """Raises UsageError for views of which one would be left out."""
+    for name, others in APART.items():
+        also = [other for other in others if getattr(args, other) not in (None, False)]
+        if getattr(args, name) is not None and also:
+            first, second = (f"--{word.replace('_', '-')}" for word in (name, also[0]))
+            raise UsageError(
+                f"{first} and {second} cannot be shown by one call",
+                remedy=f"leave out {first} or {second}, and call twice for both",
+            )
 
 
 def show_diff(paths: Sequence[str], *, as_json: bool) -> None:
@@ -84,7 +104,8 @@ def show_what_if(
 def save_page(prepared: Prepared, path: str) -> None:
     """The report as HTML."""
     plan, stock, machine = prepared.plan, prepared.inventory, prepared.machine
-    page = html_page(plan, stock, machine, device_parts(plan, stock, machine))
+    more = {"NUMA": prepared.layout.text(), "Kernels": prepared.kernels.text()}
+    page = html_page(plan, stock, machine, device_parts(plan, stock, machine), more)
     save_text(path, page, "--html")
 
 

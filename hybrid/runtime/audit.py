@@ -63,11 +63,13 @@ def record_audit(machine: Machine, found: Audit, profiles: Path | None) -> Path 
     """Keep with the machine's profile what the run taught about predictions.
 
     profiles   the folder of profiles
-    returns    the profile; None for a machine that nobody measured
+    returns    the profile; None for a machine that nobody measured, or a run too short to teach
     """
-    if machine.speeds is None or not found.speed:
+    if machine.speeds is None:
         return None
-    return remember(machine, taught(found, machine.speeds.calibration), profiles)
+    known = machine.speeds.calibration
+    learned = taught(found, known)
+    return None if learned == known else remember(machine, learned, profiles)
 
 
 def _on_gpu(memory: GpuMemory, held: dict[str, int], machine: Machine) -> dict[str, int]:

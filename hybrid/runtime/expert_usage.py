@@ -4,12 +4,16 @@ import json
 from pathlib import Path
 
 from hybrid.errors import UsageError
+from placement.errors import RequestError
 from placement.expert_stats import EVEN, EXAMPLE, ExpertStats, parse_stats
 from placement.inventory import ModelInventory
 
 
 def read_expert_stats(path: str | Path | None, stock: ModelInventory) -> ExpertStats:
-    """Which experts of this model are chosen how often; evenly without a file."""
+    """Which experts of this model are chosen how often; evenly without a file.
+
+    Raises UsageError naming the file, for one that is none of this model.
+    """
     if path is None:
         return EVEN
     try:
@@ -20,4 +24,7 @@ def read_expert_stats(path: str | Path | None, stock: ModelInventory) -> ExpertS
             str(error),
             remedy=f"it holds {EXAMPLE}",
         ) from error
-    return parse_stats(value, stock)
+    try:
+        return parse_stats(value, stock)
+    except RequestError as error:
+        raise UsageError(f"{path}: {error.cause}", remedy=error.remedies) from error

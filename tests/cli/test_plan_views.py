@@ -112,6 +112,25 @@ def test_views_that_cannot_be_meant_are_usage_errors(flags, said, command):
         assert said in outcome.err
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--what-if", "ctx=64", "--html", "page.html"), "--what-if and --html"),
+        (("--explain", "up", "--html", "page.html"), "--explain and --html"),
+        (("--emit", "ik", "--json"), "--emit and --json"),
+        (("--explain", "up", "--emit", "ik"), "--explain and --emit"),
+        (("--diff", "a.json", "b.json", "--save", "c.json"), "--diff and --save"),
+        (("--emit", "ik", "--tensors"), "--emit and --tensors"),
+    ],
+)
+def test_of_two_views_none_is_dropped_unsaid(flags, said, command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    outcome = command(*PLAN, *flags)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert f"{said} cannot be shown by one call" in outcome.err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_if_and_a_plan_file_do_not_go_together(command, tmp_path):
     path = str(tmp_path / "plan.json")
     command(*PLAN, "--save", path)
@@ -141,6 +160,8 @@ def test_html_writes_one_page_beside_the_report(command, tmp_path):
     text = path.read_text(encoding="utf-8")
     assert text.startswith("<!DOCTYPE html>")
     assert "blk.4.ffn_up_exps.weight" in text
+    assert "<h2>NUMA</h2>" in text
+    assert "<h2>Kernels</h2>\n<p>fast, " in text
     refused = command(*PLAN, "--html", str(tmp_path / "none" / "page.html"))
     assert refused.code == 1
     assert "--html" in refused.err

@@ -138,6 +138,13 @@ def test_a_run_teaches_by_how_much_it_was_slower() -> None:
     assert len(again.ratios["decode_gpu"]) == 2
 
 
+@pytest.mark.parametrize(("what", "fewest"), [("decode", 32), ("prompt", 64)])
+def test_a_short_run_teaches_nothing(what: str, fewest: int) -> None:
+    short, long = (Measured(what, 0, tokens, 400.0) for tokens in (fewest - 1, fewest))
+    assert taught(audited(short), Calibration()) == Calibration()
+    assert len(taught(audited(long), Calibration()).ratios) == 1
+
+
 def test_rows_and_json_say_the_same() -> None:
     found = audited(Measured("decode", 0, 32, 80.0), compute=3 * GIB)
     rows, as_json = found.rows(), found.to_json()

@@ -55,3 +55,12 @@ def test_lines_and_legend_stay_within_the_width() -> None:
 
 def test_a_device_with_no_room_and_no_bytes_has_no_bar() -> None:
     assert len(bar_lines([device(GIB), device(0)], 60)) == 2
+
+
+def test_bars_of_many_gpus_alike_are_one() -> None:
+    gpus = [
+        DeviceMemory(f"CUDA{i}", 10 * GIB, (("routed", 5 * GIB if i else GIB),)) for i in range(16)
+    ]
+    lines = bar_lines(gpus, 60, LETTERS)
+    assert [line.split()[0] for line in lines] == ["CUDA0", "CUDA1-15", "R"]
+    assert max(map(len, lines)) <= 60

@@ -218,6 +218,7 @@ def test_what_runs_taught_multiplies_the_seconds_of_their_kind() -> None:
     before, after = (predicted("exps=CPU", where=where) for where in (ONE, taught))
     assert before.decode[0].tokens_per_s / after.decode[0].tokens_per_s == pytest.approx(1.25)
     assert before.prompt == after.prompt
+    assert after.source == f"{before.source}, corrected by 3 runs"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,12 @@
 from dataclasses import replace
 
-from placement.device_memory import device_memory, device_rows, unloaded_texts
+from placement.device_memory import (
+    DeviceMemory,
+    alike,
+    device_memory,
+    device_rows,
+    unloaded_texts,
+)
 from placement.inventory import Role
 from placement.machine import DeviceKind, Link
 from placement.planner import plan
@@ -52,3 +58,18 @@ def test_what_stays_in_the_file_is_named_by_reason() -> None:
         "9.1 KiB of 10 tensors of blk.4: next-token prediction is not loaded",
         "64 B of blk.1.attn_k_b: not read by this model",
     ]
+
+
+def test_many_gpus_that_are_shown_alike_have_one_row() -> None:
+    rows = [["CPU", "1"], ["CUDA0", "2"], *(["CUDA" + str(i), "3"] for i in (1, 2, 4)), ["CUDA3"]]
+    assert alike(rows) == [("CPU", 0), ("CUDA0", 1), ("CUDA1-2, 4", 2), ("CUDA3", 5)]
+    assert [name for name, _ in alike(rows[:5])] == ["CPU", "CUDA0", "CUDA1", "CUDA2", "CUDA4"]
+
+
+def test_the_table_says_that_its_rows_are_of_one_gpu_each() -> None:
+    for count, first, names in ((4, "in GiB", 5), (8, "each in GiB", 2)):
+        gpus = [DeviceMemory(f"CUDA{i}", 2 * GIB, (("cache", GIB),)) for i in range(count)]
+        rows = device_rows((DeviceMemory("CPU", GIB, (("cache", GIB),)), *gpus))
+        assert rows[0][0] == first
+        assert len(rows) == 1 + names
+    assert rows[2][:2] == ["CUDA0-7", "1.00"]

@@ -107,6 +107,22 @@ def test_a_change_of_speed_is_predicted_for_what_the_gpus_kernels_take() -> None
     assert "; decode -49.80 ms a token" in explanation_text(made, [one])
 
 
+def test_moving_one_range_of_a_layers_experts_to_the_other_makes_it_whole() -> None:
+    made = planned("exps#0-2=GPU", "exps=CPU")
+    home = made.layers[2]
+    found = explain(made, tiny(mtp=True), r"blk\.2\.ffn_.*_exps", slower_in_ram)
+    for one, there in zip(found, ("CPU", home), strict=True):
+        (place,) = [place for place in one.elsewhere if place.device == there]
+        assert place.instead is None
+        assert place.decode_s is not None
+
+
+def test_a_rule_that_has_some_of_the_experts_is_not_too_late_for_them() -> None:
+    one = only(planned("up_exps#0-2=CPU", "up_exps=CPU", "exps=CPU"), "up_exps")
+    assert (one.experts, one.rule, one.later) == (None, 0, (2,))
+    assert one.reason == "rule 1: up_exps#0-2=CPU; rule 2: up_exps=CPU"
+
+
 def test_predictions_are_left_out_where_there_would_be_too_many() -> None:
     calls = []
 

@@ -152,3 +152,17 @@ def test_a_file_of_statistics_is_read_or_named(tmp_path) -> None:
     path.write_text("[" * 100_000)
     with pytest.raises(HybridError, match="cannot be read as statistics"):
         read_expert_stats(path, tiny())
+    path.write_text(json.dumps({"version": 1, "layers": {"1": [1]}}))
+    with pytest.raises(HybridError, match=r"stats\.json: these are no statistics"):
+        read_expert_stats(path, tiny())
+
+
+def test_a_plan_says_what_its_statistics_come_to() -> None:
+    counts = {str(layer): [60, 10, 10, 4, 4, 4, 4, 4] for layer in (1, 2, 3)}
+    stats = parse_stats({"version": 1, "layers": counts}, tiny())
+    made = planned(64 * MIB, "exps#0-2=CUDA0", "exps=CPU", stats=stats)
+    assert (
+        "statistics: 80 % of choices fall on experts on GPUs, 38 % if all were chosen alike"
+        in made.notes
+    )
+    assert not any("statistics" in note for note in planned(64 * MIB).notes)

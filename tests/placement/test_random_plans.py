@@ -115,19 +115,14 @@ def check_rules(made: PlacementPlan, inventory: ModelInventory) -> None:
         if part.device == UNLOADED:
             continue
         first, last = part.experts or (0, max(tensor.experts, 1) - 1)
+        matching = [index for index, rule in enumerate(made.rules) if rule.matches(tensor)]
+        wanted: set[int | None] = set()
         for expert in range(first, last + 1):
-            wanted = next(
-                (
-                    index
-                    for index, rule in enumerate(made.rules)
-                    if rule.matches(tensor)
-                    and (rule.experts is None or rule.experts[0] <= expert <= rule.experts[1])
-                ),
-                None,
-            )
-            assert part.rule == wanted
-        if part.rule is not None:
-            device = made.rules[part.rule].device
+            ranges = ((index, made.rules[index].experts or (0, expert)) for index in matching)
+            wanted.add(next((i for i, its in ranges if its[0] <= expert <= its[1]), None))
+        assert part.rule == min(wanted - {None}, default=None)
+        for index in wanted - {None}:
+            device = made.rules[index].device
             assert part.device == device or device == OWN_GPU
 
 

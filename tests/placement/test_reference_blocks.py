@@ -24,6 +24,7 @@ def notes(rules: list[str], load: Workload = LOAD) -> str:
         ["exps=CPU"],
         ["exps=GPU"],
         ["exps#0-3=GPU", "exps=CPU"],
+        ["exps#0-3=CPU", "exps#4-5=CPU", "exps=GPU"],
         ["^output=CPU", "^token_embd=CUDA1"],
     ],
     ids=str,

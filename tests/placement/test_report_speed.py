@@ -64,7 +64,10 @@ def test_estimated_speeds_say_how_to_do_better() -> None:
     assert "doctor" not in " ".join(limit_lines(MEASURED))
     guess = replace(MEASURED, source="estimated", error=0.4)
     assert limit_lines(guess)[1] == (
-        "speeds: estimated; right within 40 %: hybrid doctor --measure makes this exact"
+        "speeds: estimated; right within 40 %: hybrid doctor --measure narrows this to about 15 %"
     )
     there = replace(MEASURED, source="preset 2x3090, estimated")
-    assert "exact: hybrid doctor --measure --save rig.toml" in limit_lines(there)[1]
+    assert (
+        "; about 15 % from speeds measured there: hybrid doctor --measure --save"
+        in limit_lines(there)[1]
+    )

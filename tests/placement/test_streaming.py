@@ -1,5 +1,6 @@
 """From how many tokens on experts come over PCIe: what the machine's CPU and bus make of it."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -8,6 +9,7 @@ from placement.estimates import speeds_of
 from placement.machine import Machine
 from placement.machine_choice import described_machine
 from placement.planner import plan
+from placement.report_speed import rate
 from placement.rules import parse_rules
 from placement.streaming import TRIED, stream_tokens
 from placement.workload import STREAM_TOKENS, Workload
@@ -51,3 +53,24 @@ def test_a_plan_says_from_which_micro_batch_on() -> None:
     each = made.workload.stream_tokens
     (note,) = [note for note in made.notes if note.startswith("prompts: ")]
     assert f"from -ub {each * 256 // 8} on" in note
+
+
+def test_the_note_has_a_prompts_speed_both_ways() -> None:
+    where = with_speeds(25.0, 12.5)
+    rules = parse_rules(["exps=CPU"], where.device_names)
+    long = replace(LOAD, context_tokens=32768)
+    (note,) = [n for n in plan(deepseek_v3(), where, rules, long).notes if "prompts: " in n]
+    found = re.search(r"from -ub (\d+) on .*: about ([\d.]+) tok/s instead of ([\d.]+), for", note)
+    assert found is not None
+    wide = plan(deepseek_v3(), where, rules, replace(long, ubatch_tokens=int(found[1])))
+    assert wide.prediction is not None
+    assert found[2] == rate(wide.prediction.prompt[0].tokens_per_s)
+    assert float(found[2]) > float(found[3])
+
+
+def test_no_figures_for_a_micro_batch_beyond_the_context() -> None:
+    where = with_speeds(25.0, 12.5)
+    rules = parse_rules(["exps=CPU"], where.device_names)
+    short = replace(LOAD, context_tokens=4096)
+    (note,) = [n for n in plan(deepseek_v3(), where, rules, short).notes if "prompts: " in n]
+    assert note.endswith("brought to the GPUs, more than the context of 4096 tokens")

@@ -2,11 +2,13 @@ from dataclasses import replace
 
 import pytest
 
+from placement.device_memory import MOST_APART
 from placement.errors import DoesNotFit, RequestError, RuleError
 from placement.plan import PlacementPlan
 from placement.planner import plan
 from placement.what_if import (
     MOST_ROWS,
+    Outcome,
     Settings,
     parse_settings,
     shortage,
@@ -21,6 +23,10 @@ from tests.placement.models import GIB, machine, tiny
 
 def made(context: int = 256) -> PlacementPlan:
     return plan(tiny(), machine(GIB), (), Workload(context, 16))
+
+
+def made_of(gpus: int) -> PlacementPlan:
+    return plan(tiny(), machine(*[GIB] * gpus), (), Workload(256, 16), gpu_layers=99)
 
 
 def test_every_combination_is_a_row_and_the_last_key_varies_fastest() -> None:
@@ -109,3 +115,13 @@ def test_a_setting_that_gives_no_plan_is_a_row_that_says_why() -> None:
     assert text.endswith("yes\n")
     nothing = what_if_text(try_settings(parse_settings(["gpus=1"]), make))
     assert nothing.splitlines()[0] == "gpus  fits"
+
+
+def test_many_gpus_have_one_column_the_fullest_ones() -> None:
+    few, many = (Outcome({"ub": 16}, made_of(count), None) for count in (MOST_APART, 16))
+    assert what_if_rows([few])[0][1:6] == ["CPU KiB", *(f"CUDA{i} KiB" for i in range(4))]
+    heads, cells = what_if_rows([many])
+    assert heads[1:3] == ["CPU KiB", "fullest GPU KiB"]
+    assert many.plan is not None
+    fullest = max(use.total_bytes for use in many.plan.devices[1:])  # all have one budget
+    assert cells[2] == f"{fullest / 1024:.2f}"
