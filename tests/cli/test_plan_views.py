@@ -82,7 +82,7 @@ def test_what_does_not_fit_is_a_row_that_says_by_how_much(command):
     text = command(*line, "--what-if", "ub=64,1024", "ctx=1024").out
     yes, no = text.splitlines()[1:]
     assert yes.endswith("yes")
-    assert no.endswith("MiB short")
+    assert no.endswith("iB short")
 
 
 def test_rules_for_a_gpu_that_a_row_lacks_leave_that_row_without_a_plan(command):

@@ -20,7 +20,7 @@ MODEL, TWO_SOCKETS = deepseek_v3(), described_machine("2xepyc-4090")
 
 
 def made(numa: str, machine: Machine = TWO_SOCKETS, *, mapped: bool = False) -> PlacementPlan:
-    load = Workload(8192, kernels="fast", threads=128, numa=numa, mapped=mapped)
+    load = Workload(8192, kernels="fast", threads=128, numa_policy=numa, mapped=mapped)
     return plan(MODEL, machine, (cpu_moe_rule(),), load)
 
 
