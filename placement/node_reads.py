@@ -22,7 +22,7 @@ NODES_ERROR = 0.2  # of reads over nodes that nobody measured, and of pages that
 
 def speeds_of_policy(speeds: MachineSpeeds, workload: Workload) -> MachineSpeeds:
     """The machine as this run reads its experts; a file's map cannot be cut."""
-    sharded = workload.numa == SHARD and not workload.mapped
+    sharded = workload.numa_policy == SHARD and not workload.mapped
     gain = speeds.host.shard_gain if sharded else 1.0
     return replace(speeds, host=replace(speeds.host, shard_gain=gain))
 
@@ -36,7 +36,7 @@ def nodes_error(plan: PlacementPlan, machine: Machine, speeds: MachineSpeeds) ->
     """What several nodes add to the error of predictions."""
     if not _reads_nodes(plan, machine):
         return 0.0
-    unknown = not speeds.host.by_node or plan.workload.numa in SYSTEMS_CHOICE
+    unknown = not speeds.host.by_node or plan.workload.numa_policy in SYSTEMS_CHOICE
     return NODES_ERROR if unknown else 0.0
 
 
@@ -44,7 +44,7 @@ def nodes_notes(plan: PlacementPlan, machine: Machine, speeds: MachineSpeeds) ->
     """Which policy was predicted, and where its figure comes from."""
     if not _reads_nodes(plan, machine):
         return ()
-    count, numa = len(machine.memory_nodes), plan.workload.numa
+    count, numa = len(machine.memory_nodes), plan.workload.numa_policy
     known = "measured" if speeds.host.by_node else "estimated"
     begin = f"{count} NUMA nodes, --numa {numa}:"
     if plan.workload.mapped:
@@ -64,9 +64,9 @@ def with_policy(
     plan: PlacementPlan, machine: Machine, speeds: MachineSpeeds, numa: str
 ) -> PlacementPlan:
     """The plan for another policy than it was made for; its prediction is still the old one."""
-    if numa == plan.workload.numa:
+    if numa == plan.workload.numa_policy:
         return plan
-    changed = replace(plan, workload=replace(plan.workload, numa=numa))
+    changed = replace(plan, workload=replace(plan.workload, numa_policy=numa))
     old = nodes_notes(plan, machine, speeds)
     kept = tuple(note for note in plan.notes if note not in old)
     return replace(changed, notes=(*kept, *nodes_notes(changed, machine, speeds)))

@@ -212,7 +212,9 @@ def _workload(field: _Field) -> Workload:
         cache_in_ram=field.has("cache_in_ram") and field.key("cache_in_ram").flag(),
         kernels=field.key("kernels").text() if field.has("kernels") else "fast",
         sequences=field.key("sequences").count() if field.has("sequences") else 1,
-        numa=field.key("numa").text() if field.has("numa") else NUMA_POLICIES[0],
+        numa_policy=field.key("numa_policy").text()
+        if field.has("numa_policy")
+        else NUMA_POLICIES[0],
         mapped=field.has("mapped") and field.key("mapped").flag(),
         stream_tokens=(
             field.key("stream_tokens").count() if field.has("stream_tokens") else STREAM_TOKENS

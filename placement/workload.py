@@ -39,7 +39,7 @@ class Workload:
     stream_tokens          that each expert must have on average for prompts to bring experts in RAM
                            to the GPU; with fewer the CPU computes them (streaming.py)
     sequences              caches of context_tokens rows each (-np)
-    numa                   page policy of weights in RAM (--numa, node_reads.py)
+    numa_policy            page policy of weights in RAM (--numa, node_reads.py)
     mapped                 weights in RAM stay in the file's map (--mmap, file_map.py)
     """
 
@@ -52,7 +52,7 @@ class Workload:
     kernels: str = "exact"
     stream_tokens: int = STREAM_TOKENS
     sequences: int = 1
-    numa: str = NUMA_POLICIES[0]
+    numa_policy: str = NUMA_POLICIES[0]
     mapped: bool = False
 
 
@@ -102,9 +102,9 @@ def check_workload(workload: Workload) -> None:
         raise PlacementError(
             f"unknown kernels {workload.kernels!r}", remedy="--kernels takes fast or exact"
         )
-    if workload.numa not in NUMA_POLICIES:
+    if workload.numa_policy not in NUMA_POLICIES:
         raise PlacementError(
-            f"unknown NUMA policy {workload.numa!r}",
+            f"unknown NUMA policy {workload.numa_policy!r}",
             remedy=f"--numa takes one of {', '.join(NUMA_POLICIES)}",
         )
     if workload.cache_format not in CACHE_BYTES_PER_32_VALUES:

@@ -105,7 +105,7 @@ def prepare(path: str | Path, options: LoadOptions, *, overfull_too: bool = Fals
     if options.machine is not None and options.plan is None:
         plan = replace(plan, machine=str(options.machine))
     numa = layout.policy.value  # shard becomes interleave where nothing can be cut
-    if options.plan is not None or numa != plan.workload.numa:
+    if options.plan is not None or numa != plan.workload.numa_policy:
         plan = with_policy(plan, machine, speeds_of(machine), numa)
         usage = read_expert_stats(options.expert_stats, stock)
         plan = replace(plan, prediction=predict(plan, stock, machine, usage))  # here, now
@@ -185,7 +185,7 @@ def workload(options: LoadOptions, stock: ModelInventory, threads: int) -> Workl
         kernels=options.kernels,
         sequences=options.sequences,
         mapped=options.mmap,
-        numa=options.numa,
+        numa_policy=options.numa,
     )
 
 

@@ -116,7 +116,7 @@ def test_the_policy_that_was_predicted_is_told(command, numa: str, found: str) -
     assert text.count("2 NUMA nodes, --numa") == 1
     assert f"2 NUMA nodes, --numa {found}: " in text
     shown = json.loads(command(*line, "--json").out)
-    assert shown["workload"]["numa"] == shown["numa"]["policy"] == found
+    assert shown["workload"]["numa_policy"] == shown["numa"]["policy"] == found
 
 
 def test_shards_that_cannot_be_cut_are_predicted_as_what_they_become(command) -> None:

@@ -20,7 +20,7 @@ MODEL, TWO_SOCKETS = deepseek_v3(), described_machine("2xepyc-4090")
 
 
 def made(numa: str, machine: Machine = TWO_SOCKETS, *, mapped: bool = False) -> PlacementPlan:
-    load = Workload(8192, kernels="fast", threads=128, numa=numa, mapped=mapped)
+    load = Workload(8192, kernels="fast", threads=128, numa_policy=numa, mapped=mapped)
     return plan(MODEL, machine, (cpu_moe_rule(),), load)
 
 
@@ -84,5 +84,5 @@ def test_a_saved_plan_takes_the_policy_of_the_run() -> None:
     now = with_policy(saved, TWO_SOCKETS, speeds_of(TWO_SOCKETS), "shard")
     assert (now.workload, now.notes) == (made("shard").workload, made("shard").notes)
     old = to_json(made("interleave"))
-    del old["workload"]["numa"]
+    del old["workload"]["numa_policy"]
     assert from_json(old) == made("interleave")
