@@ -265,3 +265,14 @@ def test_an_empty_name_of_a_machine_is_no_file(name: str) -> None:
     with pytest.raises(RequestError, match="names no machine") as raised:
         described_machine(name)
     assert any("1x3090-desktop" in remedy for remedy in raised.value.remedies)
+
+
+def test_what_nobody_measures_is_read_where_given_and_written_only_then(tmp_path: Path) -> None:
+    text = SMALL + "[host.speeds]\ndisk_gb_s = 6.5\nshard_gain = 1.2\n"
+    read = read_machine(written(tmp_path, text))
+    assert read.speeds is not None
+    assert (read.speeds.host.disk_gb_s, read.speeds.host.shard_gain) == (6.5, 1.2)
+    assert "disk_gb_s = 6.5" in machine_text(read, "given")
+    usual = machine_text(a_machine(), "usual")
+    assert "disk_gb_s" not in usual
+    assert "shard_gain" not in usual
