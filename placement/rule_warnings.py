@@ -15,6 +15,7 @@ from placement.claims import RuleEffect, claims_of, rule_effects
 from placement.errors import RuleError
 from placement.inventory import ModelInventory, Role, TensorInfo
 from placement.machine import CPU
+from placement.name_hints import block_hint, word_hint
 from placement.patterns import SlowSearch, check_pattern, found
 from placement.plan import PlacementPlan
 from placement.rules import N_CPU_MOE, Rule
@@ -80,6 +81,11 @@ def nearest(rule: Rule, inventory: ModelInventory) -> str:
     experts = [t.name for t in inventory.tensors if t.role is Role.ROUTED_EXPERT]
     for_experts = bool(re.search("exps?$|experts", rule.pattern) and experts)
     # of a rule for experts, several names in one are more likely new ones than misspelt
+    hint = block_hint(rule.pattern, inventory)
+    if not (for_experts and "|" in plain):
+        hint = hint or word_hint(rule.pattern, inventory)
+    if hint:
+        return hint
     cutoff = 0.5 if not for_experts else 0.85 if "|" not in plain else 1.0
     near = difflib.get_close_matches(plain, known, n=1, cutoff=cutoff)
     if near:
