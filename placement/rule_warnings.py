@@ -169,7 +169,8 @@ def _dragged(rule: Rule, taken: list[TensorInfo], plan: PlacementPlan) -> str:
 
 def _experts_only(rule: Rule, taken: list[TensorInfo], experts: list[TensorInfo]) -> str:
     """The pattern with as few characters more as it takes to mean these experts alone."""
-    for pattern in (f"{rule.pattern}_exps", f"{rule.pattern}.*_exps"):
+    behind = (f"{rule.pattern}_exps", f"{rule.pattern}.*_exps")
+    for pattern in (*behind, f"(?=.*_exps){rule.pattern}"):
         if _found(pattern, taken) == experts:
             return pattern
     return "exps"
