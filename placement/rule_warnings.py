@@ -19,7 +19,7 @@ from placement.name_hints import block_hint, word_hint
 from placement.patterns import SlowSearch, check_pattern, found
 from placement.plan import PlacementPlan
 from placement.rules import N_CPU_MOE, Rule
-from placement.tensor_names import family, name_ranges, number_ranges
+from placement.tensor_names import family, layers_text, name_ranges, number_ranges
 from placement.units import format_bytes
 
 ROLE_NOUNS = {
@@ -134,15 +134,15 @@ def _open_ended(rule: Rule, taken: list[TensorInfo]) -> str:
     if meant is None or len(meant) == len(taken):
         return ""
     extra = [tensor for tensor in taken if tensor not in meant]
-    layers = number_ranges(tensor.layer for tensor in extra if tensor.layer is not None)
+    layers = layers_text(tensor.layer for tensor in extra if tensor.layer is not None)
     written = _BLOCK_NUMBER.sub(r"blk\.\2\.", rule.pattern)
     same = _found(written, taken) == meant
     advice = f"-ot '{_with(rule, written)}'" if same else r"end the number with \."
     only = number_ranges(tensor.layer for tensor in meant if tensor.layer is not None)
     sizes = f"{len(extra)} tensors, {format_bytes(sum(tensor.nbytes for tensor in extra))}"
     if not only:
-        return f"means no tensor but finds layers {layers} ({sizes}): end its number with \\."
-    return f"finds layers {layers} too ({sizes}): the number goes on; for {only} alone: {advice}"
+        return f"means no tensor but finds {layers} ({sizes}): end its number with \\."
+    return f"finds {layers} too ({sizes}): the number goes on; for {only} alone: {advice}"
 
 
 def _dragged(rule: Rule, taken: list[TensorInfo], plan: PlacementPlan) -> str:
@@ -219,8 +219,8 @@ def _routers_away(inventory: ModelInventory, plan: PlacementPlan, dragging: set[
         if part.rule is not None and part.rule not in dragging:
             layers.setdefault(part.rule, set()).add(layer)
     return [
-        f"rule {index + 1} ({plan.rules[index].source}) has the router of layers"
-        f" {number_ranges(those)} on the CPU while their blocks are on GPUs: each waits for it;"
+        f"rule {index + 1} ({plan.rules[index].source}) has the router of {layers_text(those)}"
+        f" on the CPU while their blocks are on GPUs: each waits for it;"
         " -ot 'ffn_gate_inp|exp_probs_b=GPU' before it keeps routers at home"
         for index, those in layers.items()
     ]
