@@ -10,7 +10,6 @@ Every bar is as long as its device's budget, whatever that is: the picture shows
 from collections.abc import Sequence
 
 from placement.device_memory import CATEGORIES, DeviceMemory, alike
-from placement.units import format_bytes
 
 BLOCKS = {
     "attention": "▓",
@@ -55,7 +54,7 @@ def bar_lines(
     glyphs   BLOCKS or LETTERS
     """
     shown = [device for device in memory if device.budget_bytes or device.total_bytes]
-    sizes = [f"{format_bytes(d.total_bytes)} of {format_bytes(d.budget_bytes)}" for d in shown]
+    sizes = [device.text for device in shown]
     ends = max(map(len, sizes))
     cells = _cells(max(len(d.name) for d in shown), ends, width)
     alone = alike([(d.name, _bar(d, cells, glyphs), s) for d, s in zip(shown, sizes, strict=True)])

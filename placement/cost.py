@@ -12,13 +12,14 @@ from collections.abc import Callable, Mapping
 
 from placement.calibration import WORKS, Calibration
 from placement.cost_gpu import Moment
-from placement.cost_parts import PartCosts, Placed, speeds_of_threads
+from placement.cost_parts import PartCosts, Placed, speeds_of_run
 from placement.cost_plan import PlanCost
 from placement.cost_work import LayerWork, Matrices, model_work
 from placement.estimates import speeds_of
 from placement.expert_stats import EVEN, ExpertStats
 from placement.inventory import ModelInventory
 from placement.machine import CPU, Machine
+from placement.node_reads import nodes_error
 from placement.plan import PlacementPlan
 from placement.prediction import PARTS, Pace, Prediction
 from placement.workload import Workload
@@ -26,6 +27,7 @@ from placement.workload import Workload
 GOALS = ("decode", "prompt", "balanced")
 DEPTHS = (0, 4096, 16384, 65536)
 UNMEASURED_ERROR = 0.2  # of a token's bytes in formats whose speed nobody measured
+DISC_ERROR = 0.5  # of a time that waits for a drive nobody measured
 FALLBACK_ERROR = 0.5  # the reference waits for Python: half or twice as fast elsewhere
 MOST_ERROR = 0.9
 
@@ -37,6 +39,7 @@ _LIMITS = {
     "CPU attention": "attention on CPU",
     "CPU experts": "RAM read on CPU",
     "CPU products": "RAM read on CPU",
+    "disc": "disc: weights that RAM cannot keep",
     "PCIe": "PCIe",
     "crossing": "crossings between GPU and CPU",
     "launch": "launches and waits of blocks",
@@ -55,7 +58,7 @@ class Costs:
 
     def __init__(self, inventory: ModelInventory, machine: Machine, workload: Workload) -> None:
         self._work = model_work(inventory)
-        speeds = speeds_of_threads(speeds_of(machine), workload.threads)
+        speeds = speeds_of_run(speeds_of(machine), workload)
         self._parts = PartCosts(inventory.shape, workload, speeds)
         half = max(workload.context_tokens // 2, 1)
         tokens = min(workload.ubatch_tokens, half)
@@ -132,10 +135,12 @@ def predict(
     speeds, taught = speeds_of(machine), _taught(machine)
     cost, load = PlanCost(plan, inventory, speeds, usage), plan.workload
     decode = tuple(_decode_pace(cost, depth, taught) for depth in decode_depths(load))
+    of_speeds = speeds.error + DISC_ERROR * _share(decode[0], "disc")
+    of_speeds += nodes_error(plan, machine, speeds)
     return Prediction(
         decode=decode,
         prompt=tuple(_prompt_pace(cost, *case, load, taught) for case in prompt_cases(load)),
-        error=_error(cost, speeds.error, taught),
+        error=_error(cost, of_speeds, taught),
         limit=limit_text(decode[0], cost.waits_for_cores(load.threads)),
         source=speeds.source + _corrected(cost, taught),
     )
@@ -196,6 +201,10 @@ def _error(cost: PlanCost, of_speeds: float, taught: Calibration) -> float:
         error += FALLBACK_ERROR if kind.endswith("_reference") else 0.0
         errors.append(taught.error(kind, error))
     return min(max(errors), MOST_ERROR)
+
+
+def _share(pace: Pace, part: str) -> float:
+    return pace.seconds.get(part, 0.0) * pace.tokens_per_s
 
 
 def _corrected(cost: PlanCost, taught: Calibration) -> str:

@@ -78,8 +78,9 @@ def token_on_gpu(
     seconds["GPU products"] = product_s(work.attention, gpu) + beside + resident
     seconds["launch"] = gpu.block_us * 1e-6
     if in_ram and work.experts:
-        cpu = read_s(work.chosen.part(in_ram), setting.host, setting.workload.threads)
-        cpu += setting.host.job_us * 1e-6
+        host = setting.host
+        cpu = read_s(work.chosen.part(in_ram), host, setting.workload.threads, host.shard_gain)
+        cpu += host.job_us * 1e-6
         seconds["crossing"] = gpu.crossing_us * 1e-6
         seconds["CPU experts"] = max(cpu - beside - resident, 0.0)
     return seconds

@@ -22,9 +22,12 @@ PROMPT_SHARE, ATTENTION_SHARE = 0.75, 0.23
 UNPACKED_TOKENS = 8
 
 
-def read_s(weights: Matrices, host: HostSpeeds, threads: int) -> float:
-    """One token times these: the RAM's time or the arithmetic's."""
-    reading = weights.nbytes / (host.read_gb_s * 1e9 * host.product_share)
+def read_s(weights: Matrices, host: HostSpeeds, threads: int, gain: float = 1.0) -> float:
+    """One token times these: the RAM's time or the arithmetic's.
+
+    gain   `host.shard_gain` for routed experts
+    """
+    reading = weights.nbytes / (host.read_gb_s * 1e9 * host.product_share * gain)
     return max(reading, weights.core_s / threads)
 
 
@@ -39,7 +42,7 @@ def token_on_host(
         "launch": JOBS_OF_A_BLOCK * host.job_us * 1e-6,
     }
     if work.experts:
-        seconds["CPU experts"] = read_s(work.chosen, host, threads)
+        seconds["CPU experts"] = read_s(work.chosen, host, threads, host.shard_gain)
     return seconds
 
 
@@ -64,17 +67,21 @@ def experts_of_a_prompt_s(
     """Of a layer's routed experts; share   of their choices."""
     each = tokens * work.used / work.experts
     job = host.job_us * 1e-6
-    return job + _products_s(work.routed.part(share), each, host, threads, work.touched(tokens))
+    weights, touched = work.routed.part(share), work.touched(tokens)
+    reading = read_s(weights.part(touched), host, threads, host.shard_gain)
+    return job + max(_arithmetic_s(weights, each, host, touched), reading)
 
 
-def _products_s(
-    weights: Matrices, tokens: float, host: HostSpeeds, threads: int, read: float = 1.0
+def _products_s(weights: Matrices, tokens: int, host: HostSpeeds, threads: int) -> float:
+    return max(_arithmetic_s(weights, tokens, host), read_s(weights, host, threads))
+
+
+def _arithmetic_s(
+    weights: Matrices, tokens: float, host: HostSpeeds, touched: float = 1.0
 ) -> float:
-    unpacked = UNPACKED_TOKENS * read * weights.weights
-    arithmetic = (
-        2 * (tokens * weights.weights + unpacked) / (host.matmul_tflops * 1e12 * PROMPT_SHARE)
-    )
-    return max(arithmetic, read_s(weights.part(read), host, threads))
+    """touched   share of the weights that any of the tokens needs"""
+    unpacked = UNPACKED_TOKENS * touched * weights.weights
+    return 2 * (tokens * weights.weights + unpacked) / (host.matmul_tflops * 1e12 * PROMPT_SHARE)
 
 
 def _attention_flops(host: HostSpeeds) -> float:

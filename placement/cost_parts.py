@@ -11,6 +11,7 @@ from placement.cost_host import FLOATS, prompt_on_host, read_s, token_on_host
 from placement.cost_work import LayerWork, Matrices
 from placement.inventory import ModelShape
 from placement.machine import CPU
+from placement.node_reads import speeds_of_policy
 from placement.speeds import GpuSpeeds, HostSpeeds, MachineSpeeds
 from placement.workload import Workload
 
@@ -110,6 +111,11 @@ def reference_gpu(gpu: GpuSpeeds) -> GpuSpeeds:
     )
 
 
+def speeds_of_run(speeds: MachineSpeeds, workload: Workload) -> MachineSpeeds:
+    """The machine with the threads of this run and its way of reading over memory nodes."""
+    return speeds_of_policy(speeds_of_threads(speeds, workload.threads), workload)
+
+
 def speeds_of_threads(speeds: MachineSpeeds, threads: int) -> MachineSpeeds:
     """The machine when fewer threads compute than it was measured with; as it is where that is not
     known.
@@ -138,6 +144,7 @@ def exact_speeds(speeds: MachineSpeeds) -> MachineSpeeds:
         speeds.host,
         read_gb_s=min(speeds.host.read_gb_s, EXACT_READ_GB_S),
         product_share=1.0,
+        shard_gain=1.0,
         matmul_tflops=min(speeds.host.matmul_tflops, EXACT_TFLOPS),
     )
     gpus = {name: reference_gpu(gpu) for name, gpu in speeds.gpus.items()}

@@ -6,9 +6,10 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 
 from placement.cost_gpu import Moment
-from placement.cost_parts import PartCosts, Placed, exact_speeds, speeds_of_threads
-from placement.cost_work import model_work
+from placement.cost_parts import PartCosts, Placed, exact_speeds, speeds_of_run
+from placement.cost_work import LayerWork, model_work
 from placement.expert_stats import EVEN, ExpertStats
+from placement.file_map import file_map
 from placement.inventory import ModelInventory, Role
 from placement.machine import CPU, UNLOADED
 from placement.plan import PlacementPlan
@@ -27,12 +28,13 @@ class PlanCost:
         usage: ExpertStats = EVEN,
     ) -> None:
         self.is_exact = plan.workload.kernels == "exact"
-        known = speeds_of_threads(speeds, plan.workload.threads)
+        known = speeds_of_run(speeds, plan.workload)
         known = exact_speeds(known) if self.is_exact else known
         self.work = model_work(inventory)
         self.placed = placed_layers(plan, inventory, usage)
         self.head_home = _head_home(plan, inventory)
         self._parts = PartCosts(inventory.shape, plan.workload, known)
+        self._missing = file_map(plan).missing_share
         self._alike = Counter(zip(self.work.layers, self.placed, strict=True))
         homes = [placed.home for placed in self.placed]
         pairs = zip(homes, [*homes[1:], self.head_home], strict=True)
@@ -41,8 +43,8 @@ class PlanCost:
     def decode(self, depth: int) -> dict[str, float]:
         """One token with so many before it in the cache."""
         seconds = self._blocks(Moment(depth))
-        _add(seconds, self._parts.head(self.work.head, self.head_home))
         _add(seconds, self._parts.host())
+        _add(seconds, self._head())
         return seconds
 
     def prompt(self, tokens: int, depth: int, ubatch: int) -> dict[str, float]:
@@ -51,7 +53,7 @@ class PlanCost:
         for begin in range(0, tokens, ubatch):
             _add(seconds, self._blocks(Moment(depth + begin, min(ubatch, tokens - begin))))
             _add(seconds, self._parts.host())
-        _add(seconds, self._parts.head(self.work.head, self.head_home))
+        _add(seconds, self._head())
         return seconds
 
     def kind(self, work: str) -> str:
@@ -78,16 +80,34 @@ class PlanCost:
             work.chosen.part(placed.in_ram)
             for work, placed in zip(self.work.layers, self.placed, strict=True)
         ]
-        reading = sum(part.nbytes for part in in_ram) / (host.read_gb_s * 1e9 * host.product_share)
-        return sum(part.core_s for part in in_ram) / threads > reading
+        rate = host.read_gb_s * 1e9 * host.product_share * host.shard_gain
+        return sum(part.core_s for part in in_ram) / threads > sum(p.nbytes for p in in_ram) / rate
 
     def _blocks(self, moment: Moment) -> dict[str, float]:
         seconds: dict[str, float] = {}
         for (work, placed), count in self._alike.items():
             _add(seconds, self._parts.block(work, placed, moment), count)
+            _add(seconds, self._disc(bytes_out_of_ram(work, placed, moment.tokens)), count)
         for (before, after), count in self._handovers.items():
             _add(seconds, self._parts.handover(before, after, moment.tokens), count)
         return seconds
+
+    def _head(self) -> dict[str, float]:
+        in_ram = self.work.head.nbytes if self.head_home == CPU else 0
+        return {**self._parts.head(self.work.head, self.head_home), **self._disc(in_ram)}
+
+    def _disc(self, nbytes: float) -> dict[str, float]:
+        """What of these bytes the page cache lacks; the faults hold up the threads that read."""
+        if not self._missing:
+            return {}
+        return {"disc": self._missing * nbytes / (self._parts.speeds.host.disk_gb_s * 1e9)}
+
+
+def bytes_out_of_ram(work: LayerWork, placed: Placed, tokens: int) -> float:
+    """Weights in RAM that a block reads for so many tokens, its experts chosen evenly."""
+    dense = (work.attention + work.beside).nbytes if placed.home == CPU else placed.away_bytes
+    experts = 1.0 if placed.home == CPU else placed.in_ram
+    return dense + experts * work.routed.nbytes * work.touched(tokens)
 
 
 def placed_layers(

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from placement.file_map import mapped_bytes, ram_budget
 from placement.inventory import ModelInventory, Role
 from placement.machine import CPU, UNLOADED, Machine
 from placement.plan import PlacementPlan
@@ -33,6 +34,7 @@ class DeviceMemory:
     """One device of a plan.
 
     parts   bytes by category, in the order of CATEGORIES, all of them
+    mapped_bytes   of all bytes, those in the file's map: they need no budget
     node    NUMA node or nodes it hangs on: "0", "0-1"; empty where nobody knows
     link    to the host: "PCIe 4 x16"; likewise
     """
@@ -40,12 +42,19 @@ class DeviceMemory:
     name: str
     budget_bytes: int
     parts: tuple[tuple[str, int], ...]
+    mapped_bytes: int = 0
     node: str = ""
     link: str = ""
 
     @property
     def total_bytes(self) -> int:
         return sum(nbytes for _, nbytes in self.parts)
+
+    @property
+    def text(self) -> str:
+        """ "16.3 GiB of 23.0 GiB", "209.8 GiB (206.0 GiB mapped) of 124.0 GiB"."""
+        mapped = f" ({format_bytes(self.mapped_bytes)} mapped)" if self.mapped_bytes else ""
+        return f"{format_bytes(self.total_bytes)}{mapped} of {format_bytes(self.budget_bytes)}"
 
 
 def device_memory(
@@ -66,7 +75,8 @@ def device_memory(
             ("other", use.other_bytes),
         ]
         node, link = _node(use.name, machine), _link(use.name, machine)
-        found.append(DeviceMemory(use.name, use.budget_bytes, tuple(parts), node, link))
+        budget, mapped = ram_budget(plan, use), mapped_bytes(plan, use)
+        found.append(DeviceMemory(use.name, budget, tuple(parts), mapped, node, link))
     return tuple(found)
 
 
@@ -75,13 +85,16 @@ def device_rows(memory: tuple[DeviceMemory, ...]) -> list[list[str]]:
     used = {category for device in memory for category, nbytes in device.parts if nbytes}
     columns = [name for name in CATEGORIES if name in used or name in ALWAYS]
     unit = unit_of(max(device.total_bytes for device in memory))
-    heads = [f"in {unit}", *columns, "total", "budget", "headroom"]
+    in_map = any(device.mapped_bytes for device in memory)
+    heads = [f"in {unit}", *columns, "total", *(["mapped"] * in_map), "budget", "headroom"]
     more = [name for name in ("node", "link") if any(getattr(device, name) for device in memory)]
     rows = []
     for device in memory:
         sizes = [nbytes for category, nbytes in device.parts if category in columns]
-        numbers = [f"{n / UNITS[unit]:.2f}" if n else "-" for n in [*sizes, device.total_bytes]]
-        limits = [device.budget_bytes, device.budget_bytes - device.total_bytes]
+        sizes += [device.total_bytes, *([device.mapped_bytes] * in_map)]
+        numbers = [f"{n / UNITS[unit]:.2f}" if n else "-" for n in sizes]
+        own_bytes = device.total_bytes - device.mapped_bytes
+        limits = [device.budget_bytes, device.budget_bytes - own_bytes]
         about = [getattr(device, name) or "-" for name in more]
         rows.append([device.name, *numbers, *(format_bytes(n) for n in limits), *about])
     joined = [[names, *rows[first][1:]] for names, first in alike(rows)]

@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from placement.file_map import ram_budget
 from placement.plan import Assignment, PlacementPlan
 from placement.report_speed import rate
 from placement.rules import Rule
@@ -175,8 +176,8 @@ def _devices(before: PlacementPlan, after: PlacementPlan) -> list[Change]:
     changes = []
     for name in dict.fromkeys([*old, *new]):
         sides = []
-        for use in (old.get(name), new.get(name)):
-            sizes = (use.total_bytes, use.budget_bytes) if use else None
+        for plan, use in ((before, old.get(name)), (after, new.get(name))):
+            sizes = (use.total_bytes, ram_budget(plan, use)) if use else None
             sides.append(f"{format_bytes(sizes[0])} of {format_bytes(sizes[1])}" if sizes else "-")
         changes.append(Change(name, sides[0], sides[1]))
     return changes

@@ -29,14 +29,16 @@ ROLE_NOUNS = {
 }
 
 
-def draft(request: Request) -> PlacementPlan:
+def draft(request: Request, *, lean: bool = False) -> PlacementPlan:
     """The plan that this request leads to, whether it fits or not; ranges of experts as rules have
     them, its bytes those of the ranges joined.
+
+    lean   the one that needs least RAM, be it slow: to know in less time whether one fits
 
     Raises RuleError for a rule that cannot be obeyed.
     """
     spare: Counter[str] = Counter()
-    homes = choose_homes(request)
+    homes = choose_homes(request, lean=lean)
     attempt = _drafted(request, homes)
     for _ in range(MOST_TRIES if homes.fitting else 0):
         # Homes are chosen by bounds of what a device needs beside weights. Where one is too low,
@@ -46,7 +48,7 @@ def draft(request: Request) -> PlacementPlan:
         if not over:
             break
         spare.update(over)
-        attempt = _drafted(request, choose_homes(request, spare))
+        attempt = _drafted(request, choose_homes(request, spare, lean=lean))
     return attempt
 
 

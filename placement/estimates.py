@@ -103,7 +103,9 @@ def estimate_error(machine: Machine) -> float:
 
 
 def host_estimate(machine: Machine) -> HostSpeeds:
-    """From the CPU's name and the number of its cores; a second socket is not counted."""
+    """From the CPU's name and the number of its cores. A second socket is not counted: pages in
+    turn over both were seen to read no faster, or not much (docs/planner.md).
+    """
     socket = socket_of(machine.host)
     cores = max(machine.physical_cores, 1)
     return HostSpeeds(

@@ -44,10 +44,13 @@ class Homes:
     fitting: bool = True
 
 
-def choose_homes(request: Request, spare: Mapping[str, int] = NO_SPARE) -> Homes:
+def choose_homes(
+    request: Request, spare: Mapping[str, int] = NO_SPARE, *, lean: bool = False
+) -> Homes:
     """Homes of every block and of the head. Raises PlacementError for a negative gpu_layers.
 
     spare   bytes of a device to leave free
+    lean    take the way that needs least RAM, be it slow: found in a fraction of the time
     """
     count, wanted = request.inventory.shape.layers, request.gpu_layers
     if wanted is not None and wanted < 0:
@@ -66,11 +69,11 @@ def choose_homes(request: Request, spare: Mapping[str, int] = NO_SPARE) -> Homes
         sites = [Site(request, demand, n, spare.get(n, 0), forced=forced) for n in names]
         return Solver(request, demand, sites, starts, heads)
 
-    problem = solver(forced=False)
-    best = _shared(request, problem, limit) or problem.solve()
-    if best is not None and best.ram_bytes > limit:
+    problem = solver(forced=lean)
+    best = _shared(request, problem, limit) or problem.solve(0 if lean else None)
+    if best is not None and best.ram_bytes > limit and not lean:
         problem = solver(forced=True)
-        best = _shared(request, problem, limit) or problem.solve(limit)
+        best = _shared(request, problem, limit) or _within(problem, limit)
     if best is None:
         return _by_shares(request, demand, problem.sites, (starts, heads))
     return _solved(request, demand, problem, best)
@@ -82,6 +85,12 @@ def least_of_a_gpu(request: Request) -> tuple[int, int]:
     gpu = Site(request, demand, request.machine.gpus[0].name)
     scratch = gpu.least(head=False)
     return scratch, scratch + min((block.nbytes for block in demand.blocks), default=0)
+
+
+def _within(problem: Solver, limit: int) -> Solution | None:
+    """The fastest way that keeps the limit, looked for only where there is one."""
+    least = problem.solve(0)
+    return least if least is None or least.ram_bytes > limit else problem.solve(limit)
 
 
 def _shared(request: Request, problem: Solver, limit: int) -> Solution | None:
@@ -113,8 +122,9 @@ def _solved(request: Request, demand: Demand, problem: Solver, best: Solution) -
     why = "the GPUs have no room for it"
     if request.gpu_layers is not None:
         why = f"-ngl {request.gpu_layers} leaves it on the CPU"
-    notes = _left_out(problem, best) if request.shares is None else ()
-    fitting = best.ram_bytes <= request.budgets[CPU] and all(site.holds_rules for site in sites)
+    fits = best.ram_bytes <= request.budgets[CPU]
+    notes = _left_out(problem, best) if request.shares is None and fits else ()
+    fitting = fits and all(site.holds_rules for site in sites)
     return replace(_named(request, demand, homes, head, why, experts, notes), fitting=fitting)
 
 

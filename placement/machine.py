@@ -13,6 +13,7 @@ from enum import Enum
 from placement.speeds import MachineSpeeds
 
 CPU = "CPU"  # the host's device name, as in llama.cpp's rules
+ASSUMED = "assumed"  # a finding that nobody found: its value is a note for the user
 UNLOADED = "none"  # the device of tensors that stay in the file
 
 _CUDA_NAME = re.compile(r"CUDA:?([0-9]{1,4})", re.ASCII)

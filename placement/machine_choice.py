@@ -29,6 +29,8 @@ def described_machine(text: str | Path) -> Machine:
     Raises RequestError for a file that cannot be read, and for a name that no preset has.
     """
     name, path = str(text), Path(text)
+    if not name.strip() or name == ".":  # what an empty Path calls itself
+        raise RequestError("--machine names no machine", remedy=_known_machines())
     if name in preset_names():
         return read_machine(PRESETS / f"{name}{ENDING}", f"preset {name}")
     if "/" in name or path.suffix or path.exists():
@@ -38,7 +40,13 @@ def described_machine(text: str | Path) -> Machine:
         f"there is no machine {name[:60]!r}",
         remedy=[
             *(f"did you mean {known}?" for known in near),
-            f"presets: {', '.join(preset_names())}",
-            "a file: --machine rig.toml, as hybrid doctor --save rig.toml writes it",
+            *_known_machines(),
         ],
     )
+
+
+def _known_machines() -> list[str]:
+    return [
+        f"presets: {', '.join(preset_names())}",
+        "a file: --machine rig.toml, as hybrid doctor --save rig.toml writes it",
+    ]

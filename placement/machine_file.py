@@ -5,7 +5,7 @@
 
     [host]
     cpu = "AMD Ryzen 9 5950X"
-    cores = 16                               # physical ones
+    cores = 16                               # physical ones; guessed from the rest, with a note
     threads = 32                             # CPUs the system counts; as many as cores
     ram = "128GiB"
     free_ram = "120GiB"                      # all but what a system takes
@@ -39,23 +39,22 @@ from placement.estimates import (
     estimate_error,
     speeds_from,
 )
-from placement.machine import CPU, Device, DeviceKind, Finding, Link, Machine, NumaNode
+from placement.machine import CPU, Device, DeviceKind, Finding, Link, Machine
+from placement.machine_host import read_host
 from placement.speeds import GpuSpeeds, HostSpeeds, MachineSpeeds
 from placement.speeds_table import (
     all_figures,
-    figure_names,
     figure_values,
+    needed_names,
     read_figures,
     rounded,
 )
-from placement.sysfiles import number_list
 from placement.tensor_names import number_ranges
 from placement.toml_table import Table, read_toml, toml_lines
 from placement.units import flag_bytes, format_bytes
 
 WHAT = "a machine file"
-SYSTEM_BYTES = 4 << 30  # the system and its services, on a machine that does nothing else
-MOST_GPUS, MOST_NODES, MOST_CORES = 64, 64, 4096
+MOST_GPUS = 64
 GIVEN_ERROR = 0.15  # of predictions from figures that somebody gave, unless the file says otherwise
 _GIB = 1 << 30
 
@@ -73,14 +72,19 @@ def read_machine(path: Path, origin: str | None = None) -> Machine:
     host_table, gpu_tables = table.table("host"), table.tables("gpu")
     said = table.table("speeds")
     table.finish()
-    bare, host_speeds = _host(host_table)
+    bare, host_speeds = read_host(host_table)
     gpus = _gpus(gpu_tables, bare)
     found = Finding("machine", about or origin, str(path))
     machine = replace(
         bare,
         devices=(bare.host, *(device for device, _, _ in gpus)),
         links=tuple(link for _, link, _ in gpus),
-        findings=(found, *_findings(bare), *(_gpu_finding(device) for device, _, _ in gpus)),
+        findings=(
+            found,
+            *bare.findings,
+            *_findings(bare),
+            *(_gpu_finding(device) for device, _, _ in gpus),
+        ),
     )
     return replace(machine, speeds=_speeds(machine, host_speeds, gpus, said, origin))
 
@@ -102,58 +106,9 @@ def machine_text(machine: Machine, about: str) -> str:
 
 
 def size_text(nbytes: int) -> str:
-    """Exactly these bytes: "24GiB", "1500MiB", "1000"."""
-    return f"{nbytes // _GIB}GiB" if nbytes % _GIB == 0 else flag_bytes(nbytes)
-
-
-def _host(table: Table) -> tuple[Machine, Table]:
-    """The machine without its GPUs, and the table of the host's speeds."""
-    cpu = table.text("cpu", "CPU of unknown name")
-    cores = table.whole("cores", 1, MOST_CORES, 1, example=16)
-    threads = table.whole("threads", 1, 4 * MOST_CORES, cores, example=32)
-    if not table.has("ram"):
-        raise table.wrong("ram", 'ram = "128GiB" under [host]')
-    ram = table.size("ram", example="128GiB")
-    free = table.size("free_ram", max(ram - SYSTEM_BYTES, ram // 2), "120GiB", least=0)
-    if free > ram:
-        raise table.wrong("free_ram", f"at most the machine's {format_bytes(ram)}, or leave it out")
-    node_tables, speeds = table.tables("node"), table.table("speeds")
-    table.finish()
-    if len(node_tables) > MOST_NODES:
-        raise RequestError(f"{len(node_tables)} NUMA nodes", remedy=f"at most {MOST_NODES}")
-    host = Device(CPU, DeviceKind.CPU, ram, free, cpu)
-    nodes = _nodes(node_tables, host, threads)
-    return Machine((host,), (), nodes, cores, threads), speeds
-
-
-def _nodes(tables: list[Table], host: Device, threads: int) -> tuple[NumaNode, ...]:
-    """Those of the file, or one with everything."""
-    if not tables:
-        return (NumaNode(0, tuple(range(threads)), host.total_bytes, host.free_bytes),)
-    nodes = []
-    for index, table in enumerate(tables):
-        share = host.total_bytes // len(tables)
-        total = table.size("ram", share, "64GiB")
-        free = table.size("free_ram", total * host.free_bytes // host.total_bytes, "60GiB", least=0)
-        if free > total:
-            raise table.wrong("free_ram", f"at most the node's {format_bytes(total)}")
-        cpus = _cpus(table, index, len(tables), threads)
-        table.finish()
-        nodes.append(NumaNode(index, cpus, total, free))
-    return tuple(nodes)
-
-
-def _cpus(table: Table, index: int, nodes: int, threads: int) -> tuple[int, ...]:
-    """ "0-31,64-95", or an even part of all."""
-    if not table.has("cpus"):
-        first, end = threads * index // nodes, threads * (index + 1) // nodes
-        table.text("cpus", "")
-        return tuple(range(first, end))
-    text = table.text("cpus")
-    cpus = number_list(text)
-    if set(text) - set("0123456789,- ") or (text.strip() and not cpus):
-        raise table.wrong("cpus", 'cpus = "0-31,64-95"')
-    return cpus
+    """Exactly these bytes: "24GiB", "1500MiB", "1000B"."""
+    text = f"{nbytes // _GIB}GiB" if nbytes % _GIB == 0 else flag_bytes(nbytes)
+    return f"{text}B" if text.isdecimal() else text
 
 
 _Gpu = tuple[Device, Link, Table]
@@ -206,8 +161,8 @@ def _speeds(
     """What the file gives, over estimates."""
     figures = {CPU: read_figures(host_table, HostSpeeds)}
     figures |= {device.name: read_figures(table, GpuSpeeds) for device, _, table in gpus}
-    wanted = {name: figure_names(GpuSpeeds) for name in figures}
-    wanted[CPU] = figure_names(HostSpeeds)
+    wanted = {name: needed_names(GpuSpeeds) for name in figures}
+    wanted[CPU] = needed_names(HostSpeeds)
     complete = all(set(names) <= set(figures[device]) for device, names in wanted.items())
     some = any(figures.values())
     kind = "" if complete else f", partly {ESTIMATED}" if some else f", {ESTIMATED}"
@@ -241,17 +196,26 @@ def _host_values(machine: Machine) -> dict[str, Any]:
         "threads": machine.usable_cpus,
         "ram": size_text(host.total_bytes),
         "free_ram": size_text(host.free_bytes),
-        "node": [
-            {
-                "cpus": number_ranges(node.cpus).replace(", ", ","),
-                "ram": size_text(node.total_bytes),
-                "free_ram": size_text(node.free_bytes),
-            }
-            for node in machine.memory_nodes
-        ],
+        "node": _node_values(machine),
     }
     if machine.speeds is not None:
         values["speeds"] = figure_values(all_figures(machine.speeds.host))
+    return values
+
+
+def _node_values(machine: Machine) -> list[dict[str, Any]]:
+    """Nodes within the host: a container is let use less than its nodes have, and CPUs that are
+    numbered beyond how many there are.
+    """
+    nodes, host = machine.memory_nodes, machine.host
+    whole = max(sum(node.total_bytes for node in nodes), host.total_bytes)
+    numbered = all(cpu < machine.usable_cpus for node in nodes for cpu in node.cpus)
+    values = []
+    for node in nodes:
+        total = node.total_bytes * host.total_bytes // whole
+        cpus = {"cpus": number_ranges(node.cpus).replace(", ", ",")} if numbered else {}
+        free = min(node.free_bytes, total)
+        values.append({**cpus, "ram": size_text(total), "free_ram": size_text(free)})
     return values
 
 

@@ -8,11 +8,15 @@ from itertools import count
 
 from placement.cost import expected_pace
 from placement.cost_plan import placed_layers
+from placement.estimates import speeds_of
 from placement.expert_stats import EVEN
+from placement.file_map import file_map, ram_budget
 from placement.gpu_scratch import streams_experts
 from placement.homes import least_of_a_gpu
+from placement.idle_notes import idle_notes
 from placement.inventory import ModelInventory, Role
 from placement.machine import CPU, gpu_findings
+from placement.node_reads import nodes_notes
 from placement.plan import Assignment, PlacementPlan
 from placement.reference_blocks import AWAY, ON_OTHER_GPUS, reference_blocks
 from placement.report_speed import rate
@@ -27,6 +31,7 @@ def plan_notes(request: Request, plan: PlacementPlan) -> PlacementPlan:
     """The same plan with its notes filled in."""
     notes = [*rule_warnings(request.inventory, plan), *_split_notes(plan)]
     notes += plan.notes
+    notes += idle_notes(request, plan)
     notes += _empty_gpu_notes(request, plan)
     notes += _reference_notes(request.inventory, plan)
     notes += _stream_notes(request, plan)
@@ -36,13 +41,27 @@ def plan_notes(request: Request, plan: PlacementPlan) -> PlacementPlan:
         ignored = "" if request.gpu_layers is None else f"; -ngl {request.gpu_layers} has no effect"
         found = "".join(f" ({finding})" for finding in gpu_findings(request.machine))
         notes.append(f"no GPU{found}: everything on the CPU{ignored}")
+    notes += _map_notes(plan)
+    notes += nodes_notes(plan, request.machine, speeds_of(request.machine))
     host = request.machine.host
-    if request.budgets[host.name] > host.free_bytes:
+    ram_bytes = ram_budget(plan, plan.devices[0])
+    if ram_bytes > host.free_bytes:
         notes.append(
-            f"the RAM budget of {format_bytes(request.budgets[host.name])} is taken as told;"
+            f"the RAM budget of {format_bytes(ram_bytes)} is taken as told;"
             f" {format_bytes(host.free_bytes)} are free here now"
         )
     return replace(plan, notes=tuple(notes))
+
+
+def _map_notes(plan: PlacementPlan) -> list[str]:
+    """What --mmap costs where RAM is too small."""
+    mapped = file_map(plan)
+    if not mapped.missing_bytes:
+        return []
+    return [
+        f"{format_bytes(mapped.missing_bytes)} of the {format_bytes(mapped.weights_bytes)} of"
+        " weights in RAM do not fit it: they come from disc again and again"
+    ]
 
 
 def _empty_gpu_notes(request: Request, plan: PlacementPlan) -> list[str]:

@@ -118,9 +118,8 @@ def _memory_bars(memory: Sequence[DeviceMemory]) -> str:
         whole = max(device.budget_bytes, device.total_bytes)
         if not whole:
             continue
-        size = f"{format_bytes(device.total_bytes)} of {format_bytes(device.budget_bytes)}"
         parts = [(name, nbytes / whole, format_bytes(nbytes)) for name, nbytes in device.parts]
-        rows.append([device.name, size, *(text for _, _, text in parts)])
+        rows.append([device.name, device.text, *(text for _, _, text in parts)])
         pieces.append(parts)
     return "".join(
         _bar(f"{names}: {rows[first][1]}", pieces[first]) for names, first in alike(rows)

@@ -15,6 +15,7 @@ COLOURS = {
     "CPU attention": ("#a33b6d", "#d06a9b"),
     "CPU experts": ("#c8642b", "#e08a52"),
     "CPU products": ("#b0892f", "#d9b45c"),
+    "disc": ("#b0413e", "#e0807c"),
     "PCIe": ("#7a5cc0", "#a48be0"),
     "crossing": ("#d1a520", "#e6c35a"),
     "launch": ("#6b7280", "#9aa3b2"),

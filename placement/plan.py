@@ -52,6 +52,7 @@ class PlacementPlan:
 
     layers       home of each trunk block: where its attention, cache and activations live
     prediction   None where nobody asked for speeds
+    machine      what --machine named; empty: planned for the machine it was made on
     """
 
     model: str
@@ -64,4 +65,5 @@ class PlacementPlan:
     workload: Workload
     notes: tuple[str, ...] = ()
     prediction: Prediction | None = None
+    machine: str = ""
     version: int = PLAN_VERSION

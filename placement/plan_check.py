@@ -5,11 +5,12 @@ byte.
 from collections import Counter
 
 from placement.errors import PlanError
+from placement.file_map import mapped_bytes
 from placement.inventory import ModelInventory, TensorInfo
 from placement.machine import CPU, UNLOADED, Machine, device_advice
 from placement.needs import device_needs
 from placement.plan import Assignment, PlacementPlan
-from placement.units import format_bytes
+from placement.units import flag_bytes, format_bytes
 
 AGAIN = "make the plan again with `hybrid plan`"
 
@@ -42,7 +43,7 @@ def _check_devices(plan: PlacementPlan, machine: Machine) -> None:
         if machine.device(name) is None:
             raise PlanError(
                 f"the plan uses {name}, which is not here",
-                remedy=(device_advice(name, machine.device_names), "--simulate stands in for GPUs"),
+                remedy=_other_devices(plan, name, machine),
             )
         if name not in listed:
             raise PlanError(
@@ -51,12 +52,29 @@ def _check_devices(plan: PlacementPlan, machine: Machine) -> None:
             )
     for use in plan.devices:
         device = machine.device(use.name)
-        if device is not None and use.total_bytes > device.free_bytes:
+        needed = use.total_bytes - mapped_bytes(plan, use)
+        if device is not None and needed > device.free_bytes:
             raise PlanError(
                 f"the plan needs more than is free on {use.name}",
-                f"needs {format_bytes(use.total_bytes)}, free {format_bytes(device.free_bytes)}",
+                f"needs {format_bytes(needed)}, free {format_bytes(device.free_bytes)}",
                 remedy="free memory there, or make the plan again with `hybrid plan`",
             )
+
+
+def _other_devices(plan: PlacementPlan, name: str, machine: Machine) -> list[str]:
+    """What has the plan's devices, each way once."""
+    sizes = {u.name: u.budget_bytes for u in plan.devices if u.name != CPU and u.total_bytes}
+    remedies = []
+    if plan.machine:
+        remedies.append(
+            f"it was made for another machine: hybrid plan with --machine {plan.machine}"
+        )
+    if machine.gpus:
+        remedies.append(device_advice(name, machine.device_names))
+    if sizes and list(sizes) == [f"CUDA{number}" for number in range(len(sizes))]:
+        listed = ",".join(f"{gpu}={flag_bytes(nbytes)}" for gpu, nbytes in sizes.items())
+        remedies.append(f"--simulate {listed} plays GPUs that hold it")
+    return remedies or [AGAIN]
 
 
 def _check_listed(plan: PlacementPlan) -> None:

@@ -12,7 +12,7 @@ from placement.patterns import check_pattern
 from placement.plan import PLAN_VERSION, Assignment, DeviceUse, PlacementPlan
 from placement.prediction import Pace, Prediction
 from placement.rules import Rule
-from placement.workload import STREAM_TOKENS, Workload, check_workload
+from placement.workload import NUMA_POLICIES, STREAM_TOKENS, Workload, check_workload
 
 MAX_COUNT = 1 << 62
 MAX_NUMBER = 1e30
@@ -27,6 +27,7 @@ def to_json(plan: PlacementPlan) -> dict[str, Any]:
             "architecture": plan.architecture,
             "bytes": plan.model_bytes,
         },
+        "machine": plan.machine,
         "workload": asdict(plan.workload),
         "rules": [
             {
@@ -79,6 +80,7 @@ def from_json(value: object) -> PlacementPlan:
         workload=_workload(root.key("workload")),
         notes=tuple(field.text() for field in root.key("notes").items()),
         prediction=_prediction(root.key("prediction")) if root.has("prediction") else None,
+        machine=root.key("machine").text() if root.has("machine") else "",
     )
 
 
@@ -210,6 +212,8 @@ def _workload(field: _Field) -> Workload:
         cache_in_ram=field.has("cache_in_ram") and field.key("cache_in_ram").flag(),
         kernels=field.key("kernels").text() if field.has("kernels") else "fast",
         sequences=field.key("sequences").count() if field.has("sequences") else 1,
+        numa=field.key("numa").text() if field.has("numa") else NUMA_POLICIES[0],
+        mapped=field.has("mapped") and field.key("mapped").flag(),
         stream_tokens=(
             field.key("stream_tokens").count() if field.has("stream_tokens") else STREAM_TOKENS
         ),

@@ -16,16 +16,18 @@ from placement.budgets import device_budgets
 from placement.cost import GOALS, predict
 from placement.draft import draft
 from placement.expert_stats import EVEN, ExpertStats
+from placement.idle_notes import share_notes
 from placement.inventory import ModelInventory
 from placement.joined_ranges import joined_ranges
 from placement.machine import CPU, DeviceKind, Machine
+from placement.node_reads import policy_here
 from placement.notes import plan_notes
 from placement.plan import PlacementPlan
-from placement.remedies import overfull
 from placement.request import Request, check_goal
 from placement.rules import Rule
 from placement.shortfall import shortfall
 from placement.streaming import stream_tokens
+from placement.trials import overfull
 from placement.workload import Workload, check_workload
 
 FASTER = 1.1  # by which the CPU alone must be to be worth a word
@@ -57,7 +59,10 @@ def plan(
     """
     check_workload(workload)
     asked = device_budgets(machine, budgets)
+    if workload.mapped:
+        asked[CPU] += inventory.nbytes  # the page cache's business: no RAM is reserved for it
     check_goal(optimize)
+    workload = replace(workload, numa=policy_here(workload.numa, machine))
     workload = replace(workload, stream_tokens=stream_tokens(inventory, machine, workload))
     request = Request(
         inventory,
@@ -76,6 +81,7 @@ def plan(
     tensors = {tensor.name: tensor for tensor in inventory.tensors}
     joined = joined_ranges(attempt.assignments, tensors)
     made = plan_notes(request, replace(attempt, assignments=joined))
+    made = replace(made, notes=(*share_notes(shares, machine), *made.notes))
     made = replace(made, prediction=predict(made, inventory, machine, expert_stats))
     return replace(made, notes=(*made.notes, *_without_gpus(request, made)))
 

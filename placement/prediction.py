@@ -12,6 +12,7 @@ PARTS = (
     "CPU attention",
     "CPU experts",
     "CPU products",
+    "disc",
     "PCIe",
     "crossing",
     "launch",

@@ -1,108 +1,127 @@
 """The smallest changes to a request after which it fits; each was drafted again and does fit.
 
-One change at a time, the smallest of its kind: context, micro-batch, cache format, its place, -ngl,
---n-cpu-moe, ruled experts to the CPU, a rule dropped, a budget raised, experts moved to a device
-with room. Where no single change is enough, context, micro-batch and cache format together.
+One change at a time, the smallest of its kind: a rule that finds more blocks than it means,
+context, micro-batch, cache format, its place, -ngl, --n-cpu-moe, ruled experts to the CPU, a rule
+dropped, a budget raised, experts moved to a device with room. Where no single change is enough,
+context, micro-batch and cache format together.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
 
-from placement.budgets import device_budgets
-from placement.draft import draft
+from placement.budget_remedies import larger_budget, more_vram
+from placement.errors import RuleError
 from placement.inventory import Role
-from placement.machine import CPU, Device, DeviceKind
-from placement.plan import DeviceUse, PlacementPlan
+from placement.machine import CPU
+from placement.plan import PlacementPlan
 from placement.request import Request
+from placement.rule_warnings import ended_rules
 from placement.rules import N_CPU_MOE, Rule, fallbacks_last, n_cpu_moe_rules
-from placement.units import flag_bytes, format_bytes
+from placement.trials import CONTEXT_STEP, SMALLEST_UBATCH, Remedy, Trials, overfull
+from placement.units import format_bytes
 from placement.workload import Workload
 
-CONTEXT_STEP = 256
-SMALLEST_UBATCH = 16
-MIB = 1 << 20
-MOST_RAISES = 4  # of a budget: a larger one changes what goes there
+USUAL_UBATCH = 512
+USEFUL_CONTEXT = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Remedy:
-    """One change.
-
-    text      what to type, or to do
-    request   with the change
-    plan      what it leads to
-    """
-
-    text: str
-    request: Request
-    plan: PlacementPlan
-
-
-def overfull(plan: PlacementPlan) -> list[DeviceUse]:
-    """Devices whose planned bytes exceed their budget."""
-    return [use for use in plan.devices if use.total_bytes > use.budget_bytes]
-
-
-def tried(request: Request) -> PlacementPlan | None:
-    """The plan of a request that fits."""
-    attempt = draft(request)
-    return None if overfull(attempt) else attempt
-
-
-def single_changes(request: Request, attempt: PlacementPlan) -> Iterator[Remedy]:
+def single_changes(
+    request: Request, attempt: PlacementPlan, trials: Trials | None = None
+) -> Iterator[Remedy]:
     """Each of them makes the request fit that led to the overfull attempt."""
-    yield from _smaller_workload(request)
-    yield from _fewer_on_gpus(request)
-    yield from _experts_to_cpu(request, attempt)
-    yield from _without_a_rule(request, attempt)
-    yield from _larger_budget(request, attempt)
-    yield from _experts_to_gpu(request, attempt)
+    trials = trials or Trials(request)
+    yield from _ended_rule(request, trials)
+    yield from _smaller_workload(request, trials)
+    yield from _other_gpu_layers(request, attempt, trials)
+    yield from _other_n_cpu_moe(request, trials)
+    yield from _experts_to_cpu(request, attempt, trials)
+    yield from _without_a_rule(request, attempt, trials)
+    yield from larger_budget(request, attempt)
+    yield from more_vram(request, attempt, trials)
+    yield from _experts_to_gpu(request, attempt, trials)
 
 
-def all_at_once(request: Request) -> Iterator[Remedy]:
-    """Context, micro-batch and cache format together."""
-    small = replace(
-        request.workload,
-        ubatch_tokens=min(request.workload.ubatch_tokens, SMALLEST_UBATCH),
-        cache_format="q8_0",
-    )
-    for found in _largest_context(request, small):
-        yield replace(found, text=f"{found.text} -ub {small.ubatch_tokens} -ctk q8_0 together")
+def all_at_once(request: Request, trials: Trials | None = None) -> Iterator[Remedy]:
+    """Context, micro-batch and, where those are not enough, cache format together: the largest
+    micro-batch beside which a context of some use fits.
+    """
+    trials = trials or Trials(request)
+    if not trials.of_size:
+        return
+    asked = request.workload
+    small = replace(asked, ubatch_tokens=min(asked.ubatch_tokens, SMALLEST_UBATCH))
+    usual = replace(asked, ubatch_tokens=min(asked.ubatch_tokens, USUAL_UBATCH))
+    useful = min(USEFUL_CONTEXT, asked.context_tokens)
+    for workload, least in (
+        (usual, useful),
+        (small, useful),
+        (replace(small, cache_format="q8_0"), CONTEXT_STEP),
+    ):
+        least_of_all = request.with_workload(replace(workload, context_tokens=least))
+        if not trials.fits(least_of_all):
+            continue
+        packed = " -ctk q8_0" if workload.cache_format != asked.cache_format else ""
+        for found in _largest_context(request, workload, trials):
+            text = f"{found.text} -ub {workload.ubatch_tokens}{packed} together"
+            yield replace(found, text=text)
+            return
 
 
-def _smaller_workload(request: Request) -> Iterator[Remedy]:
+def _ended_rule(request: Request, trials: Trials) -> Iterator[Remedy]:
+    """blk.1 finds blk.10 too: the rule as it was meant."""
+    for index, meant, why in ended_rules(request.inventory, request.rules):
+        rules = (*request.rules[:index], meant, *request.rules[index + 1 :])
+        text = f"write rule {index + 1} as -ot '{meant.source}': it {why}"
+        yield from trials.one(text, request.with_rules(rules))
+
+
+def _smaller_workload(request: Request, trials: Trials) -> Iterator[Remedy]:
     workload = request.workload
-    yield from _largest_context(request, workload)
-    yield from _largest_ubatch(request)
+    if not trials.of_size:
+        return
+    yield from _largest_context(request, workload, trials)
+    yield from _largest_ubatch(request, trials)
     if workload.cache_format != "q8_0":
         packed = replace(workload, cache_format="q8_0")
-        yield from _one("-ctk q8_0", request.with_workload(packed))
+        yield from trials.one("-ctk q8_0", request.with_workload(packed))
     elsewhere = replace(workload, cache_in_ram=not workload.cache_in_ram)
     flag = "-nkvo" if elsewhere.cache_in_ram else "-kvo"
-    yield from _one(flag, request.with_workload(elsewhere))
+    yield from trials.one(flag, request.with_workload(elsewhere))
 
 
-def _one(text: str, changed: Request) -> Iterator[Remedy]:
-    plan = tried(changed)
-    if plan is not None:
-        yield Remedy(text, changed, plan)
-
-
-def _fewer_on_gpus(request: Request) -> Iterator[Remedy]:
-    layers = request.inventory.shape.layers
-    if request.gpu_layers:
-        asked, most = request.gpu_layers, min(request.gpu_layers, layers + 1)
-        yield from _first_fit(
+def _other_gpu_layers(request: Request, attempt: PlacementPlan, trials: Trials) -> Iterator[Remedy]:
+    """Fewer blocks on GPUs, or more of them where RAM is short."""
+    layers, asked = request.inventory.shape.layers, request.gpu_layers
+    if asked is None:
+        return
+    over = {use.name for use in overfull(attempt)}
+    if over == {CPU} and request.machine.gpus:
+        yield from trials.first_fit(
+            layers + 1 - asked,
+            lambda step: replace(request, gpu_layers=asked + step),
+            lambda step: f"-ngl {asked + step} in place of -ngl {asked}",
+            lambda plan: all(use.name != CPU for use in overfull(plan)),
+        )
+        if trials.free_layers is not None:
+            text = f"-ngl auto in place of -ngl {asked}"
+            yield Remedy(text, request.with_gpu_layers(None), trials.free_layers)
+    elif asked:
+        most = min(asked, layers + 1)
+        yield from trials.first_fit(
             most,
             lambda step: replace(request, gpu_layers=max(most - step, 0)),
             lambda step: f"-ngl {most - step} in place of -ngl {asked}",
         )
+
+
+def _other_n_cpu_moe(request: Request, trials: Trials) -> Iterator[Remedy]:
     old = [rule for rule in request.rules if rule.source.startswith(N_CPU_MOE)]
     bound = [rule.layers[0] for rule in old if rule.is_fallback and rule.layers]
     # --n-cpu-moe 0 leaves no rule whose place another number could take
     if bound and not all(rule.is_fallback for rule in old):
-        yield from _first_fit(
-            layers - bound[0],
+        yield from trials.first_fit(
+            request.inventory.shape.layers - bound[0],
             lambda step: _with_n_cpu_moe(request, bound[0] + step),
             lambda step: f"--n-cpu-moe {bound[0] + step} in place of {bound[0]}",
         )
@@ -120,7 +139,7 @@ def _with_n_cpu_moe(request: Request, n: int) -> Request:
     return request.with_rules(fallbacks_last(rules))
 
 
-def _experts_to_cpu(request: Request, attempt: PlacementPlan) -> Iterator[Remedy]:
+def _experts_to_cpu(request: Request, attempt: PlacementPlan, trials: Trials) -> Iterator[Remedy]:
     """For GPUs that rules give too many experts: whole layers' experts, the first first, to RAM."""
     over = {use.name for use in overfull(attempt)} - {CPU}
     layers = sorted(
@@ -132,24 +151,25 @@ def _experts_to_cpu(request: Request, attempt: PlacementPlan) -> Iterator[Remedy
             ),
         )
     )
-    yield from _first_fit(
+    yield from trials.first_fit(
         len(layers),
         lambda step: _with_experts_on(request, layers[:step], CPU),
         lambda step: f"-ot '{_experts_on(layers[:step], CPU).source}' first",
     )
 
 
-def _experts_to_gpu(request: Request, attempt: PlacementPlan) -> Iterator[Remedy]:
+def _experts_to_gpu(request: Request, attempt: PlacementPlan, trials: Trials) -> Iterator[Remedy]:
     """For a host that is too small: whole layers' experts, the last first, to the GPU with most
-    room.
+    room. Without rules all that have room are there already.
     """
     gpus = [use for use in attempt.devices if use.name != CPU]
-    if not gpus or {use.name for use in overfull(attempt)} != {CPU}:
+    free = not request.rules and request.shares is None
+    if free or not gpus or {use.name for use in overfull(attempt)} != {CPU}:
         return
     roomy = max(gpus, key=lambda use: use.budget_bytes - use.total_bytes)
     here = _expert_layers(request, attempt, lambda rule, device: device == CPU)
     layers = sorted(here, reverse=True)
-    yield from _first_fit(
+    yield from trials.first_fit(
         len(layers),
         lambda step: _with_experts_on(request, layers[:step], roomy.name),
         lambda step: f"-ot '{_experts_on(layers[:step], roomy.name).source}' first",
@@ -179,7 +199,7 @@ def _with_experts_on(request: Request, layers: list[int], device: str) -> Reques
     return request.with_rules((_experts_on(layers, device), *request.rules))
 
 
-def _without_a_rule(request: Request, attempt: PlacementPlan) -> Iterator[Remedy]:
+def _without_a_rule(request: Request, attempt: PlacementPlan, trials: Trials) -> Iterator[Remedy]:
     over = {use.name for use in overfull(attempt)}
     for index, rule in enumerate(request.rules):
         if rule.source.startswith(N_CPU_MOE):
@@ -190,96 +210,34 @@ def _without_a_rule(request: Request, attempt: PlacementPlan) -> Iterator[Remedy
             nbytes = format_bytes(sum(part.nbytes for part in there))
             devices = " and ".join(sorted({part.device for part in there}))
             text = f"drop rule {index + 1} ({rule.source}), which puts {nbytes} on {devices}"
-            yield from _one(text, request.with_rules(rules))
+            with suppress(RuleError):  # of a rule that got nothing before
+                yield from trials.one(text, request.with_rules(rules))
 
 
-def _larger_budget(request: Request, attempt: PlacementPlan) -> Iterator[Remedy]:
-    """Up to what is free, less the margin of a GPU that is there; a simulated one may be larger."""
-    most = device_budgets(request.machine, None)
-    budgets, over = dict(request.budgets), overfull(attempt)
-    for _ in range(MOST_RAISES):
-        for use in over:
-            budgets[use.name] = -(-use.total_bytes // MIB) * MIB
-        raised = [d for d in request.machine.devices if budgets[d.name] > request.budgets[d.name]]
-        beyond = [device for device in raised if budgets[device.name] > most[device.name]]
-        if any(device.kind is not DeviceKind.SIMULATED_GPU for device in beyond):
-            return
-        changed = replace(request, budgets=budgets)
-        plan = draft(changed)
-        over = overfull(plan)
-        if not over:
-            yield Remedy(" ".join(_budget_flags(request, budgets, raised, beyond)), changed, plan)
-            return
-
-
-def _budget_flags(
-    request: Request, budgets: Mapping[str, int], raised: list[Device], beyond: list[Device]
-) -> Iterator[str]:
-    """Flags that give the raised devices these budgets, on any command line with this request.
-
-    beyond   simulated GPUs that are smaller than their new budget
-    """
-    if beyond:
-        sizes = {gpu.name: gpu.total_bytes for gpu in request.machine.gpus}
-        sizes |= {gpu.name: budgets[gpu.name] for gpu in beyond}
-        yield "--simulate " + _listed(sizes)
-    # a simulated GPU's budget is its size unless --vram made it smaller
-    kept = [d for d in raised if d not in beyond or request.budgets[d.name] < d.total_bytes]
-    if on_gpus := {d.name: budgets[d.name] for d in kept if d.is_gpu}:
-        yield "--vram " + _listed(on_gpus)
-    yield from (f"--ram {flag_bytes(budgets[d.name])}" for d in kept if not d.is_gpu)
-
-
-def _listed(sizes: Mapping[str, int]) -> str:
-    return ",".join(f"{name}={flag_bytes(nbytes)}" for name, nbytes in sizes.items())
-
-
-def _largest_context(request: Request, workload: Workload) -> Iterator[Remedy]:
-    """A multiple of 256 tokens below the context asked for."""
-    steps = (workload.context_tokens - 1) // CONTEXT_STEP
+def _largest_context(request: Request, workload: Workload, trials: Trials) -> Iterator[Remedy]:
+    """A multiple of 256 tokens below the context asked for, no more than the model learnt."""
+    trained = request.inventory.shape.trained_context_tokens
+    steps = (min(workload.context_tokens, trained + CONTEXT_STEP) - 1) // CONTEXT_STEP
 
     def shorter(step: int) -> Request:
         tokens = (steps + 1 - step) * CONTEXT_STEP
         return request.with_workload(replace(workload, context_tokens=tokens))
 
-    yield from _first_fit(
+    yield from trials.first_fit(
         steps, shorter, lambda step: f"-c {shorter(step).workload.context_tokens}"
     )
 
 
-def _largest_ubatch(request: Request) -> Iterator[Remedy]:
+def _largest_ubatch(request: Request, trials: Trials) -> Iterator[Remedy]:
+    lowest = min(request.workload.ubatch_tokens, SMALLEST_UBATCH)
+    least = replace(request.workload, ubatch_tokens=lowest)
+    if not trials.fits(request.with_workload(least)):
+        return
     ubatch = 1 << max(request.workload.ubatch_tokens - 1, 0).bit_length()
     while ubatch > SMALLEST_UBATCH:
         ubatch //= 2
         smaller = replace(request.workload, ubatch_tokens=ubatch)
-        found = list(_one(f"-ub {ubatch}", request.with_workload(smaller)))
+        found = list(trials.one(f"-ub {ubatch}", request.with_workload(smaller)))
         if found:
             yield from found
             return
-
-
-def _first_fit(
-    steps: int,
-    changed: Callable[[int], Request],
-    text: Callable[[int], str],
-    fits: Callable[[PlacementPlan], bool] | None = None,
-) -> Iterator[Remedy]:
-    """The smallest step 1..steps whose changed request fits; more steps need less.
-
-    fits   enough for going on with fewer steps; in the end all devices must have room
-    """
-    enough = fits or (lambda plan: not overfull(plan))
-    plans: dict[int, PlacementPlan] = {}
-
-    def holds(step: int) -> bool:
-        plans[step] = draft(changed(step))
-        return enough(plans[step])
-
-    if steps < 1 or not holds(steps):
-        return
-    low, high = 0, steps
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if holds(middle) else (middle, high)
-    if not overfull(plans[high]):
-        yield Remedy(text(high), changed(high), plans[high])

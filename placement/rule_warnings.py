@@ -10,6 +10,7 @@ import difflib
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from placement.claims import RuleEffect, claims_of, rule_effects
 from placement.errors import RuleError
@@ -125,6 +126,18 @@ def _shadowed(
         return f"{text}; put it first if it is to win"
     order = f"{rules[index].source},{rules[earlier[0]].source}"
     return f"{text}; if it is to win: -ot '{order}'; leave it if it is the catch-all"
+
+
+def ended_rules(inventory: ModelInventory, rules: Sequence[Rule]) -> list[tuple[int, Rule, str]]:
+    """(number from 0, the rule as it was meant, why) of rules whose block number goes on."""
+    ended = []
+    for index, (rule, taken) in enumerate(zip(rules, _taken(inventory, rules), strict=True)):
+        written = _BLOCK_NUMBER.sub(r"blk\.\2\.", rule.pattern)
+        why = _open_ended(rule, taken)
+        if why and _found(written, taken):
+            meant = replace(rule, pattern=written, source=_with(rule, written))
+            ended.append((index, meant, why.split(":")[0]))
+    return ended
 
 
 def _open_ended(rule: Rule, taken: list[TensorInfo]) -> str:

@@ -2,35 +2,48 @@
 and the smallest changes that fit (`remedies.py`), each with its bytes and its speed.
 """
 
+from collections import Counter
+from collections.abc import Sequence
 from itertools import islice
 
 from placement.cost import predict
 from placement.errors import DoesNotFit
 from placement.machine import CPU, Device, DeviceKind
 from placement.plan import DeviceUse, PlacementPlan
-from placement.remedies import Remedy, all_at_once, overfull, single_changes, tried
+from placement.remedies import all_at_once, single_changes
+from placement.report_speed import rate
 from placement.request import Request
+from placement.rule_warnings import ended_rules
+from placement.tensor_names import device_ranges
+from placement.trials import Remedy, Trials, overfull
 from placement.units import format_bytes
 
 MAX_REMEDIES = 6
+MOST_NAMED = 3  # devices that are listed one by one
 
 
 def shortfall(request: Request, attempt: PlacementPlan) -> DoesNotFit:
     """The error for a draft with at least one overfull device."""
-    over = overfull(attempt)
-    found = list(islice(single_changes(request, attempt), MAX_REMEDIES))
-    found = found or list(all_at_once(request))
+    over, trials = overfull(attempt), Trials(request)
+    found = list(islice(single_changes(request, attempt, trials), MAX_REMEDIES))
+    if all(remedy.is_budget for remedy in found):
+        found = [*all_at_once(request, trials), *found]
     remedies = [_told(remedy, over) for remedy in found]
-    if not found or not any(remedy.text.startswith("-") for remedy in found):
-        remedies += [_bytes_short(request, use) for use in over]
-    names = " and ".join(use.name for use in over)
-    details = [*map(_needs, over), *conflicts(request, attempt)]
-    return DoesNotFit(f"the model does not fit on {names}", *details, remedy=remedies)
+    smaller = _smaller_file(attempt, over)
+    if not any(remedy.text.startswith("-") for remedy in found):
+        remedies += [_bytes_short(request, use, smaller) for use in over]
+    elif smaller and all(remedy.is_budget for remedy in found):
+        remedies.append(smaller)
+    names = [use.name for use in over]
+    there = device_ranges(names) if len(names) > MOST_NAMED else " and ".join(names)
+    details = [*map(_needs, over), *conflicts(request, attempt, trials)]
+    return DoesNotFit(f"the model does not fit on {there}", *details, remedy=remedies)
 
 
-def conflicts(request: Request, attempt: PlacementPlan) -> list[str]:
+def conflicts(request: Request, attempt: PlacementPlan, trials: Trials | None = None) -> list[str]:
     """Which wishes cannot both be met, with their bytes; one line for each."""
     found = []
+    further = {index: why for index, _, why in ended_rules(request.inventory, request.rules)}
     over = overfull(attempt)
     for use in over:
         sizes = _bytes_by_rule(use.name, attempt)
@@ -39,18 +52,23 @@ def conflicts(request: Request, attempt: PlacementPlan) -> list[str]:
             f"conflict: rule {index + 1} ({request.rules[index].source}) puts"
             f" {format_bytes(sizes[index])} on {use.name}, whose budget is"
             f" {format_bytes(use.budget_bytes)}"
+            f"{'; it ' + further[index] if index in further else ''}"
             for index in alone
         ]
-    return found or _tried_conflicts(request, attempt)
+    return found or _tried_conflicts(request, attempt, trials or Trials(request))
 
 
-def _tried_conflicts(request: Request, attempt: PlacementPlan) -> list[str]:
+def _tried_conflicts(request: Request, attempt: PlacementPlan, trials: Trials) -> list[str]:
     """Conflicts known by leaving one side out: then the rest fits."""
     over = overfull(attempt)
-    budgets = " and ".join(f"{use.name} ({format_bytes(use.budget_bytes)})" for use in over)
+    budgets = _budgets(over)
     needed = " and ".join(format_bytes(use.total_bytes) for use in over)
     plural = "s" if len(over) > 1 else ""
-    if request.gpu_layers is not None and tried(request.with_gpu_layers(None)):
+    for index, meant, why in ended_rules(request.inventory, request.rules):
+        rules = (*request.rules[:index], meant, *request.rules[index + 1 :])
+        if trials.fits(request.with_rules(rules)):
+            return [f"conflict: rule {index + 1} ({request.rules[index].source}) {why}"]
+    if trials.free_layers is not None:
         return [
             f"conflict: -ngl {request.gpu_layers} needs {needed}, the budget{plural} of {budgets}"
             " less"
@@ -60,7 +78,7 @@ def _tried_conflicts(request: Request, attempt: PlacementPlan) -> list[str]:
         for index, nbytes in _bytes_by_rule(use.name, attempt).items():
             sizes[index] = sizes.get(index, 0) + nbytes
     others = [rule for index, rule in enumerate(request.rules) if index not in sizes]
-    if sizes and tried(request.with_rules(others)):
+    if sizes and trials.tried(request.with_rules(others)):
         numbers = ", ".join(str(index + 1) for index in sorted(sizes))
         what = f"rule{'s' if len(sizes) > 1 else ''} {numbers}"
         return [
@@ -69,16 +87,40 @@ def _tried_conflicts(request: Request, attempt: PlacementPlan) -> list[str]:
             " for the rest"
         ]
     if len(attempt.devices) > 1 and not request.rules and request.gpu_layers is None:
-        together = sum(use.budget_bytes for use in attempt.devices)
-        needs = sum(use.total_bytes for use in attempt.devices)
-        every = " and ".join(
-            f"{use.name} ({format_bytes(use.budget_bytes)})" for use in attempt.devices
-        )
-        return [
-            f"conflict: the budgets of {every} are {format_bytes(together)} together; what fills"
-            f" the GPUs and what stays in RAM need {format_bytes(needs)}"
-        ]
+        return [_together(attempt, over)]
     return []
+
+
+def _together(attempt: PlacementPlan, over: Sequence[DeviceUse]) -> str:
+    """Nothing is asked for: the budgets are too small together, or what is free on some cannot hold
+    what others lack.
+    """
+    together = sum(use.budget_bytes for use in attempt.devices)
+    needs = sum(use.total_bytes for use in attempt.devices)
+    if needs > together:
+        return (
+            f"conflict: the budgets of {_budgets(attempt.devices)} are {format_bytes(together)}"
+            f" together; what fills the GPUs and what stays in RAM need {format_bytes(needs)}"
+        )
+    short = " and ".join(
+        f"{use.name} is {format_bytes(use.total_bytes - use.budget_bytes)} short" for use in over
+    )
+    free = [use for use in attempt.devices if use not in over]
+    left = format_bytes(sum(use.budget_bytes - use.total_bytes for use in free))
+    return (
+        f"conflict: {short}; what stays free of {_budgets(free)}, {left} in all, holds no more of"
+        " the blocks and experts that belong there"
+    )
+
+
+def _budgets(uses: Sequence[DeviceUse]) -> str:
+    """ "CPU (30.0 GiB) and 16 GPUs of 23.5 GiB": equal GPUs together."""
+    words = [f"{use.name} ({format_bytes(use.budget_bytes)})" for use in uses if use.name == CPU]
+    gpus = [use for use in uses if use.name != CPU]
+    for size, count in Counter(format_bytes(use.budget_bytes) for use in gpus).items():
+        name = next(use.name for use in gpus if format_bytes(use.budget_bytes) == size)
+        words.append(f"{name} ({size})" if count == 1 else f"{count} GPUs of {size}")
+    return " and ".join(words)
 
 
 def _bytes_by_rule(device: str, attempt: PlacementPlan) -> dict[int, int]:
@@ -103,30 +145,51 @@ def _other(use: DeviceUse) -> str:
 
 
 def _told(remedy: Remedy, over: list[DeviceUse]) -> str:
-    """With what it leads to: "-c 8192 (CUDA0 then needs 21.9 GiB of 23.5 GiB; 12.4 tok/s)"."""
+    """With what it leads to: "-c 8192 (CUDA0 then needs 21.9 GiB of 23.5 GiB; about 12.4 tok/s,
+    8.31 at the end; prompts 105)".
+    """
     uses = {use.name: use for use in remedy.plan.devices}
     fullest = max(
         (uses[use.name] for use in over),
         key=lambda use: use.total_bytes / max(use.budget_bytes, 1),
     )
     request = remedy.request
-    speed = predict(remedy.plan, request.inventory, request.machine).decode[0].tokens_per_s
+    speeds = predict(remedy.plan, request.inventory, request.machine, request.expert_stats)
+    first, last = speeds.decode[0], speeds.decode[-1]
+    end = f", {rate(last.tokens_per_s)} at the end" if last.depth > first.depth else ""
     return (
         f"{remedy.text} ({fullest.name} then needs {format_bytes(fullest.total_bytes)} of"
-        f" {format_bytes(fullest.budget_bytes)}; about {speed:.3g} tok/s)"
+        f" {format_bytes(fullest.budget_bytes)}; about {rate(first.tokens_per_s)} tok/s{end};"
+        f" prompts {rate(speeds.prompt[0].tokens_per_s)})"
     )
 
 
-def _bytes_short(request: Request, use: DeviceUse) -> str:
+def _smaller_file(attempt: PlacementPlan, over: Sequence[DeviceUse]) -> str:
+    """Where RAM is too small: what size of file would do."""
+    short = sum(use.total_bytes - use.budget_bytes for use in over if use.name == CPU)
+    weights = sum(use.weights_bytes for use in attempt.devices)
+    if not short:
+        return ""
+    if short >= weights:
+        return "a smaller model: no weights fit here"
+    return (
+        f"a file quantised smaller: about {format_bytes(weights - short)} of weights fit here,"
+        f" these are {format_bytes(weights)}"
+    )
+
+
+def _bytes_short(request: Request, use: DeviceUse, smaller: str) -> str:
     short = format_bytes(use.total_bytes - use.budget_bytes)
     device = next(device for device in request.machine.devices if device.name == use.name)
     if use.name == CPU and use.budget_bytes >= device.free_bytes:
         needed = f"{-(-use.total_bytes >> 30) + 1}GiB"
         return (
-            f"a file quantised smaller, or {short} more free RAM;"
-            f" --ram {needed} plans for a machine that has it, --mmap runs from the file"
+            f"{smaller}; or {short} more free RAM;"
+            f" --ram {needed} plans for a machine that has it, --mmap runs from the file,"
+            " what RAM lacks at the disc's speed"
         )
-    return f"{short} more on {use.name} ({_flag(device, use)}), or rules that put less there"
+    more = f"{short} more on {use.name} ({_flag(device, use)}), or rules that put less there"
+    return f"{more}; or {smaller}" if smaller and use.name == CPU else more
 
 
 def _flag(device: Device, use: DeviceUse) -> str:

@@ -31,6 +31,8 @@ from placement.ways import (
     by_time,
     fastest,
     front,
+    is_fatter,
+    leanest,
     shared_out,
     tables_of,
     then,
@@ -90,10 +92,10 @@ class Solver:
     ) -> Solution | None:
         """The fastest way, or None where no way is within the budgets of the GPUs.
 
-        ram_limit   bytes; where no way keeps it, the one that needs least
+        ram_limit   bytes; where no way keeps it, the one that needs least; 0 looks for that alone
         exactly     numbers of the GPUs that have blocks, each of them some; None: any
         """
-        thin = fastest if ram_limit is None else front
+        thin = fastest if ram_limit is None else front if ram_limit > 0 else leanest
         size = len(self._order)
         # (device that has the last of the first j blocks, 0: CPU; labels by j)
         states: States = [(0, self._on_cpu())]
@@ -185,11 +187,14 @@ class Solver:
                 if option is None:
                     continue
                 there, run = grown[j], Run(gpu, i, j)
-                cost = extra + option.ticks
+                cost, in_ram = extra + option.ticks, option.ram_bytes - table.empty.ram_bytes
                 for label in labels:
                     # most ways are slower than one that is known: not worth making
-                    if thin is front or not there or label.ticks + cost <= there[-1].ticks:
-                        there.append(then(label, option, table.empty, extra, run))
+                    if thin is fastest and there and label.ticks + cost > there[-1].ticks:
+                        continue
+                    if thin is leanest and is_fatter(label, in_ram, there):
+                        continue
+                    there.append(then(label, option, table.empty, extra, run))
         return [thin(labels) for labels in grown]
 
     def _with_head(self, gpu: int, enter: list[list[Label]]) -> Iterator[Label]:

@@ -7,18 +7,25 @@ from dataclasses import dataclass, field
 
 from placement.calibration import Calibration
 
+SHARD_GAIN = 1.6  # of two sockets, see node_reads.py
+DISK_GB_S = 3.0  # an NVMe drive of PCIe 3.0; newer ones read twice as much, SATA a fifth
+
 
 @dataclass(frozen=True, slots=True)
 class HostSpeeds:
     """The CPU with the threads that compute.
 
-    read_gb_s       plain reads of RAM by all of them
+    read_gb_s       plain reads of RAM by all of them, pages in turn over the nodes
     product_share   of read_gb_s that products of one token with quantised weights reach
     matmul_tflops   products of many tokens, weights decoded on the way
     job_us          of a layer's experts, or of a block, beside its bytes: waking, sharing out
     token_us        of a token outside all kernels: embedding, sampling, Python
     by_threads      (threads, GB/s) as measured, fewest first
     by_node         GB/s that all threads read from each NUMA node, by its index
+    shard_gain      speed of routed experts with --numa shard over that of pages in turn; nobody
+                    measures it, likewise the next
+    disk_gb_s       of a file's map that RAM does not hold: reads in the order of page faults;
+                    a machine's file may give it
     """
 
     read_gb_s: float
@@ -28,6 +35,8 @@ class HostSpeeds:
     token_us: float
     by_threads: tuple[tuple[int, float], ...] = ()
     by_node: tuple[tuple[int, float], ...] = ()
+    shard_gain: float = SHARD_GAIN
+    disk_gb_s: float = DISK_GB_S
 
 
 @dataclass(frozen=True, slots=True)

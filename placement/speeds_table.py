@@ -5,7 +5,7 @@ Figures are values of `HostSpeeds` or `GpuSpeeds` by name, as many as somebody m
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import MISSING, asdict, fields
 from typing import Any
 
 from placement.speeds import GpuSpeeds, HostSpeeds
@@ -26,6 +26,11 @@ def figure_names(kind: type[HostSpeeds] | type[GpuSpeeds]) -> tuple[str, ...]:
     return tuple(field.name for field in fields(kind) if field.type is float)
 
 
+def needed_names(kind: type[HostSpeeds] | type[GpuSpeeds]) -> tuple[str, ...]:
+    """Of those of them that a machine is known by; the others have defaults for all machines."""
+    return tuple(f.name for f in fields(kind) if f.type is float and f.default is MISSING)
+
+
 def read_figures(table: Table, kind: type[HostSpeeds] | type[GpuSpeeds]) -> Figures:
     """Those that the table has. Raises RequestError, also for a name that is no figure."""
     names = figure_names(kind)
@@ -44,7 +49,9 @@ def read_figures(table: Table, kind: type[HostSpeeds] | type[GpuSpeeds]) -> Figu
 
 
 def all_figures(speeds: HostSpeeds | GpuSpeeds) -> Figures:
-    return {name: value for name, value in asdict(speeds).items() if value != ()}
+    """Those that somebody measured or gave: not what stands there by default."""
+    usual = {field.name: field.default for field in fields(speeds)}
+    return {name: value for name, value in asdict(speeds).items() if value != usual[name]}
 
 
 def figure_values(figures: Figures) -> dict[str, Any]:

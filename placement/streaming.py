@@ -7,7 +7,7 @@ the CPU's products, on this machine and with these weights.
 
 from placement.cost_gpu import prompt_products_s
 from placement.cost_host import experts_of_a_prompt_s
-from placement.cost_parts import speeds_of_threads
+from placement.cost_parts import speeds_of_run
 from placement.cost_work import LayerWork, model_work
 from placement.estimates import speeds_of
 from placement.inventory import ModelInventory
@@ -26,7 +26,7 @@ def stream_tokens(inventory: ModelInventory, machine: Machine, workload: Workloa
     layer = max(model_work(inventory).layers, key=lambda work: work.routed.nbytes)
     if not layer.experts:
         return STREAM_TOKENS
-    speeds = speeds_of_threads(speeds_of(machine), workload.threads)
+    speeds = speeds_of_run(speeds_of(machine), workload)
     gpu = min((speeds.gpus[gpu.name] for gpu in machine.gpus), key=lambda it: it.to_gpu_gb_s)
     for each in TRIED:
         if _pays(layer, each, gpu, speeds.host, workload.threads):

@@ -19,6 +19,7 @@ else:
     import tomli as tomllib
 
 MOST_FILE_BYTES = 1 << 20
+LEAST_PLAIN_BYTES = 1 << 30  # of a size without a unit
 MOST = 1e12  # of any rate, time or count in such a file
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
@@ -86,7 +87,7 @@ class Table:
     def size(
         self, key: str, default: int | None = None, example: str = "24GiB", least: int = 1
     ) -> int:
-        """Bytes, as flags write them, or a plain number of them."""
+        """Bytes, as flags write them, or a plain number of them: of those nobody means a few."""
         value = self._take(key, default)
         remedy = f'{key} = "{example}"; {ACCEPTED_FORMS}'
         try:
@@ -95,6 +96,8 @@ class Table:
             raise self.wrong(key, remedy) from error
         if isinstance(value, (bool, float)) or nbytes < least:
             raise self.wrong(key, remedy)
+        if 0 < nbytes < LEAST_PLAIN_BYTES and str(value).strip().isdecimal():
+            raise self.wrong(key, f'{key} = "{nbytes}GiB", or "{nbytes}B" for so many bytes')
         return nbytes
 
     def pairs(self, key: str, example: str) -> tuple[tuple[int, float], ...]:

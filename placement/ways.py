@@ -103,6 +103,29 @@ def front(labels: list[Label]) -> list[Label]:
     return kept
 
 
+def leanest(labels: list[Label]) -> list[Label]:
+    """The one that needs least RAM with blocks on the CPU, and the one without."""
+    found = []
+    for without in (True, False):
+        apart = [label for label in labels if (label.on_cpu == 0) is without]
+        if apart:
+            found.append(min(apart, key=by_ram))
+    return found
+
+
+def is_fatter(label: Label, ram_bytes: int, known: Sequence[Label]) -> bool:
+    """Whether a known way needs less RAM than this one with so much more."""
+    for other in known[-2:]:
+        alike = (other.on_cpu == 0) is (label.on_cpu == 0)
+        if alike and other.ram_bytes < label.ram_bytes + ram_bytes:
+            return True
+    return False
+
+
+def by_ram(label: Label) -> tuple[int, int, int, int]:
+    return label.ram_bytes, label.ticks, label.on_cpu, label.unevenness
+
+
 def by_time(label: Label) -> tuple[int, int, int]:
     return label[:3]
 

@@ -14,6 +14,7 @@ from placement.inventory import ModelShape
 from placement.machine import CPU
 
 CACHE_BYTES_PER_32_VALUES = {"f32": 128, "f16": 64, "bf16": 64, "q8_0": 34}
+NUMA_POLICIES = ("interleave", "shard", "local", "off")
 MAX_TOKENS = 1 << 32
 MAX_SEQUENCES = 1 << 10
 FLOAT_BYTES = 4
@@ -38,6 +39,8 @@ class Workload:
     stream_tokens          that each expert must have on average for prompts to bring experts in RAM
                            to the GPU; with fewer the CPU computes them (streaming.py)
     sequences              caches of context_tokens rows each (-np)
+    numa                   page policy of weights in RAM (--numa, node_reads.py)
+    mapped                 weights in RAM stay in the file's map (--mmap, file_map.py)
     """
 
     context_tokens: int
@@ -49,6 +52,8 @@ class Workload:
     kernels: str = "exact"
     stream_tokens: int = STREAM_TOKENS
     sequences: int = 1
+    numa: str = NUMA_POLICIES[0]
+    mapped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,11 @@ def check_workload(workload: Workload) -> None:
     if workload.kernels not in ("fast", "exact"):
         raise PlacementError(
             f"unknown kernels {workload.kernels!r}", remedy="--kernels takes fast or exact"
+        )
+    if workload.numa not in NUMA_POLICIES:
+        raise PlacementError(
+            f"unknown NUMA policy {workload.numa!r}",
+            remedy=f"--numa takes one of {', '.join(NUMA_POLICIES)}",
         )
     if workload.cache_format not in CACHE_BYTES_PER_32_VALUES:
         raise PlacementError(

@@ -17,6 +17,7 @@ from hybrid.runtime.machine_here import need_machine_here
 from hybrid.runtime.prepare import Prepared, prepare
 from hybrid.runtime.prompt import open_tokenizer
 from hybrid.tokenizer.tokenizer import Tokenizer
+from placement.file_map import ram_budget
 from placement.machine import CPU
 from placement.plan import PlacementPlan
 from placement.report import cache_text
@@ -95,7 +96,7 @@ def short_plan(plan: PlacementPlan) -> str:
             parts = f"weights {format_bytes(use.weights_bytes)}, cache "
             parts += f"{format_bytes(use.cache_bytes)}, compute {format_bytes(use.compute_bytes)}"
             parts += f", other {format_bytes(use.other_bytes)}" if use.other_bytes else ""
-            budget = format_bytes(use.budget_bytes)
+            budget = format_bytes(ram_budget(plan, use))
             lines.append(f"  {use.name:{width}}  {parts}; {format_bytes(use.total_bytes)}/{budget}")
     return "\n".join(lines)
 

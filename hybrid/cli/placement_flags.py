@@ -11,7 +11,6 @@ from hybrid.errors import UsageError
 from hybrid.runtime.options import (
     KERNELS,
     MAX_THREADS,
-    NUMA_POLICIES,
     CpuMoe,
     LoadOptions,
 )
@@ -21,7 +20,7 @@ from placement.budgets import parse_budgets, parse_simulate
 from placement.cost import GOALS
 from placement.machine import CPU
 from placement.units import parse_bytes
-from placement.workload import CACHE_BYTES_PER_32_VALUES
+from placement.workload import CACHE_BYTES_PER_32_VALUES, NUMA_POLICIES
 
 MIB = 1 << 20
 AUTO_LAYERS, ALL_LAYERS = -1, 1 << 20

@@ -5,7 +5,7 @@ from dataclasses import replace
 from hybrid.errors import UsageError
 from hybrid.runtime.options import LoadOptions
 from kernels.capability import OLDEST_CAPABILITY
-from placement.machine import Machine, canonical_name, device_advice, gpu_findings
+from placement.machine import ASSUMED, Machine, canonical_name, device_advice, gpu_findings
 from placement.machine_choice import described_machine
 from placement.probe import probe_machine
 from placement.profile import with_profile
@@ -30,7 +30,8 @@ def machine_of(options: LoadOptions) -> tuple[Machine, tuple[str, ...]]:
     user should hear about these.
     """
     if options.machine is not None:
-        return described_machine(options.machine), ()
+        machine = described_machine(options.machine)
+        return machine, tuple(f.value for f in machine.findings if f.what == ASSUMED)
     machine = probe_machine(simulate=options.simulate, visible=options.visible)
     return with_profile(machine, options.profiles)
 

@@ -27,10 +27,9 @@ from placement.cost import GOALS
 from placement.machine import canonical_name
 from placement.plan import PlacementPlan
 from placement.rules import Rule
-from placement.workload import CACHE_BYTES_PER_32_VALUES, MAX_SEQUENCES
+from placement.workload import CACHE_BYTES_PER_32_VALUES, MAX_SEQUENCES, NUMA_POLICIES
 
 KERNELS = ("fast", "exact")
-NUMA_POLICIES = ("interleave", "shard", "local", "off")
 MAX_THREADS = 4096
 MAX_SEED = (1 << 63) - 1
 # what a plan decides already

@@ -23,8 +23,11 @@ from placement.budgets import with_margins
 from placement.cost import predict
 from placement.cpus import ThreadCpus, choose_cpus, described_cpus
 from placement.errors import PlanError
+from placement.estimates import speeds_of
+from placement.file_map import with_mapping
 from placement.inventory import ModelInventory
 from placement.machine import CPU, Machine
+from placement.node_reads import with_policy
 from placement.plan import PlacementPlan
 from placement.plan_check import check_plan
 from placement.plan_json import from_json
@@ -91,15 +94,21 @@ def prepare(path: str | Path, options: LoadOptions, *, overfull_too: bool = Fals
     machine, of_machine = machine_for(options)
     here = options.machine is None
     cpus = choose_cpus(options.threads) if here else described_cpus(machine, options.threads)
-    room = _with_mapped_weights(machine, stock) if options.mmap else machine
     if options.plan is not None:
         plan = options.plan if isinstance(options.plan, PlacementPlan) else read_plan(options.plan)
         _check_kernels(plan, options.kernels)
-        check_plan(plan, stock, room)
-        plan = replace(plan, prediction=predict(plan, stock, machine))  # here, now
+        plan = with_mapping(plan, mapped=options.mmap)
+        check_plan(plan, stock, machine)
     else:
         plan = new_plan(options, stock, machine, len(cpus.cpus), overfull_too=overfull_too)
     layout = host_layout(plan, stock, file.tensors, machine, options, cpus.system_nodes)
+    if options.machine is not None and options.plan is None:
+        plan = replace(plan, machine=str(options.machine))
+    numa = layout.policy.value  # shard becomes interleave where nothing can be cut
+    if options.plan is not None or numa != plan.workload.numa:
+        plan = with_policy(plan, machine, speeds_of(machine), numa)
+        usage = read_expert_stats(options.expert_stats, stock)
+        plan = replace(plan, prediction=predict(plan, stock, machine, usage))  # here, now
     notes = (*of_machine, *_notes(plan, stock), *layout.notes)
     found = CpuKernels(options.kernels, tier, len(cpus.cpus))
     return Prepared(file, config, stock, machine, plan, cpus, found, layout, notes)
@@ -175,6 +184,8 @@ def workload(options: LoadOptions, stock: ModelInventory, threads: int) -> Workl
         cache_in_ram=options.cache_in_ram,
         kernels=options.kernels,
         sequences=options.sequences,
+        mapped=options.mmap,
+        numa=options.numa,
     )
 
 
@@ -191,13 +202,12 @@ def new_plan(
     overfull_too   give a plan also where it does not fit
     Raises PlacementError.
     """
-    room = _with_mapped_weights(machine, stock) if options.mmap else machine
     return make_plan(
         stock,
-        room,
+        machine,
         all_rules(options, stock, machine),
         workload(options, stock, threads),
-        budgets=with_margins(room, options.budgets, options.margins),
+        budgets=with_margins(machine, options.budgets, options.margins),
         gpu_layers=options.gpu_layers,
         shares=options.shares,
         optimize=options.optimize,
@@ -217,19 +227,6 @@ def _check_kernels(plan: PlacementPlan, asked: str) -> None:
                 f"make the plan again: hybrid plan MODEL --kernels {asked} --save plan.json",
             ],
         )
-
-
-def _with_mapped_weights(machine: Machine, stock: ModelInventory) -> Machine:
-    """The machine whose RAM has room for the file beside what is free: mapped weights are the page
-    cache's business, only cache and scratch need RAM of their own.
-    """
-    host = machine.host
-    host = replace(
-        host,
-        total_bytes=host.total_bytes + stock.nbytes,
-        free_bytes=host.free_bytes + stock.nbytes,
-    )
-    return replace(machine, devices=(host, *machine.gpus))
 
 
 def _notes(plan: PlacementPlan, stock: ModelInventory) -> tuple[str, ...]:

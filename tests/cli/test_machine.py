@@ -90,3 +90,35 @@ def test_a_machine_and_simulated_gpus_are_two_descriptions(command):
     refused = command("plan", "demo", *PRESET, "--simulate", "CUDA0=1GiB")
     assert refused.code == 2
     assert "--simulate both describe the GPUs" in refused.err
+
+
+def test_a_plan_for_a_machine_that_is_not_here_says_which(command, tmp_path: Path) -> None:
+    path = str(tmp_path / "a.json")
+    assert command("plan", "demo", "--machine", "1x3090-desktop", "--save", path).code == 0
+    here = command("plan", "demo", "--plan", path, "--device", "none")
+    assert here.code == 1
+    assert "--machine 1x3090-desktop" in here.err
+    assert here.err.count("--simulate") == 1
+    assert command("plan", "demo", "--plan", path, "--machine", "1x3090-desktop").code == 0
+
+
+def test_an_empty_machine_lists_the_presets(command) -> None:
+    found = command("plan", "demo", "--machine", "")
+    assert found.code != 0
+    assert "names no machine" in found.err
+    assert "1x3090-desktop" in found.err
+
+
+@pytest.mark.parametrize("numa", ["shard", "off"])
+def test_the_policy_that_was_predicted_is_told(command, numa: str) -> None:
+    line = ("plan", "demo", *PRESET, "--device", "none", "--numa", numa)
+    assert f"2 NUMA nodes, --numa {numa}: " in command(*line).out
+    shown = json.loads(command(*line, "--json").out)
+    assert shown["workload"]["numa"] == shown["numa"]["policy"] == numa
+
+
+def test_shards_that_cannot_be_cut_are_predicted_as_what_they_become(command) -> None:
+    line = ("plan", "demo", *PRESET, "--device", "none", "--mmap", "--json", "--numa")
+    shard, interleave = (json.loads(command(*line, numa).out) for numa in ("shard", "interleave"))
+    assert shard["workload"] == interleave["workload"]
+    assert shard["prediction"] == interleave["prediction"]

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from placement.errors import RequestError
-from placement.machine import CPU, Device, DeviceKind, Link, Machine, NumaNode
-from placement.machine_file import SYSTEM_BYTES, machine_text, read_machine, size_text
+from placement.machine import ASSUMED, CPU, Device, DeviceKind, Link, Machine, NumaNode
+from placement.machine_choice import described_machine
+from placement.machine_file import machine_text, read_machine, size_text
+from placement.machine_host import SYSTEM_BYTES
 from placement.speeds import GpuSpeeds, HostSpeeds, MachineSpeeds
 
 GIB = 1 << 30
@@ -97,6 +99,21 @@ def test_two_nodes_have_even_parts_unless_they_say_otherwise(tmp_path: Path) -> 
         ("[host]\nram = 1.5\n", ("host: ram is 1.5",)),
         ("[host]\nram = true\n", ("host: ram is True",)),
         (SMALL + 'free_ram = "65GiB"\n', ("free_ram is '65GiB'", "64.0 GiB")),
+        ("[host]\nram = 128\n", ("host: ram is 128", 'ram = "128GiB"')),
+        ('[host]\nram = "128"\n', ("host: ram is '128'", 'ram = "128GiB"', "128B")),
+        (SMALL + "[[gpu]]\nmemory = 24\n", ("gpu 1: memory is 24", 'memory = "24GiB"')),
+        (
+            SMALL + '[[host.node]]\nram = "48GiB"\n[[host.node]]\nram = "48GiB"\n',
+            ("node 2: ram is '48GiB'", "64.0 GiB"),
+        ),
+        (
+            SMALL + 'cores = 4\n[[host.node]]\ncpus = "0-4"\n',
+            ("node 1: cpus is '0-4'", "0 to 3"),
+        ),
+        (
+            SMALL + 'cores = 4\n[[host.node]]\ncpus = "0-2"\n[[host.node]]\ncpus = "2-3"\n',
+            ("node 2: cpus is '2-3'", "CPU 2"),
+        ),
         (SMALL + "cores = 0\n", ("host: cores is 0", "from 1 to")),
         (SMALL + 'cores = "16"\n', ("host: cores is '16'", "cores = 16")),
         (SMALL + "rams = 1\n", ("unknown key 'rams'", "did you mean ram?")),
@@ -110,8 +127,8 @@ def test_two_nodes_have_even_parts_unless_they_say_otherwise(tmp_path: Path) -> 
         (SMALL + "[[gpu]]\n", ("gpu 1: memory is missing", 'memory = "24GiB"')),
         (SMALL + "[gpu]\n", ("gpu is {}", "[[gpu]]")),
         (
-            SMALL + '[[gpu]]\nmemory = "1GiB"\n[[gpu]]\nmemory = 24\nfree_memory = 25\n',
-            ("gpu 2: free_memory is 25",),
+            SMALL + '[[gpu]]\nmemory = "1GiB"\n[[gpu]]\nmemory = "24GiB"\nfree_memory = "25GiB"\n',
+            ("gpu 2: free_memory is '25GiB'",),
         ),
         (SMALL + '[[gpu]]\nmemory = "1GiB"\ncount = 0\n', ("count is 0",)),
         (SMALL + '[[gpu]]\nmemory = "1GiB"\ncount = 65\n', ("count is 65",)),
@@ -200,5 +217,51 @@ def test_sizes_are_written_exactly() -> None:
         "24GiB",
         "24564MiB",
         "1025KiB",
-        "1001",
+        "1001B",
     ]
+
+
+def test_plain_bytes_of_a_whole_size_are_taken(tmp_path: Path) -> None:
+    assert read_machine(written(tmp_path, f"[host]\nram = {8 * GIB}\n")).host.total_bytes == 8 * GIB
+    few = read_machine(written(tmp_path, '[host]\nram = "900MiB"\nfree_ram = 0\n')).host
+    assert (few.total_bytes, few.free_bytes) == (900 << 20, 0)
+
+
+@pytest.mark.parametrize(
+    ("lines", "cores", "words"),
+    [
+        ('cpu = "AMD Ryzen 9 5950X 16-Core Processor"\nthreads = 32\n', 16, "name of its CPU"),
+        ("threads = 24\n", 12, "half of its 24 threads"),
+        ("", 1, "one core"),
+    ],
+)
+def test_cores_that_a_file_does_not_give_are_told(
+    tmp_path: Path, lines: str, cores: int, words: str
+) -> None:
+    machine = read_machine(written(tmp_path, SMALL + lines))
+    assert machine.physical_cores == cores
+    (told,) = [found.value for found in machine.findings if found.what == ASSUMED]
+    assert f"{cores} assumed" in told
+    assert words in told
+    given = read_machine(written(tmp_path, SMALL + lines + "cores = 8\n"))
+    assert [found for found in given.findings if found.what == ASSUMED] == []
+
+
+def test_a_container_is_written_within_its_limits(tmp_path: Path) -> None:
+    host = Device(CPU, DeviceKind.CPU, 16 * GIB, 15 * GIB, "Zen")
+    nodes = (
+        NumaNode(0, tuple(range(8)), 64 * GIB, 60 * GIB),
+        NumaNode(1, tuple(range(8, 16)), 64 * GIB, 60 * GIB),
+    )
+    read = read_machine(written(tmp_path, machine_text(Machine((host,), (), nodes, 2, 4), "c")))
+    assert [(node.cpus, node.total_bytes) for node in read.numa_nodes] == [
+        ((0, 1), 8 * GIB),
+        ((2, 3), 8 * GIB),
+    ]
+
+
+@pytest.mark.parametrize("name", ["", "  ", "."])
+def test_an_empty_name_of_a_machine_is_no_file(name: str) -> None:
+    with pytest.raises(RequestError, match="names no machine") as raised:
+        described_machine(name)
+    assert any("1x3090-desktop" in remedy for remedy in raised.value.remedies)

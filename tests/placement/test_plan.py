@@ -14,6 +14,7 @@ from placement.plan_check import check_plan
 from placement.plan_json import from_json, to_json
 from placement.planner import plan
 from placement.rules import n_cpu_moe_rules, parse_rules
+from placement.units import flag_bytes
 from placement.workload import Workload
 from tests.placement.models import GIB, MIB, machine, tiny
 
@@ -127,8 +128,10 @@ def test_foreign_json_is_not_a_plan(value: object) -> None:
 def test_missing_field_is_named(key: str) -> None:
     document = to_json(PLAN)
     del document[key]
-    if key == "prediction":
-        assert from_json(document) == replace(PLAN, prediction=None)
+    if key in ("prediction", "machine"):
+        assert from_json(document) == (
+            replace(PLAN, prediction=None) if key == "prediction" else PLAN
+        )
         return
     with pytest.raises(PlanError, match=f"the field {key} is missing"):
         from_json(document)
@@ -195,6 +198,21 @@ def test_a_plan_that_does_not_match_is_refused(plan: PlacementPlan, words: str) 
     with pytest.raises(PlanError) as error:
         check_plan(plan, INVENTORY, WHERE)
     assert words in str(error.value)
+
+
+def test_a_plan_of_another_machine_names_it_and_each_way_once() -> None:
+    made = replace(from_json(to_json(PLAN)), machine="2x3090-256g")
+    assert from_json(to_json(made)) == made
+    with pytest.raises(PlanError, match="CUDA0, which is not here") as raised:
+        check_plan(made, INVENTORY, machine())
+    remedies = raised.value.remedies
+    assert "--machine 2x3090-256g" in remedies[0]
+    budgets = [flag_bytes(use.budget_bytes) for use in PLAN.devices[1:]]
+    (simulated,) = [remedy for remedy in remedies if "--simulate" in remedy]
+    assert f"CUDA0={budgets[0]},CUDA1={budgets[1]}" in simulated
+    with pytest.raises(PlanError) as raised:
+        check_plan(replace(made, machine=""), INVENTORY, machine())
+    assert raised.value.remedies == (simulated,)
 
 
 def test_a_plan_for_more_memory_than_is_free_is_refused() -> None:

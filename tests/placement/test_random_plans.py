@@ -17,9 +17,10 @@ from placement.plan import PlacementPlan
 from placement.plan_check import check_plan
 from placement.planner import plan
 from placement.reference_blocks import reference_blocks
-from placement.remedies import overfull, single_changes
+from placement.remedies import single_changes
 from placement.request import GOALS, Request
 from placement.rules import OWN_GPU, Rule, cpu_moe_rule, n_cpu_moe_rules, parse_rules
+from placement.trials import overfull
 from placement.workload import Workload
 from tests.placement.models import MIB, machine, tiny
 

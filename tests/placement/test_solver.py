@@ -15,11 +15,11 @@ from placement.home_scratch import host_scratch
 from placement.inventory import ModelInventory
 from placement.machine import CPU, Machine
 from placement.needs import device_needs
-from placement.remedies import overfull
 from placement.request import Request
 from placement.rules import parse_rules
 from placement.sites import Site
 from placement.solver import Solver
+from placement.trials import overfull
 from placement.workload import Workload
 from tests.placement.models import TINY, machine, model
 
