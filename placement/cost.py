@@ -35,7 +35,7 @@ _Seconds = Callable[[Moment], Mapping[str, float]]
 
 _LIMITS = {
     "GPU attention": "cache and attention on GPUs",
-    "GPU products": "weights out of the GPUs' memory",
+    "GPU products": "reading weights from GPU memory",
     "CPU attention": "attention on CPU",
     "CPU experts": "RAM read on CPU",
     "CPU products": "RAM read on CPU",
@@ -141,7 +141,7 @@ def predict(
         decode=decode,
         prompt=tuple(_prompt_pace(cost, *case, load, taught) for case in prompt_cases(load)),
         error=_error(cost, of_speeds, taught),
-        limit=_limit(decode[0], cost.waits_for_cores(load.threads)),
+        limit=limit_text(decode[0], cost.waits_for_cores(load.threads)),
         source=speeds.source + _corrected(cost, taught),
     )
 
@@ -213,8 +213,8 @@ def _corrected(cost: PlanCost, taught: Calibration) -> str:
     return f", corrected by {runs} run{'' if runs == 1 else 's'}" if runs else ""
 
 
-def _limit(pace: Pace, waits_for_cores: bool) -> str:
-    """ "RAM read on CPU: 7.6 of 9.2 ms a token (83 %)"."""
+def limit_text(pace: Pace, waits_for_cores: bool) -> str:
+    """ "RAM read on CPU: 7.6 of 9.2 ms a token at depth 0 (83%)"."""
     by_words: dict[str, float] = {}
     for part, seconds in pace.seconds.items():
         words = _LIMITS[part]
@@ -224,4 +224,9 @@ def _limit(pace: Pace, waits_for_cores: bool) -> str:
     whole = sum(by_words.values())
     words = max(by_words, key=by_words.__getitem__)
     most = by_words[words]
-    return f"{words}: {most * 1e3:.3g} of {whole * 1e3:.3g} ms a token ({most / whole:.0%})"
+    return f"{words}: {_ms(most)} of {_ms(whole)} ms a token at depth 0 ({most / whole:.0%})"
+
+
+def _ms(seconds: float) -> str:
+    """Three digits, all of those before the point: "0.0312", "7.6", "1742"."""
+    return f"{1e3 * seconds:.3g}" if seconds < 0.9995 else f"{1e3 * seconds:.0f}"

@@ -17,7 +17,7 @@ from placement.errors import PlacementError
 from placement.inventory import ModelInventory, Role, TensorInfo
 from placement.machine import CPU, UNLOADED
 from placement.plan import Assignment, PlacementPlan
-from placement.tensor_names import number_pattern, number_ranges
+from placement.tensor_names import layers_text, number_pattern
 
 LLAMA_CPP, IK = PROGRAMS = ("llama.cpp", "ik")
 MIB = 1 << 20
@@ -68,7 +68,7 @@ def export(plan: PlacementPlan, inventory: ModelInventory, program: str, model: 
                 f"{program} cannot place experts {first}-{last} of {part.tensor} apart",
                 "its rules move whole tensors",
                 remedy=(
-                    "-cmoe, or -ncmoe N, which fills GPUs with whole layers",
+                    f"-cmoe, or -ncmoe {_layers_in_ram(plan, inventory)}: no layer in part",
                     "rules without '#': -ot 'blk\\.(3|4)\\..*_exps=CUDA0' -ot exps=CPU",
                 ),
             )
@@ -102,6 +102,14 @@ def offloaded(plan: PlacementPlan, inventory: ModelInventory, program: str) -> O
     layers = [*blocks[start:], *([head] if with_head else [])]
     counts = tuple(layers.count(gpu) for gpu in gpus)
     return Offload(gpu_layers, counts, tuple(blocks), head)
+
+
+def _layers_in_ram(plan: PlacementPlan, inventory: ModelInventory) -> int:
+    """-ncmoe that keeps in RAM as many layers' experts as have any there now, the first ones."""
+    routed = {t.name: t.layer for t in inventory.tensors if t.role is Role.ROUTED_EXPERT}
+    layers = sorted({layer for layer in routed.values() if layer is not None})
+    there = {routed[p.tensor] for p in plan.assignments if p.tensor in routed and p.device == CPU}
+    return layers[len(there) - 1] + 1 if there else 0
 
 
 def _in_order(homes: Sequence[str], gpus: Sequence[str]) -> list[str]:
@@ -177,6 +185,6 @@ def _notes(plan: PlacementPlan, offload: Offload) -> tuple[str, ...]:
     if not moved or plan.workload.cache_in_ram:
         return ()
     return (
-        f"the cache of layers {number_ranges(moved)} will not be where the plan has it: -ngl and"
+        f"the cache of {layers_text(moved)} will not be where the plan has it: -ngl and"
         " -ts keep blocks in the order of the GPUs, and -ot moves weights alone",
     )

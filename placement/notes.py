@@ -22,7 +22,7 @@ from placement.reference_blocks import AWAY, ON_OTHER_GPUS, reference_blocks
 from placement.report_speed import rate
 from placement.request import Request
 from placement.rule_warnings import rule_warnings
-from placement.tensor_names import number_pattern, number_ranges
+from placement.tensor_names import layers_text, number_pattern
 from placement.units import format_bytes
 from placement.workload import cache_bytes
 
@@ -103,9 +103,8 @@ def _reference_notes(inventory: ModelInventory, plan: PlacementPlan) -> list[str
     for why in dict.fromkeys(why for why, _ in found.values()):
         layers = [layer for layer, (its, _) in found.items() if its == why]
         _, part = found[layers[0]]
-        one = len(layers) == 1
         notes.append(
-            f"{'layer' if one else 'layers'} {number_ranges(layers)} {'is' if one else 'are'}"
+            f"{layers_text(layers)} {'is' if len(layers) == 1 else 'are'}"
             f" computed by the reference kernels, ten times slower or more: {why} ({part.tensor} is"
             f" on {part.device}, the block on {plan.layers[layers[0]]}){_whole_block(why, part)}"
         )
@@ -202,8 +201,8 @@ def _split_notes(plan: PlacementPlan) -> list[str]:
             whole = {device for experts, device in places if experts is None}
             split.setdefault((kind, min(whole, default="")), []).append(int(found[1]))
     return [
-        f"gate, up and down of ffn{kind} are on different devices in layers"
-        f" {number_ranges(layers)}: each of their calls crosses between devices;"
+        f"gate, up and down of ffn{kind} are on different devices in {layers_text(layers)}: each"
+        f" of their calls crosses between devices;"
         f" {_together(kind, device, layers)}"
         for (kind, device), layers in split.items()
     ]

@@ -12,7 +12,7 @@ from placement.plan import Assignment
 
 AWAY = "an operation is not on its block's GPU"
 ON_OTHER_GPUS = "experts are on another GPU than their block"
-IN_PIECES = "their experts are in more than one range here or in RAM"
+IN_PIECES = "experts are in more than one range here or in RAM"
 MERGED = "gate and up of experts here are one tensor"
 
 

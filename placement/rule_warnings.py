@@ -16,10 +16,11 @@ from placement.claims import RuleEffect, claims_of, rule_effects
 from placement.errors import RuleError
 from placement.inventory import ModelInventory, Role, TensorInfo
 from placement.machine import CPU
+from placement.name_hints import block_hint, word_hint
 from placement.patterns import SlowSearch, check_pattern, found
 from placement.plan import PlacementPlan
 from placement.rules import N_CPU_MOE, Rule
-from placement.tensor_names import family, name_ranges, number_ranges
+from placement.tensor_names import family, layers_text, name_ranges, number_ranges
 from placement.units import format_bytes
 
 ROLE_NOUNS = {
@@ -81,6 +82,11 @@ def nearest(rule: Rule, inventory: ModelInventory) -> str:
     experts = [t.name for t in inventory.tensors if t.role is Role.ROUTED_EXPERT]
     for_experts = bool(re.search("exps?$|experts", rule.pattern) and experts)
     # of a rule for experts, several names in one are more likely new ones than misspelt
+    hint = block_hint(rule.pattern, inventory)
+    if not (for_experts and "|" in plain):
+        hint = hint or word_hint(rule.pattern, inventory)
+    if hint:
+        return hint
     cutoff = 0.5 if not for_experts else 0.85 if "|" not in plain else 1.0
     near = difflib.get_close_matches(plain, known, n=1, cutoff=cutoff)
     if near:
@@ -141,15 +147,15 @@ def _open_ended(rule: Rule, taken: list[TensorInfo]) -> str:
     if meant is None or len(meant) == len(taken):
         return ""
     extra = [tensor for tensor in taken if tensor not in meant]
-    layers = number_ranges(tensor.layer for tensor in extra if tensor.layer is not None)
+    layers = layers_text(tensor.layer for tensor in extra if tensor.layer is not None)
     written = _BLOCK_NUMBER.sub(r"blk\.\2\.", rule.pattern)
     same = _found(written, taken) == meant
     advice = f"-ot '{_with(rule, written)}'" if same else r"end the number with \."
     only = number_ranges(tensor.layer for tensor in meant if tensor.layer is not None)
     sizes = f"{len(extra)} tensors, {format_bytes(sum(tensor.nbytes for tensor in extra))}"
     if not only:
-        return f"means no tensor but finds layers {layers} ({sizes}): end its number with \\."
-    return f"finds layers {layers} too ({sizes}): the number goes on; for {only} alone: {advice}"
+        return f"means no tensor but finds {layers} ({sizes}): end its number with \\."
+    return f"finds {layers} too ({sizes}): the number goes on; for {only} alone: {advice}"
 
 
 def _dragged(rule: Rule, taken: list[TensorInfo], plan: PlacementPlan) -> str:
@@ -176,7 +182,8 @@ def _dragged(rule: Rule, taken: list[TensorInfo], plan: PlacementPlan) -> str:
 
 def _experts_only(rule: Rule, taken: list[TensorInfo], experts: list[TensorInfo]) -> str:
     """The pattern with as few characters more as it takes to mean these experts alone."""
-    for pattern in (f"{rule.pattern}_exps", f"{rule.pattern}.*_exps"):
+    behind = (f"{rule.pattern}_exps", f"{rule.pattern}.*_exps")
+    for pattern in (*behind, f"(?=.*_exps){rule.pattern}"):
         if _found(pattern, taken) == experts:
             return pattern
     return "exps"
@@ -225,8 +232,8 @@ def _routers_away(inventory: ModelInventory, plan: PlacementPlan, dragging: set[
         if part.rule is not None and part.rule not in dragging:
             layers.setdefault(part.rule, set()).add(layer)
     return [
-        f"rule {index + 1} ({plan.rules[index].source}) has the router of layers"
-        f" {number_ranges(those)} on the CPU while their blocks are on GPUs: each waits for it;"
+        f"rule {index + 1} ({plan.rules[index].source}) has the router of {layers_text(those)}"
+        f" on the CPU while their blocks are on GPUs: each waits for it;"
         " -ot 'ffn_gate_inp|exp_probs_b=GPU' before it keeps routers at home"
         for index, those in layers.items()
     ]

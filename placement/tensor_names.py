@@ -20,6 +20,12 @@ def number_ranges(numbers: Iterable[int]) -> str:
     return ", ".join(f"{first}" if first == last else f"{first}-{last}" for first, last in runs)
 
 
+def layers_text(numbers: Iterable[int]) -> str:
+    """Blocks as a sentence names them: "layer 3", "layers 3-5, 9"."""
+    ranges = number_ranges(numbers)
+    return f"layer{'' if ranges.isdecimal() else 's'} {ranges}"
+
+
 def device_ranges(names: Sequence[str]) -> str:
     """Device names with runs of GPUs joined: "CPU, CUDA0-15"."""
     gpus = [int(name[4:]) for name in names if name.startswith("CUDA")]

@@ -159,8 +159,18 @@ def _add_rules(group: argparse._ArgumentGroup) -> None:
         help="how often each expert is chosen, as JSON (README): what is left of GPUs is filled "
         "with the busier end of each layer's experts",
     )
-    group.add_argument("--vram", metavar="CUDA0=22GiB,...", action="append", help="budgets of GPUs")
-    group.add_argument("--ram", metavar="BYTES", help="budget of host memory: 64GiB")
+    group.add_argument(
+        "--vram",
+        metavar="CUDA0=22GiB,...",
+        action="append",
+        help="budgets of GPUs; CUDA0=-1GiB: that much less than is free",
+    )
+    group.add_argument(
+        "--ram",
+        metavar="BYTES",
+        help="budget of host memory: 64GiB; --ram=-4GiB: that much less than is free; a number "
+        "without a unit is bytes",
+    )
     group.add_argument("--device", "-dev", metavar="NAMES", help="GPUs to use: CUDA0,CUDA1 or none")
     group.add_argument("--simulate", metavar="CUDA0=64MiB,...", help="GPUs played by the CPU")
     add_machine_flags(group)

@@ -4,7 +4,15 @@ from time import process_time
 import pytest
 
 from placement.calibration import Calibration
-from placement.cost import GOALS, Costs, decode_depths, expected_pace, predict, prompt_cases
+from placement.cost import (
+    GOALS,
+    Costs,
+    decode_depths,
+    expected_pace,
+    limit_text,
+    predict,
+    prompt_cases,
+)
 from placement.cost_gpu import Moment, product_s
 from placement.cost_plan import PlanCost
 from placement.cost_work import matrices
@@ -12,7 +20,7 @@ from placement.expert_stats import parse_stats
 from placement.machine import CPU, Machine
 from placement.plan import PlacementPlan
 from placement.planner import plan
-from placement.prediction import PARTS, Prediction
+from placement.prediction import PARTS, Pace, Prediction
 from placement.rules import parse_rules
 from placement.speeds import MachineSpeeds
 from placement.workload import Workload
@@ -298,3 +306,14 @@ def test_a_large_model_is_predicted_in_milliseconds() -> None:
         return process_time() - started
 
     assert min(taken() for _ in range(5)) < 0.02
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(0.0076, "7.6 of 7.6"), (0.0000312, "0.0312 of 0.0312"), (1.742, "1742 of 1742")],
+)
+def test_the_limit_is_told_in_plain_figures_of_depth_0(seconds: float, told: str) -> None:
+    pace = Pace(0, 1, 1 / seconds, {"GPU products": seconds})
+    assert limit_text(pace, waits_for_cores=False) == (
+        f"reading weights from GPU memory: {told} ms a token at depth 0 (100%)"
+    )

@@ -78,5 +78,5 @@ def test_what_binds_is_told_in_words() -> None:
     workload = Workload(4096, threads=16, kernels="fast")
     rules = parse_rules(CPU_EXPERTS, machine.device_names)
     found = predict(plan(inventory, machine, rules, workload), inventory, machine)
-    assert found.limit == "RAM read on CPU: 7.63 of 9.08 ms a token (84%)"
+    assert found.limit == "RAM read on CPU: 7.63 of 9.08 ms a token at depth 0 (84%)"
     assert found.source == "measured"

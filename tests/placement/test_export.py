@@ -119,8 +119,13 @@ def test_any_plan_is_the_same_there(
 def test_ranges_of_experts_are_refused_with_a_word(program: str) -> None:
     inventory = tiny()
     planned = made(inventory, machine(GIB), "exps#0-3=CUDA0")
-    with pytest.raises(PlacementError, match=r"cannot place experts 0-3 of blk\.1\.ffn"):
+    with pytest.raises(PlacementError, match=r"cannot place experts 0-3 of blk\.1\.ffn") as raised:
         export(planned, inventory, program, "model.gguf")
+    assert "-ncmoe 4: no layer in part" in str(raised.value)  # of blocks 1, 2, 3: all of them
+    one = made(inventory, machine(GIB), r"blk\.3\..*_exps#0-3=CPU", "exps=GPU")
+    with pytest.raises(PlacementError) as raised:
+        export(one, inventory, program, "model.gguf")
+    assert "-ncmoe 2: no layer in part" in str(raised.value)  # block 0 is dense
 
 
 def test_sizes_are_said_as_each_program_counts_them() -> None:
@@ -140,7 +145,7 @@ def test_a_cache_that_cannot_follow_its_block_is_told() -> None:
     inventory = tiny()
     planned = made(inventory, machine(GIB, GIB), r"blk\.2\.=CPU", gpu_layers=99)
     (note,) = export(planned, inventory, "llama.cpp", "m.gguf").notes
-    assert "the cache of layers 2 will not be where the plan has it" in note
+    assert "the cache of layer 2 will not be where the plan has it" in note
 
 
 @given(st.sets(st.integers(0, 130), min_size=1, max_size=131))

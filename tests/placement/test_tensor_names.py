@@ -3,7 +3,7 @@ import re
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from placement.tensor_names import device_ranges, joined, name_ranges, number_pattern
+from placement.tensor_names import device_ranges, joined, layers_text, name_ranges, number_pattern
 
 
 def test_names_that_differ_in_block_and_one_word_are_one() -> None:
@@ -38,3 +38,8 @@ def test_a_pattern_of_a_long_range_is_short() -> None:
     assert number_pattern(range(13, 61)) == "(1[3-9]|[2-5][0-9]|60)"
     assert number_pattern([3, 4]) == "[34]"
     assert number_pattern([7]) == "7"
+
+
+def test_one_layer_is_no_layers() -> None:
+    assert layers_text([3]) == "layer 3"
+    assert layers_text([4, 3, 9]) == "layers 3-4, 9"
