@@ -159,6 +159,10 @@ def _add_rules(group: argparse._ArgumentGroup) -> None:
         help="how often each expert is chosen, as JSON (README): what is left of GPUs is filled "
         "with the busier end of each layer's experts",
     )
+    _add_devices(group)
+
+
+def _add_devices(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--vram",
         metavar="CUDA0=22GiB,...",

@@ -30,7 +30,7 @@ def test_every_flag_and_every_option_of_the_table_exists():
         ({"devices": ("CUDA7",)}, ["devices for --device"]),
         ({**CPU_ALONE, "context": 1 << 40}, ["context for -c"]),
         ({**CPU_ALONE, "tier": "amx"}, ["tier for --tier"]),
-        ({"simulate": {"CUDA0": 32 * MIB}, "gpu_layers": 99}, ["simulate for --simulate"]),
+        ({"simulate": {"CUDA0": 16 * MIB}, "gpu_layers": 99}, ["simulate for --simulate"]),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
