@@ -5,10 +5,10 @@ byte.
 from collections import Counter
 
 from placement.errors import PlanError
-from placement.file_map import mapped_bytes
 from placement.inventory import ModelInventory, TensorInfo
-from placement.machine import CPU, UNLOADED, Machine, device_advice
-from placement.needs import device_needs
+from placement.machines.machine import CPU, UNLOADED, Machine, device_advice
+from placement.memory.file_map import mapped_bytes
+from placement.memory.needs import device_needs
 from placement.plan import Assignment, PlacementPlan
 from placement.units import flag_bytes, format_bytes
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from placement.errors import PlanError, ReportedError
 from placement.inventory import Role
-from placement.machine import UNLOADED
+from placement.machines.machine import UNLOADED
 from placement.patterns import check_pattern
 from placement.plan import PLAN_VERSION, Assignment, DeviceUse, PlacementPlan
 from placement.prediction import Pace, Prediction

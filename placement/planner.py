@@ -3,7 +3,7 @@ change.
 
     plan()  = budgets -> draft (rules obeyed, blocks spread, bytes counted) -> fits? -> notes
               -> prediction
-    draft   draft.py: claims.py says which rule takes what, homes.py where each block lives
+    draft   solve/draft.py: claims.py says which rule takes what, solve/homes.py where blocks live
 
 Rules are constraints: they are obeyed to the letter even when the plan then does not fit. What they
 leave open follows the roles: blocks and head on the GPUs, routed experts and embedding in RAM.
@@ -12,22 +12,22 @@ leave open follows the roles: blocks and head on the GPUs, routed experts and em
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from placement.budgets import device_budgets
-from placement.cost import GOALS, predict
-from placement.draft import draft
-from placement.expert_stats import EVEN, ExpertStats
-from placement.idle_notes import share_notes
+from placement.cost.expert_stats import EVEN, ExpertStats
+from placement.cost.node_reads import policy_here
+from placement.cost.predict import GOALS, predict
+from placement.cost.streaming import stream_tokens
 from placement.inventory import ModelInventory
-from placement.joined_ranges import joined_ranges
-from placement.machine import CPU, DeviceKind, Machine
-from placement.node_reads import policy_here
-from placement.notes import plan_notes
+from placement.machines.machine import CPU, DeviceKind, Machine
+from placement.memory.budgets import device_budgets
+from placement.memory.joined_ranges import joined_ranges
 from placement.plan import PlacementPlan
+from placement.report.idle_notes import share_notes
+from placement.report.notes import plan_notes
 from placement.request import Request, check_goal
 from placement.rules import Rule
-from placement.shortfall import shortfall
-from placement.streaming import stream_tokens
-from placement.trials import overfull
+from placement.solve.draft import draft
+from placement.solve.shortfall import shortfall
+from placement.solve.trials import overfull
 from placement.workload import Workload, check_workload
 
 FASTER = 1.1  # by which the CPU alone must be to be worth a word

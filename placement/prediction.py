@@ -1,5 +1,5 @@
 """Tokens per second that a plan will reach, what the time goes into, and what binds it. Plain data:
-`cost.py` computes it, `report.py` shows it, `audit.py` holds it against a run.
+`cost/predict.py` computes it, `report/text.py` shows it, `report/audit.py` holds it against a run.
 """
 
 from collections.abc import Mapping

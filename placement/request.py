@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from placement.claims import Claims, loaded_claims
-from placement.cost import GOALS, Costs
+from placement.cost.expert_stats import EVEN, ExpertStats
+from placement.cost.predict import GOALS, Costs
 from placement.errors import RequestError
-from placement.expert_stats import EVEN, ExpertStats
 from placement.inventory import ModelInventory
-from placement.machine import DeviceKind, Machine
+from placement.machines.machine import DeviceKind, Machine
 from placement.rules import Rule
 from placement.workload import Workload
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from placement.claims import RuleEffect, claims_of, rule_effects
 from placement.errors import RuleError
 from placement.inventory import ModelInventory, Role, TensorInfo
-from placement.machine import CPU
+from placement.machines.machine import CPU
 from placement.name_hints import block_hint, word_hint
 from placement.patterns import SlowSearch, check_pattern, found
 from placement.plan import PlacementPlan

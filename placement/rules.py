@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from placement.errors import RuleError
 from placement.inventory import Role, TensorInfo
-from placement.machine import CPU, canonical_name, device_advice
+from placement.machines.machine import CPU, canonical_name, device_advice
 from placement.patterns import SlowSearch, check_pattern, found
 
 OWN_GPU = "GPU"  # a rule's device: the GPU on which the tensor's own layer lives

@@ -74,3 +74,9 @@ def flag_bytes(nbytes: int) -> str:
 
 def _short(text: str) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def rate(tokens_per_s: float) -> str:
+    """Of tokens per second, three digits and more: "9.83", "72.1", "231"."""
+    digits = 2 if tokens_per_s < 10 else 1 if tokens_per_s < 100 else 0
+    return f"{tokens_per_s:.{digits}f}"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from placement.errors import PlacementError
 from placement.inventory import ModelShape
-from placement.machine import CPU
+from placement.machines.machine import CPU
 
 CACHE_BYTES_PER_32_VALUES = {"f32": 128, "f16": 64, "bf16": 64, "q8_0": 34}
 NUMA_POLICIES = ("interleave", "shard", "local", "off")
@@ -32,15 +32,15 @@ class Workload:
     ubatch_tokens          prompt tokens computed at once
     cache_format           one of CACHE_BYTES_PER_32_VALUES
     attention_work_bytes   upper bound of attention's work buffer (-amb), but for the CPU's native
-                           blocks: these take one head a thread (native_scratch.py)
+                           blocks: these take one head a thread (memory/native_scratch.py)
     threads                CPU threads; each has scratch of its own
     cache_in_ram           every layer's cache is in RAM (-nkvo); a GPU reads it over its bus
-    kernels                "fast" or "exact": what GPUs compute with (gpu_scratch.py)
+    kernels                "fast" or "exact": what GPUs compute with (memory/gpu_scratch.py)
     stream_tokens          that each expert must have on average for prompts to bring experts in RAM
-                           to the GPU; with fewer the CPU computes them (streaming.py)
+                           to the GPU; with fewer the CPU computes them (cost/streaming.py)
     sequences              caches of context_tokens rows each (-np)
-    numa_policy            page policy of weights in RAM (--numa, node_reads.py)
-    mapped                 weights in RAM stay in the file's map (--mmap, file_map.py)
+    numa_policy            page policy of weights in RAM (--numa, cost/node_reads.py)
+    mapped                 weights in RAM stay in the file's map (--mmap, memory/file_map.py)
     """
 
     context_tokens: int

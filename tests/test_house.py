@@ -123,10 +123,10 @@ def test_a_wheel_bound_to_one_python_or_without_a_module_is_refused(tmp_path: Pa
 
 
 def test_a_wheel_without_a_preset_machine_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "placement" / "presets").mkdir(parents=True)
-    (tmp_path / "placement" / "presets" / "rig.toml").touch()
+    (tmp_path / "placement" / "machines" / "presets").mkdir(parents=True)
+    (tmp_path / "placement" / "machines" / "presets" / "rig.toml").touch()
     wheel = _wheel(tmp_path, "hybrid_moe-0.1.0-py3-none-linux.whl")
-    assert problems(wheel, tmp_path) == ["placement/presets/rig.toml is missing"]
+    assert problems(wheel, tmp_path) == ["placement/machines/presets/rig.toml is missing"]
 
 
 def _wheel(folder: Path, name: str, *more: str) -> Path:

@@ -39,7 +39,7 @@ def _modules(root: Path) -> set[str]:
     """
     patterns = [
         *(f"{top}/**/*.py" for top in PACKAGES),
-        "placement/presets/*.toml",
+        "placement/machines/presets/*.toml",
         "kernels/*/*.cu",
         "kernels/*/*.h",
     ]

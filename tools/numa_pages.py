@@ -10,7 +10,7 @@ import sys
 
 from hybrid.runtime.host_pages import HostPages, read_placement
 from hybrid.runtime.numa_calls import NumaPolicy, pages_by_node
-from placement.probe import probe_machine
+from placement.machines.probe import probe_machine
 
 
 def main(mib: int) -> int:

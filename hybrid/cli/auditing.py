@@ -8,7 +8,7 @@ from hybrid.cli.output import note, say, table
 
 if TYPE_CHECKING:
     from hybrid.runtime.engine import Engine
-    from placement.audit import Measured
+    from placement.report.audit import Measured
 
 
 def add_audit_flag(parser: argparse.ArgumentParser) -> None:

@@ -22,7 +22,7 @@ from hybrid.runtime.bench import (
     context_of,
     measure,
 )
-from placement.audit import Measured
+from placement.report.audit import Measured
 from placement.units import format_bytes
 
 if TYPE_CHECKING:

@@ -26,11 +26,11 @@ from hybrid.cli.policy_trials import TRIAL_BYTES, PolicyTrial, try_policies
 from kernels.errors import NativeLibraryMissing
 from kernels.native import tiers
 from kernels.native.file import find
-from placement.budgets import parse_simulate
-from placement.machine import Machine
-from placement.machine_file import machine_text
-from placement.probe import probe_machine
-from placement.sysfiles import read_text
+from placement.machines.file import machine_text
+from placement.machines.machine import Machine
+from placement.machines.probe import probe_machine
+from placement.machines.sysfiles import read_text
+from placement.memory.budgets import parse_simulate
 from placement.units import format_bytes
 
 PACKAGES = (

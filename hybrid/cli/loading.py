@@ -17,10 +17,10 @@ from hybrid.runtime.machine_here import need_machine_here
 from hybrid.runtime.prepare import Prepared, prepare
 from hybrid.runtime.prompt import open_tokenizer
 from hybrid.tokenizer.tokenizer import Tokenizer
-from placement.file_map import ram_budget
-from placement.machine import CPU
+from placement.machines.machine import CPU
+from placement.memory.file_map import ram_budget
 from placement.plan import PlacementPlan
-from placement.report import cache_text
+from placement.report.text import cache_text
 from placement.units import format_bytes
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from hybrid.cli.output import table
-from placement.machine_choice import preset_abouts
+from placement.machines.choice import preset_abouts
 
 
 def add_machine_flags(group: argparse._ArgumentGroup) -> None:

@@ -16,7 +16,7 @@ from hybrid.cli.failures import as_reported, report
 from hybrid.cli.output import abandon_broken_streams, prepare_streams
 from hybrid.cli.parser import Parser
 from hybrid.errors import GpuLost, UsageError
-from placement.profile import profile_folder
+from placement.machines.profile import profile_folder
 
 COMMANDS = {
     "run": "continue a prompt",

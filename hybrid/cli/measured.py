@@ -8,10 +8,10 @@ from typing import Any
 
 from hybrid.cli.output import note, notes, say, table
 from kernels.errors import NativeLibraryMissing, WorkerFailed
-from placement.cpus import choose_cpus
-from placement.estimates import estimate_error, speeds_from, speeds_of
-from placement.machine import CPU, Machine
-from placement.profile import (
+from placement.machines.cpus import choose_cpus
+from placement.machines.estimates import estimate_error, speeds_from, speeds_of
+from placement.machines.machine import CPU, Machine
+from placement.machines.profile import (
     COMMAND,
     MEASURED_ERROR,
     StoredProfile,
@@ -19,7 +19,7 @@ from placement.profile import (
     profile_text,
     store_profile,
 )
-from placement.speeds import GpuSpeeds, HostSpeeds, MachineSpeeds
+from placement.machines.speeds import GpuSpeeds, HostSpeeds, MachineSpeeds
 from placement.units import format_bytes
 
 # name of a figure -> what it is, its unit; in the order of the table

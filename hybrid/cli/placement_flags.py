@@ -16,9 +16,9 @@ from hybrid.runtime.options import (
 )
 from hybrid.tokenizer.pretokenizers import CONVENTIONS
 from kernels.native import tiers
-from placement.budgets import parse_budgets, parse_simulate
-from placement.cost import GOALS
-from placement.machine import CPU
+from placement.cost.predict import GOALS
+from placement.machines.machine import CPU
+from placement.memory.budgets import parse_budgets, parse_simulate
 from placement.units import parse_bytes
 from placement.workload import CACHE_BYTES_PER_32_VALUES, NUMA_POLICIES
 

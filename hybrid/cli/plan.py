@@ -18,12 +18,12 @@ from hybrid.cli.plan_views import (
     show_what_if,
 )
 from hybrid.runtime.prepare import Prepared, prepare
-from placement.bars import can_show_blocks
-from placement.export import PROGRAMS, export
-from placement.memory_parts import device_parts, pinned_bytes
+from placement.memory.parts import device_parts, pinned_bytes
 from placement.plan_json import to_json
-from placement.report import MARGIN, Page, text_report
-from placement.report_placement import tensor_report
+from placement.report.bars import can_show_blocks
+from placement.report.export import PROGRAMS, export
+from placement.report.placement import tensor_report
+from placement.report.text import MARGIN, Page, text_report
 from placement.units import format_bytes
 
 PIPE_COLUMNS = 100

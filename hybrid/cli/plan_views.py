@@ -12,13 +12,13 @@ from hybrid.errors import UsageError
 from hybrid.runtime.options import LoadOptions
 from hybrid.runtime.prepare import Prepared, read_plan
 from hybrid.runtime.variations import varied_plan
-from placement.cost import predict
-from placement.diff import diff_plans, diff_text
-from placement.explain import explain, explanation_text
-from placement.memory_parts import device_parts
-from placement.page import html_page
+from placement.cost.predict import predict
+from placement.memory.parts import device_parts
 from placement.plan_json import to_json
-from placement.what_if import Outcome, parse_settings, try_settings, what_if_text
+from placement.report.diff import diff_plans, diff_text
+from placement.report.explain import explain, explanation_text
+from placement.report.page import html_page
+from placement.report.what_if import Outcome, parse_settings, try_settings, what_if_text
 
 # flag -> those that show something else instead, or would be left out
 APART = {

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from hybrid.runtime.host_pages import HostPages
 from hybrid.runtime.numa_calls import NumaPolicy
-from placement.machine import Machine
+from placement.machines.machine import Machine
 from placement.units import format_bytes
 
 TRIAL_BYTES = 64 << 20

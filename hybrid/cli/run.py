@@ -13,7 +13,7 @@ from hybrid.cli.prompts import add_sampling_flags, max_tokens, read_prompt, samp
 from hybrid.runtime.prepare import Prepared
 from hybrid.runtime.prompt import checked, encode
 from hybrid.tokenizer.tokenizer import Tokenizer
-from placement.audit import run_rates
+from placement.report.audit import run_rates
 
 if TYPE_CHECKING:
     from hybrid.runtime.engine import Engine

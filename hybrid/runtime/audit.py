@@ -1,4 +1,5 @@
-"""What an engine really holds and how fast it was, for `placement.audit` to hold against its plan.
+"""What an engine really holds and how fast it was, for `placement.report.audit` to hold
+against its plan.
 
     GPU   weights, cache   handed out of the device's room
           compute          the most that torch's pool had handed out, less that room
@@ -18,12 +19,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from hybrid.runtime.memory import GpuMemory, SimulatedMemory
-from placement.audit import TOTAL, Audit, Measured, audit, taught
-from placement.cost import expected_pace
-from placement.machine import CPU, Machine
-from placement.memory_parts import CACHE, COMPUTE, OTHER, WEIGHTS, device_parts
+from placement.cost.predict import expected_pace
+from placement.machines.machine import CPU, Machine
+from placement.machines.profile import remember
+from placement.memory.parts import CACHE, COMPUTE, OTHER, WEIGHTS, device_parts
 from placement.prediction import Pace
-from placement.profile import remember
+from placement.report.audit import TOTAL, Audit, Measured, audit, taught
 
 if TYPE_CHECKING:
     from hybrid.runtime.engine import Engine

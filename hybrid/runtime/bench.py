@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from hybrid.errors import ContextError, UsageError
 from hybrid.runtime.stats import StepStats
-from placement.machine import DeviceKind
-from placement.traffic import decode_traffic
+from placement.cost.traffic import decode_traffic
+from placement.machines.machine import DeviceKind
 
 if TYPE_CHECKING:
     from hybrid.runtime.engine import Engine

@@ -19,7 +19,7 @@ from hybrid.runtime.memory import DeviceMemory, GpuMemory, HostMemory
 from hybrid.runtime.pinning import LIMITS, GpuRegistrar, Unpin
 from kernels.cuda.host_memory import mapped_tensor
 from kernels.errors import CudaCallFailed, CudaDriverMissing
-from placement.machine import CPU
+from placement.machines.machine import CPU
 from placement.plan import PlacementPlan
 from placement.units import format_bytes
 from placement.workload import cache_homes

@@ -1,11 +1,11 @@
-"""The file of --expert-stats: which experts are chosen how often (`placement.expert_stats`)."""
+"""The file of --expert-stats: how often each expert is chosen (`placement.cost.expert_stats`)."""
 
 import json
 from pathlib import Path
 
 from hybrid.errors import UsageError
+from placement.cost.expert_stats import EVEN, EXAMPLE, ExpertStats, parse_stats
 from placement.errors import RequestError
-from placement.expert_stats import EVEN, EXAMPLE, ExpertStats, parse_stats
 from placement.inventory import ModelInventory
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hybrid.runtime.numa_calls import NumaPolicy, pages_by_node, set_policy
-from placement.sysfiles import read_text
+from placement.machines.sysfiles import read_text
 from placement.units import format_bytes
 
 HUGE_PAGE_BYTES = 2 << 20

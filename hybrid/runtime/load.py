@@ -30,8 +30,8 @@ from kernels.errors import NativeLibraryMissing
 from kernels.native import pool, tiers
 from kernels.native.library import library
 from placement.errors import DoesNotFit
-from placement.machine import CPU, DeviceKind
-from placement.overheads import readers_of
+from placement.machines.machine import CPU, DeviceKind
+from placement.memory.overheads import readers_of
 from placement.units import format_bytes
 
 # Of the RAM that weights leave free, what the file may take in the cache before it is dropped.

@@ -23,8 +23,8 @@ from hybrid.runtime.reading import PIECE_BYTES
 from hybrid.runtime.shards import NodeParts, Piece, node_parts, part_pieces
 from kernels.blocks import BlockTensor
 from placement.inventory import ModelShape
-from placement.machine import CPU, UNLOADED
-from placement.overheads import UPLOAD_BYTES
+from placement.machines.machine import CPU, UNLOADED
+from placement.memory.overheads import UPLOAD_BYTES
 from placement.plan import Assignment, PlacementPlan
 from placement.workload import Workload, cache_bytes
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 from hybrid.errors import UsageError
 from hybrid.runtime.options import LoadOptions
 from kernels.capability import OLDEST_CAPABILITY
-from placement.machine import ASSUMED, Machine, canonical_name, device_advice, gpu_findings
-from placement.machine_choice import described_machine
-from placement.probe import probe_machine
-from placement.profile import with_profile
+from placement.machines.choice import described_machine
+from placement.machines.machine import ASSUMED, Machine, canonical_name, device_advice, gpu_findings
+from placement.machines.probe import probe_machine
+from placement.machines.profile import with_profile
 
 
 def machine_for(options: LoadOptions) -> tuple[Machine, tuple[str, ...]]:

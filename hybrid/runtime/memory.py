@@ -18,7 +18,7 @@ from hybrid.runtime.crossing import Place
 from hybrid.runtime.node_layout import HostLayout
 from hybrid.runtime.numa_calls import NumaPolicy
 from placement.errors import DoesNotFit
-from placement.machine import CPU, Device, DeviceKind, Machine
+from placement.machines.machine import CPU, Device, DeviceKind, Machine
 from placement.plan import DeviceUse
 from placement.units import format_bytes
 

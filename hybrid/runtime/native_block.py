@@ -25,8 +25,8 @@ from kernels.latent_block import (
 )
 from kernels.native import pool
 from kernels.rope import rotation
-from placement.machine import CPU
-from placement.native_scratch import EXPANDED_ROWS
+from placement.machines.machine import CPU
+from placement.memory.native_scratch import EXPANDED_ROWS
 
 
 class NativeBlocks:

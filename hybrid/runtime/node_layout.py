@@ -18,7 +18,7 @@ from hybrid.gguf.table import GgufTensor
 from hybrid.runtime.numa_calls import NumaPolicy
 from hybrid.runtime.options import LoadOptions
 from placement.inventory import ModelInventory, Role
-from placement.machine import CPU, DeviceKind, Machine
+from placement.machines.machine import CPU, DeviceKind, Machine
 from placement.plan import Assignment, PlacementPlan
 from placement.tensor_names import number_ranges
 from placement.units import format_bytes
@@ -37,7 +37,7 @@ class HostLayout:
 
     nodes        with memory for this process; less than two leave nothing to decide
     part_nodes   of them those that threads run on, as the threads number them: part n is for the
-                 workers of node n (`placement.cpus`)
+                 workers of node n (`placement.machines.cpus`)
     cuts         assignments that are cut over the part nodes, and where
     node_bytes   planned weights and caches per node; empty where the system decides
     """

@@ -46,7 +46,7 @@ def sizes(name: str, given: object, example: str) -> None:
 
 
 def simulated_gpus(given: Mapping[str, int]) -> None:
-    """The checks of `placement.budgets.parse_simulate`, for sizes that were never a text."""
+    """The checks of `placement.memory.budgets.parse_simulate`, for sizes that were never a text."""
     example = '{"CUDA0": 64 << 20, "CUDA1": 48 << 20}'
     sizes("simulate", given, example)
     if empty := [name for name, nbytes in given.items() if nbytes <= 0]:

@@ -23,8 +23,8 @@ from hybrid.runtime.option_checks import (
 )
 from hybrid.tokenizer.pretokenizers import CONVENTIONS
 from kernels.native import tiers
-from placement.cost import GOALS
-from placement.machine import canonical_name
+from placement.cost.predict import GOALS
+from placement.machines.machine import canonical_name
 from placement.plan import PlacementPlan
 from placement.rules import Rule
 from placement.workload import CACHE_BYTES_PER_32_VALUES, MAX_SEQUENCES, NUMA_POLICIES
@@ -85,12 +85,12 @@ class LoadOptions:
     budgets                bytes a device may use at most, by name; below zero: free bytes less that
     gpu_layers             llama.cpp's -ngl; None as many as fit
     optimize               for the time of "decode", "prompt" or "balanced"
-    expert_stats           file of how often each expert is chosen (placement/expert_stats.py)
+    expert_stats           file of how often each expert is chosen (placement/cost/expert_stats.py)
     split                  "layer": contiguous layers over the GPUs; "none": one GPU, `main_gpu`
     main_gpu               number of that GPU among those that are there
     shares                 a hint of layers for each GPU, parts of a whole; None by free bytes
     margins                bytes left free on each GPU without a budget, the last one for all that
-                           follow; empty: `placement.budgets.GPU_MARGIN_BYTES`
+                           follow; empty: `placement.memory.budgets.GPU_MARGIN_BYTES`
     sequences              caches to plan for; loading reserves memory for one all the same
     plan                   a plan, or its file, to be obeyed as it is
     numa                   page policy of the host arena

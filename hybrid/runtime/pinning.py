@@ -26,7 +26,7 @@ from hybrid.runtime.arena import HostArena
 from hybrid.runtime.memory import DeviceMemory, GpuMemory, HostMemory
 from kernels.cuda import host_memory
 from kernels.errors import CudaCallFailed, CudaDriverMissing
-from placement.machine import CPU
+from placement.machines.machine import CPU
 from placement.plan import PlacementPlan
 from placement.units import format_bytes
 

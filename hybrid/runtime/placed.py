@@ -47,7 +47,7 @@ from hybrid.runtime.shards import NodeParts, halves
 from hybrid.runtime.stats import Meter
 from kernels.blocks import BlockTensor
 from kernels.router import RouterRules
-from placement.machine import CPU
+from placement.machines.machine import CPU
 
 Op = TypeVar("Op", bound=Callable[..., Any])
 

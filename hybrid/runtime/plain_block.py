@@ -17,7 +17,7 @@ from hybrid.models.parts import Experts
 from hybrid.runtime.ops import HeadLinearOp, LinearOp, NormOp, RouterOp, VectorOp
 from kernels.blocks import BlockTensor
 from kernels.latent_block import GatedWeights, LatentShape
-from placement.native_scratch import EXPANDED_ROWS
+from placement.memory.native_scratch import EXPANDED_ROWS
 
 
 class NotPlain(Exception):

@@ -19,15 +19,15 @@ from hybrid.runtime.node_layout import HostLayout, host_layout
 from hybrid.runtime.options import CpuMoe, LoadOptions
 from kernels.errors import NativeLibraryMissing
 from kernels.native import tiers
-from placement.budgets import with_margins
-from placement.cost import predict
-from placement.cpus import ThreadCpus, choose_cpus, described_cpus
+from placement.cost.node_reads import with_policy
+from placement.cost.predict import predict
 from placement.errors import PlanError
-from placement.estimates import speeds_of
-from placement.file_map import with_mapping
 from placement.inventory import ModelInventory
-from placement.machine import CPU, Machine
-from placement.node_reads import with_policy
+from placement.machines.cpus import ThreadCpus, choose_cpus, described_cpus
+from placement.machines.estimates import speeds_of
+from placement.machines.machine import CPU, Machine
+from placement.memory.budgets import with_margins
+from placement.memory.file_map import with_mapping
 from placement.plan import PlacementPlan
 from placement.plan_check import check_plan
 from placement.plan_json import from_json

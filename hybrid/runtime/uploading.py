@@ -18,7 +18,7 @@ from torch import Tensor
 
 from kernels.blocks import BlockTensor
 from kernels.planar import PlanarTensor, place_rows, prepare_place_rows
-from placement.overheads import UPLOAD_BUFFERS, UPLOAD_BYTES
+from placement.memory.overheads import UPLOAD_BUFFERS, UPLOAD_BYTES
 
 Fill = Callable[[Tensor], None]  # puts a piece of the file into uint8 memory
 

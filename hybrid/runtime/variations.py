@@ -8,9 +8,9 @@ from dataclasses import fields, replace
 from hybrid.errors import UsageError
 from hybrid.runtime.options import LoadOptions
 from hybrid.runtime.prepare import Prepared, new_plan
-from placement.machine import Machine
+from placement.machines.machine import Machine
 from placement.plan import PlacementPlan
-from placement.what_if import Settings
+from placement.report.what_if import Settings
 
 # key of --what-if -> field of LoadOptions
 FIELDS = {

@@ -2,9 +2,9 @@ import json
 
 import pytest
 
-from placement.machine import CPU
-from placement.probe import probe_machine
-from placement.profile import find_profile, profile_text, store_profile
+from placement.machines.machine import CPU
+from placement.machines.probe import probe_machine
+from placement.machines.profile import find_profile, profile_text, store_profile
 
 RUN = ("run", "demo", "-p", "Once upon a time", "-n", "10", "-c", "64", "-s", "1")
 

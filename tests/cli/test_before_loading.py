@@ -11,8 +11,8 @@ from hybrid.runtime import machines, prepare
 from hybrid.runtime.options import LoadOptions
 from kernels.native import tiers
 from kernels.native.library import library
-from placement.machine import CPU
-from placement.probe import probe_machine
+from placement.machines.machine import CPU
+from placement.machines.probe import probe_machine
 from tools.make_header import make_header
 from tools.make_model import make_model
 

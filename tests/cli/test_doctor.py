@@ -8,9 +8,9 @@ import pytest
 import hybrid.runtime.measuring.machine as measuring
 from hybrid.runtime.measuring.readings import Readings
 from kernels.errors import NativeLibraryMissing
-from placement.machine import CPU
-from placement.machine_file import read_machine
-from placement.profile import COMMAND
+from placement.machines.file import read_machine
+from placement.machines.machine import CPU
+from placement.machines.profile import COMMAND
 
 HOST = {
     "read_gb_s": 44.0,

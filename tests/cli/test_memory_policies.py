@@ -4,7 +4,7 @@ import json
 import mmap
 
 from hybrid.cli.policy_trials import TRIAL_BYTES, try_policies
-from placement.machine import Machine, NumaNode
+from placement.machines.machine import Machine, NumaNode
 from tests.runtime.machines import GIB, pretend_nodes
 
 MIB = 1 << 20

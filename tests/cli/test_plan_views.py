@@ -11,9 +11,9 @@ import pytest
 from hybrid.runtime.options import LoadOptions
 from hybrid.runtime.prepare import prepare
 from hybrid.runtime.variations import varied_plan, with_gpus
-from placement.bars import BLOCKS
+from placement.machines.speeds import GpuSpeeds, HostSpeeds, MachineSpeeds
 from placement.plan_json import from_json
-from placement.speeds import GpuSpeeds, HostSpeeds, MachineSpeeds
+from placement.report.bars import BLOCKS
 from tests.placement.golden_reports import rig
 from tests.placement.models import GIB
 from tools.make_header import make_header

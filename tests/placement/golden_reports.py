@@ -9,19 +9,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from placement.budgets import device_budgets
-from placement.diff import diff_plans, diff_text
-from placement.draft import draft
-from placement.explain import explain, explanation_text
-from placement.machine import CPU, Device, DeviceKind, Link, Machine, NumaNode
+from placement.machines.machine import CPU, Device, DeviceKind, Link, Machine, NumaNode
+from placement.memory.budgets import device_budgets
 from placement.plan import PlacementPlan
 from placement.planner import plan
 from placement.prediction import Pace, Prediction
-from placement.report import Page, text_report
-from placement.report_placement import tensor_report
+from placement.report.diff import diff_plans, diff_text
+from placement.report.explain import explain, explanation_text
+from placement.report.placement import tensor_report
+from placement.report.text import Page, text_report
+from placement.report.what_if import parse_settings, try_settings, what_if_text
 from placement.request import Request
 from placement.rules import cpu_moe_rule, n_cpu_moe_rules, parse_rules
-from placement.what_if import parse_settings, try_settings, what_if_text
+from placement.solve.draft import draft
 from placement.workload import Workload
 from tests.placement.models import GIB, MIB, deepseek_v3, machine, tiny
 

@@ -3,7 +3,7 @@
 from math import prod
 
 from placement.inventory import ModelInventory, ModelShape, Role, TensorInfo
-from placement.machine import CPU, Device, DeviceKind, Machine
+from placement.machines.machine import CPU, Device, DeviceKind, Machine
 
 GIB = 1 << 30
 MIB = 1 << 20

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from placement.errors import DoesNotFit, PlacementError, RuleError
 from placement.inventory import ModelInventory, Role
-from placement.machine import UNLOADED, DeviceKind, Machine
+from placement.machines.machine import UNLOADED, DeviceKind, Machine
 from placement.plan import PlacementPlan
 from placement.plan_check import check_plan
 from placement.planner import plan

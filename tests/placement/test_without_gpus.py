@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from placement.estimates import speeds_of
-from placement.machine import Machine
-from placement.machine_choice import described_machine
+from placement.machines.choice import described_machine
+from placement.machines.estimates import speeds_of
+from placement.machines.machine import Machine
 from placement.plan import PlacementPlan
 from placement.planner import plan
 from placement.rules import parse_rules

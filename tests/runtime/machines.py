@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from placement.cpus import ThreadCpus, choose_cpus
-from placement.machine import Machine, NumaNode
-from placement.probe import probe_machine
+from placement.machines.cpus import ThreadCpus, choose_cpus
+from placement.machines.machine import Machine, NumaNode
+from placement.machines.probe import probe_machine
 
 GIB = 1 << 30
 

@@ -15,7 +15,7 @@ from hybrid.runtime.bench import (
     context_of,
     measure,
 )
-from placement.traffic import decode_traffic
+from placement.cost.traffic import decode_traffic
 
 MIB = 1 << 20
 PROMPT, DECODE = Work.PROMPT, Work.DECODE

@@ -13,8 +13,8 @@ from hybrid.runtime import cache_rooms, machines, memory, prepare
 from hybrid.runtime.loader import reserve_memory
 from kernels.errors import CudaCallFailed
 from placement.errors import DoesNotFit
-from placement.machine import CPU, DeviceKind, Machine
-from placement.probe import probe_machine
+from placement.machines.machine import CPU, DeviceKind, Machine
+from placement.machines.probe import probe_machine
 
 MIB = 1 << 20
 TWO_GPUS = {"CUDA0": 160 * MIB, "CUDA1": 160 * MIB}

@@ -11,7 +11,7 @@ from hybrid.runtime.load import load_prepared
 from hybrid.runtime.options import LoadOptions
 from hybrid.runtime.prepare import prepare
 from placement.errors import DoesNotFit
-from placement.probe import probe_machine
+from placement.machines.probe import probe_machine
 from tools.make_model import make_model
 
 MIB = 1 << 20

@@ -11,7 +11,7 @@ from hybrid.runtime.memory import HostMemory, SimulatedMemory, cuda_device
 from hybrid.runtime.node_layout import HostLayout
 from hybrid.runtime.numa_calls import NumaPolicy
 from placement.errors import DoesNotFit
-from placement.machine import Device, DeviceKind
+from placement.machines.machine import Device, DeviceKind
 
 
 def gpu(name: str, uuid: str | None) -> Device:

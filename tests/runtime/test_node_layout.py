@@ -11,8 +11,8 @@ from hybrid.runtime.numa_calls import NumaPolicy
 from hybrid.runtime.options import LoadOptions
 from hybrid.runtime.prepare import prepare
 from kernels.native.records import MAX_PARTS
-from placement.cpus import choose_cpus
-from placement.probe import numa_nodes, probe_machine
+from placement.machines.cpus import choose_cpus
+from placement.machines.probe import numa_nodes, probe_machine
 from tests.runtime.machines import GIB, pretend_nodes
 from tools.make_model import make_model
 

@@ -15,7 +15,7 @@ from hybrid.runtime.shards import Piece
 from kernels.blocks import BlockTensor
 from kernels.formats import FORMATS
 from kernels.planar import PlanarTensor, to_planar
-from placement.probe import probe_machine
+from placement.machines.probe import probe_machine
 from tests.runtime.tensor_files import ROWS, tensor_file
 from tools.make_model import make_model
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 import torch
 
 from kernels.native import pool
-from placement.cpus import choose_cpus
+from placement.machines.cpus import choose_cpus
 from tools.bench.crossing_rows import crossings, graphs, memory
 from tools.bench.crossing_rows.measure import Row
 from tools.bench.flags import positive

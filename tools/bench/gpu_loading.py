@@ -24,7 +24,7 @@ from hybrid.runtime.reading import ReadHow, read_weights
 from hybrid.runtime.shards import Piece
 from kernels.formats import BY_NAME, BlockFormat
 from kernels.planar import PlanarTensor
-from placement.overheads import UPLOAD_BYTES
+from placement.memory.overheads import UPLOAD_BYTES
 from tools.bench.table import Cell, show
 
 COLUMNS = 7168

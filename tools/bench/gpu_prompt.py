@@ -12,7 +12,7 @@ Needs no model file. Without a GPU the tiny shape runs on the CPU, to see that i
                  bfloat16 that is timed just before
     PCIe GB/s    with --away: experts lie in pinned RAM and are streamed, once a micro-batch
     taken MB     most that torch had allocated beside the weights and the cache; `planned MB`:
-                 `placement.gpu_scratch.prompt_bytes` and the residual stream
+                 `placement.memory.gpu_scratch.prompt_bytes` and the residual stream
 --profile prints where the time of one micro-batch goes, kernel by kernel.
 """
 
@@ -30,7 +30,7 @@ from hybrid.runtime.experts import ExpertWeights
 from hybrid.runtime.gpu.expert_stream import ExpertStream
 from hybrid.runtime.gpu.prompt import PromptPass, Turn
 from hybrid.runtime.gpu.prompt_experts import ALIGNED_VALUES
-from placement.gpu_scratch import decoded_values, prompt_bytes, stream_bytes
+from placement.memory.gpu_scratch import decoded_values, prompt_bytes, stream_bytes
 from placement.workload import Workload, cache_bytes
 from tools.bench.gpu_prompt_blocks import DEVICE, SHAPES, Blocks, Shape
 from tools.bench.table import Cell, show

@@ -28,8 +28,8 @@ from hybrid.runtime.bandwidth import ram_read_gb_s
 from hybrid.runtime.engine import Engine
 from hybrid.runtime.gpu.blocks import GpuBlock
 from hybrid.runtime.gpu.chain import GpuChain
-from placement.machine import CPU
-from placement.traffic import decode_traffic
+from placement.cost.traffic import decode_traffic
+from placement.machines.machine import CPU
 from tools.bench.gpu_step_parts import (
     GpuTime,
     Launch,

@@ -28,7 +28,7 @@ import torch
 from kernels.formats import BY_NAME
 from kernels.native import pool
 from kernels.native.library import library
-from placement.cpus import choose_cpus
+from placement.machines.cpus import choose_cpus
 from tools.bench.flags import counts, positive
 from tools.bench.kernel_rows.attention import attention_groups
 from tools.bench.kernel_rows.block import latent_block_groups

@@ -44,7 +44,7 @@ from hybrid.runtime.stats import Meter
 from kernels.dequantize.gpu import prepare_decode
 from kernels.planar import PlanarTensor
 from placement.inventory import ModelShape
-from placement.overheads import SMALL_TENSORS
+from placement.memory.overheads import SMALL_TENSORS
 from placement.workload import Workload
 
 SMALL_PROMPT = 100  # tokens of a prompt whose activations torch's pool calls small

@@ -23,7 +23,7 @@ from kernels.mailbox import Mailbox
 from kernels.mailbox.serve import Service
 from kernels.native import pool
 from kernels.step import StepInput
-from placement.machine import CPU
+from placement.machines.machine import CPU
 
 FLOAT_BYTES = 4
 GIVEN_UP_S = 5.0  # for the rest of a step that waits for nobody any more

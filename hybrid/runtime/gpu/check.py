@@ -21,7 +21,7 @@ from kernels.errors import (
     CudaDriverMissing,
     DeviceTooOld,
 )
-from placement.machine import Device, DeviceKind
+from placement.machines.machine import Device, DeviceKind
 
 # Ours, torch's (AssertionError where it is built without CUDA), Triton's when it does not load.
 FAULTS = (

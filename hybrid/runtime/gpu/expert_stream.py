@@ -21,7 +21,7 @@ from hybrid.runtime.experts import ExpertWeights
 from kernels.blocks import BlockTensor
 from kernels.errors import KernelInputError
 from kernels.planar import PlanarTensor, place_rows
-from placement.gpu_scratch import STAGED_ALIGNMENT
+from placement.memory.gpu_scratch import STAGED_ALIGNMENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +74,8 @@ class ExpertStream:
 
     layers         by layer number: the parts of its experts, as `CpuExperts.weights` or
                    `ShardedExperts.parts` have them
-    memory         uint8 on the GPU, of `placement.gpu_scratch.stream_bytes`: two buffers of blocks
-                   and one of planes
+    memory         uint8 on the GPU, of `placement.memory.gpu_scratch.stream_bytes`: two buffers of
+                   blocks and one of planes
     most_values    weights of gate and up that are decoded at once
 
     Raises KernelInputError when a third of the memory does not hold one expert.

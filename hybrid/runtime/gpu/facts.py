@@ -10,7 +10,7 @@ import torch
 from kernels.capability import OLDEST_CAPABILITY
 from kernels.cuda import driver_library, nvrtc
 from kernels.errors import CudaCallFailed, CudaCompilerMissing, CudaDriverMissing
-from placement.machine import Device, DeviceKind
+from placement.machines.machine import Device, DeviceKind
 
 OLDEST = ".".join(map(str, OLDEST_CAPABILITY))
 

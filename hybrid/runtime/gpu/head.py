@@ -8,7 +8,7 @@ from hybrid.runtime.gpu.chain import GpuChain
 from hybrid.runtime.gpu.step import MOST_TOKENS, Head
 from hybrid.runtime.stats import Meter
 from kernels.linear.gpu import Product, matvec
-from placement.gpu_scratch import HEAD_ROWS
+from placement.memory.gpu_scratch import HEAD_ROWS
 
 
 class GpuHead:

@@ -6,8 +6,8 @@
 A weight is decoded a piece at a time into one buffer that all products share. Keys and values
 are unfolded for as many heads at once as the attention work buffer holds (-amb), the whole context
 of each. The residual stream, norms, router and rotation are float32, products take bfloat16 and
-sum in float32 (products with attn_k_b overflow float16). `placement.gpu_scratch` bounds what this
-takes of the GPU's memory.
+sum in float32 (products with attn_k_b overflow float16). `placement.memory.gpu_scratch` bounds
+what this takes of the GPU's memory.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ from kernels.dequantize.gpu import decode_into
 from kernels.planar import PlanarTensor
 from kernels.rms_norm import rms_norm
 from kernels.router import RouterRules, choose_experts
-from placement.gpu_scratch import streams_experts
+from placement.memory.gpu_scratch import streams_experts
 from placement.workload import STREAM_TOKENS
 
 

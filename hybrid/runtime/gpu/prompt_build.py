@@ -13,8 +13,8 @@ from hybrid.runtime.gpu.prompt import PromptPass, Turn
 from hybrid.runtime.gpu.prompt_experts import ALIGNED_VALUES
 from hybrid.runtime.gpu.weights import GpuWeights
 from hybrid.runtime.plain_block import PlainBlock
-from placement.gpu_scratch import decoded_values, stream_bytes, streams_experts
 from placement.inventory import ModelShape
+from placement.memory.gpu_scratch import decoded_values, stream_bytes, streams_experts
 from placement.workload import Workload
 
 

@@ -27,8 +27,8 @@ from kernels.blocks import BlockTensor
 from kernels.formats import BY_NAME
 from kernels.linear.gpu import Product, matvec
 from kernels.planar import PlanarTensor, to_planar
-from placement.machine import Device
-from placement.speeds_table import MOST_SHARE
+from placement.machines.machine import Device
+from placement.machines.speeds_table import MOST_SHARE
 
 COPY_BYTES, BUS_BYTES, BUS_COPIES = 512 << 20, 128 << 20, 8
 FORMAT = BY_NAME["Q8_0"]  # its arithmetic hides behind the slowest memory

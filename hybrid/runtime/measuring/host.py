@@ -24,8 +24,8 @@ from kernels.formats import BY_NAME, BlockFormat
 from kernels.linear import linear
 from kernels.native import pool, records, tiers
 from kernels.native.library import library
-from placement.machine import CPU, Machine
-from placement.speeds_table import MOST_SHARE
+from placement.machines.machine import CPU, Machine
+from placement.machines.speeds_table import MOST_SHARE
 
 READ_BYTES = pool.READ_NBYTES
 LEAST_READ_BYTES = 64 << 20

@@ -14,8 +14,8 @@ from hybrid.runtime.measuring.gpu import measure_gpus
 from hybrid.runtime.measuring.host import measure_host
 from hybrid.runtime.measuring.readings import Readings
 from kernels.native import pool, tiers
-from placement.cpus import ThreadCpus
-from placement.machine import DeviceKind, Machine
+from placement.machines.cpus import ThreadCpus
+from placement.machines.machine import DeviceKind, Machine
 
 
 def measure_machine(machine: Machine, cpus: ThreadCpus, say: Callable[[str], None]) -> Readings:

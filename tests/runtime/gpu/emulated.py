@@ -12,7 +12,7 @@ import pytest
 import hybrid
 from hybrid.runtime.engine import Engine
 from hybrid.runtime.gpu import blocks
-from placement.machine import CPU
+from placement.machines.machine import CPU
 
 
 def load_emulated(path: Path, **options: Any) -> Engine:

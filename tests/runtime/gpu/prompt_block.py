@@ -30,7 +30,7 @@ from kernels.blocks import BlockTensor
 from kernels.dequantize import dequantize
 from kernels.latent_block import LatentShape
 from kernels.planar import PlanarTensor, to_planar
-from placement.gpu_scratch import decoded_values
+from placement.memory.gpu_scratch import decoded_values
 from placement.workload import Workload, cache_bytes
 from tests.models.plain_parts import PlainCache, PlainFile, PlainParts
 

@@ -13,7 +13,7 @@ from hybrid.runtime.gpu import facts as gpu_facts
 from hybrid.runtime.gpu.check import check_gpu
 from kernels.cuda import driver_library, nvrtc
 from kernels.errors import CudaCallFailed, CudaCompilerMissing, CudaDriverMissing
-from placement.machine import Device, DeviceKind
+from placement.machines.machine import Device, DeviceKind
 
 GIB = 1 << 30
 

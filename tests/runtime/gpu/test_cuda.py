@@ -9,7 +9,7 @@ import torch
 import hybrid
 from hybrid.runtime.engine import Engine
 from kernels.cuda import host_memory
-from placement.machine import CPU
+from placement.machines.machine import CPU
 
 pytestmark = pytest.mark.gpu
 

@@ -11,8 +11,8 @@ import torch
 import hybrid
 from hybrid.runtime.audit import audit_engine
 from hybrid.runtime.engine import Engine
-from placement.audit import TOTAL, planned_bytes
-from placement.memory_parts import OTHER, device_parts
+from placement.memory.parts import OTHER, device_parts
+from placement.report.audit import TOTAL, planned_bytes
 from tests.runtime.gpu.placements import ignored_warnings
 from tools.make_model import make_model
 

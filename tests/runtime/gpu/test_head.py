@@ -9,7 +9,7 @@ from hybrid.runtime.gpu.step import Head
 from hybrid.runtime.stats import Meter
 from kernels.formats import BY_NAME
 from kernels.planar import PlanarTensor
-from placement.gpu_scratch import HEAD_ROWS
+from placement.memory.gpu_scratch import HEAD_ROWS
 
 WIDTH, VOCABULARY, EPSILON = 32, 40, 1e-6
 

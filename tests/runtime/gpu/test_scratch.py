@@ -28,14 +28,14 @@ from kernels.formats import BY_NAME
 from kernels.latent_block import LatentShape
 from kernels.planar import PlanarTensor
 from kernels.router import Gating, GroupScore, RouterRules
-from placement.gpu_scratch import (
+from placement.inventory import ModelShape
+from placement.memory.gpu_scratch import (
     STAGED_BYTES,
     decoded_values,
     passing_bytes,
     prompt_bytes,
     stream_bytes,
 )
-from placement.inventory import ModelShape
 from placement.workload import Workload, cache_bytes
 from tests.runtime.live_bytes import LiveBytes
 from tools.bench.gpu_prompt_blocks import LITE, V3

@@ -13,12 +13,12 @@ from hybrid.runtime.measuring import crossings, gpu, gpu_time
 from hybrid.runtime.measuring.machine import measure_machine
 from hybrid.runtime.measuring.readings import Readings
 from kernels.errors import GpuSilent
-from placement.cpus import choose_cpus
-from placement.estimates import speeds_from
-from placement.machine import Device, DeviceKind
-from placement.probe import probe_machine
-from placement.speeds import GpuSpeeds
-from placement.speeds_table import MOST_SHARE, figure_names
+from placement.machines.cpus import choose_cpus
+from placement.machines.estimates import speeds_from
+from placement.machines.machine import Device, DeviceKind
+from placement.machines.probe import probe_machine
+from placement.machines.speeds import GpuSpeeds
+from placement.machines.speeds_table import MOST_SHARE, figure_names
 
 GIB = 1 << 30
 CPU_PLACE = torch.device("cpu")

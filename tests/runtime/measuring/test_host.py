@@ -8,9 +8,9 @@ from hybrid.runtime.measuring.machine import measure_machine
 from hybrid.runtime.measuring.readings import Readings
 from kernels.expert_ffn import expert_ffn
 from kernels.native import pool
-from placement.cpus import choose_cpus
-from placement.machine import CPU
-from placement.probe import probe_machine
+from placement.machines.cpus import choose_cpus
+from placement.machines.machine import CPU
+from placement.machines.probe import probe_machine
 
 MIB = 1 << 20
 

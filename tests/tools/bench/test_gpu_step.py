@@ -10,8 +10,8 @@ import torch
 
 import hybrid
 from hybrid.errors import UsageError
-from placement.machine import CPU
-from placement.traffic import decode_traffic
+from placement.cost.traffic import decode_traffic
+from placement.machines.machine import CPU
 from tests.runtime.gpu.emulated import load_emulated
 from tools.bench import gpu_step
 from tools.bench.gpu_step_parts import (

@@ -27,7 +27,7 @@ from kernels.native import pool
 from kernels.native.tiers import BEST_TIER
 from kernels.rope import frequencies, rotation
 from kernels.testing import compare
-from placement.native_scratch import EXPANDED_ROWS
+from placement.memory.native_scratch import EXPANDED_ROWS
 from tools.bench.kernel_rows.experts import PRECISIONS, expert_bytes, make_part
 from tools.bench.kernel_rows.floats import EPSILON, rules_of
 from tools.bench.kernel_rows.measure import TIERS, Contender, Group, Setup, Work, chain

@@ -1,0 +1,234 @@
+"""Two plans side by side: what lies elsewhere, bytes per device, speeds, what was asked for."""
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from placement.memory.file_map import ram_budget
+from placement.plan import Assignment, PlacementPlan
+from placement.rules import Rule
+from placement.tensor_names import name_ranges, number_ranges
+from placement.units import format_bytes, rate
+
+# experts, device before, device after, bytes
+Piece = tuple[tuple[int, int] | None, str, str, int]
+
+ABSENT = "absent"  # the device of a tensor that one of the plans does not know
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Tensors, or the same experts of them, that lie elsewhere in the second plan."""
+
+    names: tuple[str, ...]
+    experts: tuple[int, int] | None
+    before: str
+    after: str
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One thing that was asked for or came out, before and after."""
+
+    what: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlanDiff:
+    """From the first plan to the second; empty where they are alike.
+
+    asked     workload, rules, model
+    moves     largest first
+    homes     of blocks, by layer ranges
+    devices   total bytes and budgets, all devices of both
+    speeds    of predictions; "-" where one plan has none
+    """
+
+    asked: tuple[Change, ...]
+    moves: tuple[Move, ...]
+    homes: tuple[Change, ...]
+    devices: tuple[Change, ...]
+    speeds: tuple[Change, ...]
+
+
+def diff_plans(before: PlacementPlan, after: PlacementPlan) -> PlanDiff:
+    """What the second plan does otherwise."""
+    return PlanDiff(
+        asked=tuple(_asked(before, after)),
+        moves=tuple(_moves(before, after)),
+        homes=tuple(_homes(before.layers, after.layers)),
+        devices=tuple(_devices(before, after)),
+        speeds=tuple(_speeds(before, after)),
+    )
+
+
+def diff_text(diff: PlanDiff, width: int = 100) -> str:
+    """The report of a difference; names of tensors are wrapped. Ends in a newline."""
+    sections = [
+        _changes("asked", diff.asked),
+        _move_lines(diff.moves, width),
+        _changes("blocks at home", diff.homes),
+        _changes("device", diff.devices),
+        _changes("speed", diff.speeds),
+    ]
+    filled = [section for section in sections if section]
+    if not (diff.asked or diff.moves or diff.homes):
+        filled.insert(0, ["the plans place everything alike"])
+    return "\n\n".join("\n".join(section) for section in filled) + "\n"
+
+
+def _asked(before: PlacementPlan, after: PlacementPlan) -> list[Change]:
+    changes = []
+    for what, old, new in (
+        ("model", before.model, after.model),
+        ("model bytes", before.model_bytes, after.model_bytes),
+    ):
+        if old != new:
+            changes.append(Change(what, str(old), str(new)))
+    new_load = asdict(after.workload)
+    for name, value in asdict(before.workload).items():
+        if new_load[name] != value:
+            changes.append(Change(name.replace("_", " "), str(value), str(new_load[name])))
+    return [*changes, *_rule_changes(before.rules, after.rules)]
+
+
+def _rule_changes(before: Sequence[Rule], after: Sequence[Rule]) -> list[Change]:
+    gone = [Change("rule", rule.source, "-") for rule in before if rule not in after]
+    new = [Change("rule", "-", rule.source) for rule in after if rule not in before]
+    if not gone and not new and before != after:
+        return [
+            Change("order of rules", *(" ".join(r.source for r in rs) for rs in (before, after)))
+        ]
+    return [*gone, *new]
+
+
+def _moves(before: PlacementPlan, after: PlacementPlan) -> list[Move]:
+    """Pieces of tensors that changed device; alike ones of several tensors are one move."""
+    old, new = _parts(before), _parts(after)
+    groups: dict[tuple[tuple[int, int] | None, str, str], list[tuple[str, int]]] = {}
+    for name in dict.fromkeys([*old, *new]):
+        for experts, was, now, nbytes in _changed(old.get(name, []), new.get(name, [])):
+            groups.setdefault((experts, was, now), []).append((name, nbytes))
+    moves = [
+        Move(tuple(name for name, _ in those), experts, was, now, sum(n for _, n in those))
+        for (experts, was, now), those in groups.items()
+    ]
+    return sorted(moves, key=lambda move: -move.nbytes)
+
+
+def _parts(plan: PlacementPlan) -> dict[str, list[Assignment]]:
+    parts: dict[str, list[Assignment]] = {}
+    for part in plan.assignments:
+        parts.setdefault(part.tensor, []).append(part)
+    return parts
+
+
+def _changed(old: list[Assignment], new: list[Assignment]) -> list[Piece]:
+    """Every piece of one tensor that moved."""
+    if not old or not new:
+        there = old or new
+        places = ("", ABSENT) if old else (ABSENT, "")
+        return [
+            (part.experts, places[0] or part.device, places[1] or part.device, part.nbytes)
+            for part in there
+        ]
+    if all(part.experts is None for part in (*old, *new)):
+        was, now = old[0].device, new[0].device
+        return [] if was == now else [(None, was, now, old[0].nbytes)]
+    cuts = sorted({p.experts[0] for p in (*old, *new) if p.experts} | {0})
+    ranges = [part.experts for part in (*old, *new) if part.experts]
+    count = max(last for _, last in ranges) + 1
+    total = sum(part.nbytes for part in old)
+    pieces: list[Piece] = []
+    for first, end in zip(cuts, [*cuts[1:], count], strict=True):
+        was, now = _holder(old, first), _holder(new, first)
+        if was != now:
+            nbytes = total * end // count - total * first // count
+            pieces.append(((first, end - 1), was, now, nbytes))
+    return pieces
+
+
+def _holder(parts: list[Assignment], expert: int) -> str:
+    return next(
+        part.device
+        for part in parts
+        if part.experts is None or part.experts[0] <= expert <= part.experts[1]
+    )
+
+
+def _homes(before: Sequence[str], after: Sequence[str]) -> list[Change]:
+    changed: dict[tuple[str, str], list[int]] = {}
+    for layer, (was, now) in enumerate(zip(before, after, strict=False)):
+        if was != now:
+            changed.setdefault((was, now), []).append(layer)
+    return [
+        Change(f"blk.{number_ranges(layers).replace(', ', ',')}", was, now)
+        for (was, now), layers in changed.items()
+    ]
+
+
+def _devices(before: PlacementPlan, after: PlacementPlan) -> list[Change]:
+    old, new = ({use.name: use for use in plan.devices} for plan in (before, after))
+    changes = []
+    for name in dict.fromkeys([*old, *new]):
+        sides = []
+        for plan, use in ((before, old.get(name)), (after, new.get(name))):
+            sizes = (use.total_bytes, ram_budget(plan, use)) if use else None
+            sides.append(f"{format_bytes(sizes[0])} of {format_bytes(sizes[1])}" if sizes else "-")
+        changes.append(Change(name, sides[0], sides[1]))
+    return changes
+
+
+def _speeds(before: PlacementPlan, after: PlacementPlan) -> list[Change]:
+    if before.prediction is None or after.prediction is None:
+        return []
+    changes = []
+    for what in ("decode", "prompt"):
+        old, new = (
+            {pace.depth: pace.tokens_per_s for pace in getattr(plan.prediction, what)}
+            for plan in (before, after)
+        )
+        for depth in sorted(old.keys() | new.keys()):
+            sides = [f"{rate(s[depth])} tok/s" if depth in s else "-" for s in (old, new)]
+            changes.append(Change(f"{what} at {depth}", sides[0], sides[1]))
+    return changes
+
+
+def _changes(title: str, changes: Sequence[Change]) -> list[str]:
+    rows = [[change.what, change.before, change.after] for change in changes]
+    return _lines([[title, "before", "after"], *rows]) if rows else []
+
+
+def _move_lines(moves: Sequence[Move], width: int) -> list[str]:
+    """Sizes and devices in columns, what moved behind them."""
+    if not moves:
+        return []
+    rows = [["moved", "tensors", "before", "after", ""]]
+    for move in moves:
+        rows.append([format_bytes(move.nbytes), str(len(move.names)), move.before, move.after, ""])
+    heads = [line.rstrip() for line in _lines(rows)]
+    indent = max(map(len, heads)) + 2
+    lines = [heads[0]]
+    for head, move in zip(heads[1:], moves, strict=True):
+        experts = f"#{move.experts[0]}-{move.experts[1]}" if move.experts else ""
+        names = ", ".join(f"{name}{experts}" for name in name_ranges(move.names))
+        lines += textwrap.wrap(
+            names,
+            max(width, indent + 40),
+            initial_indent=f"{head:{indent}}",
+            subsequent_indent=" " * indent,
+            break_on_hyphens=False,
+            break_long_words=False,
+        )
+    return lines
+
+
+def _lines(rows: list[list[str]]) -> list[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return [
+        "  ".join(f"{text:{width}}" for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]

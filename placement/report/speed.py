@@ -1,0 +1,79 @@
+"""A prediction as tables of text: tokens per second at each depth, what a token's time goes into,
+what binds it, where the speeds come from.
+"""
+
+from placement.machines.profile import MEASURED_ERROR
+from placement.prediction import PARTS, Pace, Prediction
+from placement.units import rate
+
+ESTIMATED = "estimated"
+QUICK_S = 0.01  # a token that is better told in microseconds
+
+
+def speed_rows(prediction: Prediction) -> list[list[str]]:
+    """Tokens per second, one column per depth."""
+    depths = sorted({pace.depth for pace in (*prediction.decode, *prediction.prompt)})
+    rows = [["at depth", *(str(depth) for depth in depths)]]
+    for title, paces in (("decode tok/s", prediction.decode), ("prompt tok/s", prediction.prompt)):
+        at = {pace.depth: pace for pace in paces}
+        shown = [rate(at[depth].tokens_per_s) if depth in at else "-" for depth in depths]
+        if paces:
+            rows.append([title, *shown])
+    return rows
+
+
+def time_rows(prediction: Prediction) -> list[list[str]]:
+    """Time a token and its share, by part: decoding at the first and at the last depth, a prompt at
+    the first. In microseconds where all tokens are quick.
+    """
+    columns = _columns(prediction)
+    longest = max((sum(pace.seconds.values()) for _, pace in columns), default=0)
+    unit = "us" if longest < QUICK_S else "ms"
+    parts = [*PARTS, *(name for _, pace in columns for name in pace.seconds if name not in PARTS)]
+    rows = [[f"{unit} a token", *(title for title, _ in columns)]]
+    for part in dict.fromkeys(parts):
+        cells = [_cell(pace, part, unit) for _, pace in columns]
+        if any(cells):
+            rows.append([part, *(cell or "-" for cell in cells)])
+    totals = [f"{_time(sum(pace.seconds.values()), unit)} 100 %" for _, pace in columns]
+    return [*rows, ["together", *totals]]
+
+
+def limit_lines(prediction: Prediction) -> list[str]:
+    """The binding limit, the error to expect, and what would make it smaller."""
+    text = f"speeds: {prediction.source}; right within {100 * prediction.error:.0f} %"
+    if prediction.source.startswith(ESTIMATED):
+        text += f": hybrid doctor --measure narrows this to about {100 * MEASURED_ERROR:.0f} %"
+    elif ESTIMATED in prediction.source:
+        text += f"; about {100 * MEASURED_ERROR:.0f} % from speeds measured there:"
+        text += " hybrid doctor --measure --save rig.toml"
+    return [f"limited by {prediction.limit}", text]
+
+
+def milliseconds(seconds: float) -> str:
+    """Of a token: "61.03", "0.031"."""
+    return f"{1e3 * seconds:.2f}" if seconds >= 1e-4 else f"{1e3 * seconds:.4f}"
+
+
+def _columns(prediction: Prediction) -> list[tuple[str, Pace]]:
+    ends = (
+        prediction.decode
+        if len(prediction.decode) < 2
+        else prediction.decode[:: len(prediction.decode) - 1]
+    )
+    chosen = [(f"decode at {pace.depth}", pace) for pace in ends]
+    if prediction.prompt:
+        first = prediction.prompt[0]
+        chosen.append((f"prompt of {first.tokens}", first))
+    return chosen
+
+
+def _time(seconds: float, unit: str) -> str:
+    return f"{1e6 * seconds:.1f}" if unit == "us" else f"{1e3 * seconds:.2f}"
+
+
+def _cell(pace: Pace, part: str, unit: str) -> str:
+    seconds, total = pace.seconds.get(part, 0.0), sum(pace.seconds.values())
+    if not seconds:
+        return ""
+    return f"{_time(seconds, unit)} {100 * seconds / total:3.0f} %"

@@ -1,0 +1,198 @@
+"""A draft that does not fit -> DoesNotFit: what is too full, which wishes contradict each other,
+and the smallest changes that fit (`remedies.py`), each with its bytes and its speed.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import islice
+
+from placement.cost.predict import predict
+from placement.errors import DoesNotFit
+from placement.machines.machine import CPU, Device, DeviceKind
+from placement.plan import DeviceUse, PlacementPlan
+from placement.request import Request
+from placement.rule_warnings import ended_rules
+from placement.solve.remedies import all_at_once, single_changes
+from placement.solve.trials import Remedy, Trials, overfull
+from placement.tensor_names import device_ranges
+from placement.units import format_bytes, rate
+
+MAX_REMEDIES = 6
+MOST_NAMED = 3  # devices that are listed one by one
+
+
+def shortfall(request: Request, attempt: PlacementPlan) -> DoesNotFit:
+    """The error for a draft with at least one overfull device."""
+    over, trials = overfull(attempt), Trials(request)
+    found = list(islice(single_changes(request, attempt, trials), MAX_REMEDIES))
+    if all(remedy.is_budget for remedy in found):
+        found = [*all_at_once(request, trials), *found]
+    remedies = [_told(remedy, over) for remedy in found]
+    smaller = _smaller_file(attempt, over)
+    if not any(remedy.text.startswith("-") for remedy in found):
+        remedies += [_bytes_short(request, use, smaller) for use in over]
+    elif smaller and all(remedy.is_budget for remedy in found):
+        remedies.append(smaller)
+    names = [use.name for use in over]
+    there = device_ranges(names) if len(names) > MOST_NAMED else " and ".join(names)
+    details = [*map(_needs, over), *conflicts(request, attempt, trials)]
+    return DoesNotFit(f"the model does not fit on {there}", *details, remedy=remedies)
+
+
+def conflicts(request: Request, attempt: PlacementPlan, trials: Trials | None = None) -> list[str]:
+    """Which wishes cannot both be met, with their bytes; one line for each."""
+    found = []
+    further = {index: why for index, _, why in ended_rules(request.inventory, request.rules)}
+    over = overfull(attempt)
+    for use in over:
+        sizes = _bytes_by_rule(use.name, attempt)
+        alone = [index for index, nbytes in sizes.items() if nbytes > use.budget_bytes]
+        found += [
+            f"conflict: rule {index + 1} ({request.rules[index].source}) puts"
+            f" {format_bytes(sizes[index])} on {use.name}, whose budget is"
+            f" {format_bytes(use.budget_bytes)}"
+            f"{'; it ' + further[index] if index in further else ''}"
+            for index in alone
+        ]
+    return found or _tried_conflicts(request, attempt, trials or Trials(request))
+
+
+def _tried_conflicts(request: Request, attempt: PlacementPlan, trials: Trials) -> list[str]:
+    """Conflicts known by leaving one side out: then the rest fits."""
+    over = overfull(attempt)
+    budgets = _budgets(over)
+    needed = " and ".join(format_bytes(use.total_bytes) for use in over)
+    plural = "s" if len(over) > 1 else ""
+    for index, meant, why in ended_rules(request.inventory, request.rules):
+        rules = (*request.rules[:index], meant, *request.rules[index + 1 :])
+        if trials.fits(request.with_rules(rules)):
+            return [f"conflict: rule {index + 1} ({request.rules[index].source}) {why}"]
+    if trials.free_layers is not None:
+        return [
+            f"conflict: -ngl {request.gpu_layers} needs {needed}, the budget{plural} of {budgets}"
+            " less"
+        ]
+    sizes: dict[int, int] = {}
+    for use in over:
+        for index, nbytes in _bytes_by_rule(use.name, attempt).items():
+            sizes[index] = sizes.get(index, 0) + nbytes
+    others = [rule for index, rule in enumerate(request.rules) if index not in sizes]
+    if sizes and trials.tried(request.with_rules(others)):
+        numbers = ", ".join(str(index + 1) for index in sorted(sizes))
+        what = f"rule{'s' if len(sizes) > 1 else ''} {numbers}"
+        return [
+            f"conflict: {what} put{'' if len(sizes) > 1 else 's'}"
+            f" {format_bytes(sum(sizes.values()))} there, the budget{plural} of {budgets} need it"
+            " for the rest"
+        ]
+    if len(attempt.devices) > 1 and not request.rules and request.gpu_layers is None:
+        return [_together(attempt, over)]
+    return []
+
+
+def _together(attempt: PlacementPlan, over: Sequence[DeviceUse]) -> str:
+    """Nothing is asked for: the budgets are too small together, or what is free on some cannot hold
+    what others lack.
+    """
+    together = sum(use.budget_bytes for use in attempt.devices)
+    needs = sum(use.total_bytes for use in attempt.devices)
+    if needs > together:
+        return (
+            f"conflict: the budgets of {_budgets(attempt.devices)} are {format_bytes(together)}"
+            f" together; what fills the GPUs and what stays in RAM need {format_bytes(needs)}"
+        )
+    short = " and ".join(
+        f"{use.name} is {format_bytes(use.total_bytes - use.budget_bytes)} short" for use in over
+    )
+    free = [use for use in attempt.devices if use not in over]
+    left = format_bytes(sum(use.budget_bytes - use.total_bytes for use in free))
+    return (
+        f"conflict: {short}; what stays free of {_budgets(free)}, {left} in all, holds no more of"
+        " the blocks and experts that belong there"
+    )
+
+
+def _budgets(uses: Sequence[DeviceUse]) -> str:
+    """ "CPU (30.0 GiB) and 16 GPUs of 23.5 GiB": equal GPUs together."""
+    words = [f"{use.name} ({format_bytes(use.budget_bytes)})" for use in uses if use.name == CPU]
+    gpus = [use for use in uses if use.name != CPU]
+    for size, count in Counter(format_bytes(use.budget_bytes) for use in gpus).items():
+        name = next(use.name for use in gpus if format_bytes(use.budget_bytes) == size)
+        words.append(f"{name} ({size})" if count == 1 else f"{count} GPUs of {size}")
+    return " and ".join(words)
+
+
+def _bytes_by_rule(device: str, attempt: PlacementPlan) -> dict[int, int]:
+    sizes: dict[int, int] = {}
+    for part in attempt.assignments:
+        if part.device == device and part.rule is not None:
+            sizes[part.rule] = sizes.get(part.rule, 0) + part.nbytes
+    return sizes
+
+
+def _needs(use: DeviceUse) -> str:
+    return (
+        f"{use.name} needs {format_bytes(use.total_bytes)}"
+        f" (weights {format_bytes(use.weights_bytes)}, cache {format_bytes(use.cache_bytes)},"
+        f" compute {format_bytes(use.compute_bytes)}{_other(use)}),"
+        f" budget {format_bytes(use.budget_bytes)}"
+    )
+
+
+def _other(use: DeviceUse) -> str:
+    return f", other {format_bytes(use.other_bytes)}" if use.other_bytes else ""
+
+
+def _told(remedy: Remedy, over: list[DeviceUse]) -> str:
+    """With what it leads to: "-c 8192 (CUDA0 then needs 21.9 GiB of 23.5 GiB; about 12.4 tok/s,
+    8.31 at the end; prompts 105)".
+    """
+    uses = {use.name: use for use in remedy.plan.devices}
+    fullest = max(
+        (uses[use.name] for use in over),
+        key=lambda use: use.total_bytes / max(use.budget_bytes, 1),
+    )
+    request = remedy.request
+    speeds = predict(remedy.plan, request.inventory, request.machine, request.expert_stats)
+    first, last = speeds.decode[0], speeds.decode[-1]
+    end = f", {rate(last.tokens_per_s)} at the end" if last.depth > first.depth else ""
+    return (
+        f"{remedy.text} ({fullest.name} then needs {format_bytes(fullest.total_bytes)} of"
+        f" {format_bytes(fullest.budget_bytes)}; about {rate(first.tokens_per_s)} tok/s{end};"
+        f" prompts {rate(speeds.prompt[0].tokens_per_s)})"
+    )
+
+
+def _smaller_file(attempt: PlacementPlan, over: Sequence[DeviceUse]) -> str:
+    """Where RAM is too small: what size of file would do."""
+    short = sum(use.total_bytes - use.budget_bytes for use in over if use.name == CPU)
+    weights = sum(use.weights_bytes for use in attempt.devices)
+    if not short:
+        return ""
+    if short >= weights:
+        return "a smaller model: no weights fit here"
+    return (
+        f"a file quantised smaller: about {format_bytes(weights - short)} of weights fit here,"
+        f" these are {format_bytes(weights)}"
+    )
+
+
+def _bytes_short(request: Request, use: DeviceUse, smaller: str) -> str:
+    short = format_bytes(use.total_bytes - use.budget_bytes)
+    device = next(device for device in request.machine.devices if device.name == use.name)
+    if use.name == CPU and use.budget_bytes >= device.free_bytes:
+        needed = f"{-(-use.total_bytes >> 30) + 1}GiB"
+        return (
+            f"{smaller}; or {short} more free RAM;"
+            f" --ram {needed} plans for a machine that has it, --mmap runs from the file,"
+            " what RAM lacks at the disc's speed"
+        )
+    more = f"{short} more on {use.name} ({_flag(device, use)}), or rules that put less there"
+    return f"{more}; or {smaller}" if smaller and use.name == CPU else more
+
+
+def _flag(device: Device, use: DeviceUse) -> str:
+    if not device.is_gpu:
+        return "--ram"
+    whole = device.kind is DeviceKind.SIMULATED_GPU and use.budget_bytes >= device.total_bytes
+    return "--simulate" if whole else "--vram"

@@ -1,0 +1,155 @@
+"""Models and machines of docs/log.md, and what was measured there: cases of the cost model.
+
+Speeds are those that the log gives for the machine of the run, or what `hybrid doctor` would
+measure alone there; none is chosen per case.
+"""
+
+from dataclasses import dataclass, replace
+
+from placement.inventory import ModelInventory, ModelShape, Role, TensorInfo
+from placement.machines.machine import CPU, Device, DeviceKind, Machine
+from placement.machines.speeds import GpuSpeeds, HostSpeeds, MachineSpeeds
+from tests.placement.models import GIB, V3, model, tensor
+
+LITE = ModelShape(
+    layers=27,
+    dense_layers=1,
+    embedding_length=2048,
+    feed_forward_length=10944,
+    head_count=16,
+    key_length=192,
+    value_length=128,
+    latent_length=512,
+    rope_length=64,
+    vocabulary=102400,
+    expert_count=64,
+    expert_used_count=6,
+    expert_feed_forward_length=1408,
+    shared_feed_forward_length=2816,
+    trained_context_tokens=163840,
+)
+QUERY_LATENT = 1536  # of V3
+
+# Copy: the product benches. Products: 8192 x 8192 in Q8_0. Cache: 16 heads, 16k to 64k rows, 2.6
+# TB/s. Block: prepare, split, unfold and router of V2-Lite alone in a graph, 2.3 + 7.1 + 4.9 + 5.2
+# us, and 2 us of launches beside. Prompts: 27 blocks in 66 ms, whether of 512 or 2048 tokens;
+# attention as its bench has it. Crossing: 8.9 us waiting for an empty job.
+H200 = GpuSpeeds(
+    copy_gb_s=4235.0,
+    product_share=0.70,
+    cache_share=0.61,
+    matmul_tflops=600.0,
+    attention_tflops=430.0,
+    block_us=22.0,
+    prompt_block_us=2450.0,
+    to_gpu_gb_s=55.0,
+    to_host_gb_s=55.0,
+    together_gb_s=55.0,
+    crossing_us=8.9,
+    handover_us=40.0,
+)
+# 16 Emerald Rapids cores beside the H200: 108 GB/s in the run that a profile was made of; 21 us for
+# an experts' job beside its bytes; 222 us of host a token. Shares of experts and products: 0.97.
+BESIDE_H200 = HostSpeeds(
+    read_gb_s=108.0, product_share=0.97, matmul_tflops=6.7, job_us=21.0, token_us=222.0
+)
+# The same kind of processor in a run of its own; 3 % of 13 ms outside native code.
+SIXTEEN_CORES = HostSpeeds(
+    read_gb_s=215.0, product_share=0.93, matmul_tflops=6.7, job_us=21.0, token_us=400.0
+)
+# 2 Zen 5 cores: 36 to 50 GB/s as others on the host allow; products of slabs at 2 x 0.6 TFLOP/s.
+TWO_CORES = HostSpeeds(
+    read_gb_s=43.0, product_share=0.94, matmul_tflops=1.2, job_us=5.0, token_us=900.0
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One measured figure of docs/log.md.
+
+    tokens   of the prompt, 0: decoding
+    """
+
+    name: str
+    model: str
+    host: HostSpeeds
+    gpus: int
+    rules: tuple[str, ...]
+    measured: float
+    depth: int = 0
+    tokens: int = 0
+    ubatch: int = 512
+    threads: int = 16
+
+
+ALL, CPU_EXPERTS = ("exps=CUDA0",), ("exps=CPU",)
+CASES = (
+    Case("lite, all on the GPU", "lite", BESIDE_H200, 1, ALL, 713),
+    Case("lite, all on the GPU, 4096", "lite", BESIDE_H200, 1, ALL, 645, depth=4096),
+    Case("lite, all on the GPU, 16384", "lite", BESIDE_H200, 1, ALL, 592, depth=16384),
+    Case("lite, experts in RAM", "lite", BESIDE_H200, 1, CPU_EXPERTS, 113),
+    Case("lite, experts in RAM, 4096", "lite", BESIDE_H200, 1, CPU_EXPERTS, 108, depth=4096),
+    Case("V3, 6 layers, experts in RAM", "v3", BESIDE_H200, 1, CPU_EXPERTS, 132),
+    Case("lite, 16 cores", "lite", SIXTEEN_CORES, 0, (), 77.7),
+    Case("lite, 2 cores", "lite", TWO_CORES, 0, (), 18.05, threads=2),
+    Case("prompt, all on the GPU", "lite", BESIDE_H200, 1, ALL, 7593, tokens=4096),
+    Case("prompt, -ub 2048", "lite", BESIDE_H200, 1, ALL, 30836, tokens=4096, ubatch=2048),
+    Case("prompt, all, 16384", "lite", BESIDE_H200, 1, ALL, 7480, depth=16384, tokens=4096),
+    Case("prompt, streamed", "lite", BESIDE_H200, 1, CPU_EXPERTS, 3348, tokens=4096),
+    Case(
+        *("prompt, streamed, -ub 2048", "lite", BESIDE_H200, 1, CPU_EXPERTS, 13107),
+        tokens=4096,
+        ubatch=2048,
+    ),
+    Case(
+        *("prompt, streamed, 16384", "lite", BESIDE_H200, 1, CPU_EXPERTS, 3326),
+        depth=16384,
+        tokens=4096,
+    ),
+    Case("prompt of 128, 16 cores", "lite", SIXTEEN_CORES, 0, (), 774, tokens=128),
+    Case("prompt of 512, 16 cores", "lite", SIXTEEN_CORES, 0, (), 994, tokens=512),
+    Case("prompt of 128, 2 cores", "lite", TWO_CORES, 0, (), 160, tokens=128, threads=2),
+    Case("prompt of 512, 2 cores", "lite", TWO_CORES, 0, (), 180, tokens=512, threads=2),
+)
+
+
+def lite() -> ModelInventory:
+    """V2-Lite's shape, routed experts IQ4_NL, other matrices Q8_0: 9.5 GB."""
+    return _experts_in(model(LITE, "lite", weights="Q8_0"), "IQ4_NL", 18 / 32)
+
+
+def v3_of_6_layers() -> ModelInventory:
+    """V3's shape with its query latent, routed experts Q4_K, other matrices Q8_0."""
+    cut = replace(V3, layers=6)
+    whole = _experts_in(model(cut, "v3", weights="Q8_0"), "Q4_K", 144 / 256)
+    tensors: list[TensorInfo] = []
+    for each in whole.tensors:
+        if not each.name.endswith("attn_q.weight"):
+            tensors.append(each)
+            continue
+        block, (rows, columns) = each.name.removesuffix("attn_q.weight"), each.shape
+        sizes = {"attn_q_a": (QUERY_LATENT, columns), "attn_q_b": (rows, QUERY_LATENT)}
+        tensors += [
+            tensor(f"{block}{name}.weight", size, Role.ATTENTION, "Q8_0")
+            for name, size in sizes.items()
+        ]
+    return replace(whole, tensors=tuple(tensors))
+
+
+def there(host: HostSpeeds, gpus: int, gpu: GpuSpeeds = H200) -> Machine:
+    """A machine with so many GPUs of 139 GiB."""
+    names = [f"CUDA{i}" for i in range(gpus)]
+    ram = Device(CPU, DeviceKind.CPU, 512 * GIB, 512 * GIB)
+    cards = (Device(name, DeviceKind.GPU, 139 * GIB, 139 * GIB) for name in names)
+    speeds = MachineSpeeds(host, dict.fromkeys(names, gpu), "measured", 0.15)
+    return Machine((ram, *cards), speeds=speeds)
+
+
+def _experts_in(inventory: ModelInventory, fmt: str, bytes_per_weight: float) -> ModelInventory:
+    tensors = (
+        replace(t, format=fmt, nbytes=int(t.matrix_values * t.experts * bytes_per_weight))
+        if t.role is Role.ROUTED_EXPERT
+        else t
+        for t in inventory.tensors
+    )
+    return replace(inventory, tensors=tuple(tensors))

@@ -1,0 +1,82 @@
+"""The cost model held against docs/log.md: decoding within 15 %, prompts within 25 %."""
+
+import pytest
+
+from placement.cost.predict import expected_pace, predict
+from placement.planner import plan
+from placement.prediction import Pace
+from placement.rules import parse_rules
+from placement.workload import Workload
+from tests.placement.cost.cases import (
+    ALL,
+    BESIDE_H200,
+    CASES,
+    CPU_EXPERTS,
+    Case,
+    lite,
+    there,
+    v3_of_6_layers,
+)
+
+MODELS = {"lite": lite(), "v3": v3_of_6_layers()}
+DECODE_ERROR, PROMPT_ERROR = 0.15, 0.25
+UNEXPLAINED = Case(
+    "lite, experts in RAM, 16384", "lite", BESIDE_H200, 1, CPU_EXPERTS, 81, depth=16384
+)
+EXACT = (
+    Case("all on the GPU", "lite", BESIDE_H200, 1, ALL, 7.9, depth=512),
+    Case("experts in RAM", "lite", BESIDE_H200, 1, CPU_EXPERTS, 1.9, depth=512),
+    Case("half of them", "lite", BESIDE_H200, 1, ("exps#0-31=CUDA0", "exps=CPU"), 3.1, depth=512),
+    Case("prompt, all on the GPU", "lite", BESIDE_H200, 1, ALL, 670, tokens=512),
+)
+
+
+def computed(case: Case, kernels: str = "fast") -> Pace:
+    machine, inventory = there(case.host, case.gpus), MODELS[case.model]
+    workload = Workload(20600, case.ubatch, threads=case.threads, kernels=kernels)
+    rules = parse_rules(case.rules, machine.device_names)
+    made = plan(inventory, machine, rules, workload)
+    return expected_pace(made, inventory, machine, case.depth, case.tokens)[0]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_what_was_measured_is_computed(case: Case) -> None:
+    allowed = PROMPT_ERROR if case.tokens else DECODE_ERROR
+    assert computed(case).tokens_per_s == pytest.approx(case.measured, rel=allowed)
+
+
+@pytest.mark.xfail(reason="81 tok/s with a RAM speed nobody noted; attention explains 2 % of it")
+def test_hybrid_decoding_at_16384_is_computed() -> None:
+    assert computed(UNEXPLAINED).tokens_per_s == pytest.approx(81, rel=DECODE_ERROR)
+
+
+@pytest.mark.parametrize("case", EXACT, ids=lambda case: case.name)
+def test_exact_kernels_are_computed_within_a_factor_of_two(case: Case) -> None:
+    found = computed(case, "exact").tokens_per_s
+    assert case.measured / 2 < found < case.measured * 2
+
+
+def test_a_plan_with_a_block_that_falls_back_is_as_slow_as_was_seen_and_says_it_is_less_sure() -> (
+    None
+):
+    machine, inventory = there(BESIDE_H200, 1), MODELS["lite"]
+    workload = Workload(4096, threads=16, kernels="fast")
+
+    def decoded(*rules: str) -> tuple[float, float]:
+        parsed = parse_rules(rules, machine.device_names)
+        found = predict(plan(inventory, machine, parsed, workload), inventory, machine)
+        return found.decode[0].tokens_per_s, found.error
+
+    fast, sure = decoded("exps=CUDA0")
+    slow, unsure = decoded("attn_output=CPU", "exps=CUDA0")
+    assert fast / slow > 50  # the demo: 24 where 2833 were possible
+    assert unsure > sure + 0.3
+
+
+def test_what_binds_is_told_in_words() -> None:
+    machine, inventory = there(BESIDE_H200, 1), MODELS["lite"]
+    workload = Workload(4096, threads=16, kernels="fast")
+    rules = parse_rules(CPU_EXPERTS, machine.device_names)
+    found = predict(plan(inventory, machine, rules, workload), inventory, machine)
+    assert found.limit == "RAM read on CPU: 7.63 of 9.08 ms a token at depth 0 (84%)"
+    assert found.source == "measured"

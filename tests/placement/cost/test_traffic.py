@@ -1,0 +1,90 @@
+from dataclasses import replace
+
+import pytest
+
+from placement.cost.traffic import Traffic, decode_traffic
+from placement.inventory import Role
+from placement.machines.machine import CPU
+from placement.planner import plan
+from placement.rules import parse_rules
+from placement.workload import Workload
+from tests.placement.models import GIB, MIB, deepseek_v3, machine, tiny
+
+LOAD = Workload(context_tokens=256, ubatch_tokens=32)
+MODEL = tiny()
+
+
+def placed(*rules: str, gpus: int = 0, model=MODEL):
+    there, shares = machine(*[64 * MIB] * gpus), (1.0,) * gpus or None
+    return plan(model, there, parse_rules(rules, there.device_names), LOAD, shares=shares)
+
+
+def test_a_token_reads_all_but_the_experts_it_does_not_use_and_the_rows_it_is_not():
+    by_role = MODEL.by_role()
+    row = 64 // 32 * 34  # one row of 64 values in Q8_0
+    expected = (
+        MODEL.nbytes
+        - by_role[Role.EMBEDDING]
+        + row
+        - by_role[Role.ROUTED_EXPERT] * 6 // 8  # 2 of 8 experts are used
+    )
+    assert decode_traffic(placed(), MODEL) == {CPU: Traffic(expected, 0)}
+
+
+def test_a_tied_embedding_is_read_whole_as_the_head_and_once_more_as_a_row():
+    tied = tiny(tied=True)
+    row = 64 // 32 * 34
+    [apart], [joined] = (
+        decode_traffic(placed(model=model), model).values() for model in (MODEL, tied)
+    )
+    assert joined == apart
+    assert apart.weight_bytes > 512 * row  # the head's 512 rows
+
+
+def test_cached_rows_are_read_once_per_layer_in_the_caches_format():
+    f16, q8_0 = placed(), replace(placed(), workload=replace(LOAD, cache_format="q8_0"))
+    assert decode_traffic(f16, MODEL, 100)[CPU].cache_bytes == 4 * 100 * 40 * 2
+    assert decode_traffic(q8_0, MODEL, 100)[CPU].cache_bytes == 4 * 100 * 2 * 34
+    read = decode_traffic(f16, MODEL, 100)[CPU]
+    assert read.total_bytes == read.weight_bytes + read.cache_bytes
+
+
+def test_each_device_reads_what_it_holds_and_together_they_read_the_same():
+    alone = decode_traffic(placed(), MODEL, 100)
+    split = decode_traffic(placed("exps=CPU", gpus=2), MODEL, 100)
+    assert list(split) == [CPU, "CUDA0", "CUDA1"]
+    experts = MODEL.by_role()[Role.ROUTED_EXPERT] * 2 // 8
+    assert split[CPU] == Traffic(experts + 64 // 32 * 34, 0)
+    assert all(split[name].cache_bytes > 0 for name in ("CUDA0", "CUDA1"))
+    assert sum(read.total_bytes for read in split.values()) == alone[CPU].total_bytes
+
+
+def test_a_cache_in_ram_is_read_there_whichever_device_reads_it():
+    at_home = placed("exps=CPU", gpus=2)
+    in_ram = replace(at_home, workload=replace(LOAD, cache_in_ram=True))
+    read = decode_traffic(in_ram, MODEL, 100)
+    assert [read[name].cache_bytes for name in (CPU, "CUDA0", "CUDA1")] == [4 * 100 * 40 * 2, 0, 0]
+
+
+def test_a_range_of_experts_is_read_as_often_as_it_is_chosen():
+    whole = decode_traffic(placed("exps=CPU", gpus=1), MODEL)
+    ranged = decode_traffic(placed("exps#0-1=CUDA0", "exps=CPU", gpus=1), MODEL)
+    moved = MODEL.by_role()[Role.ROUTED_EXPERT] // 4 * 2 // 8  # 2 of 8 experts lie on the GPU
+    assert ranged["CUDA0"].weight_bytes - whole["CUDA0"].weight_bytes == moved
+    assert whole[CPU].weight_bytes - ranged[CPU].weight_bytes == moved
+
+
+def test_blocks_that_are_not_loaded_are_not_read():
+    more = tiny(mtp=True)
+    assert more.nbytes > MODEL.nbytes
+    assert decode_traffic(placed(model=more), more) == decode_traffic(placed(), MODEL)
+
+
+def test_deepseek_v3_reads_its_published_count_of_active_weights():
+    model = deepseek_v3()
+    made = plan(model, machine(ram=1024 * GIB), [], LOAD)
+    # "37B" with the embedding; the query matrix of this model is whole, not two of rank 1536
+    published = 37e9 - 7168 * 129280
+    whole_query = 61 * (7168 * 24576 - 1536 * (7168 + 24576))
+    read = decode_traffic(made, model)[CPU].weight_bytes
+    assert read == pytest.approx((published + whole_query) * 144 / 256, rel=0.03)  # routers are F32

@@ -1,0 +1,84 @@
+"""Weights in the file's map: RAM is what it is; what it lacks comes from disc every time."""
+
+from dataclasses import replace
+
+import pytest
+
+from placement.cost.predict import predict
+from placement.errors import DoesNotFit, PlanError
+from placement.machines.choice import described_machine
+from placement.machines.machine import CPU
+from placement.memory.file_map import file_map, ram_budget, with_mapping
+from placement.plan_check import check_plan
+from placement.plan_json import from_json, to_json
+from placement.planner import plan
+from placement.report.device_memory import device_memory, device_rows
+from placement.report.text import text_report
+from placement.workload import Workload
+from tests.placement.models import GIB, deepseek_v3
+
+MODEL, MACHINE = deepseek_v3(), described_machine("1x3090-desktop")
+LOAD = Workload(8192, kernels="fast", threads=16)
+MAPPED = plan(MODEL, MACHINE, (), replace(LOAD, mapped=True))
+ROOMY = {CPU: 1024 * GIB}
+
+
+def test_what_ram_lacks_binds_a_mapped_plan() -> None:
+    with pytest.raises(DoesNotFit, match="fit on CPU"):
+        plan(MODEL, MACHINE, (), LOAD)
+    assert MAPPED.prediction is not None
+    pace = MAPPED.prediction.decode[0]
+    there = file_map(MAPPED)
+    assert there.room_bytes + there.missing_bytes == there.weights_bytes
+    # V3's tokens choose 8 of 256 experts; the disc reads 3 GB/s where nobody says otherwise
+    chosen = there.missing_share * (there.weights_bytes - 2 * GIB) * 8 / 256
+    assert pace.seconds["disc"] == pytest.approx(chosen / 3e9, rel=0.05)
+    assert "disc" in MAPPED.prediction.limit
+    usual = plan(MODEL, MACHINE, (), LOAD, budgets=ROOMY).prediction
+    assert usual is not None
+    assert "disc" not in usual.decode[0].seconds
+    assert MAPPED.prediction.error > usual.error + 0.2
+    assert MAPPED.prediction.prompt[0].seconds["disc"] > 0
+
+
+def test_a_map_that_ram_keeps_costs_nothing() -> None:
+    mapped = plan(MODEL, MACHINE, (), replace(LOAD, mapped=True), budgets=ROOMY)
+    copied = plan(MODEL, MACHINE, (), LOAD, budgets=ROOMY)
+    assert mapped.prediction == copied.prediction
+    assert file_map(mapped).missing_bytes == file_map(copied).missing_bytes == 0
+    assert [note for note in mapped.notes if "disc" in note] == []
+
+
+def test_a_faster_disc_of_a_machine_file_counts() -> None:
+    assert MACHINE.speeds is not None
+    host = replace(MACHINE.speeds.host, disk_gb_s=6.0)
+    faster = replace(MACHINE, speeds=replace(MACHINE.speeds, host=host))
+    twice = predict(MAPPED, MODEL, faster).decode[0].seconds["disc"]
+    assert MAPPED.prediction is not None
+    assert MAPPED.prediction.decode[0].seconds["disc"] == pytest.approx(2 * twice)
+
+
+def test_the_report_shows_the_ram_that_is_there_and_what_lacks() -> None:
+    heads, row, *_ = device_rows(device_memory(MAPPED, MODEL, MACHINE))
+    shown = dict(zip(heads, row, strict=True))
+    assert shown["budget"] == "124.0 GiB"
+    assert float(shown["mapped"]) == pytest.approx(file_map(MAPPED).weights_bytes / GIB, abs=0.01)
+    assert not shown["headroom"].startswith("-")
+    text = " ".join(text_report(MAPPED, MODEL, MACHINE).split())
+    assert "of weights in RAM do not fit it: they come from disc again and again" in text
+    assert ram_budget(MAPPED, MAPPED.devices[0]) == MACHINE.host.free_bytes
+
+
+def test_a_saved_plan_goes_with_or_without_the_map() -> None:
+    read = from_json(to_json(MAPPED))
+    assert read == MAPPED
+    check_plan(read, MODEL, MACHINE)
+    with pytest.raises(PlanError, match="RAM has no room") as raised:
+        with_mapping(read, mapped=False)
+    assert "--mmap" in raised.value.remedies
+    copied = plan(MODEL, MACHINE, (), LOAD, budgets=ROOMY)
+    again = with_mapping(with_mapping(copied, mapped=True), mapped=False)
+    assert again == copied
+    old = to_json(copied)
+    del old["workload"]["mapped"]
+    assert from_json(old) == copied

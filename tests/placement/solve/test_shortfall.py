@@ -1,0 +1,136 @@
+"""What a plan that does not fit says: true conflicts, and the changes a user would have found."""
+
+import re
+from collections.abc import Mapping
+
+import pytest
+
+from placement.errors import DoesNotFit
+from placement.machines.machine import DeviceKind, Machine
+from placement.planner import plan
+from placement.request import Request
+from placement.rules import Rule, cpu_moe_rule, parse_rules
+from placement.solve.draft import draft
+from placement.solve.remedies import all_at_once, single_changes
+from placement.solve.solver import Solver
+from placement.solve.trials import overfull
+from placement.workload import Workload
+from tests.placement.models import GIB, deepseek_v3, machine
+
+LOAD = Workload(8192)
+SIXTEEN = machine(*[24 * GIB] * 16, ram=14 * GIB, kind=DeviceKind.GPU)
+
+
+def error_of(where: Machine, *rules: Rule, load: Workload = LOAD, **options: object) -> DoesNotFit:
+    with pytest.raises(DoesNotFit) as error:
+        plan(deepseek_v3(), where, rules, load, **options)  # type: ignore[arg-type]
+    return error.value
+
+
+def request_of(
+    where: Machine, budgets: Mapping[str, int], *rules: Rule, load: Workload = LOAD
+) -> Request:
+    named = {device.name: device.free_bytes for device in where.devices} | dict(budgets)
+    return Request(deepseek_v3(), where, rules, load, named)
+
+
+def test_budgets_that_would_do_together_are_no_conflict_and_equal_gpus_are_told_at_once() -> None:
+    (line,) = (d for d in error_of(SIXTEEN).details if d.startswith("conflict"))
+    assert "CPU is " in line
+    assert " short; what stays free of 16 GPUs of 23.5 GiB" in line
+    assert "together" not in line
+    small = machine(24 * GIB, 24 * GIB, ram=100 * GIB, kind=DeviceKind.GPU)
+    (line,) = (d for d in error_of(small).details if d.startswith("conflict"))
+    budgets, needs = re.findall(r"([0-9.]+) GiB(?= together|$)", line)
+    assert float(budgets) < float(needs)
+    assert "CPU (100.0 GiB) and 2 GPUs of 23.5 GiB" in line
+
+
+def test_a_plan_of_sixteen_gpus_that_does_not_fit_is_told_after_few_searches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = []
+    solve = Solver.solve
+    monkeypatch.setattr(Solver, "solve", lambda *a, **k: calls.append(a[1:]) or solve(*a, **k))
+    error_of(SIXTEEN)
+    assert len(calls) <= 8
+    # the search for every pair of time and RAM is for what fits: it takes ten times as long
+    assert not [limits for limits in calls if limits and limits[0]]
+
+
+def test_micro_batch_and_context_shrink_together_before_a_budget_is_all_that_is_offered() -> None:
+    where = machine(40 * GIB, ram=349 * GIB, kind=DeviceKind.GPU)
+    long = Workload(65536, ubatch_tokens=4096)
+    budgets = {"CUDA0": 16 * GIB}
+    error = error_of(where, cpu_moe_rule(), load=long, budgets=budgets, gpu_layers=99)
+    assert re.match(r"-c \d+ -ub 512 together", error.remedies[0])
+    assert any(text.startswith("--vram CUDA0=") for text in error.remedies)
+
+
+def test_short_ram_is_helped_by_more_blocks_on_gpus() -> None:
+    where = machine(*[40 * GIB] * 4, ram=250 * GIB, kind=DeviceKind.GPU)
+    error = error_of(where, gpu_layers=10)
+    asked = next(int(r.split()[1]) for r in error.remedies if re.match(r"-ngl \d+ in place", r))
+    assert asked > 10
+    plan(deepseek_v3(), where, (), LOAD, gpu_layers=asked)
+    error_of(where, gpu_layers=asked - 1)
+    assert any(text.startswith("-ngl auto in place of -ngl 10") for text in error.remedies)
+
+
+def test_short_ram_beside_a_gpu_held_back_is_helped_by_its_vram_or_margin() -> None:
+    where = machine(40 * GIB, ram=345 * GIB, kind=DeviceKind.GPU)
+    (text,) = (r for r in error_of(where, budgets={"CUDA0": GIB}).remedies if "--margin" in r)
+    vram, margin = re.findall(r"=(\d+)MiB|--margin (\d+)MiB", text)
+    assert int(vram[0]) + int(margin[1]) == 40 * 1024
+    plan(deepseek_v3(), where, (), LOAD, budgets={"CUDA0": int(vram[0]) << 20})
+    with pytest.raises(DoesNotFit):
+        plan(deepseek_v3(), where, (), LOAD, budgets={"CUDA0": (int(vram[0]) - 256) << 20})
+
+
+def test_a_remedy_keeps_to_the_trained_context_and_says_its_speed_at_the_end() -> None:
+    where = machine(40 * GIB, ram=400 * GIB)
+    error = error_of(where, cpu_moe_rule(), load=Workload(10**6), gpu_layers=99)
+    (text,) = (r for r in error.remedies if r.startswith("-c "))
+    assert int(text.split()[1]) <= 163840
+    assert re.search(r"about [0-9.]+ tok/s, [0-9.]+ at the end; prompts [0-9.]+\)", text)
+
+
+def test_a_rule_that_finds_more_blocks_than_it_means_is_mended_first() -> None:
+    where = machine(24 * GIB, ram=400 * GIB)
+    rules = parse_rules(["blk.1.*=CUDA0", "exps=CPU"], where.device_names)
+    error = error_of(where, *rules)
+    assert error.remedies[0].startswith(r"write rule 1 as -ot 'blk\.1\..*=CUDA0': it finds")
+    assert any("conflict" in line and "finds layers 10-19 too" in line for line in error.details)
+    meant = parse_rules([r"blk\.1\..*=CUDA0", "exps=CPU"], where.device_names)
+    plan(deepseek_v3(), where, meant, LOAD)
+
+
+def test_too_little_ram_names_the_weights_that_fit() -> None:
+    error = error_of(machine(ram=100 * GIB))
+    weights = float(re.search(r"about ([0-9.]+) GiB of weights fit", error.remedies[0])[1])  # type: ignore[index]
+    short = float(re.search(r"; or ([0-9.]+) GiB more", error.remedies[0])[1])  # type: ignore[index]
+    whole = draft(request_of(machine(ram=100 * GIB), {})).devices[0].weights_bytes / GIB
+    assert weights == pytest.approx(whole - short, abs=0.2)
+
+
+def test_every_change_together_fits() -> None:
+    where = machine(24 * GIB, ram=400 * GIB, kind=DeviceKind.GPU)
+    request = request_of(where, {"CUDA0": 15 * GIB}, cpu_moe_rule(), load=Workload(65536, 4096))
+    request = request.with_gpu_layers(99)
+    attempt = draft(request)
+    assert overfull(attempt)
+    for remedy in (*single_changes(request, attempt), *all_at_once(request)):
+        assert not overfull(draft(remedy.request)), remedy.text
+
+
+def test_a_rule_is_not_offered_to_be_dropped_where_the_next_one_cannot_be_obeyed() -> None:
+    where = machine(24 * GIB, ram=100 * GIB)
+    error = error_of(where, *parse_rules(["exps=CPU", "exps#0-999=CUDA0"], where.device_names))
+    assert not any(text.startswith("drop rule 1") for text in error.remedies)
+
+
+def test_where_the_number_of_a_block_goes_on_that_is_the_conflict() -> None:
+    where = machine(24 * GIB, ram=400 * GIB)
+    rules = parse_rules(["blk.1.*=CUDA0", "exps=CPU"], where.device_names)
+    lines = error_of(where, *rules, gpu_layers=99).details
+    assert any("conflict: rule 1 (blk.1.*=CUDA0)" in line for line in lines)
