@@ -28,6 +28,7 @@ from placement.rules import Rule
 from placement.solve.draft import draft
 from placement.solve.shortfall import shortfall
 from placement.solve.trials import overfull
+from placement.units import rate
 from placement.workload import Workload, check_workload
 
 FASTER = 1.1  # by which the CPU alone must be to be worth a word
@@ -103,7 +104,7 @@ def _without_gpus(request: Request, made: PlacementPlan) -> tuple[str, ...]:
         ("prompt", made.prediction.prompt[0], found.prompt[0]),
     ):
         if its.tokens_per_s > FASTER * ours.tokens_per_s:
-            notes.append(f"{what} {its.tokens_per_s:.3g} tok/s, not {ours.tokens_per_s:.3g}")
+            notes.append(f"{what} {rate(its.tokens_per_s)} tok/s, not {rate(ours.tokens_per_s)}")
     if not notes:
         return ()
     return (f"the CPU alone would be faster: {' and '.join(notes)}; --device none does so",)
