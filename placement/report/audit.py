@@ -18,8 +18,8 @@ from placement.units import format_bytes
 MOST_SHARE, MOST_BYTES = 0.02, 200 << 20  # of a device's planned bytes; whichever is more
 MOST_SPEED_SHARE = 0.15
 FEWEST_TOKENS = 8  # of a decode rate that means something
-# Shorter ones are told and teach nothing: they measure what a run begins with.
-FEWEST_TAUGHT = {"decode": 32, "prompt": 64}
+# Shorter ones are shown, but neither warn nor teach.
+FEWEST_TOLD = {"decode": 32, "prompt": 64}
 TOTAL = "total"
 
 
@@ -72,9 +72,15 @@ class SpeedLine:
     kind: str = ""
 
     @property
+    def is_long(self) -> bool:
+        """Whether so many tokens say more than what a run begins with."""
+        return self.tokens >= FEWEST_TOLD[self.what]
+
+    @property
     def is_off(self) -> bool:
-        share = 0.0 if self.predicted is None else abs(self.measured / self.predicted - 1)
-        return share > MOST_SPEED_SHARE
+        if self.predicted is None or not self.is_long:
+            return False
+        return abs(self.measured / self.predicted - 1) > MOST_SPEED_SHARE
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,11 +172,9 @@ def planned_bytes(parts: tuple[Part, ...]) -> dict[str, int]:
 
 
 def taught(found: Audit, known: Calibration) -> Calibration:
-    """What was known of predictions, with the rates of this run that were predicted and are of
-    FEWEST_TAUGHT tokens at least.
-    """
+    """What was known of predictions, with the long ones of this run's that were predicted."""
     for line in found.speed:
-        if line.predicted is not None and line.tokens >= FEWEST_TAUGHT[line.what]:
+        if line.predicted is not None and line.is_long:
             known = known.observed(line.kind, line.predicted, line.measured)
     return known
 

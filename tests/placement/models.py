@@ -4,29 +4,13 @@ from math import prod
 
 from placement.inventory import ModelInventory, ModelShape, Role, TensorInfo
 from placement.machines.machine import CPU, Device, DeviceKind, Machine
+from tools.model_shapes import V3
 
 GIB = 1 << 30
 MIB = 1 << 20
 # weights and bytes per block
 BLOCKS = {"F32": (1, 4), "Q8_0": (32, 34), "Q4_K": (256, 144), "Q6_K": (256, 210)}
 
-V3 = ModelShape(
-    layers=61,
-    dense_layers=3,
-    embedding_length=7168,
-    feed_forward_length=18432,
-    head_count=128,
-    key_length=192,
-    value_length=128,
-    latent_length=512,
-    rope_length=64,
-    vocabulary=129280,
-    expert_count=256,
-    expert_used_count=8,
-    expert_feed_forward_length=2048,
-    shared_feed_forward_length=2048,
-    trained_context_tokens=163840,
-)
 TINY = ModelShape(
     layers=4,
     dense_layers=1,

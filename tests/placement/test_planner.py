@@ -14,7 +14,8 @@ from placement.plan_check import check_plan
 from placement.planner import plan
 from placement.rules import OWN_GPU, Rule, cpu_moe_rule, n_cpu_moe_rules, parse_rules
 from placement.workload import Workload, cache_bytes
-from tests.placement.models import GIB, MIB, V3, deepseek_v3, machine, tiny
+from tests.placement.models import GIB, MIB, deepseek_v3, machine, tiny
+from tools.model_shapes import V3
 
 LOAD = Workload(context_tokens=256, ubatch_tokens=16, attention_work_bytes=MIB)
 BIG_LOAD = Workload(context_tokens=4096)

@@ -4,7 +4,8 @@ import pytest
 
 from placement.errors import PlacementError
 from placement.workload import Hosted, Workload, cache_bytes, check_workload, compute_bytes
-from tests.placement.models import MIB, TINY, V3
+from tests.placement.models import MIB, TINY
+from tools.model_shapes import V3
 
 LOAD = Workload(context_tokens=4096)
 

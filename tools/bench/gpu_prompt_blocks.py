@@ -20,6 +20,8 @@ from kernels.latent_block import LatentShape
 from kernels.planar import PlanarTensor, to_planar
 from kernels.router import Gating, GroupScore, RouterRules
 from placement.inventory import ModelShape
+from tools import model_shapes
+from tools.model_shapes import LITE
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -52,35 +54,7 @@ class Shape:
         return 2.0 * (tokens * weights + layers * (rows * unfolded + attended))
 
 
-LITE = ModelShape(
-    layers=27,
-    dense_layers=1,
-    embedding_length=2048,
-    feed_forward_length=10944,
-    head_count=16,
-    key_length=192,
-    value_length=128,
-    latent_length=512,
-    rope_length=64,
-    vocabulary=102400,
-    expert_count=64,
-    expert_used_count=6,
-    expert_feed_forward_length=1408,
-    shared_feed_forward_length=2816,
-    trained_context_tokens=163840,
-)
-V3 = replace(
-    LITE,
-    layers=6,
-    dense_layers=3,
-    embedding_length=7168,
-    feed_forward_length=18432,
-    head_count=128,
-    expert_count=256,
-    expert_used_count=8,
-    expert_feed_forward_length=2048,
-    shared_feed_forward_length=2048,
-)
+V3 = replace(model_shapes.V3, layers=6)
 TINY = replace(
     LITE,
     layers=2,

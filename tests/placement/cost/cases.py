@@ -6,28 +6,12 @@ measure alone there; none is chosen per case.
 
 from dataclasses import dataclass, replace
 
-from placement.inventory import ModelInventory, ModelShape, Role, TensorInfo
+from placement.inventory import ModelInventory, Role, TensorInfo
 from placement.machines.machine import CPU, Device, DeviceKind, Machine
 from placement.machines.speeds import GpuSpeeds, HostSpeeds, MachineSpeeds
-from tests.placement.models import GIB, V3, model, tensor
+from tests.placement.models import GIB, model, tensor
+from tools.model_shapes import LITE, V3
 
-LITE = ModelShape(
-    layers=27,
-    dense_layers=1,
-    embedding_length=2048,
-    feed_forward_length=10944,
-    head_count=16,
-    key_length=192,
-    value_length=128,
-    latent_length=512,
-    rope_length=64,
-    vocabulary=102400,
-    expert_count=64,
-    expert_used_count=6,
-    expert_feed_forward_length=1408,
-    shared_feed_forward_length=2816,
-    trained_context_tokens=163840,
-)
 QUERY_LATENT = 1536  # of V3
 
 # Copy: the product benches. Products: 8192 x 8192 in Q8_0. Cache: 16 heads, 16k to 64k rows, 2.6

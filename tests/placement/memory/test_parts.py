@@ -24,7 +24,8 @@ from placement.plan_json import from_json, to_json
 from placement.planner import plan
 from placement.rules import parse_rules
 from placement.workload import Hosted, Workload, cache_bytes
-from tests.placement.models import GIB, TINY, V3, deepseek_v3, machine, tiny
+from tests.placement.models import GIB, TINY, deepseek_v3, machine, tiny
+from tools.model_shapes import V3
 
 FAST = Workload(context_tokens=8192, ubatch_tokens=2048, kernels="fast", threads=16)
 SMALL = Workload(context_tokens=256, ubatch_tokens=16, attention_work_bytes=MIB, kernels="fast")

@@ -139,9 +139,11 @@ def test_a_run_teaches_by_how_much_it_was_slower() -> None:
 
 
 @pytest.mark.parametrize(("what", "fewest"), [("decode", 32), ("prompt", 64)])
-def test_a_short_run_teaches_nothing(what: str, fewest: int) -> None:
+def test_a_short_run_teaches_nothing_and_warns_of_nothing(what: str, fewest: int) -> None:
     short, long = (Measured(what, 0, tokens, 400.0) for tokens in (fewest - 1, fewest))
     assert taught(audited(short), Calibration()) == Calibration()
+    assert audited(short).warnings == ()
+    assert len(audited(long).warnings) == 1
     assert len(taught(audited(long), Calibration()).ratios) == 1
 
 

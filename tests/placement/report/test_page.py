@@ -107,4 +107,6 @@ def test_light_and_dark_have_a_colour_for_everything() -> None:
 def test_a_plan_without_speeds_has_a_page_too(prediction) -> None:
     where = rig(4 * GIB, ram=8 * GIB)
     made = replace(plan(tiny(), where, (), Workload(256, 16)), prediction=prediction)
-    read(html_page(made, tiny(), where))
+    texts = " ".join(read(html_page(made, tiny(), where)).texts)
+    assert "CUDA0" in texts
+    assert "decode tok/s" not in texts
