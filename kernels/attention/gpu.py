@@ -17,13 +17,14 @@ import triton
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from kernels.attention import gpu_merge, gpu_split, gpu_split_hopper
+from kernels.attention import gpu_merge, gpu_split, gpu_split_hopper, gpu_wgmma
 from kernels.attention.gpu_plan import (
     BULK_ALIGNMENT,
     SPLIT_GRANULE,
     Splits,
     Tiles,
     overlaps,
+    partial_type,
     split_buffers,
     splits_of,
     tiles_of,
@@ -67,6 +68,10 @@ def absorbed_split(
     tokens, heads, width = q_latent.shape
     latent = partial.shape[-1]
     _check(q_latent, cache, partial, statistics, splits)
+    if tiles is None and gpu_wgmma.serves(cache, partial, width):
+        given = (q_latent, cache, seen, partial, statistics, scale)
+        gpu_wgmma.split(*given, splits=splits, first_row=first_row)
+        return
     tiles = tiles or tiles_of(cache.device, heads, cache.dtype, _fits_bulk(cache))
     grid = (splits.cap, triton.cdiv(heads, tiles.heads), tokens)
     overlap = overlaps(cache.device)
@@ -132,7 +137,7 @@ def absorbed_attention(
         return out
     splits = splits_of(rows.device, heads, tokens)
     seen = torch.arange(start + 1, start + tokens + 1, dtype=torch.int32, device=rows.device)
-    partial, statistics = split_buffers(tokens, heads, latent, splits, rows.device)
+    partial, statistics = split_buffers(tokens, heads, latent, splits, rows.device, rows.dtype)
     q = torch.cat((q_latent, q_rope), dim=-1)
     absorbed_split(*(q, rows.contiguous(), seen, partial, statistics, scale), splits=splits)
     merge_splits(partial, statistics, seen, splits, out)
@@ -184,9 +189,13 @@ def _check(q: Tensor, cache: Tensor, partial: Tensor, statistics: Tensor, splits
             raise KernelInputError(f"expected {shape}, got {tuple(tensor.shape)}")
     if not 0 < latent < width:
         raise KernelInputError(f"{latent} latent columns of {width} leave none to rotate")
-    for tensor in (q, partial, statistics):
+    for tensor in (q, statistics):
         if tensor.dtype != torch.float32 or not tensor.is_contiguous():
-            raise KernelInputError("queries, partials and statistics must be contiguous float32")
+            raise KernelInputError("queries and statistics must be contiguous float32")
+    if partial.dtype not in (torch.float32, partial_type(cache.dtype)):
+        raise KernelInputError(f"partials of {partial.dtype} over a cache of {cache.dtype}")
+    if not partial.is_contiguous():
+        raise KernelInputError("partials must be contiguous")
     if cache.stride(-1) != 1:
         raise KernelInputError("a cache row must be contiguous")
     if splits.min_tokens % SPLIT_GRANULE:

@@ -1,0 +1,81 @@
+"""Launches `split_hopper.cu`: the split kernel of decode attention on sm_90, for DeepSeek's rows."""
+
+import ctypes
+
+import torch
+from torch import Tensor
+
+from kernels.attention.gpu_plan import HOPPER, SPLIT_GRANULE, Splits, capability_of
+from kernels.cuda import Program, Record
+from kernels.cuda.tensor_map import BULK_ALIGNMENT, TensorMap, row_boxes
+
+PROGRAM = Program("attention/split_hopper.cu")
+LATENT, WIDTH = 512, 576
+HEADS, ROWS = 64, 32  # of a block, of a tile
+THREADS = 3 * 128
+TILE_BYTES = ROWS * WIDTH * 2
+SHARED_BYTES = 6 * TILE_BYTES + HEADS * 128 + HEADS * 32 + (6 + 2 + 2) * 8 + 3 * HEADS * 4
+
+
+class SplitRecord(Record):
+    _fields_ = [
+        ("rows", TensorMap),
+        ("q", ctypes.c_void_p),
+        ("seen", ctypes.c_void_p),
+        ("first_row", ctypes.c_void_p),
+        ("partial", ctypes.c_void_p),
+        ("statistics", ctypes.c_void_p),
+        ("scale", ctypes.c_float),
+        ("heads", ctypes.c_int32),
+        ("min_tokens", ctypes.c_int32),
+        ("granule", ctypes.c_int32),
+        ("padding", ctypes.c_int64),
+    ]
+
+
+def serves(cache: Tensor, partial: Tensor, width: int) -> bool:
+    """Whether `split` takes them: on sm_90, 16-bit rows of 512 + 64 columns and 16-bit partials."""
+    return (
+        cache.device.type == "cuda"
+        and capability_of(cache.device) == HOPPER
+        and cache.dtype in (torch.float16, torch.bfloat16)
+        and partial.dtype == cache.dtype
+        and (partial.shape[-1], width) == (LATENT, WIDTH)
+        and cache.stride(0) * cache.itemsize % BULK_ALIGNMENT == 0
+        and cache.data_ptr() % BULK_ALIGNMENT == 0
+    )
+
+
+def split(
+    q: Tensor,
+    cache: Tensor,
+    seen: Tensor,
+    partial: Tensor,
+    statistics: Tensor,
+    scale: float,
+    *,
+    splits: Splits,
+    first_row: Tensor | None = None,
+) -> None:
+    """As `gpu.absorbed_split`, which has checked them, for what `serves` names."""
+    tokens, heads, _ = q.shape
+    record = SplitRecord(
+        rows=row_boxes(cache, ROWS),
+        q=q.data_ptr(),
+        seen=seen.data_ptr(),
+        first_row=None if first_row is None else first_row.data_ptr(),
+        partial=partial.data_ptr(),
+        statistics=statistics.data_ptr(),
+        scale=scale,
+        heads=heads,
+        min_tokens=splits.min_tokens,
+        granule=SPLIT_GRANULE,
+    )
+    grid = (-(-heads // HEADS), splits.cap, tokens)
+    PROGRAM.kernel(kernel_name(cache.dtype), cache.device).launch(
+        grid, THREADS, record, SHARED_BYTES
+    )
+
+
+def kernel_name(dtype: torch.dtype) -> str:
+    return f"split_hopper<{str(dtype == torch.bfloat16).lower()}>"
