@@ -17,7 +17,7 @@ import triton
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from kernels.attention import gpu_merge, gpu_split, gpu_split_hopper, gpu_wgmma
+from kernels.attention import gpu_merge, gpu_merge_cuda, gpu_split, gpu_split_hopper, gpu_wgmma
 from kernels.attention.gpu_plan import (
     BULK_ALIGNMENT,
     SPLIT_GRANULE,
@@ -29,6 +29,7 @@ from kernels.attention.gpu_plan import (
     splits_of,
     tiles_of,
 )
+from kernels.attention.split_results import SplitResults
 from kernels.errors import KernelInputError
 
 Q8_0_WORDS = 17  # int16 words of a block of 32 values
@@ -104,13 +105,18 @@ def absorbed_split(
 def merge_splits(
     partial: Tensor, statistics: Tensor, seen: Tensor, splits: Splits, out: Tensor
 ) -> None:
-    """Attention from its splits: out = sum 2^(max_i - max) partial_i / sum 2^(max_i - max) sum_i.
+    """Attention from its splits: out = sum w_i partial_i / sum w_i, w_i = 2^(max_i - max) sum_i.
 
     partial, statistics, seen, splits   as `absorbed_split` left and took them
     out   [tokens, heads, latent] float32, written
 
     Does not wait for the GPU. May start early (programmatic launch): the kernel waits itself.
     """
+    wide = gpu_merge_cuda.columns_of(partial)
+    if wide is not None:
+        results = SplitResults(partial, statistics, seen, splits.min_tokens, SPLIT_GRANULE)
+        gpu_merge_cuda.merge(results, out, wide)
+        return
     tokens, heads, _, latent = partial.shape
     columns = min(_padded(latent), 64 if heads * tokens <= WHOLE_SUMS_ARE_FEW else 128)
     overlap = overlaps(partial.device)

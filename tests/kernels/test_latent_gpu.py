@@ -37,7 +37,8 @@ def _compiled_at_once():
         tokens = token_class(case.tokens)
         key, value = cases.head_rows_of(case, cases.matrices_of(case), torch.device("cpu"))
         prepared.add(gpu_prepare.kernel_name(key.weight, case.transposed, tokens))
-        unfolded.add(gpu_unfold.kernel_name(value.weight, tokens, 1 if case.latent % 4 else 4))
+        wide, weight = 1 if case.latent % 4 else 4, value.weight
+        unfolded.add(gpu_unfold.kernel_name(weight, torch.float32, tokens, wide))
     gpu_prepare.PROGRAM.compile(sorted(prepared), "cpu")
     gpu_unfold.PROGRAM.compile(sorted(unfolded), "cpu")
 
@@ -172,9 +173,9 @@ def merged(results):
         count = cases.split_count(results, token)
         if count:
             most, sums = results.statistics[token, :, :count].cpu().double().unbind(-1)
-            weight = torch.exp2(most - most.amax(-1, keepdim=True))
+            weight = torch.exp2(most - most.amax(-1, keepdim=True)) * sums
             partial = results.partial[token, :, :count].cpu().double()
-            out[token] = (weight[..., None] * partial).sum(1) / (weight * sums).sum(1)[:, None]
+            out[token] = (weight[..., None] * partial).sum(1) / weight.sum(1)[:, None]
     return out
 
 
