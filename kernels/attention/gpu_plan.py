@@ -93,6 +93,12 @@ def split_buffers(
     return partial, torch.empty(*size, 2, device=device)
 
 
+def partial_in(room: Tensor, cache: torch.dtype) -> Tensor:
+    """A `partial` for this type of cache in the memory of a float32 one, of the same shape."""
+    dtype = partial_type(cache)
+    return room if dtype == room.dtype else room.view(-1).view(dtype)[: room.numel()].view_as(room)
+
+
 def partial_type(cache: torch.dtype) -> torch.dtype:
     """Of the splits' means: what is not finer than the rows themselves takes half the memory."""
     return cache if cache in HALVES else torch.float32

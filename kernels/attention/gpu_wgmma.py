@@ -1,4 +1,4 @@
-"""Launches `split_hopper.cu`: the split kernel of decode attention on sm_90, for DeepSeek's rows."""
+"""Launches `split_hopper.cu`: the split kernel of decode attention for DeepSeek on sm_90."""
 
 import ctypes
 

@@ -23,9 +23,9 @@ __global__ void __launch_bounds__(THREADS) merge_splits(const MergeRecord record
     // The split kernel in front reads the lengths too, so they stand before it ends.
     const int count = results.count(token), own = thread / kSharing;
     const int local = thread % kSharing * kWide, column = blockIdx.x * COLUMNS + local;
-    const unsigned char* from = static_cast<const unsigned char*>(results.partial) +
-                                (results.first(token, head) * results.latent + column) *
-                                    Part::kBytes;
+    const unsigned char* from =
+        static_cast<const unsigned char*>(results.partial) +
+        (results.first(token, head) * results.latent + column) * Part::kBytes;
     wait_for_previous();
     let_next_start();
     SplitColumns<Part, 1, kWide> some;

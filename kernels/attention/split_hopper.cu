@@ -50,8 +50,7 @@ DEVICE void put_queries(const SplitRecord& record, const SplitShared& shared, in
             store_float(shared.to_base_2 + 4 * row, record.scale * 1.4426950408889634f * unit);
 #pragma unroll
         for (int j = 0; j < kPairs; ++j) {
-            const uint32_t both =
-                pack_pair<BFLOAT>(pair[i][j].x * factor, pair[i][j].y * factor);
+            const uint32_t both = pack_pair<BFLOAT>(pair[i][j].x * factor, pair[i][j].y * factor);
             store_word(shared.queries + row * kQueryPitch + j * 128 + lane * 4, both);
             if (j < kPairs - 1 || lane < 24) continue;
             const int exchanged = lane / 4 % 2 ^ row / 4 % 2;
@@ -62,8 +61,8 @@ DEVICE void put_queries(const SplitRecord& record, const SplitShared& shared, in
 
 // One tile's scores [64 heads, 64 rows] from queries in registers.
 template <bool BFLOAT>
-DEVICE void score_tile(float (&score)[16], const uint32_t (&query)[kHeld][4],
-                       uint64_t last_query, uint32_t tile) {
+DEVICE void score_tile(float (&score)[16], const uint32_t (&query)[kHeld][4], uint64_t last_query,
+                       uint32_t tile) {
     begin_products();
 #pragma unroll
     for (int k = 0; k < kColumns / 16; ++k) {

@@ -19,9 +19,9 @@ constexpr int kScoreRegisters = 184, kValueRegisters = 160;  // 168 each in the 
 constexpr int kScoresMeet = 1, kEndMeet = 2;
 
 struct SplitRecord {
-    TensorMap rows;     // of the cache, boxes of 32 rows, 64 columns in the swizzle of 128 bytes
-    const float* q;     // [tokens, heads, 576]
-    const int32_t* seen;       // [tokens]
+    TensorMap rows;       // of the cache, boxes of 32 rows, 64 columns in the swizzle of 128 bytes
+    const float* q;       // [tokens, heads, 576]
+    const int32_t* seen;  // [tokens]
     const int64_t* first_row;  // [tokens], or null: sequences start at row 0
     void* partial;             // [tokens, heads, splits, 512], 16 bits
     float* statistics;         // [tokens, heads, splits, 2]
@@ -32,11 +32,12 @@ struct SplitRecord {
     int64_t padding;
 };
 
-// Shared memory of a block, as addresses of the shared window; `gpu_wgmma.py` counts the same bytes.
+// Shared memory of a block, as addresses of the shared window; `gpu_wgmma.py` counts the same
+// bytes.
 struct SplitShared {
-    uint32_t tiles;    // [6][9 boxes][32 rows][128 bytes]
-    uint32_t weights;  // [64 heads][2 tiles][32 rows] as one box
-    uint32_t queries;  // [64][1168 bytes], over the last two tiles and the weights
+    uint32_t tiles;                    // [6][9 boxes][32 rows][128 bytes]
+    uint32_t weights;                  // [64 heads][2 tiles][32 rows] as one box
+    uint32_t queries;                  // [64][1168 bytes], over the last two tiles and the weights
     uint32_t last_queries;             // [64][16] in a swizzle of 32 bytes: no register is left
     uint32_t loaded, weighed, summed;  // barriers: of 6 tiles; of 2 tiles' weights
     uint32_t shrink, inverse;          // floats: [2 tiles][64 heads], [64]

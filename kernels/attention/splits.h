@@ -16,7 +16,7 @@ DEVICE int ceiling_of_quotient(int a, int b) {
 }
 
 struct SplitResults {
-    const void* partial;      // [tokens, heads, cap, latent] of the kernel's Part: the splits' means
+    const void* partial;  // [tokens, heads, cap, latent] of the kernel's Part: the splits' means
     const float* statistics;  // [tokens, heads, cap, 2]: largest score in base 2, sum
     const int32_t* seen;      // [tokens]: cache rows that a token sees
     int32_t heads, latent;
@@ -38,7 +38,9 @@ struct SplitResults {
 // What a split's mean is stored as.
 struct FloatPart {
     static constexpr int kBytes = 4;
-    static __device__ __forceinline__ float value(const uint32_t* word, int i) { return bits_float(word[i]); }
+    static __device__ __forceinline__ float value(const uint32_t* word, int i) {
+        return bits_float(word[i]);
+    }
 };
 struct HalfPart {
     static constexpr int kBytes = 2;
@@ -103,8 +105,7 @@ struct SplitColumns {
     // Splits first, first + stride .. below count[t]; `from` is the column of token 0 in split 0,
     // the pitches are values.
     __device__ __forceinline__ void load(const unsigned char* from, int64_t token_pitch,
-                                         int split_pitch, int first, int stride,
-                                         const int* count) {
+                                         int split_pitch, int first, int stride, const int* count) {
 #pragma unroll
         for (int t = 0; t < TOKENS; ++t) {
 #pragma unroll
@@ -130,8 +131,7 @@ struct SplitColumns {
                 const int split = first + i * stride;
                 const float factor = split < count[t] ? weights[t * weight_pitch + split] : 0.0f;
 #pragma unroll
-                for (int w = 0; w < WIDE; ++w)
-                    sum[t][w] += factor * Part::value(word[t][i], w);
+                for (int w = 0; w < WIDE; ++w) sum[t][w] += factor * Part::value(word[t][i], w);
             }
         }
     }

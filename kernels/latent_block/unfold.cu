@@ -8,8 +8,8 @@
 // arrive adds up the parts, always in the same order.
 //
 // Columns of a part are whole 32s: o is rounded to int8 as the activations of any product are.
-#include "latent_block/head_rows.h"
 #include "attention/splits.h"
+#include "latent_block/head_rows.h"
 
 namespace hybrid {
 
@@ -76,8 +76,8 @@ DEVICE void merge(const UnfoldRecord& record, int first_token, int head, int par
         for (int i = 0; i < kAtOnce; ++i) most = max(most, count[t + i]);
         for (int first = own; first < most; first += stride * some.kEach) {
             if (t > 0 || first > own)
-                some.load(from + t * token_pitch * Part::kBytes, token_pitch, results.latent, first, stride,
-                          count + t);
+                some.load(from + t * token_pitch * Part::kBytes, token_pitch, results.latent, first,
+                          stride, count + t);
             some.add(shared.weights + t * pitch, pitch, first, stride, count + t, sum);
         }
 #pragma unroll

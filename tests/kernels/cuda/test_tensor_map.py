@@ -1,0 +1,49 @@
+"""What the driver is told of rows that the copy engine shall read; on a GPU the split kernel reads
+through such a map."""
+
+import ctypes
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from kernels.cuda import driver_library, tensor_map
+from kernels.errors import KernelInputError
+from tests.kernels.cuda.samples import FOLDER
+
+
+@pytest.fixture
+def _fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "libcuda.so.1"
+    source = FOLDER / "fake_driver.c"
+    subprocess.run(["gcc", "-w", "-shared", "-fPIC", "-o", path, source], check=True)
+    opened = driver_library.open_driver(str(path))
+    monkeypatch.setattr(driver_library, "library", lambda: opened)
+
+
+@pytest.mark.usefixtures("_fake")
+@pytest.mark.parametrize(("dtype", "number"), [(torch.float16, 6), (torch.bfloat16, 9)])
+def test_rows_are_boxes_of_64_columns_swizzled_by_128_bytes(
+    dtype: torch.dtype, number: int
+) -> None:
+    rows = torch.zeros(100, 640, dtype=dtype)[:, 64:]
+    told = tensor_map.row_boxes(rows, 32).words
+    assert list(told)[:7] == [number, 2, rows.data_ptr(), 576, 100, 1280, 64]
+    assert list(told)[7:12] == [32, 1, 1, 3, 3]
+    assert ctypes.sizeof(tensor_map.TensorMap) == 128
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        torch.zeros(4, 576),
+        torch.zeros(4, 577).half(),
+        torch.zeros(4, 1152).half()[:, ::2],
+        torch.zeros(4, 640).half()[:, 1:577],
+    ],
+    ids=["32 bits", "pitch", "columns apart", "begin"],
+)
+def test_rows_that_the_engine_cannot_read_are_refused(rows: torch.Tensor) -> None:
+    with pytest.raises(KernelInputError, match="copy engine"):
+        tensor_map.row_boxes(rows, 32)
