@@ -59,20 +59,17 @@ DEVICE void put_queries(const SplitRecord& record, const SplitShared& shared, in
     }
 }
 
-// One tile's scores [64 heads, 64 rows] from queries in registers.
+// One tile's scores [64 heads, 32 rows] from queries in registers, the last columns' in memory.
 template <bool BFLOAT>
-DEVICE void score_tile(float (&score)[16], const uint32_t (&query)[kHeld][4], uint64_t last_query,
-                       uint32_t tile) {
+DEVICE void score_tile(float (&score)[16], const uint32_t (&query)[kHeld][4],
+                       const Operand& last_query, uint32_t tile) {
+    const Operand rows = operand(tile, kBoxBytes);
     begin_products();
 #pragma unroll
-    for (int k = 0; k < kColumns / 16; ++k) {
-        const uint64_t rows = operand(tile + k / 4 * kBoxBytes + k % 4 * 32, kBoxBytes);
-        if (k < kHeld) {
-            multiply_rows<BFLOAT>(score, query[k], rows, k > 0);
-        } else {
-            multiply_rows<BFLOAT>(score, last_query, rows, 1);
-        }
-    }
+    for (int k = 0; k < kHeld; ++k)
+        multiply_rows<BFLOAT>(score, query[k], rows.at(k / 4 * kBoxBytes + k % 4 * 32), k > 0);
+    multiply_rows<BFLOAT>(score, last_query.at(0), rows.at(kHeld / 4 * kBoxBytes + kHeld % 4 * 32),
+                          1);
     close_products();
     wait_for_products<0>();
 }
@@ -149,11 +146,7 @@ DEVICE void run_scores(const SplitRecord& record, const SplitShared& shared, con
         }
         uint32_t pair[8];
         const float2 shrink = softmax.weigh<BFLOAT>(score, pair);
-        if (tile >= 2) {
-            wait_for_phase(shared.summed + 8 * half, tile / 2 - 1 & 1);
-            const int next = tile - 2 + kTiles;
-            if (threadIdx.x == 0) ask_for_tiles(record, shared, rows, next, next + 1);
-        }
+        if (tile >= 2) wait_for_phase(shared.summed + 8 * half, tile / 2 - 1 & 1);
         // A thread's columns 8 j + lane % 4 * 2 in the copy engine's swizzle.
         const uint32_t to = shared.weights + row * 128 + lane % 4 * 4;
 #pragma unroll
@@ -169,6 +162,8 @@ DEVICE void run_scores(const SplitRecord& record, const SplitShared& shared, con
         show_to_engines();
         warp_all(true);
         if (lane == 0) arrive(shared.weighed + 8 * half);
+        const int next = tile - 2 + kTiles;  // in the place of what was summed two tiles ago
+        if (threadIdx.x == 0 && tile >= 2) ask_for_tiles(record, shared, rows, next, next + 1);
     }
     put_statistics(record, shared, row, token, softmax.largest, softmax.total);
     meet(kEndMeet, kThreads);
@@ -190,11 +185,13 @@ DEVICE void run_values(const SplitRecord& record, const SplitShared& shared, con
             for (int i = 0; i < 128; ++i) sum[i] *= i % 4 < 2 ? upper : lower;
         }
         const uint32_t at = shared.tiles + tile % kTiles * kTileBytes + side * 4 * kBoxBytes;
+        const Operand values = operand(at, kBoxBytes);
+        const Operand weights = operand(shared.weights + half * 64, kBoxBytes);
         begin_products();
 #pragma unroll
         for (int k = 0; k < kRows / 16; ++k) {
-            multiply_columns<BFLOAT>(sum, operand(shared.weights + half * 64 + k * 32, kBoxBytes),
-                                     operand(at + k * 2048, kBoxBytes), tile > 0 || k > 0);
+            multiply_columns<BFLOAT>(sum, weights.at(k * 32), values.at(k * 2048),
+                                     tile > 0 || k > 0);
         }
         close_products();
         wait_for_products<0>();

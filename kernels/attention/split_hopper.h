@@ -19,9 +19,9 @@ constexpr int kScoreRegisters = 184, kValueRegisters = 160;  // 168 each in the 
 constexpr int kScoresMeet = 1, kEndMeet = 2;
 
 struct SplitRecord {
-    TensorMap rows;       // of the cache, boxes of 32 rows, 64 columns in the swizzle of 128 bytes
-    const float* q;       // [tokens, heads, 576]
-    const int32_t* seen;  // [tokens]
+    TensorMap rows;  // of the cache: 9 boxes of 64 columns, of 32 rows, in the swizzle of 128 bytes
+    const float* q;  // [tokens, heads, 576]
+    const int32_t* seen;       // [tokens]
     const int64_t* first_row;  // [tokens], or null: sequences start at row 0
     void* partial;             // [tokens, heads, splits, 512], 16 bits
     float* statistics;         // [tokens, heads, splits, 2]
@@ -90,15 +90,13 @@ DEVICE void start_barriers(const SplitShared& shared) {
 // Tiles first .. end - 1 as far as there are any, by one thread; their places are free.
 DEVICE void ask_for_tiles(const SplitRecord& record, const SplitShared& shared,
                           const SplitRows& rows, int first, int end) {
+#pragma unroll 1
     for (int tile = first; tile < min(end, rows.tiles); ++tile) {
         const int place = tile % kTiles;
-        const uint32_t to = shared.tiles + place * kTileBytes, barrier = shared.loaded + 8 * place;
+        const uint32_t barrier = shared.loaded + 8 * place;
         arrive_and_expect(barrier, kTileBytes);
-#pragma unroll
-        for (int box = 0; box < kColumns / 64; ++box) {
-            copy_box(to + box * kBoxBytes, &record.rows, box * 64, rows.first + tile * kRows,
-                     barrier);
-        }
+        copy_rows(shared.tiles + place * kTileBytes, &record.rows, rows.first + tile * kRows,
+                  barrier);
     }
 }
 
@@ -143,7 +141,9 @@ DEVICE void put_values(const SplitRecord& record, const SplitShared& shared,
     warp_all(true);
     const int group = blockIdx.x * kHeads + first;
     unsigned char* out = static_cast<unsigned char*>(record.partial);
-    for (int i = 0; i < min(16, record.heads - group); ++i) {
+#pragma unroll
+    for (int i = 0; i < 16; ++i) {
+        if (group + i >= record.heads) break;
         const int64_t at =
             (static_cast<int64_t>(token) * record.heads + group + i) * gridDim.y + blockIdx.y;
         *reinterpret_cast<uint4*>(out + (at * kLatent + half * 256) * 2 + lane * 16) =

@@ -63,12 +63,12 @@ struct alignas(64) TensorMap {
     uint64_t words[16];
 };
 
-// The map's box at (column, row) into shared memory; its bytes are counted by the barrier.
-DEVICE void copy_box(uint32_t to, const TensorMap* map, int column, int row, uint32_t barrier) {
+// The map's box at `row` into shared memory, all its columns; its bytes are counted by the barrier.
+DEVICE void copy_rows(uint32_t to, const TensorMap* map, int row, uint32_t barrier) {
     asm volatile(
-        "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes"
-        " [%0], [%1, {%2, %3}], [%4];" ::"r"(to),
-        "l"(map), "r"(column), "r"(row), "r"(barrier)
+        "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes"
+        " [%0], [%1, {%2, %3, %2}], [%4];" ::"r"(to),
+        "l"(map), "r"(0), "r"(row), "r"(barrier)
         : "memory");
 }
 
@@ -138,17 +138,27 @@ DEVICE void load_tiles(uint32_t (&tile)[4], uint32_t row) {
 // ---- products of a warpgroup. Operands in shared memory are boxes of 64 columns of 16 bits in
 // the copy engine's swizzle of 128 bytes, at multiples of 1024 bytes: 8 rows are 1024 bytes.
 
+// A descriptor of wgmma. What follows by a known number of bytes costs one addition, and no more
+// would do: a product of 32 columns takes less time than a descriptor that is computed anew.
+struct Operand {
+    uint32_t low, high;
+
+    __device__ __forceinline__ uint64_t at(int nbytes) const {
+        return static_cast<uint64_t>(high) << 32 | (low + (nbytes >> 4));
+    }
+};
+
 // `box_bytes` from one box to the next along the columns, where an operand has several.
-DEVICE uint64_t operand(uint32_t address, int box_bytes) {
-    constexpr uint64_t kSwizzle128 = 1ull << 62, kEightRows = 1024 >> 4;
-    return kSwizzle128 | kEightRows << 32 | static_cast<uint64_t>(box_bytes >> 4) << 16 |
-           (address & 0x3ffff) >> 4;
+DEVICE Operand operand(uint32_t address, int box_bytes) {
+    constexpr uint32_t kSwizzle128 = 1u << 30, kEightRows = 1024 >> 4;
+    return {(address & 0x3ffff) >> 4 | static_cast<uint32_t>(box_bytes >> 4) << 16,
+            kSwizzle128 | kEightRows};
 }
 
 // Of 16 columns in a swizzle of 32 bytes: the two halves of rows 4 to 7 of each 8 are exchanged.
-DEVICE uint64_t narrow_operand(uint32_t address) {
-    constexpr uint64_t kSwizzle32 = 3ull << 62, kEightRows = 256 >> 4;
-    return kSwizzle32 | kEightRows << 32 | (address & 0x3ffff) >> 4;
+DEVICE Operand narrow_operand(uint32_t address) {
+    constexpr uint32_t kSwizzle32 = 3u << 30, kEightRows = 256 >> 4;
+    return {(address & 0x3ffff) >> 4, kSwizzle32 | kEightRows};
 }
 
 // Before the first product, and after registers of one were touched.

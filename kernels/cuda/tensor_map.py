@@ -23,19 +23,22 @@ class TensorMap(ctypes.Structure):
 
 
 def row_boxes(rows: Tensor, box_rows: int) -> TensorMap:
-    """Boxes of `box_rows` rows and 64 columns in the swizzle of 128 bytes; zeros beyond the end.
+    """Whole rows, `box_rows` at a time, as boxes of 64 columns [columns / 64, box_rows, 64] in the
+    swizzle of 128 bytes; zeros beyond the last row.
 
-    rows   [count, columns] float16 or bfloat16 on a GPU, a row contiguous, rows and their pitch
-           multiples of 16 bytes
+    rows   [count, columns] float16 or bfloat16 on a GPU, columns a multiple of 64, a row
+           contiguous, rows and their pitch multiples of 16 bytes
 
     Raises KernelInputError where they are not, CudaCallFailed when the driver refuses.
     """
     pitch = rows.stride(0) * rows.itemsize
     fits = rows.dtype in TYPES and rows.stride(1) == 1 and 0 < box_rows <= 256
+    fits = fits and rows.shape[1] % SWIZZLED_COLUMNS == 0
     if not fits or pitch % BULK_ALIGNMENT or rows.data_ptr() % BULK_ALIGNMENT:
         raise KernelInputError(
-            f"boxes of {box_rows} rows of {rows.dtype}, strides {rows.stride()}: the copy engine"
-            f" takes 16-bit rows at multiples of {BULK_ALIGNMENT} bytes, 256 at most"
+            f"{box_rows} rows of {tuple(rows.shape)} {rows.dtype}, strides {rows.stride()}: the"
+            f" copy engine takes up to 256 rows of 16-bit values, at multiples of {BULK_ALIGNMENT}"
+            f" bytes, of a multiple of {SWIZZLED_COLUMNS} columns"
         )
     return _encoded(rows.data_ptr(), rows.dtype, tuple(rows.shape), pitch, box_rows)
 
@@ -47,16 +50,18 @@ def _encoded(
     room = (ctypes.c_ubyte * (ctypes.sizeof(TensorMap) + ALIGNMENT))()
     begin = ctypes.addressof(room)
     encoded = TensorMap.from_address(begin + -begin % ALIGNMENT)
+    count, columns = shape
+    boxes = columns // SWIZZLED_COLUMNS
     call(
         "cuTensorMapEncodeTiled",
         ctypes.addressof(encoded),
         TYPES[dtype],
-        2,
+        3,
         address,
-        (ctypes.c_uint64 * 2)(shape[1], shape[0]),
-        (ctypes.c_uint64 * 1)(pitch),
-        (ctypes.c_uint32 * 2)(SWIZZLED_COLUMNS, box_rows),
-        (ctypes.c_uint32 * 2)(1, 1),
+        (ctypes.c_uint64 * 3)(SWIZZLED_COLUMNS, count, boxes),
+        (ctypes.c_uint64 * 2)(pitch, 2 * SWIZZLED_COLUMNS),
+        (ctypes.c_uint32 * 3)(SWIZZLED_COLUMNS, box_rows, boxes),
+        (ctypes.c_uint32 * 3)(1, 1, 1),
         *(0, SWIZZLE_128, PROMOTE_256, 0),
         about=f"{shape} rows of {dtype}",
     )

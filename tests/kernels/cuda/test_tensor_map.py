@@ -29,8 +29,8 @@ def test_rows_are_boxes_of_64_columns_swizzled_by_128_bytes(
 ) -> None:
     rows = torch.zeros(100, 640, dtype=dtype)[:, 64:]
     told = tensor_map.row_boxes(rows, 32).words
-    assert list(told)[:7] == [number, 2, rows.data_ptr(), 576, 100, 1280, 64]
-    assert list(told)[7:12] == [32, 1, 1, 3, 3]
+    assert list(told)[:8] == [number, 3, rows.data_ptr(), 64, 100, 9, 1280, 128]
+    assert list(told)[8:] == [64, 32, 9, 1, 1, 1, 3, 3]
     assert ctypes.sizeof(tensor_map.TensorMap) == 128
 
 
@@ -41,9 +41,10 @@ def test_rows_are_boxes_of_64_columns_swizzled_by_128_bytes(
         torch.zeros(4, 577).half(),
         torch.zeros(4, 1152).half()[:, ::2],
         torch.zeros(4, 640).half()[:, 1:577],
+        torch.zeros(4, 584).half(),
     ],
-    ids=["32 bits", "pitch", "columns apart", "begin"],
+    ids=["32 bits", "pitch", "columns apart", "begin", "columns"],
 )
 def test_rows_that_the_engine_cannot_read_are_refused(rows: torch.Tensor) -> None:
-    with pytest.raises(KernelInputError, match="copy engine"):
+    with pytest.raises(KernelInputError, match="the copy engine"):
         tensor_map.row_boxes(rows, 32)
