@@ -5,7 +5,7 @@ import ctypes
 import torch
 from torch import Tensor
 
-from kernels.attention.gpu_plan import HOPPER, SPLIT_GRANULE, Splits, capability_of
+from kernels.attention.gpu_plan import HALVES, HOPPER, SPLIT_GRANULE, Splits, capability_of
 from kernels.cuda import Program, Record
 from kernels.cuda.tensor_map import BULK_ALIGNMENT, TensorMap, row_boxes
 
@@ -13,6 +13,8 @@ PROGRAM = Program("attention/split_hopper.cu")
 LATENT, WIDTH = 512, 576
 HEADS, ROWS = 64, 32  # of a block, of a tile
 THREADS = 3 * 128
+FEW_HEADS = 32  # that Triton's tiles do not pad to 64: faster until a context is this long
+SHORT_ROWS = 32_768
 TILE_BYTES = ROWS * WIDTH * 2
 SHARED_BYTES = 6 * TILE_BYTES + HEADS * 128 + HEADS * 32 + (6 + 2 + 2) * 8 + 3 * HEADS * 4
 
@@ -33,16 +35,20 @@ class SplitRecord(Record):
     ]
 
 
-def serves(cache: Tensor, partial: Tensor, width: int) -> bool:
-    """Whether `split` takes them: on sm_90, 16-bit rows of 512 + 64 columns and 16-bit partials."""
+def is_faster(q: Tensor, cache: Tensor, partial: Tensor) -> bool:
+    """Whether `split` takes them, on sm_90: 16-bit rows of 512 + 64 columns, partials of their
+    type; and whether it is faster than Triton's kernels.
+    """
+    heads, width = q.shape[1:]
     return (
         cache.device.type == "cuda"
         and capability_of(cache.device) == HOPPER
-        and cache.dtype in (torch.float16, torch.bfloat16)
+        and cache.dtype in HALVES
         and partial.dtype == cache.dtype
         and (partial.shape[-1], width) == (LATENT, WIDTH)
         and cache.stride(0) * cache.itemsize % BULK_ALIGNMENT == 0
         and cache.data_ptr() % BULK_ALIGNMENT == 0
+        and (heads > FEW_HEADS or len(cache) > SHORT_ROWS)
     )
 
 
@@ -57,7 +63,7 @@ def split(
     splits: Splits,
     first_row: Tensor | None = None,
 ) -> None:
-    """As `gpu.absorbed_split`, which has checked them, for what `serves` names."""
+    """As `gpu.absorbed_split`, which has checked them, for what `is_faster` names."""
     tokens, heads, _ = q.shape
     record = SplitRecord(
         rows=row_boxes(cache, ROWS),

@@ -100,8 +100,8 @@ def test_a_splits_record_is_as_the_kernel_reads_it() -> None:
 
 
 def test_only_hopper_takes_the_split_for_hopper() -> None:
-    cache, partial = torch.zeros(9, 576).half(), torch.zeros(1, 1, 1, 512).half()
-    assert not gpu_wgmma.serves(cache, partial, 576)
+    cache, partial = torch.zeros(9, 576).half(), torch.zeros(1, 64, 1, 512).half()
+    assert not gpu_wgmma.is_faster(torch.zeros(1, 64, 576), cache, partial)
 
 
 def test_means_of_16_bits_lie_in_the_room_of_floats() -> None:
