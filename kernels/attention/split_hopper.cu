@@ -208,7 +208,7 @@ DEVICE void run_values(const SplitRecord& record, const SplitShared& shared, con
 template <bool BFLOAT>
 __global__ void __launch_bounds__(kThreads, 1)
     split_hopper(const __grid_constant__ SplitRecord record) {
-    extern __shared__ __align__(1024) unsigned char swizzled[];  // as the engine's swizzle asks
+    SWIZZLED_SHARED(swizzled);
     const SplitShared shared(swizzled);
     const int token = blockIdx.z;
     const SplitRows rows(record, token);

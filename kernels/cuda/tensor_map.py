@@ -27,7 +27,7 @@ def row_boxes(rows: Tensor, box_rows: int) -> TensorMap:
     swizzle of 128 bytes; zeros beyond the last row.
 
     rows   [count, columns] float16 or bfloat16 on a GPU, columns a multiple of 64, a row
-           contiguous, rows and their pitch multiples of 16 bytes
+           contiguous, rows and their pitch multiples of 16 bytes; on a CPU for the emulator
 
     Raises KernelInputError where they are not, CudaCallFailed when the driver refuses.
     """
@@ -40,13 +40,17 @@ def row_boxes(rows: Tensor, box_rows: int) -> TensorMap:
             f" copy engine takes up to 256 rows of 16-bit values, at multiples of {BULK_ALIGNMENT}"
             f" bytes, of a multiple of {SWIZZLED_COLUMNS} columns"
         )
-    return _encoded(rows.data_ptr(), rows.dtype, tuple(rows.shape), pitch, box_rows)
+    boxes = rows.shape[1] // SWIZZLED_COLUMNS
+    if rows.device.type == "cpu":  # what device_hopper_plain.h reads
+        return TensorMap((rows.data_ptr(), len(rows), pitch, boxes, box_rows))
+    return encoded(rows.data_ptr(), rows.dtype, tuple(rows.shape), pitch, box_rows)
 
 
 @lru_cache(maxsize=1024)
-def _encoded(
+def encoded(
     address: int, dtype: torch.dtype, shape: tuple[int, int], pitch: int, box_rows: int
 ) -> TensorMap:
+    """The driver's map of rows of this shape, their pitch in bytes. Raises CudaCallFailed."""
     room = (ctypes.c_ubyte * (ctypes.sizeof(TensorMap) + ALIGNMENT))()
     begin = ctypes.addressof(room)
     encoded = TensorMap.from_address(begin + -begin % ALIGNMENT)

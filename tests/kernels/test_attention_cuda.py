@@ -1,16 +1,14 @@
-"""The CUDA kernels of attention: the merge emulated, the split for Hopper compiled.
-
-No emulator has Hopper's matrix unit: `test_attention_on_gpu.py` has the split's results.
-"""
+"""The CUDA kernels of attention, emulated against float64 and compiled for GPUs."""
 
 import ctypes
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 from torch import Tensor
 
 from kernels.attention import gpu_merge_cuda, gpu_wgmma
-from kernels.attention.gpu_plan import SPLIT_GRANULE, Splits, partial_in
+from kernels.attention.gpu_plan import SPLIT_GRANULE, Splits, partial_in, split_buffers
 from kernels.attention.split_results import SplitResults
 from kernels.cuda import nvrtc
 from kernels.cuda.program import MOST_SHARED_BYTES
@@ -19,8 +17,22 @@ from kernels.testing import assert_close
 from tests.kernels.aot import CAPABILITIES, cuda_resources
 
 HEADS = 3
+SCALE = 0.07
 TYPES = (torch.float32, torch.float16, torch.bfloat16)
 ROWS = (torch.bfloat16, torch.float16)
+HALF_ERROR = {torch.float16: 1e-3, torch.bfloat16: 6e-3}  # of rows, queries, weights and means
+
+
+@dataclass(frozen=True)
+class Step:
+    """Inputs of the split for Hopper; as `gpu.absorbed_split` takes them."""
+
+    q: Tensor
+    cache: Tensor
+    seen: Tensor
+    splits: Splits
+    scale: float = SCALE
+    first_row: Tensor | None = None
 
 
 def results_of(dtype: torch.dtype, splits: Splits, seen: list[int], latent: int) -> SplitResults:
@@ -46,6 +58,80 @@ def merged(results: SplitResults, splits: Splits) -> Tensor:
         mean = (weight[..., None] * results.partial[token, :, used].double()).sum(1)
         out.append(mean / weight.sum(-1, keepdim=True))
     return torch.stack(out)
+
+
+def step(
+    seen: list[int], heads: int = 5, dtype: torch.dtype = torch.float16, cap: int = 2
+) -> tuple[Step, SplitResults]:
+    """A step of the split for Hopper over random rows, and where it leaves NaN so far."""
+    generator = torch.Generator().manual_seed(heads)
+    width = gpu_wgmma.WIDTH
+    q = torch.randn(len(seen), heads, width, generator=generator)
+    cache = torch.randn(max(seen) + 100, width, generator=generator).to(dtype)
+    lengths, splits = torch.tensor(seen, dtype=torch.int32), Splits(cap)
+    buffers = split_buffers(
+        len(seen), heads, gpu_wgmma.LATENT, splits, torch.device("cpu"), cache.dtype
+    )
+    for buffer in buffers:
+        buffer.fill_(torch.nan)
+    given = Step(q, cache, lengths, splits)
+    return given, SplitResults(*buffers, lengths, splits.min_tokens, SPLIT_GRANULE)
+
+
+def attention(given: Step) -> Tensor:
+    out = []
+    for token, seen in enumerate(given.seen.tolist()):
+        first = 0 if given.first_row is None else int(given.first_row[token])
+        rows = given.cache[first : first + seen].double()
+        scores = given.scale * given.q[token].double() @ rows.T
+        out.append(scores.softmax(-1) @ rows[:, : gpu_wgmma.LATENT])
+    return torch.stack(out)
+
+
+def split(given: Step, results: SplitResults) -> Tensor:
+    """Runs it and merges in float64."""
+    gpu_wgmma.split(
+        *(given.q, given.cache, given.seen, results.partial, results.statistics, given.scale),
+        splits=given.splits,
+        first_row=given.first_row,
+    )
+    return merged(results, given.splits)
+
+
+@pytest.mark.parametrize("dtype", ROWS, ids=str)
+@pytest.mark.parametrize("seen", [1, 31, 64, 65, 223, 449], ids=str)
+def test_a_split_for_hopper_is_attention(seen: int, dtype: torch.dtype) -> None:
+    given, results = step([seen], dtype=dtype)
+    assert_close(split(given, results), attention(given), HALF_ERROR[dtype])
+
+
+def test_every_token_and_head_has_rows_of_its_own() -> None:
+    given, results = step([330, 1, 129], heads=66)
+    given = replace(given, first_row=torch.tensor([3, 70, 0]))
+    assert_close(split(given, results), attention(given), HALF_ERROR[torch.float16])
+
+
+def test_surplus_splits_for_hopper_write_nothing() -> None:
+    given, results = step([100], cap=4)
+    split(given, results)
+    for buffer in (results.partial, results.statistics):
+        assert buffer[:, :, :2].isfinite().all()
+        assert buffer[:, :, 2:].isnan().all()
+
+
+def test_rows_that_a_token_does_not_see_do_not_matter() -> None:
+    given, results = step([70])
+    before = split(given, results)
+    given.cache[70:] = 6e4
+    assert torch.equal(split(given, results), before)
+
+
+@pytest.mark.parametrize("size", [1e6, 1e-6])
+def test_queries_beyond_float16_keep_each_heads_range(size: float) -> None:
+    given, results = step([80])
+    given.q[:, 0] *= size
+    given = replace(given, scale=SCALE / size)
+    assert_close(split(given, results), attention(given), HALF_ERROR[torch.float16])
 
 
 @pytest.mark.parametrize("columns", [64, 128])

@@ -1,5 +1,7 @@
-"""What the driver is told of rows that the copy engine shall read; on a GPU the split kernel reads
-through such a map."""
+"""What the driver and the emulator are told of rows that the copy engine shall read.
+
+The split kernel of attention reads through such a map, emulated and on a GPU.
+"""
 
 import ctypes
 import subprocess
@@ -27,11 +29,16 @@ def _fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_rows_are_boxes_of_64_columns_swizzled_by_128_bytes(
     dtype: torch.dtype, number: int
 ) -> None:
-    rows = torch.zeros(100, 640, dtype=dtype)[:, 64:]
-    told = tensor_map.row_boxes(rows, 32).words
-    assert list(told)[:8] == [number, 3, rows.data_ptr(), 64, 100, 9, 1280, 128]
+    told = tensor_map.encoded(4096, dtype, (100, 576), 1280, 32).words
+    assert list(told)[:8] == [number, 3, 4096, 64, 100, 9, 1280, 128]
     assert list(told)[8:] == [64, 32, 9, 1, 1, 1, 3, 3]
     assert ctypes.sizeof(tensor_map.TensorMap) == 128
+
+
+def test_the_emulator_is_told_where_rows_lie() -> None:
+    rows = torch.zeros(100, 640).half()[:, 64:]
+    told = tensor_map.row_boxes(rows, 32).words
+    assert list(told)[:5] == [rows.data_ptr(), 100, 1280, 9, 32]
 
 
 @pytest.mark.parametrize(
