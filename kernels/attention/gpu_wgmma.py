@@ -11,12 +11,12 @@ from kernels.cuda.tensor_map import BULK_ALIGNMENT, TensorMap, row_boxes
 
 PROGRAM = Program("attention/split_hopper.cu")
 LATENT, WIDTH = 512, 576
-HEADS, ROWS = 64, 32  # of a block, of a tile
+HEADS, ROWS = 64, 64  # of a block, of a tile
 THREADS = 3 * 128
 FEW_HEADS = 32  # that Triton's tiles do not pad to 64: faster until a context is this long
 SHORT_ROWS = 32_768
 TILE_BYTES = ROWS * WIDTH * 2
-SHARED_BYTES = 6 * TILE_BYTES + HEADS * 128 + HEADS * 32 + (6 + 2 + 2) * 8 + 3 * HEADS * 4
+SHARED_BYTES = 3 * TILE_BYTES + HEADS * 128 + HEADS * 32 + (3 + 2 + 2) * 8 + 3 * HEADS * 4
 
 
 class SplitRecord(Record):

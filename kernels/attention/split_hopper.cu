@@ -13,6 +13,20 @@
 
 namespace hybrid {
 
+// Two columns of a head's query where its product expects them.
+DEVICE void put_pair(const SplitShared& shared, int row, int column, uint32_t pair) {
+    const int in_16 = column % 8 * 2, eighth = column / 8;
+    if (column < kHeldColumns) {
+        store_word(shared.queries + row * kQueryPitch + column * 2, pair);
+    } else if (column < kBoxedColumns) {
+        const int exchanged = eighth % 2 ^ row / 4 % 2;
+        store_word(shared.narrow_queries + row * 32 + exchanged * 16 + in_16, pair);
+    } else {
+        const int exchanged = eighth % 8 ^ row % 8;
+        store_word(shared.boxed_queries + row * 128 + exchanged * 16 + in_16, pair);
+    }
+}
+
 // The float32 queries of the block's heads as rows of Kind, by all warps. float16 rows are scaled
 // so that their greatest value is 4096: absorbed queries may be beyond its range, and what is 2^26
 // times smaller is still a normal number.
@@ -51,25 +65,29 @@ DEVICE void put_queries(const SplitRecord& record, const SplitShared& shared, in
 #pragma unroll
         for (int j = 0; j < kPairs; ++j) {
             const uint32_t both = pack_pair<BFLOAT>(pair[i][j].x * factor, pair[i][j].y * factor);
-            store_word(shared.queries + row * kQueryPitch + j * 128 + lane * 4, both);
-            if (j < kPairs - 1 || lane < 24) continue;
-            const int exchanged = lane / 4 % 2 ^ row / 4 % 2;
-            store_word(shared.last_queries + row * 32 + exchanged * 16 + lane % 4 * 4, both);
+            put_pair(shared, row, j * 64 + lane * 2, both);
         }
     }
 }
 
-// One tile's scores [64 heads, 32 rows] from queries in registers, the last columns' in memory.
+// One tile's scores [64 heads, 64 rows].
 template <bool BFLOAT>
-DEVICE void score_tile(float (&score)[16], const uint32_t (&query)[kHeld][4],
-                       const Operand& last_query, uint32_t tile) {
+DEVICE void score_tile(float (&score)[32], const uint32_t (&query)[kHeld][4],
+                       const SplitShared& shared, uint32_t tile) {
     const Operand rows = operand(tile, kBoxBytes);
+    const Operand boxed = operand(shared.boxed_queries, kBoxBytes);
     begin_products();
 #pragma unroll
-    for (int k = 0; k < kHeld; ++k)
-        multiply_rows<BFLOAT>(score, query[k], rows.at(k / 4 * kBoxBytes + k % 4 * 32), k > 0);
-    multiply_rows<BFLOAT>(score, last_query.at(0), rows.at(kHeld / 4 * kBoxBytes + kHeld % 4 * 32),
-                          1);
+    for (int k = 0; k < kColumns / 16; ++k) {
+        const uint64_t columns = rows.at(k / 4 * kBoxBytes + k % 4 * 32);
+        if (k < kHeld) {
+            multiply_rows<BFLOAT>(score, query[k], columns, k > 0);
+        } else if (k == kHeld) {
+            multiply_rows<BFLOAT>(score, narrow_operand(shared.narrow_queries).at(0), columns, 1);
+        } else {
+            multiply_rows<BFLOAT>(score, boxed.at(k % 4 * 32), columns, 1);
+        }
+    }
     close_products();
     wait_for_products<0>();
 }
@@ -80,10 +98,10 @@ struct Softmax {
 
     // Weights 2^(score - largest) as pairs of 16 bits; returns what earlier sums shrink by.
     template <bool BFLOAT>
-    __device__ __forceinline__ float2 weigh(float (&score)[16], uint32_t (&pair)[8]) {
+    __device__ __forceinline__ float2 weigh(float (&score)[32], uint32_t (&pair)[16]) {
         float2 grown = make_float2(score[0], score[2]);
 #pragma unroll
-        for (int i = 0; i < 16; i += 4) {
+        for (int i = 0; i < 32; i += 4) {
             grown.x = max(grown.x, max(score[i], score[i + 1]));
             grown.y = max(grown.y, max(score[i + 2], score[i + 3]));
         }
@@ -99,7 +117,7 @@ struct Softmax {
         largest = grown;
         total = make_float2(total.x * shrink.x, total.y * shrink.y);
 #pragma unroll
-        for (int i = 0; i < 4; ++i) {
+        for (int i = 0; i < 8; ++i) {
             const float* four = score + 4 * i;
             const float a = fast_exp2(fmaf(four[0], to_base_2.x, -grown.x));
             const float b = fast_exp2(fmaf(four[1], to_base_2.x, -grown.x));
@@ -133,37 +151,39 @@ DEVICE void run_scores(const SplitRecord& record, const SplitShared& shared, con
     if (threadIdx.x == 0) ask_for_tiles(record, shared, rows, kFirstTiles, kTiles);
 
     for (int tile = 0; tile < rows.tiles; ++tile) {
-        const int place = tile % kTiles, half = tile % 2;
+        const int place = tile % kTiles, odd = tile % 2;
         wait_for_phase(shared.loaded + 8 * place, tile / kTiles & 1);
-        float score[16];
-        score_tile<BFLOAT>(score, query, narrow_operand(shared.last_queries),
-                           shared.tiles + place * kTileBytes);
+        float score[32];
+        score_tile<BFLOAT>(score, query, shared, shared.tiles + place * kTileBytes);
         if (tile == rows.tiles - 1) {
             const int known = rows.count - tile * kRows - lane % 4 * 2;
 #pragma unroll
-            for (int i = 0; i < 16; ++i)
+            for (int i = 0; i < 32; ++i)
                 if (i / 4 * 8 + i % 2 >= known) score[i] = kNothing;
         }
-        uint32_t pair[8];
+        uint32_t pair[16];
         const float2 shrink = softmax.weigh<BFLOAT>(score, pair);
-        if (tile >= 2) wait_for_phase(shared.summed + 8 * half, tile / 2 - 1 & 1);
+        meet(kScoresMeet, kWarpgroup);  // no warp reads the tile's last box any more
         // A thread's columns 8 j + lane % 4 * 2 in the copy engine's swizzle.
-        const uint32_t to = shared.weights + row * 128 + lane % 4 * 4;
+        const uint32_t to = shared.weights(tile) + row * 128 + lane % 4 * 4;
 #pragma unroll
-        for (int j = 0; j < 4; ++j) {
-            const uint32_t at = to + ((half * 4 + j ^ row & 7) << 4);
+        for (int j = 0; j < 8; ++j) {
+            const uint32_t at = to + ((j ^ row & 7) << 4);
             store_word(at, pair[2 * j]);
             store_word(at + 8 * 128, pair[2 * j + 1]);
         }
         if (lane % 4 == 0) {
-            store_float(shared.shrink + 4 * (half * kHeads + row), shrink.x);
-            store_float(shared.shrink + 4 * (half * kHeads + row) + 32, shrink.y);
+            store_float(shared.shrink + 4 * (odd * kHeads + row), shrink.x);
+            store_float(shared.shrink + 4 * (odd * kHeads + row) + 32, shrink.y);
         }
         show_to_engines();
         warp_all(true);
-        if (lane == 0) arrive(shared.weighed + 8 * half);
-        const int next = tile - 2 + kTiles;  // in the place of what was summed two tiles ago
-        if (threadIdx.x == 0 && tile >= 2) ask_for_tiles(record, shared, rows, next, next + 1);
+        if (lane == 0) arrive(shared.weighed + 8 * odd);
+        if (tile == 0) continue;
+        // The tile before is summed, usually since long: its place and its shrink are free.
+        wait_for_phase(shared.summed + 8 * (1 - odd), (tile - 1) / 2 & 1);
+        const int next = tile - 1 + kTiles;
+        if (threadIdx.x == 0) ask_for_tiles(record, shared, rows, next, next + 1);
     }
     put_statistics(record, shared, row, token, softmax.largest, softmax.total);
     meet(kEndMeet, kThreads);
@@ -176,9 +196,9 @@ DEVICE void run_values(const SplitRecord& record, const SplitShared& shared, con
     const int row = warp * 16 + lane_index() / 4;
     float sum[128];
     for (int tile = 0; tile < rows.tiles; ++tile) {
-        const int half = tile % 2;
-        wait_for_phase(shared.weighed + 8 * half, tile / 2 & 1);
-        const uint32_t shrink = shared.shrink + 4 * (half * kHeads + row);
+        const int odd = tile % 2;
+        wait_for_phase(shared.weighed + 8 * odd, tile / 2 & 1);
+        const uint32_t shrink = shared.shrink + 4 * (odd * kHeads + row);
         const float upper = load_float(shrink), lower = load_float(shrink + 4 * 8);
         if (tile > 0 && warp_any(upper != 1 || lower != 1)) {
 #pragma unroll
@@ -186,7 +206,7 @@ DEVICE void run_values(const SplitRecord& record, const SplitShared& shared, con
         }
         const uint32_t at = shared.tiles + tile % kTiles * kTileBytes + side * 4 * kBoxBytes;
         const Operand values = operand(at, kBoxBytes);
-        const Operand weights = operand(shared.weights + half * 64, kBoxBytes);
+        const Operand weights = operand(shared.weights(tile), kBoxBytes);
         begin_products();
 #pragma unroll
         for (int k = 0; k < kRows / 16; ++k) {
@@ -195,13 +215,11 @@ DEVICE void run_values(const SplitRecord& record, const SplitShared& shared, con
         }
         close_products();
         wait_for_products<0>();
-        if (lane_index() == 0) arrive(shared.summed + 8 * half);
+        if (lane_index() == 0) arrive(shared.summed + 8 * odd);
     }
-    meet(kEndMeet, kThreads);
-    // The other warpgroup may be at the last two tiles still: two others, side by side.
-    const uint32_t room = shared.tiles + (rows.tiles + rows.tiles % 2) % kTiles * kTileBytes +
-                          (side * 4 + warp) * 16 * kOutPitch;
-    put_values<BFLOAT>(record, shared, sum, room, token, side);
+    meet(kEndMeet, kThreads);  // nobody reads tiles any more
+    put_values<BFLOAT>(record, shared, sum, shared.tiles + (side * 4 + warp) * 16 * kOutPitch,
+                       token, side);
 }
 
 // Grid: groups of 64 heads, splits, tokens.

@@ -6,20 +6,21 @@
 namespace hybrid {
 
 constexpr int kLatent = 512, kColumns = 576;
-constexpr int kHeads = 64, kRows = 32;  // of a block, of a tile
+constexpr int kHeads = 64, kRows = 64;  // of a block, of a tile
 constexpr int kThreads = 3 * kWarpgroup, kWarps = kThreads / kWarp;
-constexpr int kTiles = 6;       // in shared memory
-constexpr int kFirstTiles = 4;  // beside the queries, which lie in the others' place at first
-constexpr int kBoxBytes = kRows * 128, kTileBytes = kColumns / 64 * kBoxBytes;
-constexpr int kWeightBytes = kHeads * 128;  // of two tiles
+constexpr int kTiles = 3;       // in shared memory
+constexpr int kFirstTiles = 2;  // beside the queries, which lie in the third one's place at first
+constexpr int kBoxes = kColumns / 64, kBoxBytes = kRows * 128, kTileBytes = kBoxes * kBoxBytes;
+// Groups of 16 columns of queries: in registers, of which no more are left; one alone and a whole
+// box of 4 in shared memory.
+constexpr int kHeld = 31, kHeldColumns = kHeld * 16, kBoxedColumns = 512;
 // Rows of 16-byte units whose number is odd: neighbouring rows begin in different banks.
-constexpr int kHeld = kColumns / 16 - 1;  // groups of 16 columns of queries in registers
-constexpr int kQueryPitch = kColumns * 2 + 16, kOutPitch = kLatent + 16;
+constexpr int kQueryPitch = kHeldColumns * 2 + 16, kOutPitch = kLatent + 16;
 constexpr int kScoreRegisters = 184, kValueRegisters = 160;  // 168 each in the beginning
 constexpr int kScoresMeet = 1, kEndMeet = 2;
 
 struct SplitRecord {
-    TensorMap rows;  // of the cache: 9 boxes of 64 columns, of 32 rows, in the swizzle of 128 bytes
+    TensorMap rows;  // of the cache: 9 boxes of 64 columns, of 64 rows, in the swizzle of 128 bytes
     const float* q;  // [tokens, heads, 576]
     const int32_t* seen;       // [tokens]
     const int64_t* first_row;  // [tokens], or null: sequences start at row 0
@@ -33,27 +34,32 @@ struct SplitRecord {
 };
 
 // Shared memory of a block, as addresses of the shared window; `gpu_wgmma.py` counts the same
-// bytes.
+// bytes. The last box of a tile holds the columns that are no values: once all scores of the tile
+// are there, the weights [64 heads][64 rows] take its place.
 struct SplitShared {
-    uint32_t tiles;                    // [6][9 boxes][32 rows][128 bytes]
-    uint32_t weights;                  // [64 heads][2 tiles][32 rows] as one box
-    uint32_t queries;                  // [64][1168 bytes], over the last two tiles and the weights
-    uint32_t last_queries;             // [64][16] in a swizzle of 32 bytes: no register is left
-    uint32_t loaded, weighed, summed;  // barriers: of 6 tiles; of 2 tiles' weights
-    uint32_t shrink, inverse;          // floats: [2 tiles][64 heads], [64]
+    uint32_t tiles;                    // [3][9 boxes][64 rows][128 bytes]
+    uint32_t queries;                  // [64][1008 bytes], over the last tile
+    uint32_t boxed_queries;            // [64][64 columns] as a box
+    uint32_t narrow_queries;           // [64][16] in a swizzle of 32 bytes
+    uint32_t loaded, weighed, summed;  // barriers: of 3 tiles; of even and of odd tiles
+    uint32_t shrink, inverse;          // floats: [even, odd tile][64 heads], [64]
     uint32_t to_base_2;                // floats [64], over the first tile's shrink
 
     __device__ __forceinline__ explicit SplitShared(const void* dynamic)
         : tiles(shared_address(dynamic)),
-          weights(tiles + kTiles * kTileBytes),
           queries(tiles + kFirstTiles * kTileBytes),
-          last_queries(weights + kWeightBytes),
-          loaded(last_queries + kHeads * 32),
+          boxed_queries(tiles + kTiles * kTileBytes),
+          narrow_queries(boxed_queries + kHeads * 128),
+          loaded(narrow_queries + kHeads * 32),
           weighed(loaded + kTiles * 8),
           summed(weighed + 2 * 8),
           shrink(summed + 2 * 8),
           inverse(shrink + 2 * 4 * kHeads),
           to_base_2(shrink) {}
+
+    __device__ __forceinline__ uint32_t weights(int tile) const {
+        return tiles + tile % kTiles * kTileBytes + (kBoxes - 1) * kBoxBytes;
+    }
 };
 
 // A block's rows of the cache.

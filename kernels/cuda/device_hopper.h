@@ -24,7 +24,7 @@ struct alignas(64) TensorMap {
 // the copy engine's swizzle of 128 bytes, at multiples of 1024 bytes: 8 rows are 1024 bytes.
 
 // A descriptor of wgmma. What follows by a known number of bytes costs one addition, and no more
-// would do: a product of 32 columns takes less time than a descriptor that is computed anew.
+// would do: a product of 64 columns takes less time than a descriptor that is computed anew.
 struct Operand {
     uint32_t low, high;
 

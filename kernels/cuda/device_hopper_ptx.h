@@ -143,31 +143,33 @@ DEVICE void wait_for_products() {
     "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), \
         "+f"(d[i + 6]), "+f"(d[i + 7])
 #define THIRTY_TWO(d, i) EIGHT(d, i), EIGHT(d, i + 8), EIGHT(d, i + 16), EIGHT(d, i + 24)
-#define NAMES_16 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
-#define NAMES_128                                                                        \
-    NAMES_16                                                                             \
-    ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, " \
-    "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, "        \
-    "%47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, "   \
-    "%63, %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, "   \
-    "%79, %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, "   \
-    "%95, %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, "    \
-    "%109, %110, %111, %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, "     \
+#define NAMES_32                                                                       \
+    "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, " \
+    "%18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define NAMES_128                                                                      \
+    NAMES_32                                                                           \
+    ", "                                                                               \
+    "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, "      \
+    "%47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, " \
+    "%63, %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, " \
+    "%79, %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, " \
+    "%95, %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, "  \
+    "%109, %110, %111, %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, "   \
     "%122, %123, %124, %125, %126, %127"
 
 #define SCORES(kind)                                                              \
     asm volatile(                                                                 \
-        "{\n.reg .pred more;\nsetp.ne.b32 more, %21, 0;\n"                        \
-        "wgmma.mma_async.sync.aligned.m64n32k16.f32." kind "." kind " {" NAMES_16 \
-        "}, {%16, %17, %18, %19}, %20, more, 1, 1, 0;\n}\n"                       \
-        : EIGHT(d, 0), EIGHT(d, 8)                                                \
+        "{\n.reg .pred more;\nsetp.ne.b32 more, %37, 0;\n"                        \
+        "wgmma.mma_async.sync.aligned.m64n64k16.f32." kind "." kind " {" NAMES_32 \
+        "}, {%32, %33, %34, %35}, %36, more, 1, 1, 0;\n}\n"                       \
+        : THIRTY_TWO(d, 0)                                                        \
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add))
 #define SHARED_SCORES(kind)                                                       \
     asm volatile(                                                                 \
-        "{\n.reg .pred more;\nsetp.ne.b32 more, %18, 0;\n"                        \
-        "wgmma.mma_async.sync.aligned.m64n32k16.f32." kind "." kind " {" NAMES_16 \
-        "}, %16, %17, more, 1, 1, 0, 0;\n}\n"                                     \
-        : EIGHT(d, 0), EIGHT(d, 8)                                                \
+        "{\n.reg .pred more;\nsetp.ne.b32 more, %34, 0;\n"                        \
+        "wgmma.mma_async.sync.aligned.m64n64k16.f32." kind "." kind " {" NAMES_32 \
+        "}, %32, %33, more, 1, 1, 0, 0;\n}\n"                                     \
+        : THIRTY_TWO(d, 0)                                                        \
         : "l"(a), "l"(b), "r"(add))
 #define VALUES(kind)                                                                \
     asm volatile(                                                                   \
@@ -177,10 +179,10 @@ DEVICE void wait_for_products() {
         : THIRTY_TWO(d, 0), THIRTY_TWO(d, 32), THIRTY_TWO(d, 64), THIRTY_TWO(d, 96) \
         : "l"(a), "l"(b), "r"(add))
 
-// d [64, 32] = a [64, 16] . b [32 rows, 16 columns]^T, plus d where `add`; a in registers. A
+// d [64, 64] = a [64, 16] . b [64 rows, 16 columns]^T, plus d where `add`; a in registers. A
 // thread's d[4 j + 2 i + c] is row 16 warp + lane / 4 + 8 i, column 8 j + lane % 4 * 2 + c.
 template <bool BFLOAT>
-DEVICE void multiply_rows(float (&d)[16], const uint32_t (&a)[4], uint64_t b, int add) {
+DEVICE void multiply_rows(float (&d)[32], const uint32_t (&a)[4], uint64_t b, int add) {
     if constexpr (BFLOAT) {
         SCORES("bf16");
     } else {
@@ -190,7 +192,7 @@ DEVICE void multiply_rows(float (&d)[16], const uint32_t (&a)[4], uint64_t b, in
 
 // The same with a in shared memory.
 template <bool BFLOAT>
-DEVICE void multiply_rows(float (&d)[16], uint64_t a, uint64_t b, int add) {
+DEVICE void multiply_rows(float (&d)[32], uint64_t a, uint64_t b, int add) {
     if constexpr (BFLOAT) {
         SHARED_SCORES("bf16");
     } else {
@@ -211,7 +213,7 @@ DEVICE void multiply_columns(float (&d)[128], uint64_t a, uint64_t b, int add) {
 #undef SCORES
 #undef SHARED_SCORES
 #undef VALUES
-#undef NAMES_16
+#undef NAMES_32
 #undef NAMES_128
 #undef THIRTY_TWO
 #undef EIGHT
