@@ -1,12 +1,14 @@
 """Decode: absorbed attention over the latent cache, cut into splits of the context, then merged.
 
 One program holds the queries of a group of heads and walks one split of the cached rows. A tile of
-rows is loaded once: it is the keys, and its first columns are the values.
+rows is loaded once: it is the keys, and its first columns are the values. Three kernels do it:
+`gpu_split` anywhere, `gpu_split_hopper` where the bulk copy engine can read the rows, and
+`gpu_wgmma`, CUDA C++, for DeepSeek's rows on sm_90.
 
     grid (splits, head groups, tokens)        grid (heads, column tiles, tokens)
     split 0  | rows 0 .. n-1 |  partial 0 --.
-    split 1  | rows n ..     |  partial 1 ---+->  sum of 2^(max_i - max) partial_i, divided by
-    surplus  |               |  untouched   -'    the same sum of the splits' sums
+    split 1  | rows n ..     |  partial 1 ---+->  mean of the partials by weight
+    surplus  |               |  untouched   -'    2^(max_i - max) sum_i
 
 Lengths are device memory and the grid is always that of `Splits.cap`, so a captured graph is
 replayed while the context grows; surplus programs end at once.
@@ -17,17 +19,19 @@ import triton
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from kernels.attention import gpu_merge, gpu_split, gpu_split_hopper
+from kernels.attention import gpu_merge, gpu_merge_cuda, gpu_split, gpu_split_hopper, gpu_wgmma
 from kernels.attention.gpu_plan import (
     BULK_ALIGNMENT,
     SPLIT_GRANULE,
     Splits,
     Tiles,
     overlaps,
+    partial_type,
     split_buffers,
     splits_of,
     tiles_of,
 )
+from kernels.attention.split_results import SplitResults
 from kernels.errors import KernelInputError
 
 Q8_0_WORDS = 17  # int16 words of a block of 32 values
@@ -46,66 +50,53 @@ def absorbed_split(
     first_row: Tensor | None = None,
     tiles: Tiles | None = None,
 ) -> None:
-    """Unnormalised attention of every split: partial = sum of 2^(score - max) c over its rows.
+    """Attention over every split alone: partial = sum of w c / sum of w, w = 2^(score - max).
 
     q_latent    [tokens, heads, latent + rope] float32, contiguous
     cache       [capacity, latent + rope] float32, float16 or bfloat16, or
                 [capacity, row bytes] uint8: q8_0 blocks of 32 values, the last one padded
     seen        [tokens] int32 on the device: rows that a token sees, at least 1
-    partial     [tokens, heads, splits.cap, latent] float32, written for the splits in use
-    statistics  [tokens, heads, splits.cap, 2] float32: largest score in base 2, sum of weights
+    partial     [tokens, heads, splits.cap, latent] float32 or, over a float16 or bfloat16 cache,
+                of its type; written for the splits in use
+    statistics  [tokens, heads, splits.cap, 2] float32: largest score in base 2, sum of w
     first_row   [tokens] int64 on the device: where a token's sequence starts; None: at row 0
-    tiles       None: those of `tiles_of`
+    tiles       of the Triton kernels, even where `gpu_wgmma` is faster; None: those of `tiles_of`
 
     On sm_90 the last tile's rows beyond `seen` are read and weighted with zero: they must be
     finite. float16 and q8_0 caches compute with float16 queries whose range is each head's own,
     bfloat16 with bfloat16 ones, float32 without rounding.
     Does not wait for the GPU. May start early: the kernel waits for the launch in front, which
-    writes q_latent and cache rows alone and lets others start only after its own wait.
+    writes q_latent and of a token's rows only its last `tokens`, and lets others start only after
+    its own wait.
     Raises KernelInputError when shapes or dtypes do not fit.
     """
-    tokens, heads, width = q_latent.shape
-    latent = partial.shape[-1]
     _check(q_latent, cache, partial, statistics, splits)
-    tiles = tiles or tiles_of(cache.device, heads, cache.dtype, _fits_bulk(cache))
-    grid = (splits.cap, triton.cdiv(heads, tiles.heads), tokens)
-    overlap = overlaps(cache.device)
-    launch = _launch_options(tiles.warps, tiles.stages, overlap)
-    shape = {
-        "LATENT": latent,
-        "WIDTH": width,
-        "H": tiles.heads,
-        "N": tiles.rows,
-        "GRANULE": SPLIT_GRANULE,
-        "HAS_FIRST_ROW": first_row is not None,
-        "OVERLAP": overlap,
-    }
-    starts = seen if first_row is None else first_row
-    outputs = (starts, partial, statistics, scale, heads, splits.min_tokens)
-    if tiles.bulk:
-        columns = {"F": _padded(latent), "R": _padded(width - latent)}
-        rows = [
-            TensorDescriptor.from_tensor(cache, [tiles.rows, each]) for each in columns.values()
-        ]
-        kernel = gpu_split_hopper.absorbed_split_hopper[grid]
-        kernel(q_latent, *rows, seen, *outputs, **columns, **shape, **launch)
-    else:
-        columns = _columns(cache, latent, width)
-        cache = cache.view(torch.int16) if cache.dtype == torch.uint8 else cache
-        kernel = gpu_split.absorbed_split[grid]
-        kernel(q_latent, cache, seen, *outputs, **columns, **shape, **launch)
+    if tiles is None and gpu_wgmma.is_faster(q_latent, cache, partial):
+        given = (q_latent, cache, seen, partial, statistics, scale)
+        gpu_wgmma.split(*given, splits=splits, first_row=first_row)
+        return
+    tiles = tiles or tiles_of(cache.device, q_latent.shape[1], cache.dtype, _fits_bulk(cache))
+    outputs = (seen if first_row is None else first_row, partial, statistics, scale)
+    shape = {"HAS_FIRST_ROW": first_row is not None, "GRANULE": SPLIT_GRANULE}
+    shape["LATENT"] = partial.shape[-1]
+    _split_by_triton(q_latent, cache, (seen, *outputs), splits, tiles, shape)
 
 
 def merge_splits(
     partial: Tensor, statistics: Tensor, seen: Tensor, splits: Splits, out: Tensor
 ) -> None:
-    """Attention from its splits: out = sum 2^(max_i - max) partial_i / sum 2^(max_i - max) sum_i.
+    """Attention from its splits: out = sum w_i partial_i / sum w_i, w_i = 2^(max_i - max) sum_i.
 
     partial, statistics, seen, splits   as `absorbed_split` left and took them
     out   [tokens, heads, latent] float32, written
 
     Does not wait for the GPU. May start early (programmatic launch): the kernel waits itself.
     """
+    wide = gpu_merge_cuda.columns_of(partial)
+    if wide is not None:
+        results = SplitResults(partial, statistics, seen, splits.min_tokens, SPLIT_GRANULE)
+        gpu_merge_cuda.merge(results, out, wide)
+        return
     tokens, heads, _, latent = partial.shape
     columns = min(_padded(latent), 64 if heads * tokens <= WHOLE_SUMS_ARE_FEW else 128)
     overlap = overlaps(partial.device)
@@ -132,11 +123,42 @@ def absorbed_attention(
         return out
     splits = splits_of(rows.device, heads, tokens)
     seen = torch.arange(start + 1, start + tokens + 1, dtype=torch.int32, device=rows.device)
-    partial, statistics = split_buffers(tokens, heads, latent, splits, rows.device)
+    partial, statistics = split_buffers(tokens, heads, latent, splits, rows.device, rows.dtype)
+    rows = rows.contiguous()  # the launch in front of the split must not write old rows
     q = torch.cat((q_latent, q_rope), dim=-1)
-    absorbed_split(*(q, rows.contiguous(), seen, partial, statistics, scale), splits=splits)
+    absorbed_split(*(q, rows, seen, partial, statistics, scale), splits=splits)
     merge_splits(partial, statistics, seen, splits, out)
     return out
+
+
+def _split_by_triton(
+    q: Tensor,
+    cache: Tensor,
+    given: tuple[Tensor | float, ...],
+    splits: Splits,
+    tiles: Tiles,
+    shape: dict[str, int | bool],
+) -> None:
+    """shape has LATENT already; given: seen, first_row, partial, statistics, scale."""
+    tokens, heads, width = q.shape
+    latent = shape["LATENT"]
+    overlap = overlaps(cache.device)
+    shape |= {"WIDTH": width, "H": tiles.heads, "N": tiles.rows, "OVERLAP": overlap}
+    launch = _launch_options(tiles.warps, tiles.stages, overlap)
+    grid = (splits.cap, triton.cdiv(heads, tiles.heads), tokens)
+    numbers = (*given, heads, splits.min_tokens)
+    if tiles.bulk:
+        columns = {"F": _padded(latent), "R": _padded(width - latent)}
+        rows = [
+            TensorDescriptor.from_tensor(cache, [tiles.rows, each]) for each in columns.values()
+        ]
+        kernel = gpu_split_hopper.absorbed_split_hopper[grid]
+        kernel(q, *rows, *numbers, **columns, **shape, **launch)
+    else:
+        columns = _columns(cache, latent, width)
+        cache = cache.view(torch.int16) if cache.dtype == torch.uint8 else cache
+        kernel = gpu_split.absorbed_split[grid]
+        kernel(q, cache, *numbers, **columns, **shape, **launch)
 
 
 def _launch_options(warps: int, stages: int, overlap: bool) -> dict[str, int | bool]:
@@ -184,9 +206,13 @@ def _check(q: Tensor, cache: Tensor, partial: Tensor, statistics: Tensor, splits
             raise KernelInputError(f"expected {shape}, got {tuple(tensor.shape)}")
     if not 0 < latent < width:
         raise KernelInputError(f"{latent} latent columns of {width} leave none to rotate")
-    for tensor in (q, partial, statistics):
+    for tensor in (q, statistics):
         if tensor.dtype != torch.float32 or not tensor.is_contiguous():
-            raise KernelInputError("queries, partials and statistics must be contiguous float32")
+            raise KernelInputError("queries and statistics must be contiguous float32")
+    if partial.dtype not in (torch.float32, partial_type(cache.dtype)):
+        raise KernelInputError(f"partials of {partial.dtype} over a cache of {cache.dtype}")
+    if not partial.is_contiguous():
+        raise KernelInputError("partials must be contiguous")
     if cache.stride(-1) != 1:
         raise KernelInputError("a cache row must be contiguous")
     if splits.min_tokens % SPLIT_GRANULE:

@@ -9,7 +9,7 @@ import triton.language as tl
 
 @triton.jit
 def merge_splits(
-    partial,  # [tokens, heads, splits, LATENT] float32
+    partial,  # [tokens, heads, splits, LATENT] float32, float16 or bfloat16
     statistics,  # [tokens, heads, splits, 2] float32
     seen,  # [tokens] int32
     out,  # [tokens, heads, LATENT] float32
@@ -40,8 +40,10 @@ def merge_splits(
         split = first + tl.arange(0, AT_ONCE)
         known = split < count
         weight = tl.exp2(tl.load(scores + split * 2, known, float("-inf")) - largest)
-        total += weight * tl.load(scores + split * 2 + 1, known, 0.0)
+        weight *= tl.load(scores + split * 2 + 1, known, 0.0)
+        total += weight
         part = known[:, None] & (column < LATENT)
-        values += weight[:, None] * tl.load(parts + split[:, None] * LATENT + column, part, 0.0)
+        mean = tl.load(parts + split[:, None] * LATENT + column, part, 0.0)
+        values += weight[:, None] * mean.to(tl.float32)
     merged = tl.sum(values, 0)[None, :] / tl.sum(total, 0)
     tl.store(out + row * LATENT + column, merged, column < LATENT)

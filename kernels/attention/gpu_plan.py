@@ -14,6 +14,7 @@ from torch import Tensor
 SPLIT_GRANULE = 64  # tokens; every tile's rows divide it, so no tile crosses into the next split
 MIN_SPLIT_TOKENS = 64
 HOPPER = (9, 0)
+HALVES = (torch.float16, torch.bfloat16)
 BULK_ALIGNMENT = 16  # bytes, of a row's start and length where the bulk copy engine reads it
 INTERPRETED_PROCESSORS = 4  # stand for multiprocessors where a kernel is interpreted on the CPU
 INTERPRETED_AS = (8, 0)
@@ -79,11 +80,28 @@ def splits_of(device: torch.device, heads: int, tokens: int) -> Splits:
 
 
 def split_buffers(
-    tokens: int, heads: int, latent: int, splits: Splits, device: torch.device
+    tokens: int,
+    heads: int,
+    latent: int,
+    splits: Splits,
+    device: torch.device,
+    cache: torch.dtype = torch.float32,
 ) -> tuple[Tensor, Tensor]:
-    """Room for `partial` and `statistics` of `absorbed_split`."""
-    size = (tokens, heads, splits.cap)
-    return torch.empty(*size, latent, device=device), torch.empty(*size, 2, device=device)
+    """Room for `partial` and `statistics` of `absorbed_split`, for a cache of this type."""
+    size, dtype = (tokens, heads, splits.cap), partial_type(cache)
+    partial = torch.empty(*size, latent, dtype=dtype, device=device)
+    return partial, torch.empty(*size, 2, device=device)
+
+
+def partial_in(room: Tensor, cache: torch.dtype) -> Tensor:
+    """A `partial` for this type of cache in the memory of a float32 one, of the same shape."""
+    dtype = partial_type(cache)
+    return room if dtype == room.dtype else room.view(-1).view(dtype)[: room.numel()].view_as(room)
+
+
+def partial_type(cache: torch.dtype) -> torch.dtype:
+    """Of the splits' means: what is not finer than the rows themselves takes half the memory."""
+    return cache if cache in HALVES else torch.float32
 
 
 def tiles_of(device: torch.device, heads: int, dtype: torch.dtype, bulk: bool) -> Tiles:
@@ -95,7 +113,7 @@ def tiles_for(
     capability: tuple[int, int], heads: int, dtype: torch.dtype, bulk: bool = True
 ) -> Tiles:
     """Tiles for an architecture. dtype uint8 means q8_0 blocks."""
-    half = dtype in (torch.float16, torch.bfloat16)
+    half = dtype in HALVES
     if capability == HOPPER and half and bulk:
         group = _group(heads, capability)
         return Tiles(group, rows=64, stages=2, warps=4 if group == 16 else 8, bulk=True)

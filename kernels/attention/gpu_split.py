@@ -14,7 +14,7 @@ def absorbed_split(
     cache,  # rows of floats, or of int16 words of q8_0 blocks
     seen,  # [tokens] int32
     first_row,  # [tokens] int64, or any pointer where not HAS_FIRST_ROW
-    partial,  # [tokens, heads, splits, LATENT] float32
+    partial,  # [tokens, heads, splits, LATENT] float32 or as the cache
     statistics,  # [tokens, heads, splits, 2] float32: largest score in base 2, sum
     scale,
     heads,
@@ -104,9 +104,10 @@ def absorbed_split(
     before = (token * heads).to(tl.int64) * splits + split
     place = head * splits
     known = (column_f < LATENT) & real_head
-    tl.store(partial + before * LATENT + (place * LATENT + column_f), values, known)
+    sums = tl.sum(total, 1)[:, None]
+    tl.store(partial + before * LATENT + (place * LATENT + column_f), values / sums, known)
     tl.store(statistics + before * 2 + place * 2, largest[:, None], real_head)
-    tl.store(statistics + before * 2 + (place * 2 + 1), tl.sum(total, 1)[:, None], real_head)
+    tl.store(statistics + before * 2 + (place * 2 + 1), sums, real_head)
 
 
 @triton.jit

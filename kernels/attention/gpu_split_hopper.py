@@ -22,7 +22,7 @@ def absorbed_split_hopper(
     rest_columns,  # the same rows, tiles [N, R]
     seen,  # [tokens] int32
     first_row,  # [tokens] int64, or any pointer where not HAS_FIRST_ROW
-    partial,  # [tokens, heads, splits, LATENT] float32
+    partial,  # [tokens, heads, splits, LATENT] float32 or as the cache
     statistics,  # [tokens, heads, splits, 2] float32: largest score in base 2, sum
     scale,
     heads,
@@ -97,6 +97,6 @@ def absorbed_split_hopper(
     before = (token * heads).to(tl.int64) * splits + split
     place = head * splits
     known = (column < LATENT) & real_head
-    tl.store(partial + before * LATENT + (place * LATENT + column), values, known)
+    tl.store(partial + before * LATENT + (place * LATENT + column), values / total[None, :], known)
     tl.store(statistics + before * 2 + place * 2, largest[None, :], real_head)
     tl.store(statistics + before * 2 + (place * 2 + 1), total[None, :], real_head)

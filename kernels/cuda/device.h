@@ -1,6 +1,7 @@
 // What every CUDA kernel here is written with: one header, two faces. NVRTC compiles it for a GPU;
 // any C++17 compiler takes emulator.h instead and runs the same kernel on a CPU, for tests.
-// Every PTX instruction of the project stands in this file and nowhere else.
+// Every PTX instruction of the project stands in device_ptx.h or, where it is of sm_90 alone, in
+// device_hopper.h.
 #pragma once
 
 #ifdef __CUDACC_RTC__

@@ -43,6 +43,7 @@ SIGNATURES: dict[str, tuple[object, ...]] = {
     "cuFuncGetAttribute": (POINTER, INT, POINTER),
     "cuFuncSetAttribute": (POINTER, INT, INT),
     "cuLaunchKernelEx": (POINTER, POINTER, POINTER, POINTER),
+    "cuTensorMapEncodeTiled": (POINTER, INT, UINT, *(POINTER,) * 5, *(INT,) * 4),
     "cuStreamWaitValue32_v2": (POINTER, U64, UINT, UINT),
     "cuStreamWriteValue32_v2": (POINTER, U64, UINT, UINT),
     "cuMemHostRegister_v2": (POINTER, SIZE, UINT),

@@ -121,6 +121,7 @@ inline int own_lane() {
 #define __shared__ static thread_local
 #define __forceinline__ inline
 #define __launch_bounds__(...)
+#define __grid_constant__
 #define __align__(nbytes) alignas(nbytes)
 #define threadIdx (::hybrid::emulator::thread_index())
 #define blockDim (::hybrid::emulator::block_size())

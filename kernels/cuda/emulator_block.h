@@ -46,12 +46,18 @@ struct Warp {
     uint64_t met[kLanes];
 };
 
+// Some of the block's threads, by number: those here, and how often all came.
+struct Meeting {
+    int here, past;
+};
+
 struct Block {
     unsigned grid[3], index[3];
     int count;
     int current = 0;
     int alive = 0, waiting = 0;  // threads that have not returned, and those at __syncthreads
     bool failed = false;
+    Meeting meetings[16];
     Thread* threads;
     Warp* warps;
     unsigned char* dynamic_shared;
@@ -214,6 +220,7 @@ inline void report_deadlock(Block& block) {
 inline void enter_block(Block& block) {
     block.alive = block.count;
     block.waiting = 0;
+    for (Meeting& meeting : block.meetings) meeting = {0, 0};
     for (int number = 0; number < block.count; ++number) {
         block.threads[number].at = At::running;
         Warp& warp = block.warps[number / kLanes];

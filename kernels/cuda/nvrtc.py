@@ -20,6 +20,7 @@ from kernels.errors import CudaCompilerMissing, KernelCompileFailed
 
 OPTIONS = ("-std=c++17", "--ptxas-options=-v")
 GET = "pip install nvidia-cuda-nvrtc, or take a torch that is built for CUDA"
+OWN_INSTRUCTIONS = (90,)  # of these alone, wgmma among them: sm_90a
 MAJORS = (13, 12)  # of CUDA, whose NVRTC this file was written for
 
 
@@ -50,7 +51,8 @@ class Compiler:
                 f" sm_{self.capabilities[-1]}, and this GPU is sm_{major}{minor};"
                 " pip install --upgrade nvidia-cuda-nvrtc"
             )
-        return f"sm_{max(known)}"
+        newest = max(known)
+        return f"sm_{newest}a" if newest in OWN_INSTRUCTIONS else f"sm_{newest}"
 
 
 def build(

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kernels.attention.split_results import SplitResults
 from kernels.blocks import BlockTensor
 from kernels.dequantize.cases import like_weights
 from kernels.formats import BY_NAME
 from kernels.latent_block import CacheMemory
-from kernels.latent_block.gpu_records import Angles, HeadRows, NewRows, Queries, SplitResults
+from kernels.latent_block.gpu_records import Angles, HeadRows, NewRows, Queries
 from kernels.planar import to_planar
 from kernels.rope import frequencies
 

@@ -96,23 +96,6 @@ class Queries:
     absorbed: Tensor
 
 
-@dataclass(frozen=True, slots=True)
-class SplitResults:
-    """What decode attention left, split by split, and how it chose the splits.
-
-    partial      [tokens, heads, cap, latent] float32, weighted sums, not yet divided
-    statistics   [tokens, heads, cap, 2] float32: largest score in base 2, sum of weights
-    seen         [tokens] int32, cache rows each token sees
-    min_tokens   a split has max(min_tokens, round_up(ceil(seen / cap), granule)) of them
-    """
-
-    partial: Tensor
-    statistics: Tensor
-    seen: Tensor
-    min_tokens: int
-    granule: int
-
-
 class AnglesRecord(ctypes.Structure):
     _fields_ = [
         ("positions", ctypes.c_void_p),
@@ -132,19 +115,6 @@ class NewRowsRecord(ctypes.Structure):
         ("epsilon", ctypes.c_float),
         ("latent", ctypes.c_int32),
         ("format", ctypes.c_int32),
-    ]
-
-
-class SplitResultsRecord(ctypes.Structure):
-    _fields_ = [
-        ("partial", ctypes.c_void_p),
-        ("statistics", ctypes.c_void_p),
-        ("seen", ctypes.c_void_p),
-        ("heads", ctypes.c_int32),
-        ("latent", ctypes.c_int32),
-        ("cap", ctypes.c_int32),
-        ("min_tokens", ctypes.c_int32),
-        ("granule", ctypes.c_int32),
     ]
 
 

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kernels.attention.split_results import PARTS, SplitResults, SplitResultsRecord
 from kernels.cuda import Program, Record
 from kernels.errors import KernelInputError
 from kernels.latent_block.gpu_records import (
     THREADS,
     HeadRows,
-    SplitResults,
-    SplitResultsRecord,
     check,
     check_devices,
     format_struct,
@@ -73,7 +72,7 @@ def unfold_scratch(
 
 
 def unfold(results: SplitResults, value: HeadRows, out: Tensor, scratch: UnfoldScratch) -> None:
-    """out[t, h] = W_value[h] o[t, h], o = sum_s 2^(max_s - max) partial_s / sum_s 2^(..) sum_s.
+    """out[t, h] = W_value[h] o[t, h], o = sum_s w_s partial_s / sum_s w_s, w_s = 2^(max_s) sum_s.
 
     results   see its class; splits behind the last that was written may hold anything
     value     [heads, values, latent] of any format
@@ -91,16 +90,7 @@ def unfold(results: SplitResults, value: HeadRows, out: Tensor, scratch: UnfoldS
     _check(results, value, out, scratch)
     record = UnfoldRecord(
         value=value.record(),
-        results=SplitResultsRecord(
-            results.partial.data_ptr(),
-            results.statistics.data_ptr(),
-            results.seen.data_ptr(),
-            heads,
-            latent,
-            cap,
-            results.min_tokens,
-            results.granule,
-        ),
+        results=results.record(),
         shares=scratch.shares.data_ptr(),
         counters=scratch.counters.data_ptr(),
         out=out.data_ptr(),
@@ -111,7 +101,7 @@ def unfold(results: SplitResults, value: HeadRows, out: Tensor, scratch: UnfoldS
     )
     wide = 1 if latent % 4 else 4
     at_once = token_class(tokens)
-    name = kernel_name(value.weight, at_once, wide)
+    name = kernel_name(value.weight, results.partial.dtype, at_once, wide)
     columns = scratch.part_columns
     floats = THREADS * wide + -(-2 * cap // 4) * 4
     shared_bytes = at_once * (4 * floats + input_bytes(value.weight, columns))
@@ -120,8 +110,8 @@ def unfold(results: SplitResults, value: HeadRows, out: Tensor, scratch: UnfoldS
     )
 
 
-def kernel_name(weight: PlanarTensor, tokens: int, wide: int) -> str:
-    return f"unfold<{format_struct(weight)}, {tokens}, {THREADS}, {wide}>"
+def kernel_name(weight: PlanarTensor, partial: torch.dtype, tokens: int, wide: int) -> str:
+    return f"unfold<{format_struct(weight)}, {PARTS[partial]}, {tokens}, {THREADS}, {wide}>"
 
 
 def _part_columns(value: HeadRows) -> int:
@@ -139,7 +129,9 @@ def _check(results: SplitResults, value: HeadRows, out: Tensor, scratch: UnfoldS
         raise KernelInputError(
             f"partial {tuple(results.partial.shape)} does not fit values of {value.weight.shape}"
         )
-    check("partial", results.partial, torch.float32, (tokens, heads, cap, latent))
+    if results.partial.dtype not in PARTS:
+        raise KernelInputError(f"partial must be one of {list(PARTS)}, not {results.partial.dtype}")
+    check("partial", results.partial, results.partial.dtype, (tokens, heads, cap, latent))
     check("statistics", results.statistics, torch.float32, (tokens, heads, cap, 2))
     check("seen", results.seen, torch.int32, (tokens,))
     check("out", out, torch.float32, (tokens, heads, value.count))

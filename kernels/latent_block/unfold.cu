@@ -8,8 +8,8 @@
 // arrive adds up the parts, always in the same order.
 //
 // Columns of a part are whole 32s: o is rounded to int8 as the activations of any product are.
+#include "attention/splits.h"
 #include "latent_block/head_rows.h"
-#include "latent_block/splits.h"
 
 namespace hybrid {
 
@@ -39,7 +39,7 @@ struct UnfoldShared {
 };
 
 // The merged columns of every token into shared.sums: one row for each split that is under way.
-template <class Format, int TOKENS, int THREADS, int WIDE>
+template <class Format, class Part, int TOKENS, int THREADS, int WIDE>
 DEVICE void merge(const UnfoldRecord& record, int first_token, int head, int part,
                   const int (&count)[TOKENS],
                   const UnfoldShared<Format, TOKENS, THREADS, WIDE>& shared, float* inverse) {
@@ -52,10 +52,11 @@ DEVICE void merge(const UnfoldRecord& record, int first_token, int head, int par
     const bool inside = (part << record.part_bits) + local < results.latent;
     const int column = inside ? (part << record.part_bits) + local : 0;
     constexpr int kAtOnce = TOKENS < 4 ? TOKENS : 4;  // registers hold no more tokens' columns
-    const float* from =
-        results.partial + results.first(first_token, head) * results.latent + column;
+    const unsigned char* from =
+        static_cast<const unsigned char*>(results.partial) +
+        (results.first(first_token, head) * results.latent + column) * Part::kBytes;
     const int64_t token_pitch = static_cast<int64_t>(results.heads) * results.cap * results.latent;
-    SplitColumns<kAtOnce, WIDE> some;
+    SplitColumns<Part, kAtOnce, WIDE> some;
     some.load(from, token_pitch, results.latent, own, stride, count);
     for (int t = warp_index(); t < TOKENS; t += THREADS / kWarp) {
         int splits = 0;  // count[t]: registers have no numbers that could be looked up
@@ -75,8 +76,8 @@ DEVICE void merge(const UnfoldRecord& record, int first_token, int head, int par
         for (int i = 0; i < kAtOnce; ++i) most = max(most, count[t + i]);
         for (int first = own; first < most; first += stride * some.kEach) {
             if (t > 0 || first > own)
-                some.load(from + t * token_pitch, token_pitch, results.latent, first, stride,
-                          count + t);
+                some.load(from + t * token_pitch * Part::kBytes, token_pitch, results.latent, first,
+                          stride, count + t);
             some.add(shared.weights + t * pitch, pitch, first, stride, count + t, sum);
         }
 #pragma unroll
@@ -121,7 +122,7 @@ DEVICE int unit_bits(const UnfoldRecord& record) {
 }
 
 // Grid: parts, heads, groups of TOKENS tokens. WIDE 4 where latent is a multiple of 4, else 1.
-template <class Format, int TOKENS, int THREADS, int WIDE>
+template <class Format, class Part, int TOKENS, int THREADS, int WIDE>
 __global__ void __launch_bounds__(THREADS, 2) unfold(const UnfoldRecord record) {
     DYNAMIC_SHARED(float, dynamic);
     __shared__ float inverse[TOKENS];
@@ -145,7 +146,7 @@ __global__ void __launch_bounds__(THREADS, 2) unfold(const UnfoldRecord record) 
     }
     wait_for_previous();
     let_next_start();
-    merge(record, first_token, head, part, count, shared, inverse);
+    merge<Format, Part>(record, first_token, head, part, count, shared, inverse);
     put_merged(record, shared, inverse);
     products.run(shared.inputs, 1 << record.part_bits, [&](int row, int t, float sum) {
         const int64_t at = static_cast<int64_t>(first_token + t) * heads + head;

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kernels.attention import gpu, gpu_prompt
-from kernels.attention.gpu_plan import PromptTiles, Splits, Tiles
+from kernels.attention.gpu_plan import PromptTiles, Splits, Tiles, partial_type
 
 NARROW = Tiles(heads=16, rows=16, stages=1, warps=4)
 
@@ -39,8 +39,9 @@ class Outcome:
 
 def decode(step: Step) -> Outcome:
     tokens, heads, _ = step.q.shape
-    partial = torch.full((tokens, heads, step.splits.cap, step.latent), torch.nan)
-    statistics = torch.full((tokens, heads, step.splits.cap, 2), torch.nan)
+    size, dtype = (tokens, heads, step.splits.cap), partial_type(step.cache.dtype)
+    partial = torch.full((*size, step.latent), torch.nan, dtype=dtype)
+    statistics = torch.full((*size, 2), torch.nan)
     gpu.absorbed_split(
         *(step.q, step.cache, step.seen, partial, statistics, step.scale),
         splits=step.splits,

@@ -14,6 +14,7 @@ from kernels.attention.gpu_plan import (  # noqa: E402
     SPLIT_GRANULE,
     PromptTiles,
     Tiles,
+    partial_type,
     prompt_tiles,
     tiles_for,
 )
@@ -26,7 +27,8 @@ ONCE_BYTES = 16  # a register or two saved before the loop and read after it cos
 
 def split(sm: int, dtype: torch.dtype, tiles: Tiles) -> Resources:
     name = NAMES[dtype]
-    types = {"q": "*fp32!", "seen": "*i32", "first_row": "*i64", "partial": "*fp32!"}
+    types = {"q": "*fp32!", "seen": "*i32", "first_row": "*i64"}
+    types["partial"] = f"*{NAMES[partial_type(dtype)]}!"
     types |= {"statistics": "*fp32!", "scale": "fp32", "heads": "i32!", "min_tokens": "i32!"}
     constants = {
         "LATENT": LATENT,

@@ -59,7 +59,7 @@ class Decode:
         tokens, heads, _ = q.shape
         self.splits = splits_of(DEVICE, heads, tokens)
         self.seen = torch.ones(tokens, dtype=torch.int32, device=DEVICE)
-        self.buffers = split_buffers(tokens, heads, LATENT, self.splits, DEVICE)
+        self.buffers = split_buffers(tokens, heads, LATENT, self.splits, DEVICE, cache.dtype)
         self.out = torch.empty(tokens, heads, LATENT, device=DEVICE)
         self.q, self.cache = q, cache
         self.first_row = None if starts is None else torch.tensor(starts, device=DEVICE)
@@ -99,7 +99,24 @@ def test_every_batch_with_lengths_of_its_own(tokens: int, heads: int, dtype: tor
     assert_close(Decode(q, cache, starts)(seen), attention(q, cache, seen, starts), ERROR[dtype])
 
 
-@pytest.mark.parametrize("heads", [1, 2, 5, 17, 33])
+@pytest.mark.parametrize("heads", [16, 128])
+def test_rows_not_seen_do_not_matter(heads: int) -> None:
+    cache, q = cache_of(40_000, torch.bfloat16), random(1, heads, LATENT + ROPE)
+    decode = Decode(q, cache)
+    before = decode([777]).clone()
+    cache[777:] = 3e38
+    assert torch.equal(decode([777]), before)
+
+
+@pytest.mark.parametrize("heads", [16, 128])
+def test_partials_of_floats_are_merged_too(heads: int) -> None:
+    cache, q = cache_of(5000, torch.float16), random(1, heads, LATENT + ROPE)
+    decode = Decode(q, cache)
+    decode.buffers = split_buffers(1, heads, LATENT, decode.splits, DEVICE)
+    assert_close(decode([4999]), attention(q, cache, [4999]), ERROR[torch.float16])
+
+
+@pytest.mark.parametrize("heads", [1, 2, 5, 17, 33, 65])
 def test_odd_numbers_of_heads(heads: int) -> None:
     cache, q = cache_of(700, torch.bfloat16), random(2, heads, LATENT + ROPE)
     found = Decode(q, cache)([650, 651])
@@ -131,8 +148,9 @@ def test_surplus_splits_stay_untouched() -> None:
         assert buffer[:, :, used:cap].isnan().all()
 
 
-def test_queries_beyond_float16_are_scaled() -> None:
-    cache, q = cache_of(900, torch.float16), random(1, 16, LATENT + ROPE)
+@pytest.mark.parametrize("heads", [16, 64])
+def test_queries_beyond_float16_are_scaled(heads: int) -> None:
+    cache, q = cache_of(900, torch.float16), random(1, heads, LATENT + ROPE)
     found = Decode(q * 1e6, cache)
     out = torch.empty_like(found.out)
     found([900])
@@ -159,7 +177,7 @@ def test_tiny_models_with_half_caches(latent: int, rope: int, dtype: torch.dtype
     q, cache = random(2, 3, latent + rope), random(140, latent + rope).to(dtype)
     seen = torch.tensor([130, 131], dtype=torch.int32, device=DEVICE)
     splits = splits_of(DEVICE, 3, 2)
-    buffers = split_buffers(2, 3, latent, splits, DEVICE)
+    buffers = split_buffers(2, 3, latent, splits, DEVICE, dtype)
     out = torch.empty(2, 3, latent, device=DEVICE)
     gpu.absorbed_split(q, cache, seen, *buffers, SCALE, splits=splits)
     gpu.merge_splits(*buffers, seen, splits, out)

@@ -10,7 +10,12 @@ KERNELS = {
         "prepare<Whole<BF16>, true, 8, 256>",
         "prepare<Q4_K, false, 8, 256>",
     ],
-    "latent_block/unfold.cu": ["unfold<Q8_0, 1, 256, 4>", "unfold<Whole<BF16>, 8, 256, 4>"],
+    "latent_block/unfold.cu": [
+        "unfold<Q8_0, FloatPart, 1, 256, 4>",
+        "unfold<Q8_0, HalfPart, 1, 256, 4>",
+        "unfold<Whole<BF16>, FloatPart, 8, 256, 4>",
+        "unfold<Whole<BF16>, BfloatPart, 8, 256, 4>",
+    ],
     "step/gpu.cu": ["begin_step<256, 2>", "argmax<256, 16>"],
 }
 

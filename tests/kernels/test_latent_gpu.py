@@ -1,5 +1,7 @@
 """`prepare` and `unfold`, emulated on the CPU and on a GPU where there is one."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -19,6 +21,8 @@ from kernels.testing import assert_close, assert_same_bits
 
 GPU = pytest.param("cuda", marks=pytest.mark.gpu)
 everywhere = pytest.mark.parametrize("device", ["cpu", GPU], indirect=True)
+HALVES = (torch.float16, torch.bfloat16)
+OF_16_BITS = (cases.SMALL[1], cases.SMALL[3])  # one value a load, four
 all_cases = pytest.mark.parametrize("case", cases.SMALL, ids=lambda case: case.name)
 
 
@@ -37,7 +41,10 @@ def _compiled_at_once():
         tokens = token_class(case.tokens)
         key, value = cases.head_rows_of(case, cases.matrices_of(case), torch.device("cpu"))
         prepared.add(gpu_prepare.kernel_name(key.weight, case.transposed, tokens))
-        unfolded.add(gpu_unfold.kernel_name(value.weight, tokens, 1 if case.latent % 4 else 4))
+        wide, weight = 1 if case.latent % 4 else 4, value.weight
+        unfolded.add(gpu_unfold.kernel_name(weight, torch.float32, tokens, wide))
+        if case in OF_16_BITS:
+            unfolded |= {gpu_unfold.kernel_name(weight, each, tokens, wide) for each in HALVES}
     gpu_prepare.PROGRAM.compile(sorted(prepared), "cpu")
     gpu_unfold.PROGRAM.compile(sorted(unfolded), "cpu")
 
@@ -172,19 +179,20 @@ def merged(results):
         count = cases.split_count(results, token)
         if count:
             most, sums = results.statistics[token, :, :count].cpu().double().unbind(-1)
-            weight = torch.exp2(most - most.amax(-1, keepdim=True))
+            weight = torch.exp2(most - most.amax(-1, keepdim=True)) * sums
             partial = results.partial[token, :, :count].cpu().double()
-            out[token] = (weight[..., None] * partial).sum(1) / (weight * sums).sum(1)[:, None]
+            out[token] = (weight[..., None] * partial).sum(1) / weight.sum(1)[:, None]
     return out
 
 
-def unfolded(case, splits, device, **options):
+def unfolded(case, splits, device, dtype=torch.float32, **options):
     """Runs it twice: the value's blocks, the split results and what came out."""
     cap, min_tokens, granule, seen = splits
     matrices = cases.matrices_of(case)
     _, value = cases.head_rows_of(case, matrices, device)
     all_seen = torch.tensor((seen * case.tokens)[: case.tokens])
     results = cases.results_of(case, cap, (min_tokens, granule), all_seen, device)
+    results = replace(results, partial=results.partial.to(dtype))
     scratch = unfold_scratch(case.tokens, value, **options)
     out = torch.full((2, case.tokens, case.heads, case.value), torch.nan, device=device)
     for one in out:
@@ -215,6 +223,13 @@ def test_splits_become_values_of_heads(case, splits, device):
 @pytest.mark.parametrize("case", [cases.SMALL[1], cases.SMALL[3]], ids=lambda case: case.name)
 def test_many_splits_become_values_of_heads(case, splits, device):
     check_unfolded(case, splits, device)
+
+
+@everywhere
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
+@pytest.mark.parametrize("case", OF_16_BITS, ids=lambda case: case.name)
+def test_means_of_16_bits_become_values_of_heads(case, dtype, device):
+    check_unfolded(case, cases.SPLITS[1], device, dtype=dtype)
 
 
 @everywhere

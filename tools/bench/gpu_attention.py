@@ -66,7 +66,8 @@ class Steps:
     def launches(self, merge: bool = True) -> tuple[Callable[[Tensor], None], Tensor]:
         """What a graph captures of a layer, given its cache, and where its attention lands."""
         tokens, heads, _ = self.q.shape
-        buffers = split_buffers(tokens, heads, LATENT, self.splits, DEVICE)
+        cache = self.caches[0].dtype
+        buffers = split_buffers(tokens, heads, LATENT, self.splits, DEVICE, cache)
         out = torch.empty(tokens, heads, LATENT, device=DEVICE)
 
         def launch(cache: Tensor) -> None:

@@ -22,7 +22,13 @@ import torch
 from torch import Tensor
 
 from hybrid.runtime.gpu.weights import GpuWeights, HeadMatrices
-from kernels.attention.gpu_plan import SPLIT_GRANULE, Splits, split_buffers, splits_of
+from kernels.attention.gpu_plan import (
+    SPLIT_GRANULE,
+    Splits,
+    partial_in,
+    split_buffers,
+    splits_of,
+)
 from kernels.expert_ffn.gpu import Halves, Routed, expert_down, expert_hidden
 from kernels.latent_block import CacheMemory, LatentShape
 from kernels.latent_block.gpu import (
@@ -53,7 +59,7 @@ class StepBuffers:
     input         h [b, width], positions and seen [b] int32, rows [b] int64
     query_low     [b, query_latent]; query [b, heads, nope + rope]; compressed [b, latent + rope]
     absorbed      [b, heads, latent + rope]; values [b, heads, value]
-    partial, statistics, splits   of `absorbed_split`
+    partial, statistics, splits   of `absorbed_split`, partial as room for any type of cache
     logits        [b, experts]; chosen [b, used] int32; share [b, used]
     routed        [b * used * feed_forward], shared [b * widest feed-forward]: hidden values
     counter       [1] int32, zero between launches
@@ -145,18 +151,10 @@ class BlockStep:
         fresh = NewRows(b.compressed, w.latent_norm, shape.epsilon, self.cache, b.input.rows)
         queries = Queries(b.query, _head_rows(w.key), w.key_transposed, b.absorbed)
         prepare(queries, fresh, angles)
-        absorbed_split(
-            b.absorbed,
-            self._typed_cache(),
-            b.input.seen,
-            b.partial,
-            b.statistics,
-            shape.score_scale,
-            splits=b.splits,
-        )
-        results = SplitResults(
-            b.partial, b.statistics, b.input.seen, b.splits.min_tokens, SPLIT_GRANULE
-        )
+        cache = self._typed_cache()
+        partial, seen, scale = partial_in(b.partial, cache.dtype), b.input.seen, shape.score_scale
+        absorbed_split(b.absorbed, cache, seen, partial, b.statistics, scale, splits=b.splits)
+        results = SplitResults(partial, b.statistics, seen, b.splits.min_tokens, SPLIT_GRANULE)
         unfold(results, _head_rows(w.value_up), b.values, b.unfolding)
         matvec(b.values.flatten(1), [Product(w.output, h, add=True)], tokens)
 

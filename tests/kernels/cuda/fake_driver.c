@@ -59,6 +59,15 @@ int cuLaunchKernelEx(const void* config, void* function, void** arguments, void*
     memcpy(&fake_record, (char*)arguments[0] + 24, 8);
     return function == NULL || extra != NULL || fake_depth != 1 ? 1 : fake_status;
 }
+int cuTensorMapEncodeTiled(uint64_t* map, int type, unsigned rank, void* begin, uint64_t* sizes,
+                           uint64_t* pitches, unsigned* box, unsigned* strides, int interleave,
+                           int swizzle, int promotion, int beyond) {
+    const uint64_t kept[16] = {
+        type,   rank,   (uint64_t)begin, sizes[0],   sizes[1],   sizes[2],   pitches[0], pitches[1],
+        box[0], box[1], box[2],          strides[0], strides[1], strides[2], swizzle,    promotion};
+    memcpy(map, kept, sizeof(kept));
+    return (uint64_t)map % 64 != 0 || interleave != 0 || beyond != 0;
+}
 int cuStreamWaitValue32_v2(void* stream, uint64_t at, unsigned value, unsigned flags) {
     return stream == NULL || at != 4096 || value != 7 || flags != 0;
 }

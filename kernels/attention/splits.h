@@ -16,7 +16,7 @@ DEVICE int ceiling_of_quotient(int a, int b) {
 }
 
 struct SplitResults {
-    const float* partial;     // [tokens, heads, cap, latent], not yet divided by sums
+    const void* partial;  // [tokens, heads, cap, latent] of the kernel's Part: the splits' means
     const float* statistics;  // [tokens, heads, cap, 2]: largest score in base 2, sum
     const int32_t* seen;      // [tokens]: cache rows that a token sees
     int32_t heads, latent;
@@ -35,7 +35,27 @@ struct SplitResults {
     }
 };
 
-// By one warp: weight[s] = 2^(max_s - max); returns 1 / (sum of weight[s] sum_s), 0 without splits.
+// What a split's mean is stored as.
+struct FloatPart {
+    static constexpr int kBytes = 4;
+    static __device__ __forceinline__ float value(const uint32_t* word, int i) {
+        return bits_float(word[i]);
+    }
+};
+struct HalfPart {
+    static constexpr int kBytes = 2;
+    static __device__ __forceinline__ float value(const uint32_t* word, int i) {
+        return half_to_float(static_cast<uint16_t>(word[i / 2] >> i % 2 * 16));
+    }
+};
+struct BfloatPart {
+    static constexpr int kBytes = 2;
+    static __device__ __forceinline__ float value(const uint32_t* word, int i) {
+        return bits_float(i % 2 ? word[i / 2] & 0xffff0000u : word[i / 2] << 16);
+    }
+};
+
+// By one warp: weight[s] = 2^(max_s - max) sum_s; returns 1 / (sum of weights), 0 without splits.
 DEVICE float split_weights(const SplitResults& results, int token, int head, int count,
                            float* weight) {
     const float2* pairs =
@@ -51,39 +71,51 @@ DEVICE float split_weights(const SplitResults& results, int token, int head, int
     most = warp_max(most);
     float total = 0;
     for (int s = lane_index(); s < count; s += kWarp) {
-        weight[s] = exp2f(weight[s] - most);
-        total += weight[s] * weight[results.cap + s];
+        weight[s] = exp2f(weight[s] - most) * weight[results.cap + s];
+        total += weight[s];
     }
     total = warp_sum(total);
     return total > 0 ? 1.0f / total : 0.0f;
 }
 
+// `nbytes` of memory, a multiple of as many, 16 at most; of 2 bytes the high half is zero.
+template <int nbytes>
+DEVICE void load_words(uint32_t* word, const unsigned char* from) {
+    static_assert(nbytes == 2 || nbytes == 4 || nbytes == 8 || nbytes == 16, "a load's length");
+    if constexpr (nbytes == 16) {
+        const uint4 four = *reinterpret_cast<const uint4*>(from);
+        word[0] = four.x, word[1] = four.y, word[2] = four.z, word[3] = four.w;
+    } else if constexpr (nbytes == 8) {
+        const uint2 two = *reinterpret_cast<const uint2*>(from);
+        word[0] = two.x, word[1] = two.y;
+    } else if constexpr (nbytes == 4) {
+        word[0] = *reinterpret_cast<const uint32_t*>(from);
+    } else {
+        word[0] = *reinterpret_cast<const uint16_t*>(from);
+    }
+}
+
 // WIDE neighbouring columns of a few splits of every token, all loads under way at once.
-template <int TOKENS, int WIDE>
+template <class Part, int TOKENS, int WIDE>
 struct SplitColumns {
     static constexpr int kEach = 8 / TOKENS;  // splits of a token
-    float value[TOKENS][kEach][WIDE];
+    static constexpr int kBytes = WIDE * Part::kBytes;
+    uint32_t word[TOKENS][kEach][(kBytes + 3) / 4];
 
-    // Splits first, first + stride .. below count[t]; `from` is the column of token 0 in split 0.
-    __device__ __forceinline__ void load(const float* from, int64_t token_pitch, int split_pitch,
-                                         int first, int stride, const int* count) {
+    // Splits first, first + stride .. below count[t]; `from` is the column of token 0 in split 0,
+    // the pitches are values.
+    __device__ __forceinline__ void load(const unsigned char* from, int64_t token_pitch,
+                                         int split_pitch, int first, int stride, const int* count) {
 #pragma unroll
         for (int t = 0; t < TOKENS; ++t) {
 #pragma unroll
             for (int i = 0; i < kEach; ++i) {
                 const int split = first + i * stride;
 #pragma unroll
-                for (float& v : value[t][i]) v = 0;
+                for (uint32_t& w : word[t][i]) w = 0;
                 if (split >= count[t]) continue;
-                const float* at =
-                    from + t * token_pitch + static_cast<int64_t>(split) * split_pitch;
-                if constexpr (WIDE == 4) {
-                    const float4 four = *reinterpret_cast<const float4*>(at);
-                    value[t][i][0] = four.x, value[t][i][1] = four.y;
-                    value[t][i][2] = four.z, value[t][i][3] = four.w;
-                } else {
-                    value[t][i][0] = *at;
-                }
+                const int64_t at = t * token_pitch + static_cast<int64_t>(split) * split_pitch;
+                load_words<kBytes>(word[t][i], from + at * Part::kBytes);
             }
         }
     }
@@ -99,7 +131,7 @@ struct SplitColumns {
                 const int split = first + i * stride;
                 const float factor = split < count[t] ? weights[t * weight_pitch + split] : 0.0f;
 #pragma unroll
-                for (int w = 0; w < WIDE; ++w) sum[t][w] += factor * value[t][i][w];
+                for (int w = 0; w < WIDE; ++w) sum[t][w] += factor * Part::value(word[t][i], w);
             }
         }
     }
