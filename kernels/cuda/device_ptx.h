@@ -63,6 +63,11 @@ DEVICE int dp4a(int a, int b, int sum) {
     return __dp4a(a, b, sum);
 }
 
+// What lies behind the sum's last bit is dropped.
+DEVICE float add_toward_zero(float a, float b) {
+    return __fadd_rz(a, b);
+}
+
 // Four bytes of (high:low), chosen by the four low nibbles of `selector`; its bit 3 spreads the
 // chosen byte's sign, which __byte_perm does not.
 DEVICE uint32_t byte_permute(uint32_t low, uint32_t high, uint32_t selector) {

@@ -1,9 +1,10 @@
 // out[t] (+)= W x̂[t] for few tokens and up to three matrices that share x: memory-bound.
 //
-// A warp owns kRows rows (more where rows are short and less than a warp shares one) and goes on
-// to others when it is done; the grid just fills the GPU. A step's loads are issued as soon as the
-// registers of the step before are free, and those of the first step before the previous kernel has
-// ended: weights do not depend on it. Then the block rounds x once into shared memory.
+// The grid just fills the GPU, and each block has a stretch of rows. A warp takes kRows of them
+// (more where rows are short and less than a warp shares one) and goes on to others when it is done.
+// A step's loads are issued as soon as the registers of the step before are free, and those of the
+// first step before the previous kernel has ended: weights do not depend on it. Then the block
+// rounds x once into shared memory.
 #include "planar/activations_one.h"
 #include "planar/formats.h"
 
@@ -39,13 +40,9 @@ constexpr int kUnits = kTokens == 1     ? Format::kSteps
                        : Format::kFloat ? 4
                                         : 2;
 
-// What registers allow: MOST_THREADS and the blocks of a processor in gpu.py.
+// What registers allow: MOST_THREADS of gpu.py.
 template <int kTokens>
-constexpr int kMostThreads = kTokens == 1   ? 256
-                             : kTokens == 8 ? 448
-                                            : 512;
-template <int kTokens>
-constexpr int kBlocksOfProcessor = kTokens == 1 ? 2 : 1;
+constexpr int kMostThreads = kTokens == 8 ? 448 : 512;
 
 // Which rows a lane works on, and with whom: 2^bits lanes share a row.
 struct Share {
@@ -135,18 +132,22 @@ DEVICE void store_rows(const Product& product, const Share& share, int tile, int
     out[row] = product.add ? out[row] + sum : sum;
 }
 
+// Where the stretch of number `block` begins, of `blocks` about equal ones.
+DEVICE int of_blocks(int tiles, int block, int blocks) {
+    return static_cast<int>(static_cast<int64_t>(tiles) * block / blocks);
+}
+
 template <class Format, int kTokens>
 DEVICE void multiply(const MatvecRecord& record, const Product& product, unsigned char* shared) {
     const Share share{product.lane_bits};
     const int columns = record.columns, units = (columns + Format::kUnit - 1) / Format::kUnit;
     const int step = share.lanes() * kUnits<Format, kTokens>;
     const int tiles = (product.weight.rows + share.rows_of_warp() - 1) / share.rows_of_warp();
-    const int warps = product.blocks * warps_of_block();
+    const int block = static_cast<int>(blockIdx.x) - product.first_block;
+    const int tiles_end = of_blocks(tiles, block + 1, product.blocks);
     const int first_token = static_cast<int>(blockIdx.y) * kTokens;
     const int tokens = min(kTokens, record.tokens - first_token);
-    int tile =
-        (static_cast<int>(blockIdx.x) - product.first_block) * warps_of_block() + warp_index();
-    int unit = 0;
+    int tile = of_blocks(tiles, block, product.blocks) + warp_index(), unit = 0;
     Words<Format, kTokens> words;
     const auto load_units = [&](int of_tile, int from) {
 #pragma unroll
@@ -168,21 +169,21 @@ DEVICE void multiply(const MatvecRecord& record, const Product& product, unsigne
     }
 
     float sums[kRows * kTokens] = {};
-    while (tile < tiles) {
+    while (tile < tiles_end) {
         const bool ends = unit + step >= units;
-        const int next_tile = ends ? tile + warps : tile, next_unit = ends ? 0 : unit + step;
+        const int next_tile = ends ? tile + warps_of_block() : tile, next_unit = ends ? 0 : unit + step;
 #pragma unroll
         for (int u = 0; u < kUnits<Format, kTokens>; ++u) {
             const int at = unit + u * share.lanes() + share.lane();
             if (at < units) add_unit<Format, kTokens>(words, u, at, columns, shared, sums);
             if constexpr (kTokens == 1)
-                if (next_tile < tiles)
+                if (next_tile < tiles_end)
                     load_unit<Format, kTokens>(product.weight, share, next_tile, next_unit, units,
                                                u, words);
         }
         // With more tokens registers do not hold a unit's numbers beside loads under way.
         if constexpr (kTokens > 1)
-            if (next_tile < tiles) load_units(next_tile, next_unit);
+            if (next_tile < tiles_end) load_units(next_tile, next_unit);
         if (ends) {
             store_rows<kTokens>(product, share, tile, first_token, tokens, sums);
 #pragma unroll
@@ -204,7 +205,7 @@ DEVICE void multiply_any(const MatvecRecord& record, const Product& product, int
 }
 
 template <int kTokens, class... Formats>
-__global__ void __launch_bounds__(kMostThreads<kTokens>, kBlocksOfProcessor<kTokens>)
+__global__ void __launch_bounds__(kMostThreads<kTokens>, 1)
     matvec(const MatvecRecord record) {
     DYNAMIC_SHARED(unsigned char, shared);
     let_next_start();

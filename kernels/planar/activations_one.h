@@ -6,9 +6,16 @@
 
 namespace hybrid {
 
+// Which four of x a thread rounds in its turn. Eights of lanes behind the last group round it once
+// more, each lane its own four of it.
+DEVICE int four_of(int first, int fours) {
+    const int at = first + static_cast<int>(threadIdx.x);
+    return at < fours ? at : fours - 8 + static_cast<int>(threadIdx.x) % 8;
+}
+
 // The norm's weights of the first values that each thread rounds: on their way before x is there.
 struct NormAhead {
-    static constexpr int kFours = 2;
+    static constexpr int kFours = 4;
     float4 times[kFours];
 
     __device__ __forceinline__ void load(const float* weight, int columns) {
@@ -16,8 +23,7 @@ struct NormAhead {
         const int step = static_cast<int>(blockDim.x), fours = columns / 4;
 #pragma unroll
         for (int i = 0; i < kFours; ++i) {
-            const int at = min(static_cast<int>(threadIdx.x) + i * step, fours - 1);
-            const uint4 words = load16(weight + 4 * at);
+            const uint4 words = load16(weight + 4 * four_of(i * step, fours));
             times[i] = make_float4(bits_float(words.x), bits_float(words.y), bits_float(words.z),
                                    bits_float(words.w));
         }
@@ -41,9 +47,10 @@ DEVICE void round_one(void* shared, const float* x, int columns, const float* we
     constexpr int kFours = NormAhead::kFours;
     const int thread = threadIdx.x, step = static_cast<int>(blockDim.x), fours = columns / 4;
     const float4* row = reinterpret_cast<const float4*>(x);
+    const Rounded out(shared, columns, 0);
     float4 held[kFours];
 #pragma unroll
-    for (int i = 0; i < kFours; ++i) held[i] = row[min(thread + i * step, fours - 1)];
+    for (int i = 0; i < kFours; ++i) held[i] = row[four_of(i * step, fours)];
     float factor = 1.0f;
     if (weight != nullptr) {
         float sum = 0.0f;
@@ -51,30 +58,28 @@ DEVICE void round_one(void* shared, const float* x, int columns, const float* we
         for (int i = 0; i < kFours; ++i) sum += thread + i * step < fours ? squares(held[i]) : 0.0f;
         for (int at = thread + kFours * step; at < fours; at += step) sum += squares(row[at]);
         factor = rsqrtf(block_sum(sum) / static_cast<float>(columns) + epsilon);
+#pragma unroll
+        for (int i = 0; i < kFours; ++i) held[i] = scaled(held[i], ahead.times[i], factor);
     }
-    // Eights past the last group round it once more, each lane its own four of it.
-    const Rounded out(shared, columns, 0);
-    const int last = fours - 8 + thread % 8;
 #pragma unroll
     for (int i = 0; i < kFours; ++i) {
         if (i * step >= fours) break;
-        const bool inside = thread + i * step < fours;
-        const int at = inside ? thread + i * step : last;
-        float4 four = inside ? held[i] : row[at];
-        if (weight != nullptr) {
-            const float4 times =
-                inside ? ahead.times[i] : reinterpret_cast<const float4*>(weight)[at];
-            four = scaled(four, times, factor);
-        }
-        round_group(out, at / 8, four);
+        round_group(out, four_of(i * step, fours) / 8, held[i]);
     }
-#pragma unroll 2
-    for (int first = kFours * step; first < fours; first += step) {
-        const int at = first + thread < fours ? first + thread : last;
-        float4 four = row[at];
-        if (weight != nullptr)
-            four = scaled(four, reinterpret_cast<const float4*>(weight)[at], factor);
-        round_group(out, at / 8, four);
+#pragma unroll 1
+    for (int first = kFours * step; first < fours; first += kFours * step) {
+#pragma unroll
+        for (int i = 0; i < kFours; ++i) {
+            const int at = four_of(first + i * step, fours);
+            held[i] = row[at];
+            if (weight != nullptr)
+                held[i] = scaled(held[i], reinterpret_cast<const float4*>(weight)[at], factor);
+        }
+#pragma unroll
+        for (int i = 0; i < kFours; ++i) {
+            if (first + i * step >= fours) break;
+            round_group(out, four_of(first + i * step, fours) / 8, held[i]);
+        }
     }
     __syncthreads();
 }

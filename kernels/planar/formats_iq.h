@@ -44,6 +44,7 @@ DEVICE uint32_t even_signs(uint32_t sevens) {
 
 // qs (four indices; four times seven signs and a scale of four bits), d
 struct IQ2_XXS : Blocks<IQ2_XXS, 256, 1, 0> {
+    static constexpr int kSteps = 4;
     struct Raw {
         uint2 qs;
         uint16_t d;
@@ -74,6 +75,7 @@ DEVICE void set_two_scales(Codes& codes, float d, uint32_t scales) {
 
 // four words of an index (nine bits) and seven signs, a byte of two scales, d
 struct IQ2_XS : Blocks<IQ2_XS, 256, 2, 0> {
+    static constexpr int kSteps = 4;
     struct Raw {
         uint2 qs;
         uint16_t d;
@@ -103,6 +105,7 @@ struct IQ2_XS : Blocks<IQ2_XS, 256, 2, 0> {
 
 // four bytes of index, four of signs, a byte of the indices' ninth and tenth bits, one of scales, d
 struct IQ2_S : Blocks<IQ2_S, 256, 2, 0> {
+    static constexpr int kSteps = 4;
     struct Raw {
         uint32_t index, signs;
         uint16_t d;
@@ -194,6 +197,7 @@ constexpr uint32_t kShiftedUp = 0x000901f9u, kShiftedDown = 0x0007fff7u;
 
 // four bytes of index; a word of three high bits each, a scale of three bits, the shift's sign; d
 struct IQ1_S : Blocks<IQ1_S, 256, 1, 0> {
+    static constexpr int kSteps = 4;
     struct Raw {
         uint32_t index;
         uint16_t word, d;
@@ -221,6 +225,7 @@ struct IQ1_S : Blocks<IQ1_S, 256, 1, 0> {
 // four bytes of index; a nibble each of three high bits and the shift's sign; four words of four
 // scales of three bits, whose top nibbles together are d
 struct IQ1_M : Blocks<IQ1_M, 256, 2, 0> {
+    static constexpr int kSteps = 4;
     struct Raw {
         uint32_t index;
         uint2 scales;

@@ -1,12 +1,13 @@
 // Formats of 32 weights per block. Sources of all layouts: ggml-common.h and `reference.PLANES`.
 #pragma once
 
-#include "planar/matrix.h"
+#include "planar/rounded.h"
 
 namespace hybrid {
 
 // n4, d: weight = d (number - 8)
 struct Q4_0 : Blocks<Q4_0, 32, 1, 0> {
+    static constexpr bool kWhole = true;
     struct Raw {
         uint4 n4;
         uint16_t d;
@@ -22,6 +23,12 @@ struct Q4_0 : Blocks<Q4_0, 32, 1, 0> {
         set_scale(codes, half_to_float(raw.d));
         set_minimum(codes, 0.0f);
         return codes;
+    }
+    DEVICE float dot(const Raw& raw, int, const RoundedGroup& x) {
+        int q[8];
+        nibbles(raw.n4, q);
+        const Halves32 sums = dot_halves_less<8>(q, x);
+        return x.scale * (half_to_float(raw.d) * static_cast<float>(sums.first + sums.last));
     }
 };
 
@@ -46,6 +53,7 @@ struct Q4_1 : Blocks<Q4_1, 32, 1, 1> {
 
 // n4, n1, d: weight = d (number - 16)
 struct Q5_0 : Blocks<Q5_0, 32, 1, 0> {
+    static constexpr bool kWhole = true;
     struct Raw {
         uint4 n4;
         uint32_t n1;
@@ -64,6 +72,14 @@ struct Q5_0 : Blocks<Q5_0, 32, 1, 0> {
         set_scale(codes, half_to_float(raw.d));
         set_minimum(codes, 0.0f);
         return codes;
+    }
+    DEVICE float dot(const Raw& raw, int, const RoundedGroup& x) {
+        int q[8];
+        nibbles(raw.n4, q);
+#pragma unroll
+        for (int i = 0; i < 8; ++i) q[i] |= one_bit<4>(raw.n1, i);
+        const Halves32 sums = dot_halves_less<16>(q, x);
+        return x.scale * (half_to_float(raw.d) * static_cast<float>(sums.first + sums.last));
     }
 };
 
@@ -113,7 +129,7 @@ struct Q8_0 : Blocks<Q8_0, 32, 1, 0> {
 
 // nibbles as NibbleTable says, d: weight = d table[number]
 struct IQ4_NL : Blocks<IQ4_NL, 32, 1, 0> {
-    static constexpr bool kTable = true;
+    static constexpr bool kWhole = true;
     using Raw = Q4_0::Raw;
     DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
         return Q4_0::load(matrix, row, group);
@@ -126,6 +142,9 @@ struct IQ4_NL : Blocks<IQ4_NL, 32, 1, 0> {
         return codes;
     }
     DEVICE float factor(const Raw& raw, int) { return half_to_float(raw.d); }
+    DEVICE float dot(const Raw& raw, int group, const RoundedGroup& x) {
+        return x.scale * (factor(raw, group) * static_cast<float>(dot_table(raw.n4, x)));
+    }
 };
 
 // nibbles as NibbleTable says, e: weight = 2^(e - 128) table[number]

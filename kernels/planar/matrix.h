@@ -32,26 +32,29 @@ struct Blocks {
     static constexpr int kUnit = 32;  // weights of a load()
     static constexpr int kSteps = 2;  // loads of a row that 64 registers hold beside the arithmetic
     static constexpr int kScales = kScalesOf32, kMinima = kMinimaOf32;
-    static constexpr bool kTable = false;  // whether its codes are nibbles of kNonlinear
+    static constexpr bool kWhole = false;  // whether it has dot(raw, group, x)
 
     DEVICE Codes load32(const Matrix& matrix, int64_t row, int group) {
         return Format::decode(Format::load(matrix, row, group), group);
     }
 };
 
-// Where the bytes of a block are: `before` bytes per block stand in the planes in front.
+// Where the bytes of a block are: `before` bytes per block stand in the planes in front. A block's
+// number has 32 bits, so that an address is one multiplication beside what is the same for all.
 template <int kBlock>
 struct Place {
     const uint8_t* data;
-    int64_t blocks, block;
+    int64_t blocks;
+    uint32_t block;
 
     DEVICE Place of(const Matrix& matrix, int64_t row, int group) {
-        const int per_row = matrix.columns / kBlock;
+        const uint32_t per_row = static_cast<uint32_t>(matrix.columns) / kBlock;
+        const uint32_t in_row = static_cast<uint32_t>(group) / (kBlock / 32);
         return {matrix.data, matrix.total_rows * per_row,
-                (matrix.first_row + row) * per_row + group / (kBlock / 32)};
+                static_cast<uint32_t>(matrix.first_row + row) * per_row + in_row};
     }
     __device__ __forceinline__ const uint8_t* in(int before, int width) const {
-        return data + blocks * before + block * width;
+        return data + blocks * before + static_cast<uint64_t>(block) * width;
     }
 };
 
