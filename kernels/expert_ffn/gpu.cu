@@ -49,30 +49,36 @@ __global__ void __launch_bounds__(kThreads, 2) expert_hidden(const HiddenRecord 
     hidden_unit(record, record.routed, expert, unit, users, memory, batch);
 }
 
-// One token: the same units, in one go. Three blocks of a processor hold all units of a small layer
-// at once; before sm_90 two of 32 bytes a load would spill registers.
+// One token: the same units, dealt to one block of each processor.
 template <class RG, class RU, class SG, class SU>
-__global__ void __launch_bounds__(kThreads, kOverlaps ? 3 : 2)
-    expert_hidden_one(const HiddenRecord record) {
+__global__ void __launch_bounds__(kThreadsOfOne, 1) expert_hidden_one(const HiddenRecord record) {
     DYNAMIC_SHARED(uint8_t, memory);
     const int block = static_cast<int>(blockIdx.x), of_shared = units(record.shared);
-    NormAhead ahead;
+    const int columns =
+        record.shared.hidden != nullptr ? record.shared.gate.columns : record.routed.gate.columns;
+    RowAhead ahead;
+    ahead.load_norm(record.norm, columns);
+    const Chosen everyone = {1, 0, 0};
+    const UnitsOfBlock shared = {record.shared, everyone, block, of_shared};
     if (block < of_shared) {
-        Stream<SG, SU> stream(record.shared, 0, block);
-        ahead.load(record.norm, record.shared.gate.columns);
+        Stream<SG, SU> stream(shared);
         wait_for_previous();
         let_next_start();
-        hidden_one(record, stream, 0, ahead, memory);
-        return;
+        hold_one<SG, SU>(record, columns, ahead, memory);
+        run_stream(stream, memory);
+        ahead.load_norm(record.norm, columns);
+    } else {
+        wait_for_previous();
+        let_next_start();
     }
-    ahead.load(record.norm, record.routed.gate.columns);
-    wait_for_previous();
-    let_next_start();
-    const int of_slot = units(record.routed), slot = (block - of_shared) / of_slot;
-    const int expert = expert_of_slot(record, slot);
-    if (expert < 0) return;
-    Stream<RG, RU> stream(record.routed, expert, (block - of_shared) % of_slot);
-    hidden_one(record, stream, slot, ahead, memory);
+    const Chosen chosen = experts_here(record);
+    const int behind = block + shared.count() * static_cast<int>(gridDim.x) - of_shared;
+    const UnitsOfBlock routed = {record.routed, chosen, behind,
+                                 chosen.count * units(record.routed)};
+    if (routed.count() == 0) return;
+    Stream<RG, RU> stream(routed);
+    hold_one<RG, RU>(record, columns, ahead, memory);
+    run_stream(stream, memory);
 }
 
 template <int TOKENS, int ROWS, class RD, class SD>

@@ -7,6 +7,7 @@ A dense layer has the shared part alone; a layer whose experts the CPU computes 
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ from kernels.planar import PlanarTensor
 MOST_TOKENS, MOST_USED = 8, 16  # of users.h
 PROGRAM = Program("expert_ffn/gpu.cu")
 _THREADS, _WARPS, _UNIT_ROWS = 256, 8, 32
+_THREADS_OF_ONE = 512  # of hidden_one.h
+_EMULATED_PROCESSORS = 3
 _PLAIN = ("F32", "F16", "BF16")
 _SHARED_BYTES = 96 << 10  # of a block, on every GPU from sm_80 on
 _ROWS_FOR_PAIRS = 4096  # from so many on a warp of expert_down takes two at once
@@ -107,10 +110,14 @@ def expert_hidden(
         units += tokens * routing.chosen.shape[-1] * -(-routed.rows // _UNIT_ROWS)
     if shared is not None:
         units += -(-shared.rows // _UNIT_ROWS)
-    name = "expert_hidden_one<" if tokens == 1 else f"expert_hidden<{at_once}, "
-    kernel = PROGRAM.kernel(f"{name}{', '.join(formats)}>", x.device)
     shared_bytes = at_once * _held_bytes(formats, x.shape[-1])
-    kernel.launch((units, 1, 1), _THREADS, record, shared_bytes)
+    if tokens == 1:
+        kernel = PROGRAM.kernel(f"expert_hidden_one<{', '.join(formats)}>", x.device)
+        blocks = min(units, _processors(x.device))
+        kernel.launch((blocks, 1, 1), _THREADS_OF_ONE, record, shared_bytes)
+    else:
+        kernel = PROGRAM.kernel(f"expert_hidden<{at_once}, {', '.join(formats)}>", x.device)
+        kernel.launch((units, 1, 1), _THREADS, record, shared_bytes)
 
 
 def expert_down(
@@ -192,6 +199,13 @@ def users_at_once(formats: tuple[str, ...], width: int, tokens: int) -> int:
     """Tokens whose activations a block holds; more tokens of an expert take more passes."""
     room = _SHARED_BYTES // _held_bytes(formats, width)
     return max(count for count in (1, 2, 4, 8) if count == 1 or count <= min(room, _room(tokens)))
+
+
+@lru_cache
+def _processors(device: torch.device) -> int:
+    if device.type == "cpu":
+        return _EMULATED_PROCESSORS
+    return torch.cuda.get_device_properties(device).multi_processor_count
 
 
 def _room(tokens: int) -> int:

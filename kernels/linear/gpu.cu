@@ -155,14 +155,15 @@ DEVICE void multiply(const MatvecRecord& record, const Product& product, unsigne
             load_unit<Format, kTokens>(product.weight, share, of_tile, from, units, u, words);
     };
     load_units(tile, 0);
-    NormAhead ahead;
-    if constexpr (kTokens == 1 && !Format::kFloat) ahead.load(record.norm, columns);
+    RowAhead ahead;
+    if constexpr (kTokens == 1 && !Format::kFloat) ahead.load_norm(record.norm, columns);
 
     wait_for_previous();
     const float* x = record.x + static_cast<int64_t>(first_token) * columns;
     if constexpr (Format::kFloat) {
         copy_into<kTokens>(shared, x, columns, tokens, record.norm, record.epsilon);
     } else if constexpr (kTokens == 1) {
+        ahead.load_x(x, columns);
         round_one(shared, x, columns, record.norm, record.epsilon, ahead);
     } else {
         round_into<kTokens>(shared, x, columns, tokens, record.norm, record.epsilon);

@@ -13,12 +13,13 @@ DEVICE int four_of(int first, int fours) {
     return at < fours ? at : fours - 8 + static_cast<int>(threadIdx.x) % 8;
 }
 
-// The norm's weights of the first values that each thread rounds: on their way before x is there.
-struct NormAhead {
+// The first values that each thread rounds, and the norm's weights of them, which are on their way
+// before x is there.
+struct RowAhead {
     static constexpr int kFours = 4;
-    float4 times[kFours];
+    float4 times[kFours], x[kFours];
 
-    __device__ __forceinline__ void load(const float* weight, int columns) {
+    __device__ __forceinline__ void load_norm(const float* weight, int columns) {
         if (weight == nullptr) return;
         const int step = static_cast<int>(blockDim.x), fours = columns / 4;
 #pragma unroll
@@ -29,6 +30,12 @@ struct NormAhead {
         }
         for (int at = static_cast<int>(threadIdx.x) + kFours * step; at < fours; at += step)
             if (at % 8 == 0) prefetch_line(weight + 4 * at);
+    }
+    __device__ __forceinline__ void load_x(const float* row, int columns) {
+        const int step = static_cast<int>(blockDim.x), fours = columns / 4;
+#pragma unroll
+        for (int i = 0; i < kFours; ++i)
+            x[i] = reinterpret_cast<const float4*>(row)[four_of(i * step, fours)];
     }
 };
 
@@ -41,16 +48,14 @@ DEVICE float4 scaled(const float4& x, const float4& times, float factor) {
                        x.w * factor * times.w);
 }
 
-// round_into for one token, which reads most of x once. `ahead` was loaded with the same weight.
+// round_into for one token, which reads most of x once. `ahead` was loaded with the same norm and x.
 DEVICE void round_one(void* shared, const float* x, int columns, const float* weight, float epsilon,
-                      const NormAhead& ahead) {
-    constexpr int kFours = NormAhead::kFours;
+                      RowAhead& ahead) {
+    constexpr int kFours = RowAhead::kFours;
     const int thread = threadIdx.x, step = static_cast<int>(blockDim.x), fours = columns / 4;
     const float4* row = reinterpret_cast<const float4*>(x);
     const Rounded out(shared, columns, 0);
-    float4 held[kFours];
-#pragma unroll
-    for (int i = 0; i < kFours; ++i) held[i] = row[four_of(i * step, fours)];
+    float4(&held)[kFours] = ahead.x;
     float factor = 1.0f;
     if (weight != nullptr) {
         float sum = 0.0f;
