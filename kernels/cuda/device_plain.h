@@ -54,6 +54,10 @@ DEVICE float add_toward_zero(float a, float b) {
     return fabs(nearest) > fabs(sum) ? nextafterf(nearest, 0.0f) : nearest;
 }
 
+DEVICE float reciprocal(float x) {
+    return 1.0f / x;
+}
+
 DEVICE uint32_t byte_permute(uint32_t low, uint32_t high, uint32_t selector) {
     const uint64_t both = static_cast<uint64_t>(high) << 32 | low;
     uint32_t chosen = 0;

@@ -107,9 +107,11 @@ struct Stream {
 
 // Without a branch, so that the loads of several products are under way together.
 template <class F>
-DEVICE float dot_inside(const typename F::Raw& raw, const void* held, int columns, int load) {
+DEVICE float dot_inside(const typename F::Raw& raw, const void* held, const uint8_t* book,
+                        int columns, int load) {
     const int loads = loads_of<F>(columns);
-    const float product = dot<F>(raw, Activations<F>{held, columns}, min(load, loads - 1));
+    const Activations<F> x = {held, columns};
+    const float product = dot_booked<F>(raw, x, min(load, loads - 1), book);
     return load < loads ? product : 0.0f;
 }
 
@@ -130,13 +132,14 @@ DEVICE void write_one(const UnitsOfBlock& of_block, int number, const float* res
 // The products of the block's units with what it holds. Units that are complete are left to a warp
 // each after a barrier; the others go on, and write the values of the next ones elsewhere.
 template <class G, class U>
-DEVICE void run_stream(Stream<G, U>& stream, const uint8_t* held) {
+DEVICE void run_stream(Stream<G, U>& stream, const uint8_t* held, const uint8_t* books) {
     constexpr int kOpen = 8;  // those of two turns of the loop and one begun
     __shared__ float4 results[kOpen][kUnitRows / 4];
     const UnitsOfBlock& of_block = stream.units;
     const int columns = of_block.part.gate.columns, steps = stream.steps;
     const uint8_t* const for_gate = held + (G::kFloat ? 0 : rounded_at<G, U>(columns));
     const uint8_t* const for_up = held + (U::kFloat ? 0 : rounded_at<G, U>(columns));
+    const uint8_t* const book_of_up = books + Books<G, U>::kSecond;
     const int all = of_block.count() * kRowsOfOne * steps;
     int complete = 0, written = 0, turn = 0, step = 0;
     float g = 0, u = 0;
@@ -145,8 +148,8 @@ DEVICE void run_stream(Stream<G, U>& stream, const uint8_t* held) {
         for (int place = 0; place < stream.kDepth; ++place) {
             if (first + place >= all) break;
             const int load = step * kWarp + lane_index();
-            g += dot_inside<G>(stream.gate[place], for_gate, columns, load);
-            u += dot_inside<U>(stream.up[place], for_up, columns, load);
+            g += dot_inside<G>(stream.gate[place], for_gate, books, columns, load);
+            u += dot_inside<U>(stream.up[place], for_up, book_of_up, columns, load);
             stream.load(place);
             if (++step < steps) continue;
             g = warp_sum(g), u = warp_sum(u);

@@ -71,7 +71,8 @@ DEVICE void load_unit(const Matrix& weight, const Share& share, int tile, int un
 
 template <class Format, int kTokens>
 DEVICE void add_unit(const Words<Format, kTokens>& words, int u, int at, int columns,
-                     unsigned char* shared, float (&sums)[kRows * kTokens]) {
+                     unsigned char* shared, const unsigned char* book,
+                     float (&sums)[kRows * kTokens]) {
     if constexpr (Format::kFloat) {
         float weights[kRows][Format::kUnit];
 #pragma unroll
@@ -88,7 +89,7 @@ DEVICE void add_unit(const Words<Format, kTokens>& words, int u, int at, int col
     } else if constexpr (kTokens == 1) {
         const RoundedGroup x = Rounded(shared, columns, 0).group(at);
 #pragma unroll
-        for (int r = 0; r < kRows; ++r) sums[r] += dot_loaded<Format>(words[r][u], at, x);
+        for (int r = 0; r < kRows; ++r) sums[r] += dot_booked<Format>(words[r][u], at, x, book);
     } else {
         Codes codes[kRows];
 #pragma unroll
@@ -156,7 +157,12 @@ DEVICE void multiply(const MatvecRecord& record, const Product& product, unsigne
     };
     load_units(tile, 0);
     RowAhead ahead;
-    if constexpr (kTokens == 1 && !Format::kFloat) ahead.load_norm(record.norm, columns);
+    const unsigned char* const book = shared;
+    if constexpr (kTokens == 1 && !Format::kFloat) {
+        ahead.load_norm(record.norm, columns);
+        if constexpr (Format::kBookBytes > 0) Format::fill_book(shared);
+        shared += Format::kBookBytes;
+    }
 
     wait_for_previous();
     const float* x = record.x + static_cast<int64_t>(first_token) * columns;
@@ -176,7 +182,7 @@ DEVICE void multiply(const MatvecRecord& record, const Product& product, unsigne
 #pragma unroll
         for (int u = 0; u < kUnits<Format, kTokens>; ++u) {
             const int at = unit + u * share.lanes() + share.lane();
-            if (at < units) add_unit<Format, kTokens>(words, u, at, columns, shared, sums);
+            if (at < units) add_unit<Format, kTokens>(words, u, at, columns, shared, book, sums);
             if constexpr (kTokens == 1)
                 if (next_tile < tiles_end)
                     load_unit<Format, kTokens>(product.weight, share, next_tile, next_unit, units,

@@ -16,6 +16,7 @@ from kernels.blocks import BlockTensor
 from kernels.cuda import Kernel, Program, Record
 from kernels.errors import KernelInputError
 from kernels.planar import MatrixRecord, PlanarTensor, to_planar
+from kernels.planar.gpu import BOOK_BYTES
 
 PROGRAM = Program("linear/gpu.cu")
 MOST_PRODUCTS = 3
@@ -143,11 +144,13 @@ def _tokens_of_block(formats: tuple[str, ...], columns: int, tokens: int) -> tup
         -(-columns // 8) * 32 if name in FLOAT_UNITS else (columns // 32 + 1) // 2 * 80
         for name in formats
     )
+    needs = {count: count * nbytes for count in TOKENS}
+    needs[1] += max(BOOK_BYTES.get(name, 0) for name in formats)
     wanted = next(count for count in TOKENS if count >= tokens)
-    fitting = [count for count in TOKENS if count <= wanted and count * nbytes <= SHARED_BYTES]
+    fitting = [count for count in TOKENS if count <= wanted and needs[count] <= SHARED_BYTES]
     if not fitting:
-        raise KernelInputError(f"{columns} columns take {nbytes} bytes of shared memory a token")
-    return fitting[-1], fitting[-1] * nbytes
+        raise KernelInputError(f"{columns} columns take {needs[1]} bytes of shared memory a token")
+    return fitting[-1], needs[fitting[-1]]
 
 
 def _lanes(weight: PlanarTensor, tokens: int) -> int:

@@ -65,6 +65,17 @@ DEVICE float dot_loaded(const typename Format::Raw& raw, int group, const Rounde
     }
 }
 
+// The same with the format's book in shared memory, where it has one.
+template <class Format>
+DEVICE float dot_booked(const typename Format::Raw& raw, int group, const RoundedGroup& x,
+                        const uint8_t* book) {
+    if constexpr (Format::kBookBytes > 0) {
+        return Format::dot(raw, group, x, book);
+    } else {
+        return dot_loaded<Format>(raw, group, x);
+    }
+}
+
 // How a block's warps share out tokens to sum squares: `parts` warps a token, or a warp in turn
 // several tokens. The sums stay in shared memory.
 struct Norm {
@@ -134,6 +145,16 @@ DEVICE int rounded_four(const float4& x, float inverse) {
                             (turned & 0x80808080u));
 }
 
+constexpr float kLeastNormal = 1.17549435e-38f;
+
+// x / 127 to the last bit but for subnormal quotients, without the branches that a division takes;
+// an infinite x gives NaN.
+DEVICE float over_127(float x) {
+    constexpr float kInverse = 1.0f / 127.0f;
+    const float quotient = x * kInverse;
+    return fmaf(fmaf(-127.0f, quotient, x), kInverse, quotient);
+}
+
 DEVICE uint32_t size_bits(float x) {
     return float_bits(x) & 0x7fffffffu;
 }
@@ -146,8 +167,9 @@ DEVICE void round_group(const Rounded& out, int group, const float4& x) {
     uint32_t most = max(max(size_bits(x.x), size_bits(x.y)), max(size_bits(x.z), size_bits(x.w)));
 #pragma unroll
     for (int lanes = 4; lanes > 0; lanes /= 2) most = max(most, shuffle_xor(most, lanes));
-    const float d = bits_float(most) / 127.0f;
-    const int word = most < 0x7f800000u ? rounded_four(x, d == 0.0f ? 0.0f : 1.0f / d) : 0;
+    const float d = over_127(bits_float(most));
+    const float inverse = d < kLeastNormal ? 0.0f : reciprocal(d);
+    const int word = most < 0x7f800000u ? rounded_four(x, inverse) : 0;
     int sum = dp4a(word, kOnes, 0);
     sum += shuffle_xor(sum, 1);
     sum += shuffle_xor(sum, 2);

@@ -48,6 +48,21 @@ DEVICE float4 scaled(const float4& x, const float4& times, float factor) {
                        x.w * factor * times.w);
 }
 
+// Several of a thread's fours together, without a branch between them, so that none waits for the
+// shuffles of another.
+DEVICE void round_fours(const Rounded& out, const float4 (&x)[RowAhead::kFours], int first,
+                        int fours) {
+    constexpr int kPairs = RowAhead::kFours / 2;
+    const int step = static_cast<int>(blockDim.x);
+#pragma unroll
+    for (int pair = 0; pair < kPairs; ++pair) {
+        const int begin = first + 2 * pair * step;
+        if (begin >= fours) break;
+        round_group(out, four_of(begin, fours) / 8, x[2 * pair]);
+        round_group(out, four_of(begin + step, fours) / 8, x[2 * pair + 1]);
+    }
+}
+
 // round_into for one token, which reads most of x once. `ahead` was loaded with the same norm and x.
 DEVICE void round_one(void* shared, const float* x, int columns, const float* weight, float epsilon,
                       RowAhead& ahead) {
@@ -66,11 +81,7 @@ DEVICE void round_one(void* shared, const float* x, int columns, const float* we
 #pragma unroll
         for (int i = 0; i < kFours; ++i) held[i] = scaled(held[i], ahead.times[i], factor);
     }
-#pragma unroll
-    for (int i = 0; i < kFours; ++i) {
-        if (i * step >= fours) break;
-        round_group(out, four_of(i * step, fours) / 8, held[i]);
-    }
+    round_fours(out, held, 0, fours);
 #pragma unroll 1
     for (int first = kFours * step; first < fours; first += kFours * step) {
 #pragma unroll
@@ -80,11 +91,7 @@ DEVICE void round_one(void* shared, const float* x, int columns, const float* we
             if (weight != nullptr)
                 held[i] = scaled(held[i], reinterpret_cast<const float4*>(weight)[at], factor);
         }
-#pragma unroll
-        for (int i = 0; i < kFours; ++i) {
-            if (first + i * step >= fours) break;
-            round_group(out, four_of(first + i * step, fours) / 8, held[i]);
-        }
+        round_fours(out, held, first, fours);
     }
     __syncthreads();
 }

@@ -9,7 +9,9 @@
 #pragma once
 
 #include "planar/formats_float.h"
-#include "planar/formats_iq.h"
+#include "planar/formats_iq1.h"
+#include "planar/formats_iq2.h"
+#include "planar/formats_iq3.h"
 #include "planar/formats_k.h"
 #include "planar/formats_small.h"
 

@@ -12,6 +12,7 @@ struct Floats {
     static constexpr int kBytes = Number::kBytes;
     static constexpr int kUnit = 16 / kBytes;  // weights of a load()
     static constexpr int kSteps = 4;
+    static constexpr int kBookBytes = 0;
     struct Raw {
         uint4 words;
     };

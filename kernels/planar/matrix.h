@@ -33,6 +33,7 @@ struct Blocks {
     static constexpr int kSteps = 2;  // loads of a row that 64 registers hold beside the arithmetic
     static constexpr int kScales = kScalesOf32, kMinima = kMinimaOf32;
     static constexpr bool kWhole = false;  // whether it has dot(raw, group, x)
+    static constexpr int kBookBytes = 0;   // of its book in shared memory: dot(raw, group, x, book)
 
     DEVICE Codes load32(const Matrix& matrix, int64_t row, int group) {
         return Format::decode(Format::load(matrix, row, group), group);
