@@ -1,10 +1,10 @@
 // out[t] (+)= W x̂[t] for few tokens and up to three matrices that share x: memory-bound.
 //
 // The grid just fills the GPU, and each block has a stretch of rows. A warp takes kRows of them
-// (more where rows are short and less than a warp shares one) and goes on to others when it is done.
-// A step's loads are issued as soon as the registers of the step before are free, and those of the
-// first step before the previous kernel has ended: weights do not depend on it. Then the block
-// rounds x once into shared memory.
+// (more where rows are short and less than a warp shares one) and goes on to others when it is
+// done. A step's loads are issued as soon as the registers of the step before are free, and those
+// of the first step before the previous kernel has ended: weights do not depend on it. Then the
+// block rounds x once into shared memory.
 #include "planar/activations_one.h"
 #include "planar/formats.h"
 
@@ -59,14 +59,25 @@ struct Share {
 template <class Format, int kTokens>
 using Words = typename Format::Raw[kRows][kUnits<Format, kTokens>];
 
+// The rows of a tile, as Format reads them; behind the matrix its last one.
+template <class Format>
+struct RowsOfTile {
+    decltype(Format::row(Matrix(), 0)) of[kRows];
+
+    __device__ __forceinline__ void find(const Matrix& weight, const Share& share, int tile) {
+#pragma unroll
+        for (int r = 0; r < kRows; ++r)
+            of[r] = Format::row(weight, min(share.row(tile, r), weight.rows - 1));
+    }
+};
+
 // Unit u of a step, of each row.
 template <class Format, int kTokens>
-DEVICE void load_unit(const Matrix& weight, const Share& share, int tile, int unit, int units,
+DEVICE void load_unit(const RowsOfTile<Format>& rows, const Share& share, int unit, int units,
                       int u, Words<Format, kTokens>& words) {
     const int at = min(unit + u * share.lanes() + share.lane(), units - 1);
 #pragma unroll
-    for (int r = 0; r < kRows; ++r)
-        words[r][u] = Format::load(weight, min(share.row(tile, r), weight.rows - 1), at);
+    for (int r = 0; r < kRows; ++r) words[r][u] = Format::read(rows.of[r], at);
 }
 
 template <class Format, int kTokens>
@@ -87,9 +98,13 @@ DEVICE void add_unit(const Words<Format, kTokens>& words, int u, int at, int col
             }
         }
     } else if constexpr (kTokens == 1) {
-        const RoundedGroup x = Rounded(shared, columns, 0).group(at);
+        // Behind the row's end nothing is added, without a branch.
+        const int last = columns / 32 - 1;
+        RoundedGroup x = Rounded(shared, columns, 0).group(min(at, last));
+        x.scale = at <= last ? x.scale : 0.0f;
 #pragma unroll
-        for (int r = 0; r < kRows; ++r) sums[r] += dot_booked<Format>(words[r][u], at, x, book);
+        for (int r = 0; r < kRows; ++r)
+            sums[r] += dot_booked<Format>(words[r][u], min(at, last), x, book);
     } else {
         Codes codes[kRows];
 #pragma unroll
@@ -135,7 +150,8 @@ DEVICE void store_rows(const Product& product, const Share& share, int tile, int
 
 // Where the stretch of number `block` begins, of `blocks` about equal ones.
 DEVICE int of_blocks(int tiles, int block, int blocks) {
-    return static_cast<int>(static_cast<int64_t>(tiles) * block / blocks);
+    return static_cast<int>(static_cast<uint32_t>(tiles) * static_cast<uint32_t>(block) /
+                            static_cast<uint32_t>(blocks));
 }
 
 template <class Format, int kTokens>
@@ -150,12 +166,14 @@ DEVICE void multiply(const MatvecRecord& record, const Product& product, unsigne
     const int tokens = min(kTokens, record.tokens - first_token);
     int tile = of_blocks(tiles, block, product.blocks) + warp_index(), unit = 0;
     Words<Format, kTokens> words;
-    const auto load_units = [&](int of_tile, int from) {
+    RowsOfTile<Format> rows;
+    rows.find(product.weight, share, tile);
+    const auto load_units = [&](int from) {
 #pragma unroll
         for (int u = 0; u < kUnits<Format, kTokens>; ++u)
-            load_unit<Format, kTokens>(product.weight, share, of_tile, from, units, u, words);
+            load_unit<Format, kTokens>(rows, share, from, units, u, words);
     };
-    load_units(tile, 0);
+    load_units(0);
     RowAhead ahead;
     const unsigned char* const book = shared;
     if constexpr (kTokens == 1 && !Format::kFloat) {
@@ -178,19 +196,21 @@ DEVICE void multiply(const MatvecRecord& record, const Product& product, unsigne
     float sums[kRows * kTokens] = {};
     while (tile < tiles_end) {
         const bool ends = unit + step >= units;
-        const int next_tile = ends ? tile + warps_of_block() : tile, next_unit = ends ? 0 : unit + step;
+        const int next_tile = ends ? tile + warps_of_block() : tile;
+        const int next_unit = ends ? 0 : unit + step;
+        if (ends && next_tile < tiles_end) rows.find(product.weight, share, next_tile);
 #pragma unroll
         for (int u = 0; u < kUnits<Format, kTokens>; ++u) {
             const int at = unit + u * share.lanes() + share.lane();
-            if (at < units) add_unit<Format, kTokens>(words, u, at, columns, shared, book, sums);
+            if ((kTokens == 1 && !Format::kFloat) || at < units)
+                add_unit<Format, kTokens>(words, u, at, columns, shared, book, sums);
             if constexpr (kTokens == 1)
                 if (next_tile < tiles_end)
-                    load_unit<Format, kTokens>(product.weight, share, next_tile, next_unit, units,
-                                               u, words);
+                    load_unit<Format, kTokens>(rows, share, next_unit, units, u, words);
         }
         // With more tokens registers do not hold a unit's numbers beside loads under way.
         if constexpr (kTokens > 1)
-            if (next_tile < tiles_end) load_units(next_tile, next_unit);
+            if (next_tile < tiles_end) load_units(next_unit);
         if (ends) {
             store_rows<kTokens>(product, share, tile, first_token, tokens, sums);
 #pragma unroll
@@ -212,8 +232,7 @@ DEVICE void multiply_any(const MatvecRecord& record, const Product& product, int
 }
 
 template <int kTokens, class... Formats>
-__global__ void __launch_bounds__(kMostThreads<kTokens>, 1)
-    matvec(const MatvecRecord record) {
+__global__ void __launch_bounds__(kMostThreads<kTokens>, 1) matvec(const MatvecRecord record) {
     DYNAMIC_SHARED(unsigned char, shared);
     let_next_start();
     int which = 0;

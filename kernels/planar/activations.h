@@ -141,8 +141,7 @@ DEVICE int rounded_four(const float4& x, float inverse) {
     const uint32_t negative = byte_permute(byte_permute(bits[0], bits[1], 0x00fb),
                                            byte_permute(bits[2], bits[3], 0x00fb), 0x5410);
     const uint32_t turned = size ^ negative;  // and one more, without a carry into the next byte
-    return static_cast<int>(((turned & 0x7f7f7f7fu) + (negative & kOnes)) ^
-                            (turned & 0x80808080u));
+    return static_cast<int>(((turned & 0x7f7f7f7fu) + (negative & kOnes)) ^ (turned & 0x80808080u));
 }
 
 constexpr float kLeastNormal = 1.17549435e-38f;

@@ -7,10 +7,10 @@
 namespace hybrid {
 
 // Which four of x a thread rounds in its turn. Eights of lanes behind the last group round it once
-// more, each lane its own four of it.
+// more, each lane its own four of it. Rows of fewer than 32 are loaded but not rounded.
 DEVICE int four_of(int first, int fours) {
     const int at = first + static_cast<int>(threadIdx.x);
-    return at < fours ? at : fours - 8 + static_cast<int>(threadIdx.x) % 8;
+    return at < fours ? at : max(fours - 8 + static_cast<int>(threadIdx.x) % 8, 0);
 }
 
 // The first values that each thread rounds, and the norm's weights of them, which are on their way
@@ -63,7 +63,8 @@ DEVICE void round_fours(const Rounded& out, const float4 (&x)[RowAhead::kFours],
     }
 }
 
-// round_into for one token, which reads most of x once. `ahead` was loaded with the same norm and x.
+// round_into for one token, which reads most of x once. `ahead` was loaded with the same norm and
+// x.
 DEVICE void round_one(void* shared, const float* x, int columns, const float* weight, float epsilon,
                       RowAhead& ahead) {
     constexpr int kFours = RowAhead::kFours;

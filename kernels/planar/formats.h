@@ -1,6 +1,7 @@
 // Every format of kernels/formats.py as a struct of that name: how a thread reads 32 weights.
 //
-//     Format::Raw raw = Format::load(matrix, row, group);    // words into registers
+//     Format::Raw raw = Format::load(matrix, row, group);    // words into registers; or
+//     Format::Raw raw = Format::read(Format::row(matrix, row), group);
 //     Codes codes = Format::decode(raw, group);              // 32 weights; or both at once:
 //     Codes codes = Format::load32(matrix, row, group);
 //

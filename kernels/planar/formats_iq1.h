@@ -25,10 +25,10 @@ struct IQ1_S : Blocks<IQ1_S, 256, 1, 0> {
         uint32_t index;
         uint16_t word, d;
     };
-    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
-        const auto at = Place<256>::of(matrix, row, group);
+    DEVICE Raw read(const Row& row, int group) {
+        const auto at = Place<256>::of(row, group);
         const int g = group % 8;
-        return {load4(at.in(0, 32) + 4 * g), load2(at.in(32, 16) + 2 * g), load2(at.in(48, 2))};
+        return {load4(at.each(0, 4)), load2(at.each(32, 2)), load2(at.in(48, 2))};
     }
     DEVICE uint32_t entry(const Raw& raw, int k) {
         return (raw.index >> 8 * k & 255) | (raw.word >> 3 * k & 7) << 8;
@@ -68,10 +68,10 @@ struct IQ1_M : Blocks<IQ1_M, 256, 2, 0> {
         uint2 scales;
         uint16_t high;
     };
-    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
-        const auto at = Place<256>::of(matrix, row, group);
+    DEVICE Raw read(const Row& row, int group) {
+        const auto at = Place<256>::of(row, group);
         const int g = group % 8;
-        return {load4(at.in(0, 32) + 4 * g), load8(at.in(48, 8)), load2(at.in(32, 16) + 2 * g)};
+        return {load4(at.each(0, 4)), load8(at.in(48, 8)), load2(at.each(32, 2))};
     }
     DEVICE uint32_t entry(const Raw& raw, int k) {
         return (raw.index >> 8 * k & 255) | (raw.high >> 4 * k & 7) << 8;

@@ -42,9 +42,9 @@ struct IQ2_XXS : Blocks<IQ2_XXS, 256, 1, 0> {
         uint2 qs;
         uint16_t d;
     };
-    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
-        const auto at = Place<256>::of(matrix, row, group);
-        return {load8(at.in(0, 64) + 8 * (group % 8)), load2(at.in(64, 2))};
+    DEVICE Raw read(const Row& row, int group) {
+        const auto at = Place<256>::of(row, group);
+        return {load8(at.each(0, 8)), load2(at.in(64, 2))};
     }
     DEVICE Codes decode(const Raw& raw, int) {
         Codes codes;
@@ -93,10 +93,10 @@ struct IQ2_XS : Blocks<IQ2_XS, 256, 2, 0> {
         uint16_t d;
         uint8_t scales;
     };
-    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
-        const auto at = Place<256>::of(matrix, row, group);
+    DEVICE Raw read(const Row& row, int group) {
+        const auto at = Place<256>::of(row, group);
         const int g = group % 8;
-        return {load8(at.in(0, 64) + 8 * g), load2(at.in(72, 2)), load1(at.in(64, 8) + g)};
+        return {load8(at.each(0, 8)), load2(at.in(72, 2)), load1(at.each(64, 1))};
     }
     DEVICE Codes decode(const Raw& raw, int) {
         Codes codes;
@@ -125,7 +125,6 @@ struct IQ2_XS : Blocks<IQ2_XS, 256, 2, 0> {
 
 // four bytes of index, four of signs, a byte of the indices' ninth and tenth bits, one of scales, d
 struct IQ2_S : Blocks<IQ2_S, 256, 2, 0> {
-    static constexpr int kSteps = 4;
     struct Book : SignedBook<1024, 8, 256, 8> {
         static constexpr bool kEven = false;
     };
@@ -136,11 +135,11 @@ struct IQ2_S : Blocks<IQ2_S, 256, 2, 0> {
         uint16_t d;
         uint8_t high, scales;
     };
-    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
-        const auto at = Place<256>::of(matrix, row, group);
+    DEVICE Raw read(const Row& row, int group) {
+        const auto at = Place<256>::of(row, group);
         const int g = group % 8;
-        return {load4(at.in(0, 32) + 4 * g), load4(at.in(32, 32) + 4 * g), load2(at.in(80, 2)),
-                load1(at.in(64, 8) + g), load1(at.in(72, 8) + g)};
+        return {load4(at.each(0, 4)), load4(at.each(32, 4)), load2(at.in(80, 2)),
+                load1(at.each(64, 1)), load1(at.each(72, 1))};
     }
     DEVICE uint32_t entry(const Raw& raw, int k) {
         return (raw.index >> 8 * k & 255) | (raw.high >> 2 * k & 3) << 8;

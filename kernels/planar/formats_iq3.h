@@ -47,7 +47,8 @@ struct IQ3_XXS : Blocks<IQ3_XXS, 256, 1, 0> {
     };
     static constexpr int kBookBytes = Book::kBytes;
     DEVICE void fill_book(uint8_t* to) {
-        Book::Entries::fill(to, [](int entry) { return numbers_of_iq3_xxs(__ldg(iq3_xxs_book + entry)); });
+        Book::Entries::fill(
+            to, [](int entry) { return numbers_of_iq3_xxs(__ldg(iq3_xxs_book + entry)); });
         fill_signs_of_iq3<Book>(to);
     }
     struct Raw {
@@ -55,10 +56,10 @@ struct IQ3_XXS : Blocks<IQ3_XXS, 256, 1, 0> {
         uint32_t word;
         uint16_t d;
     };
-    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
-        const auto at = Place<256>::of(matrix, row, group);
+    DEVICE Raw read(const Row& row, int group) {
+        const auto at = Place<256>::of(row, group);
         const int g = group % 8;
-        return {load8(at.in(0, 64) + 8 * g), load4(at.in(64, 32) + 4 * g), load2(at.in(96, 2))};
+        return {load8(at.each(0, 8)), load4(at.each(64, 4)), load2(at.in(96, 2))};
     }
     DEVICE uint32_t entry(const Raw& raw, int i) {
         return (i < 4 ? raw.index.x : raw.index.y) >> 8 * (i % 4) & 255;
@@ -67,8 +68,7 @@ struct IQ3_XXS : Blocks<IQ3_XXS, 256, 1, 0> {
         Codes codes;
 #pragma unroll
         for (int k = 0; k < 8; ++k)
-            codes.q[k] =
-                static_cast<int>(numbers_of_iq3_xxs(__ldg(iq3_xxs_book + entry(raw, k))));
+            codes.q[k] = static_cast<int>(numbers_of_iq3_xxs(__ldg(iq3_xxs_book + entry(raw, k))));
         negate_all(codes.q, even_signs(raw.word));
         const float scale = static_cast<float>(2 * (raw.word >> 28) + 1);
         set_scale(codes, half_to_float(raw.d) * scale * 0.25f);
@@ -91,7 +91,8 @@ struct IQ3_S : Blocks<IQ3_S, 256, 1, 0> {
     };
     static constexpr int kBookBytes = Book::kBytes;
     DEVICE void fill_book(uint8_t* to) {
-        Book::Entries::fill(to, [](int entry) { return numbers_of_iq3_s(__ldg(iq3_s_book + entry)); });
+        Book::Entries::fill(to,
+                            [](int entry) { return numbers_of_iq3_s(__ldg(iq3_s_book + entry)); });
         fill_signs_of_iq3<Book>(to);
     }
     struct Raw {
@@ -100,11 +101,11 @@ struct IQ3_S : Blocks<IQ3_S, 256, 1, 0> {
         uint16_t d;
         uint8_t high, scales;
     };
-    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
-        const auto at = Place<256>::of(matrix, row, group);
+    DEVICE Raw read(const Row& row, int group) {
+        const auto at = Place<256>::of(row, group);
         const int g = group % 8;
-        return {load8(at.in(0, 64) + 8 * g), load4(at.in(64, 32) + 4 * g), load2(at.in(108, 2)),
-                load1(at.in(96, 8) + g), load1(at.in(104, 4) + g / 2)};
+        return {load8(at.each(0, 8)), load4(at.each(64, 4)), load2(at.in(108, 2)),
+                load1(at.each(96, 1)), load1(at.each_pair(104))};
     }
     DEVICE uint32_t entry(const Raw& raw, int i) {
         const uint32_t four = i < 4 ? raw.index.x : raw.index.y;

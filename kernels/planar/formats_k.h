@@ -14,10 +14,10 @@ struct Q2_K : Blocks<Q2_K, 256, 2, 2> {
         uint32_t dm;
         uint16_t scales;
     };
-    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
-        const auto at = Place<256>::of(matrix, row, group);
+    DEVICE Raw read(const Row& row, int group) {
+        const auto at = Place<256>::of(row, group);
         const int g = group % 8;
-        return {load8(at.in(0, 64) + 8 * g), load4(at.in(80, 4)), load2(at.in(64, 16) + 2 * g)};
+        return {load8(at.each(0, 8)), load4(at.in(80, 4)), load2(at.each(64, 2))};
     }
     DEVICE Codes decode(const Raw& raw, int) {
         Codes codes;
@@ -54,11 +54,11 @@ struct Q3_K : Blocks<Q3_K, 256, 2, 0> {
         uint8_t low, high;
         uint16_t d;
     };
-    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
-        const auto at = Place<256>::of(matrix, row, group);
+    DEVICE Raw read(const Row& row, int group) {
+        const auto at = Place<256>::of(row, group);
         const int g = group % 8;
-        return {load8(at.in(0, 64) + 8 * g), load4(at.in(64, 32) + 4 * g), load1(at.in(96, 8) + g),
-                load1(at.in(104, 4) + g / 2), load2(at.in(108, 2))};
+        return {load8(at.each(0, 8)), load4(at.each(64, 4)), load1(at.each(96, 1)),
+                load1(at.each_pair(104)), load2(at.in(108, 2))};
     }
     DEVICE void numbers(const Raw& raw, int (&q)[8]) {
 #pragma unroll
@@ -103,9 +103,9 @@ struct Q4_K : Blocks<Q4_K, 256, 1, 1> {
     struct Raw {
         uint4 n4, header;
     };
-    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
-        const auto at = Place<256>::of(matrix, row, group);
-        return {load16(at.in(0, 128) + 16 * (group % 8)), load16(at.in(128, 16))};
+    DEVICE Raw read(const Row& row, int group) {
+        const auto at = Place<256>::of(row, group);
+        return {load16(at.each(0, 16)), load16(at.in(128, 16))};
     }
     DEVICE Codes decode(const Raw& raw, int group) {
         Codes codes;
@@ -121,11 +121,10 @@ struct Q5_K : Blocks<Q5_K, 256, 1, 1> {
         uint4 n4, header;
         uint32_t n1;
     };
-    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
-        const auto at = Place<256>::of(matrix, row, group);
+    DEVICE Raw read(const Row& row, int group) {
+        const auto at = Place<256>::of(row, group);
         const int g = group % 8;
-        return {load16(at.in(0, 128) + 16 * g), load16(at.in(160, 16)),
-                load4(at.in(128, 32) + 4 * g)};
+        return {load16(at.each(0, 16)), load16(at.in(160, 16)), load4(at.each(128, 4))};
     }
     DEVICE Codes decode(const Raw& raw, int group) {
         Codes codes;
@@ -145,11 +144,11 @@ struct Q6_K : Blocks<Q6_K, 256, 2, 0> {
         uint2 n2;
         uint16_t scales, d;
     };
-    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
-        const auto at = Place<256>::of(matrix, row, group);
+    DEVICE Raw read(const Row& row, int group) {
+        const auto at = Place<256>::of(row, group);
         const int g = group % 8;
-        return {load16(at.in(0, 128) + 16 * g), load8(at.in(128, 64) + 8 * g),
-                load2(at.in(192, 16) + 2 * g), load2(at.in(208, 2))};
+        return {load16(at.each(0, 16)), load8(at.each(128, 8)), load2(at.each(192, 2)),
+                load2(at.in(208, 2))};
     }
     DEVICE void numbers(const Raw& raw, int (&q)[8]) {
         nibbles(raw.n4, q);
@@ -184,9 +183,9 @@ struct IQ4_XS : Blocks<IQ4_XS, 256, 1, 0> {
         uint4 n4;
         uint2 header;
     };
-    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
-        const auto at = Place<256>::of(matrix, row, group);
-        return {load16(at.in(0, 128) + 16 * (group % 8)), load8(at.in(128, 8))};
+    DEVICE Raw read(const Row& row, int group) {
+        const auto at = Place<256>::of(row, group);
+        return {load16(at.each(0, 16)), load8(at.in(128, 8))};
     }
     DEVICE float factor(const Raw& raw, int group) {
         const int g = group % 8;
@@ -213,9 +212,9 @@ struct TQ2_0 : Blocks<TQ2_0, 256, 1, 0> {
         uint2 n2;
         uint16_t d;
     };
-    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
-        const auto at = Place<256>::of(matrix, row, group);
-        return {load8(at.in(0, 64) + 8 * (group % 8)), load2(at.in(64, 2))};
+    DEVICE Raw read(const Row& row, int group) {
+        const auto at = Place<256>::of(row, group);
+        return {load8(at.each(0, 8)), load2(at.in(64, 2))};
     }
     DEVICE Codes decode(const Raw& raw, int) {
         Codes codes;
@@ -244,8 +243,8 @@ struct TQ1_0 : Blocks<TQ1_0, 256, 1, 0> {
         uint4 first, last;
         uint16_t d;
     };
-    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
-        const auto at = Place<256>::of(matrix, row, group);
+    DEVICE Raw read(const Row& row, int group) {
+        const auto at = Place<256>::of(row, group);
         const int g = group % 8;
         const uint8_t* fives = at.in(0, 48);
         Raw raw;

@@ -12,8 +12,8 @@ struct Q4_0 : Blocks<Q4_0, 32, 1, 0> {
         uint4 n4;
         uint16_t d;
     };
-    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
-        const auto at = Place<32>::of(matrix, row, group);
+    DEVICE Raw read(const Row& row, int group) {
+        const auto at = Place<32>::of(row, group);
         return {load16(at.in(0, 16)), load2(at.in(16, 2))};
     }
     DEVICE Codes decode(const Raw& raw, int) {
@@ -38,8 +38,8 @@ struct Q4_1 : Blocks<Q4_1, 32, 1, 1> {
         uint4 n4;
         uint32_t dm;
     };
-    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
-        const auto at = Place<32>::of(matrix, row, group);
+    DEVICE Raw read(const Row& row, int group) {
+        const auto at = Place<32>::of(row, group);
         return {load16(at.in(0, 16)), load4(at.in(16, 4))};
     }
     DEVICE Codes decode(const Raw& raw, int) {
@@ -59,8 +59,8 @@ struct Q5_0 : Blocks<Q5_0, 32, 1, 0> {
         uint32_t n1;
         uint16_t d;
     };
-    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
-        const auto at = Place<32>::of(matrix, row, group);
+    DEVICE Raw read(const Row& row, int group) {
+        const auto at = Place<32>::of(row, group);
         return {load16(at.in(0, 16)), load4(at.in(16, 4)), load2(at.in(20, 2))};
     }
     DEVICE Codes decode(const Raw& raw, int) {
@@ -89,8 +89,8 @@ struct Q5_1 : Blocks<Q5_1, 32, 1, 1> {
         uint4 n4;
         uint32_t n1, dm;
     };
-    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
-        const auto at = Place<32>::of(matrix, row, group);
+    DEVICE Raw read(const Row& row, int group) {
+        const auto at = Place<32>::of(row, group);
         return {load16(at.in(0, 16)), load4(at.in(16, 4)), load4(at.in(20, 4))};
     }
     DEVICE Codes decode(const Raw& raw, int) {
@@ -110,8 +110,8 @@ struct Q8_0 : Blocks<Q8_0, 32, 1, 0> {
         uint4 first, last;
         uint16_t d;
     };
-    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
-        const auto at = Place<32>::of(matrix, row, group);
+    DEVICE Raw read(const Row& row, int group) {
+        const auto at = Place<32>::of(row, group);
         return {load16(at.in(0, 16)), load16(at.in(16, 16)), load2(at.in(32, 2))};
     }
     DEVICE Codes decode(const Raw& raw, int) {
@@ -131,9 +131,7 @@ struct Q8_0 : Blocks<Q8_0, 32, 1, 0> {
 struct IQ4_NL : Blocks<IQ4_NL, 32, 1, 0> {
     static constexpr bool kWhole = true;
     using Raw = Q4_0::Raw;
-    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
-        return Q4_0::load(matrix, row, group);
-    }
+    DEVICE Raw read(const Row& row, int group) { return Q4_0::read(row, group); }
     DEVICE Codes decode(const Raw& raw, int) {
         Codes codes;
         look_up_all(kNonlinear, raw.n4, codes.q);
@@ -153,8 +151,8 @@ struct MXFP4 : Blocks<MXFP4, 32, 1, 0> {
         uint4 n4;
         uint32_t exponent;
     };
-    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
-        const auto at = Place<32>::of(matrix, row, group);
+    DEVICE Raw read(const Row& row, int group) {
+        const auto at = Place<32>::of(row, group);
         return {load16(at.in(0, 16)), load1(at.in(16, 1))};
     }
     DEVICE Codes decode(const Raw& raw, int) {
