@@ -60,12 +60,15 @@ __global__ void __launch_bounds__(kThreadsOfOne, 1) expert_hidden_one(const Hidd
     RowAhead ahead;
     const Chosen everyone = {1, 0, 0};
     const UnitsOfBlock shared = {record.shared, everyone, block, of_shared};
+    Chosen chosen;
     if (shared.count() > 0) {
         Stream<SG, SU> stream(shared);
         ahead.load_norm(record.norm, columns);
         Books<SG, SU>::fill(books);
         wait_for_previous();
         let_next_start();
+        if constexpr (kTakesRounded<SG, SU>) ahead.load_x(record.x, columns);
+        chosen = experts_here(record);
         hold_one<SG, SU>(record, columns, ahead, held);
         run_stream(stream, held, books);
     } else {
@@ -73,19 +76,23 @@ __global__ void __launch_bounds__(kThreadsOfOne, 1) expert_hidden_one(const Hidd
         Books<RG, RU>::fill(books);
         wait_for_previous();
         let_next_start();
+        if constexpr (kTakesRounded<RG, RU>) ahead.load_x(record.x, columns);
+        chosen = experts_here(record);
     }
-    const Chosen chosen = experts_here(record);
     const int first = block + shared.count() * static_cast<int>(gridDim.x) - of_shared;
-    const UnitsOfBlock routed = {record.routed, chosen, first,
-                                 chosen.count * units(record.routed)};
+    const UnitsOfBlock routed = {record.routed, chosen, first, chosen.count * units(record.routed)};
     if (routed.count() == 0) return;
     Stream<RG, RU> stream(routed);
-    if (shared.count() > 0) {
-        Books<RG, RU>::fill(books);
-        if constexpr (!kHeldAlike<RG, RU, SG, SU>) ahead.load_norm(record.norm, columns);
-    }
-    if (shared.count() == 0 || !kHeldAlike<RG, RU, SG, SU>)
+    if (shared.count() == 0) {
         hold_one<RG, RU>(record, columns, ahead, held);
+    } else {
+        Books<RG, RU>::fill(books);
+        if constexpr (!kHeldAlike<RG, RU, SG, SU>) {
+            ahead.load_norm(record.norm, columns);
+            ahead.load_x(record.x, columns);
+            hold_one<RG, RU>(record, columns, ahead, held);
+        }
+    }
     __syncthreads();
     run_stream(stream, held, books);
 }

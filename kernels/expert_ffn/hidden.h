@@ -44,8 +44,8 @@ constexpr bool kTakesRounded = !G::kFloat || !U::kFloat;
 
 // Whether both pairs multiply the same rows in shared memory.
 template <class RG, class RU, class SG, class SU>
-constexpr bool kHeldAlike = kTakesFloats<RG, RU> == kTakesFloats<SG, SU> &&
-                            kTakesRounded<RG, RU> == kTakesRounded<SG, SU>;
+constexpr bool kHeldAlike =
+    kTakesFloats<RG, RU> == kTakesFloats<SG, SU> && kTakesRounded<RG, RU> == kTakesRounded<SG, SU>;
 
 // Of one user's activations in shared memory: where the rounded ones begin, behind the floats.
 template <class G, class U>

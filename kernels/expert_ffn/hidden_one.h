@@ -1,10 +1,10 @@
 // expert_hidden of one token: rows of gate and up stream through a warp's registers.
 //
 // Units of 32 rows, of the shared part and of the experts here, are dealt to the blocks, one block
-// of a processor, which rounds x once. A warp's rows of all its units are one sequence of steps, 32
-// loads of gate and the same of up each. A few steps are always under way: those of the shared part
-// from before the kernel in front has ended, an expert's from when its number is read; each is
-// followed by the next as soon as it is used.
+// of a processor, which rounds x once. A warp has two rows of each, of gate and of up, which share
+// what is read of x. The steps of all its units are one sequence, 32 loads of each row to a step.
+// Some are always under way: those of the shared part from before the kernel in front has ended, an
+// expert's from when its number is read; each is followed by the next as soon as it is used.
 #pragma once
 
 #include "expert_ffn/hidden.h"
@@ -14,9 +14,10 @@ namespace hybrid {
 
 constexpr int kThreadsOfOne = 512;
 constexpr int kRowsOfOne = kUnitRows / (kThreadsOfOne / kWarp);  // of a unit, for each warp
+static_assert(kRowsOfOne == 2, "sums of two rows of gate and two of up are added up together");
 
 // Bytes of loads that a thread has under way.
-constexpr int kStreamBytes = 144;
+constexpr int kStreamBytes = 160;
 
 // Lane i knows the i-th of the experts here, and the first slot that names it.
 struct Chosen {
@@ -55,26 +56,37 @@ struct UnitsOfBlock {
     __device__ __forceinline__ int slot(int number) const {
         return shuffle(chosen.slot, number / units(part));
     }
-    // In the planes, of the warp's row `turn` of the unit.
-    __device__ __forceinline__ int64_t row(int number, int turn) const {
+    // In the planes, of the warp's rows of the unit; behind the end the last one.
+    __device__ __forceinline__ void rows(int number, int64_t (&row)[kRowsOfOne]) const {
         const int expert = number / units(part);
         const int at = (number - expert * units(part)) * kUnitRows + warp_index() * kRowsOfOne;
-        return shuffle(chosen.expert, expert) * part.stride_rows +
-               min(at + turn, part.gate.rows - 1);
+        const int64_t first = shuffle(chosen.expert, expert) * part.stride_rows;
+#pragma unroll
+        for (int r = 0; r < kRowsOfOne; ++r) row[r] = first + min(at + r, part.gate.rows - 1);
     }
 };
 
+// Whether registers hold two steps of a format beside its arithmetic.
+template <class F>
+constexpr bool kOpensTwo = F::kBookBytes == 0 && (is_small<F>() || F::kSteps > 2);
+
+template <class F>
+using RowOf = decltype(F::row(Matrix(), 0));
+
 template <class G, class U>
 struct Stream {
-    static constexpr int kWanted =
-        kStreamBytes / (sizeof(typename G::Raw) + sizeof(typename U::Raw));
-    static constexpr int kDepth = kWanted < 2 ? 2 : kWanted > 4 ? 4 : kWanted;
-    typename G::Raw gate[kDepth];
-    typename U::Raw up[kDepth];
+    static constexpr int kStepBytes =
+        kRowsOfOne * static_cast<int>(sizeof(typename G::Raw) + sizeof(typename U::Raw));
+    static constexpr int kWanted = kStreamBytes / kStepBytes;
+    static constexpr int kMost = kOpensTwo<G> && kOpensTwo<U> ? 2 : 1;
+    static constexpr int kDepth = kWanted < 1 ? 1 : kWanted > kMost ? kMost : kWanted;
+    typename G::Raw gate[kDepth][kRowsOfOne];
+    typename U::Raw up[kDepth][kRowsOfOne];
     const UnitsOfBlock& units;
-    int steps;               // of a row
-    int number, turn, step;  // the next to load
-    int64_t row;
+    int steps;         // of a row
+    int number, step;  // the next to load
+    RowOf<G> gate_row[kRowsOfOne];
+    RowOf<U> up_row[kRowsOfOne];
 
     __device__ __forceinline__ Stream(const UnitsOfBlock& of_block)
         : units(of_block),
@@ -83,36 +95,85 @@ struct Stream {
                  kWarp - 1) /
                 kWarp),
           number(of_block.first),
-          turn(0),
-          step(0),
-          row(0) {
+          step(0) {
+        find_rows();
 #pragma unroll
-        for (int place = 0; place < kDepth; ++place) load(place);
+        for (int place = 0; place < kDepth; ++place) {
+            load_gate(place);
+            load_up(place);
+            advance();
+        }
     }
 
-    // Behind the end of a row or of the matrix a lane takes the last load again; nobody uses it.
-    __device__ __forceinline__ void load(int place) {
+    __device__ __forceinline__ void find_rows() {
         if (number >= units.end) return;
-        if (step == 0) row = units.row(number, turn);
-        const Halves& part = units.part;
-        const int load = step * kWarp + lane_index(), columns = part.gate.columns;
-        gate[place] = G::load(part.gate, row, min(load, loads_of<G>(columns) - 1));
-        up[place] = U::load(part.up, row, min(load, loads_of<U>(columns) - 1));
+        int64_t row[kRowsOfOne];
+        units.rows(number, row);
+#pragma unroll
+        for (int r = 0; r < kRowsOfOne; ++r) {
+            gate_row[r] = G::row(units.part.gate, row[r]);
+            up_row[r] = U::row(units.part.up, row[r]);
+        }
+    }
+
+    // Behind the end of a row a lane takes the last load again, which counts nothing.
+    __device__ __forceinline__ void load_gate(int place) {
+        if (number >= units.end) return;
+        const int last = loads_of<G>(units.part.gate.columns) - 1;
+#pragma unroll
+        for (int r = 0; r < kRowsOfOne; ++r)
+            gate[place][r] = G::read(gate_row[r], min(step * kWarp + lane_index(), last));
+    }
+    __device__ __forceinline__ void load_up(int place) {
+        if (number >= units.end) return;
+        const int last = loads_of<U>(units.part.gate.columns) - 1;
+#pragma unroll
+        for (int r = 0; r < kRowsOfOne; ++r)
+            up[place][r] = U::read(up_row[r], min(step * kWarp + lane_index(), last));
+    }
+    __device__ __forceinline__ void advance() {
         if (++step < steps) return;
-        step = 0;
-        if (++turn < kRowsOfOne) return;
-        turn = 0, number += units.step();
+        step = 0, number += units.step();
+        find_rows();
     }
 };
 
+// x beside a load, as formats of blocks multiply it; behind the row's end it counts nothing.
+DEVICE RoundedGroup rounded_beside(const uint8_t* held, int columns, int load) {
+    const int last = columns / 32 - 1;
+    RoundedGroup x = Rounded(const_cast<uint8_t*>(held), columns, 0).group(min(load, last));
+    x.scale = load <= last ? x.scale : 0.0f;
+    return x;
+}
+
 // Without a branch, so that the loads of several products are under way together.
 template <class F>
-DEVICE float dot_inside(const typename F::Raw& raw, const void* held, const uint8_t* book,
-                        int columns, int load) {
-    const int loads = loads_of<F>(columns);
-    const Activations<F> x = {held, columns};
-    const float product = dot_booked<F>(raw, x, min(load, loads - 1), book);
-    return load < loads ? product : 0.0f;
+DEVICE void add_loaded(const typename F::Raw (&raw)[kRowsOfOne], const uint8_t* floats,
+                       const RoundedGroup& rounded, const uint8_t* book, int columns, int load,
+                       float* sums) {
+    const int last = loads_of<F>(columns) - 1;
+#pragma unroll
+    for (int r = 0; r < kRowsOfOne; ++r) {
+        if constexpr (F::kFloat) {
+            const float product = dot<F>(raw[r], Activations<F>{floats, columns}, min(load, last));
+            sums[r] += load <= last ? product : 0.0f;
+        } else {
+            sums[r] += dot_booked<F>(raw[r], min(load, last), rounded, book);
+        }
+    }
+}
+
+// Sums over the warp, of which lane 8 i has the i-th.
+DEVICE float sums_of_four(const float (&values)[4]) {
+    const bool upper = (lane_index() & 16) != 0, odd = (lane_index() & 8) != 0;
+    const float even_sum =
+        (upper ? values[2] : values[0]) + shuffle_xor(upper ? values[0] : values[2], 16);
+    const float odd_sum =
+        (upper ? values[3] : values[1]) + shuffle_xor(upper ? values[1] : values[3], 16);
+    float sum = (odd ? odd_sum : even_sum) + shuffle_xor(odd ? even_sum : odd_sum, 8);
+#pragma unroll
+    for (int lanes = 4; lanes > 0; lanes /= 2) sum += shuffle_xor(sum, lanes);
+    return sum;
 }
 
 // 32 values of unit `number` into its row of hidden, by one warp.
@@ -137,28 +198,31 @@ DEVICE void run_stream(Stream<G, U>& stream, const uint8_t* held, const uint8_t*
     __shared__ float4 results[kOpen][kUnitRows / 4];
     const UnitsOfBlock& of_block = stream.units;
     const int columns = of_block.part.gate.columns, steps = stream.steps;
-    const uint8_t* const for_gate = held + (G::kFloat ? 0 : rounded_at<G, U>(columns));
-    const uint8_t* const for_up = held + (U::kFloat ? 0 : rounded_at<G, U>(columns));
     const uint8_t* const book_of_up = books + Books<G, U>::kSecond;
-    const int all = of_block.count() * kRowsOfOne * steps;
-    int complete = 0, written = 0, turn = 0, step = 0;
-    float g = 0, u = 0;
+    const int all = of_block.count() * steps;
+    int complete = 0, written = 0, step = 0;
+    float sums[2 * kRowsOfOne] = {};
     for (int first = 0; first < all; first += stream.kDepth) {
 #pragma unroll
         for (int place = 0; place < stream.kDepth; ++place) {
             if (first + place >= all) break;
             const int load = step * kWarp + lane_index();
-            g += dot_inside<G>(stream.gate[place], for_gate, books, columns, load);
-            u += dot_inside<U>(stream.up[place], for_up, book_of_up, columns, load);
-            stream.load(place);
+            RoundedGroup x = {};
+            if constexpr (kTakesRounded<G, U>)
+                x = rounded_beside(held + rounded_at<G, U>(columns), columns, load);
+            add_loaded<G>(stream.gate[place], held, x, books, columns, load, sums);
+            stream.load_gate(place);
+            add_loaded<U>(stream.up[place], held, x, book_of_up, columns, load, sums + kRowsOfOne);
+            stream.load_up(place);
+            stream.advance();
             if (++step < steps) continue;
-            g = warp_sum(g), u = warp_sum(u);
+            const float gate = sums_of_four(sums), up = shuffle_xor(gate, 16);
             float* const result = reinterpret_cast<float*>(results[complete % kOpen]);
-            if (lane_index() == 0) result[warp_index() * kRowsOfOne + turn] = gated(g, u);
-            g = u = 0;
-            step = 0;
-            if (++turn < kRowsOfOne) continue;
-            turn = 0, ++complete;
+            if (lane_index() == 0 || lane_index() == 8)
+                result[warp_index() * kRowsOfOne + lane_index() / 8] = gated(gate, up);
+#pragma unroll
+            for (float& sum : sums) sum = 0.0f;
+            step = 0, ++complete;
         }
         if (written == complete) continue;
         __syncthreads();
@@ -176,7 +240,6 @@ DEVICE void hold_one(const HiddenRecord& record, int columns, RowAhead& ahead, u
         copy_into<1>(held, record.x, columns, 1, record.norm, record.epsilon);
     }
     if constexpr (kTakesRounded<G, U>) {
-        ahead.load_x(record.x, columns);
         round_one(held + rounded_at<G, U>(columns), record.x, columns, record.norm, record.epsilon,
                   ahead);
     }

@@ -12,7 +12,7 @@ from kernels.dequantize.cases import like_weights
 from kernels.errors import KernelInputError
 from kernels.expert_ffn import cases, gpu
 from kernels.expert_ffn.gpu import Halves, Routed, expert_down, expert_hidden
-from kernels.formats import BY_NAME
+from kernels.formats import BY_NAME, FORMATS
 from kernels.planar import to_planar
 from kernels.quantize.reference import round_half_away
 from kernels.testing import assert_close
@@ -56,6 +56,10 @@ CASES = {
     "blocks of 256": Case(
         2, 512, ("Q4_K", "Q6_K", "Q3_K"), ("Q2_K", "IQ4_XS", "Q5_K"), rows=256, shared_rows=256
     ),
+    "codebooks": Case(
+        2, 512, ("IQ2_XXS", "IQ3_S", "IQ1_M"), ("IQ2_S",) * 3, rows=256, shared_rows=256
+    ),
+    "one codebook for all": Case(2, 256, ("IQ3_XXS",) * 3, ("IQ3_XXS",) * 3, 256, 256),
 }
 CASES |= {f"{name} of one token": replace(case, tokens=1) for name, case in CASES.items()}
 CASES["eight tokens"] = replace(SMALL, tokens=8)
@@ -316,6 +320,20 @@ def test_experts_refuse_what_does_not_fit() -> None:
             expert_hidden(**given | change)
     with pytest.raises(KernelInputError, match="does not fit h"):
         expert_down(torch.zeros(3, 32), 3, routing, routed, shared)
+
+
+QUANTISED = [known.name for known in FORMATS if known.block_weights > 1]
+
+
+@pytest.mark.parametrize(
+    "capability",
+    [(9, 0), *(pytest.param(one, marks=pytest.mark.slow) for one in CAPABILITIES if one != (9, 0))],
+)
+def test_one_token_of_any_format_needs_no_local_memory(capability: Capability) -> None:
+    names = [f"expert_hidden_one<{name}, {name}, Q4_K, Q4_K>" for name in QUANTISED]
+    names += [f"expert_down_one<2, {name}, Q6_K>" for name in QUANTISED]
+    needs = cuda_resources("expert_ffn/gpu.cu", names, capability)
+    assert {name for name, one in needs.items() if one.stack_bytes or one.spill_bytes} == set()
 
 
 @pytest.mark.parametrize("capability", CAPABILITIES)
