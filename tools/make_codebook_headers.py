@@ -22,7 +22,7 @@ def header(name: str) -> str:
     """The text of one of FILES."""
     arrays = "\n".join(array(book) for book in FILES[name])
     return (
-        "// Codebooks of formats_iq.h, an entry a word. IQ1, IQ2: eight fields of two bits.\n"
+        "// Codebooks of formats_iq*.h, an entry a word. IQ1, IQ2: eight fields of two bits.\n"
         "// IQ3: four of four. Written by tools/make_codebook_headers.py.\n"
         f'#pragma once\n\n#include "cuda/device.h"\n\nnamespace hybrid {{\n\n{arrays}\n'
         "}  // namespace hybrid\n"

@@ -48,6 +48,16 @@ DEVICE int dp4a(int a, int b, int sum) {
     return sum;
 }
 
+DEVICE float add_toward_zero(float a, float b) {
+    const double sum = static_cast<double>(a) + b;
+    const float nearest = static_cast<float>(sum);
+    return fabs(nearest) > fabs(sum) ? nextafterf(nearest, 0.0f) : nearest;
+}
+
+DEVICE float reciprocal(float x) {
+    return 1.0f / x;
+}
+
 DEVICE uint32_t byte_permute(uint32_t low, uint32_t high, uint32_t selector) {
     const uint64_t both = static_cast<uint64_t>(high) << 32 | low;
     uint32_t chosen = 0;

@@ -63,6 +63,18 @@ DEVICE int dp4a(int a, int b, int sum) {
     return __dp4a(a, b, sum);
 }
 
+// What lies behind the sum's last bit is dropped.
+DEVICE float add_toward_zero(float a, float b) {
+    return __fadd_rz(a, b);
+}
+
+// 1 / x to the last bit, x and the result not subnormal.
+DEVICE float reciprocal(float x) {
+    float near;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(near) : "f"(x));
+    return fmaf(fmaf(-x, near, 1.0f), near, near);
+}
+
 // Four bytes of (high:low), chosen by the four low nibbles of `selector`; its bit 3 spreads the
 // chosen byte's sign, which __byte_perm does not.
 DEVICE uint32_t byte_permute(uint32_t low, uint32_t high, uint32_t selector) {

@@ -90,7 +90,7 @@ struct DownStream {
     }
 
     __device__ __forceinline__ void add(int place, int first, const uint8_t* held,
-                                        float (&sums)[ROWS]) const {
+                                        const uint8_t* book, float (&sums)[ROWS]) const {
         const int number = min(first + lane_index(), items.count - 1);
         const int at = items.expert_of(number), load = number - at * items.loads;
         const int columns = part.weight.columns;
@@ -100,18 +100,19 @@ struct DownStream {
         const Activations<F> x = {held + bytes, columns};
 #pragma unroll
         for (int r = 0; r < ROWS; ++r) {
-            const float product = share * dot<F>(raw[place][r], x, load);
+            const float product = share * dot_booked<F>(raw[place][r], x, load, book);
             sums[r] += inside ? product : 0.0f;
         }
     }
 
-    __device__ __forceinline__ void run(const uint8_t* held, float (&sums)[ROWS]) {
+    __device__ __forceinline__ void run(const uint8_t* held, const uint8_t* book,
+                                        float (&sums)[ROWS]) {
         for (int first = 0; first < items.count; first += kDepth * kWarp) {
 #pragma unroll
             for (int place = 0; place < kDepth; ++place) {
                 const int begin = first + place * kWarp;
                 if (begin >= items.count) break;
-                add(place, begin, held, sums);
+                add(place, begin, held, book, sums);
                 load(place, begin + kDepth * kWarp);
             }
         }

@@ -49,30 +49,52 @@ __global__ void __launch_bounds__(kThreads, 2) expert_hidden(const HiddenRecord 
     hidden_unit(record, record.routed, expert, unit, users, memory, batch);
 }
 
-// One token: the same units, in one go. Three blocks of a processor hold all units of a small layer
-// at once; before sm_90 two of 32 bytes a load would spill registers.
+// One token: the same units, dealt to one block of each processor.
 template <class RG, class RU, class SG, class SU>
-__global__ void __launch_bounds__(kThreads, kOverlaps ? 3 : 2)
-    expert_hidden_one(const HiddenRecord record) {
-    DYNAMIC_SHARED(uint8_t, memory);
+__global__ void __launch_bounds__(kThreadsOfOne, 1) expert_hidden_one(const HiddenRecord record) {
+    DYNAMIC_SHARED(uint8_t, books);
+    uint8_t* const held = books + max(Books<RG, RU>::kBytes, Books<SG, SU>::kBytes);
     const int block = static_cast<int>(blockIdx.x), of_shared = units(record.shared);
-    NormAhead ahead;
-    if (block < of_shared) {
-        Stream<SG, SU> stream(record.shared, 0, block);
-        ahead.load(record.norm, record.shared.gate.columns);
+    const int columns =
+        record.shared.hidden != nullptr ? record.shared.gate.columns : record.routed.gate.columns;
+    RowAhead ahead;
+    const Chosen everyone = {1, 0, 0};
+    const UnitsOfBlock shared = {record.shared, everyone, block, of_shared};
+    Chosen chosen;
+    if (shared.count() > 0) {
+        Stream<SG, SU> stream(shared);
+        ahead.load_norm(record.norm, columns);
+        Books<SG, SU>::fill(books);
         wait_for_previous();
         let_next_start();
-        hidden_one(record, stream, 0, ahead, memory);
-        return;
+        if constexpr (kTakesRounded<SG, SU>) ahead.load_x(record.x, columns);
+        chosen = experts_here(record);
+        hold_one<SG, SU>(record, columns, ahead, held);
+        run_stream(stream, held, books);
+    } else {
+        ahead.load_norm(record.norm, columns);
+        Books<RG, RU>::fill(books);
+        wait_for_previous();
+        let_next_start();
+        if constexpr (kTakesRounded<RG, RU>) ahead.load_x(record.x, columns);
+        chosen = experts_here(record);
     }
-    ahead.load(record.norm, record.routed.gate.columns);
-    wait_for_previous();
-    let_next_start();
-    const int of_slot = units(record.routed), slot = (block - of_shared) / of_slot;
-    const int expert = expert_of_slot(record, slot);
-    if (expert < 0) return;
-    Stream<RG, RU> stream(record.routed, expert, (block - of_shared) % of_slot);
-    hidden_one(record, stream, slot, ahead, memory);
+    const int first = block + shared.count() * static_cast<int>(gridDim.x) - of_shared;
+    const UnitsOfBlock routed = {record.routed, chosen, first, chosen.count * units(record.routed)};
+    if (routed.count() == 0) return;
+    Stream<RG, RU> stream(routed);
+    if (shared.count() == 0) {
+        hold_one<RG, RU>(record, columns, ahead, held);
+    } else {
+        Books<RG, RU>::fill(books);
+        if constexpr (!kHeldAlike<RG, RU, SG, SU>) {
+            ahead.load_norm(record.norm, columns);
+            ahead.load_x(record.x, columns);
+            hold_one<RG, RU>(record, columns, ahead, held);
+        }
+    }
+    __syncthreads();
+    run_stream(stream, held, books);
 }
 
 template <int TOKENS, int ROWS, class RD, class SD>
@@ -112,13 +134,15 @@ __global__ void __launch_bounds__(kThreads, 3) expert_down(const DownRecord reco
 // One token, whose hidden values fit into the shared memory of a block.
 template <int ROWS, class RD, class SD>
 __global__ void __launch_bounds__(kThreads, 2) expert_down_one(const DownRecord record) {
-    DYNAMIC_SHARED(uint8_t, memory);
+    DYNAMIC_SHARED(uint8_t, books);
+    uint8_t* const memory = books + Books<RD, SD>::kBytes;
     const int first_row = (static_cast<int>(blockIdx.x) * kWarps + warp_index()) * ROWS;
     int row[ROWS];
     for (int r = 0; r < ROWS; ++r) row[r] = min(first_row + r, record.rows - 1);
     const bool has_shared = record.shared.hidden != nullptr;
     const int routed_rows = record.routed.hidden != nullptr ? record.used : 0;
     DownStream<SD, ROWS> of_shared(record.shared, Slots{has_shared, 0, 0, 1.0f}, row);
+    Books<RD, SD>::fill(books);
     wait_for_previous();
     let_next_start();
     uint8_t* const shared_memory =
@@ -132,8 +156,8 @@ __global__ void __launch_bounds__(kThreads, 2) expert_down_one(const DownRecord 
     for (int r = 0; r < ROWS; ++r) before[r] = record.h[row[r]];
     wait_for_copies<0>();
     __syncthreads();
-    of_shared.run(shared_memory, sums);
-    of_routed.run(memory, sums);
+    of_shared.run(shared_memory, books + Books<RD, SD>::kSecond, sums);
+    of_routed.run(memory, books, sums);
 #pragma unroll
     for (int r = 0; r < ROWS; ++r) {
         const float sum = warp_sum(sums[r]);

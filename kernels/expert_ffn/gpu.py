@@ -6,7 +6,9 @@
 A dense layer has the shared part alone; a layer whose experts the CPU computes has no routed one.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -15,10 +17,13 @@ from kernels.cuda import Program
 from kernels.errors import KernelInputError
 from kernels.expert_ffn.gpu_records import DownPart, DownRecord, HalvesRecord, HiddenRecord
 from kernels.planar import PlanarTensor
+from kernels.planar.gpu import BOOK_BYTES
 
 MOST_TOKENS, MOST_USED = 8, 16  # of users.h
 PROGRAM = Program("expert_ffn/gpu.cu")
 _THREADS, _WARPS, _UNIT_ROWS = 256, 8, 32
+_THREADS_OF_ONE = 512  # of hidden_one.h
+_EMULATED_PROCESSORS = 3
 _PLAIN = ("F32", "F16", "BF16")
 _SHARED_BYTES = 96 << 10  # of a block, on every GPU from sm_80 on
 _ROWS_FOR_PAIRS = 4096  # from so many on a warp of expert_down takes two at once
@@ -107,10 +112,15 @@ def expert_hidden(
         units += tokens * routing.chosen.shape[-1] * -(-routed.rows // _UNIT_ROWS)
     if shared is not None:
         units += -(-shared.rows // _UNIT_ROWS)
-    name = "expert_hidden_one<" if tokens == 1 else f"expert_hidden<{at_once}, "
-    kernel = PROGRAM.kernel(f"{name}{', '.join(formats)}>", x.device)
     shared_bytes = at_once * _held_bytes(formats, x.shape[-1])
-    kernel.launch((units, 1, 1), _THREADS, record, shared_bytes)
+    with_books = shared_bytes + max(_book_bytes(formats[:2]), _book_bytes(formats[2:]))
+    if tokens == 1 and with_books <= _SHARED_BYTES:
+        kernel = PROGRAM.kernel(f"expert_hidden_one<{', '.join(formats)}>", x.device)
+        blocks = min(units, _processors(x.device))
+        kernel.launch((blocks, 1, 1), _THREADS_OF_ONE, record, with_books)
+    else:
+        kernel = PROGRAM.kernel(f"expert_hidden<{at_once}, {', '.join(formats)}>", x.device)
+        kernel.launch((units, 1, 1), _THREADS, record, shared_bytes)
 
 
 def expert_down(
@@ -165,16 +175,16 @@ def down_kernel(
     some = routed or shared
     assert some is not None
     rows = 2 if width >= _ROWS_FOR_PAIRS else 1
-    formats = ", ".join((part or some).down.format.name for part in (routed, shared))
+    formats = [(part or some).down.format.name for part in (routed, shared)]
     used = routing.chosen.shape[-1] if routing is not None else 0
-    held = sum(
+    held = _book_bytes(formats) + sum(
         count * _row_bytes(part.down.format.name, part.rows)
         for part, count in ((routed, used), (shared, 1))
         if part is not None
     )
     if tokens == 1 and held <= _SHARED_BYTES:
-        return f"expert_down_one<{rows}, {formats}>", rows, held
-    return f"expert_down<{_room(tokens)}, {rows}, {formats}>", rows, 0
+        return f"expert_down_one<{rows}, {', '.join(formats)}>", rows, held
+    return f"expert_down<{_room(tokens)}, {rows}, {', '.join(formats)}>", rows, 0
 
 
 def hidden_formats(routed: Halves | None, shared: Halves | None) -> tuple[str, ...]:
@@ -194,6 +204,13 @@ def users_at_once(formats: tuple[str, ...], width: int, tokens: int) -> int:
     return max(count for count in (1, 2, 4, 8) if count == 1 or count <= min(room, _room(tokens)))
 
 
+@lru_cache
+def _processors(device: torch.device) -> int:
+    if device.type == "cpu":
+        return _EMULATED_PROCESSORS
+    return torch.cuda.get_device_properties(device).multi_processor_count
+
+
 def _room(tokens: int) -> int:
     return next(count for count in (1, 2, 4, 8) if count >= tokens)
 
@@ -203,6 +220,11 @@ def _held_bytes(formats: tuple[str, ...], width: int) -> int:
     return max(
         sum({_row_bytes(name, width) for name in pair}) for pair in (formats[:2], formats[2:])
     )
+
+
+def _book_bytes(pair: Sequence[str]) -> int:
+    """Books of both formats; one format has one."""
+    return sum(BOOK_BYTES.get(name, 0) for name in set(pair))
 
 
 def _row_bytes(name: str, columns: int) -> int:

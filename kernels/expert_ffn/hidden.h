@@ -42,6 +42,11 @@ constexpr bool kTakesFloats = G::kFloat || U::kFloat;
 template <class G, class U>
 constexpr bool kTakesRounded = !G::kFloat || !U::kFloat;
 
+// Whether both pairs multiply the same rows in shared memory.
+template <class RG, class RU, class SG, class SU>
+constexpr bool kHeldAlike =
+    kTakesFloats<RG, RU> == kTakesFloats<SG, SU> && kTakesRounded<RG, RU> == kTakesRounded<SG, SU>;
+
 // Of one user's activations in shared memory: where the rounded ones begin, behind the floats.
 template <class G, class U>
 DEVICE int rounded_at(int columns) {

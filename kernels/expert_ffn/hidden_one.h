@@ -1,8 +1,10 @@
-// expert_hidden of one token: 32 rows of gate and up stream through a warp's registers.
+// expert_hidden of one token: rows of gate and up stream through a warp's registers.
 //
-// A warp's four rows are one sequence of steps, 32 units of gate and the same of up each. A few
-// steps are always under way: those of the shared part from before the kernel in front has ended,
-// an expert's from when its number is read; each is followed by the next as soon as it is used.
+// Units of 32 rows, of the shared part and of the experts here, are dealt to the blocks, one block
+// of a processor, which rounds x once. A warp has two rows of each, of gate and of up, which share
+// what is read of x. The steps of all its units are one sequence, 32 loads of each row to a step.
+// Some are always under way: those of the shared part from before the kernel in front has ended, an
+// expert's from when its number is read; each is followed by the next as soon as it is used.
 #pragma once
 
 #include "expert_ffn/hidden.h"
@@ -10,84 +12,176 @@
 
 namespace hybrid {
 
+constexpr int kThreadsOfOne = 512;
+constexpr int kRowsOfOne = kUnitRows / (kThreadsOfOne / kWarp);  // of a unit, for each warp
+static_assert(kRowsOfOne == 2, "sums of two rows of gate and two of up are added up together");
+
 // Bytes of loads that a thread has under way.
-constexpr int kStreamBytes = 144;
+constexpr int kStreamBytes = 160;
 
-template <class G, class U>
-struct Stream {
-    static constexpr int kWanted =
-        kStreamBytes / (sizeof(typename G::Raw) + sizeof(typename U::Raw));
-    static constexpr int kDepth = kWanted < 2 ? 2 : kWanted > 4 ? 4 : kWanted;
-    typename G::Raw gate[kDepth];
-    typename U::Raw up[kDepth];
-    const Halves& part;
-    int64_t first_row;  // of the expert's planes
-    int unit, steps;    // steps of a row
-    int row, step;      // the next to load
+// Lane i knows the i-th of the experts here, and the first slot that names it.
+struct Chosen {
+    int32_t count;   // the same in all lanes
+    int32_t expert;  // among those here
+    int32_t slot;
+};
 
-    __device__ __forceinline__ Stream(const Halves& halves, int expert, int unit_)
-        : part(halves),
-          first_row(expert * halves.stride_rows),
-          unit(unit_),
-          steps((max(loads_of<G>(halves.gate.columns), loads_of<U>(halves.gate.columns)) + kWarp -
-                 1) /
-                kWarp),
-          row(0),
-          step(0) {
+// All lanes of a warp call it.
+DEVICE Chosen experts_here(const HiddenRecord& record) {
+    const int lane = lane_index();
+    if (record.routed.hidden == nullptr) return {0, 0, 0};
+    const int expert = lane < record.used ? record.chosen[lane] - record.first_expert : -1;
+    bool first = expert >= 0 && expert < record.experts;
 #pragma unroll
-        for (int place = 0; place < kDepth; ++place) load(place);
-    }
+    for (int other = 0; other < kMostUsed; ++other)
+        if (shuffle(expert, other) == expert && other < lane) first = false;
+    const unsigned here = warp_ballot(first);
+    int slot = 0;
+#pragma unroll
+    for (int other = 0; other < kMostUsed; ++other)
+        if ((here >> other & 1) != 0 && __popc(here & ((1u << other) - 1)) == lane) slot = other;
+    return {static_cast<int32_t>(__popc(here)), shuffle(expert, slot), slot};
+}
 
-    // Behind the end of a row or of the matrix a lane takes the last load again; nobody uses it.
-    __device__ __forceinline__ void load(int place) {
-        if (row >= kRowsOfWarp) return;
-        const int at = unit * kUnitRows + warp_index() * kRowsOfWarp + row;
-        const int64_t from = first_row + min(at, part.gate.rows - 1);
-        const int load = step * kWarp + lane_index(), columns = part.gate.columns;
-        gate[place] = G::load(part.gate, from, min(load, loads_of<G>(columns) - 1));
-        up[place] = U::load(part.up, from, min(load, loads_of<U>(columns) - 1));
-        if (++step == steps) step = 0, ++row;
+// The block's units of one part: those of number `first` and every gridDim.x-th behind it.
+struct UnitsOfBlock {
+    const Halves& part;
+    const Chosen& chosen;
+    int first, end;
+
+    __device__ __forceinline__ int step() const { return static_cast<int>(gridDim.x); }
+    __device__ __forceinline__ int count() const {
+        return first < end ? (end - first + step() - 1) / step() : 0;
+    }
+    __device__ __forceinline__ int slot(int number) const {
+        return shuffle(chosen.slot, number / units(part));
+    }
+    // In the planes, of the warp's rows of the unit; behind the end the last one.
+    __device__ __forceinline__ void rows(int number, int64_t (&row)[kRowsOfOne]) const {
+        const int expert = number / units(part);
+        const int at = (number - expert * units(part)) * kUnitRows + warp_index() * kRowsOfOne;
+        const int64_t first = shuffle(chosen.expert, expert) * part.stride_rows;
+#pragma unroll
+        for (int r = 0; r < kRowsOfOne; ++r) row[r] = first + min(at + r, part.gate.rows - 1);
     }
 };
 
-// Without a branch, so that the loads of several products are under way together.
+// Whether registers hold two steps of a format beside its arithmetic.
 template <class F>
-DEVICE float dot_inside(const typename F::Raw& raw, const void* held, int columns, int load) {
-    const int loads = loads_of<F>(columns);
-    const float product = dot<F>(raw, Activations<F>{held, columns}, min(load, loads - 1));
-    return load < loads ? product : 0.0f;
+constexpr bool kOpensTwo = F::kBookBytes == 0 && (is_small<F>() || F::kSteps > 2);
+
+template <class F>
+using RowOf = decltype(F::row(Matrix(), 0));
+
+template <class G, class U>
+struct Stream {
+    static constexpr int kStepBytes =
+        kRowsOfOne * static_cast<int>(sizeof(typename G::Raw) + sizeof(typename U::Raw));
+    static constexpr int kWanted = kStreamBytes / kStepBytes;
+    static constexpr int kMost = kOpensTwo<G> && kOpensTwo<U> ? 2 : 1;
+    static constexpr int kDepth = kWanted < 1 ? 1 : kWanted > kMost ? kMost : kWanted;
+    typename G::Raw gate[kDepth][kRowsOfOne];
+    typename U::Raw up[kDepth][kRowsOfOne];
+    const UnitsOfBlock& units;
+    int steps;         // of a row
+    int number, step;  // the next to load
+    RowOf<G> gate_row[kRowsOfOne];
+    RowOf<U> up_row[kRowsOfOne];
+
+    __device__ __forceinline__ Stream(const UnitsOfBlock& of_block)
+        : units(of_block),
+          steps((max(loads_of<G>(of_block.part.gate.columns),
+                     loads_of<U>(of_block.part.gate.columns)) +
+                 kWarp - 1) /
+                kWarp),
+          number(of_block.first),
+          step(0) {
+        find_rows();
+#pragma unroll
+        for (int place = 0; place < kDepth; ++place) {
+            load_gate(place);
+            load_up(place);
+            advance();
+        }
+    }
+
+    __device__ __forceinline__ void find_rows() {
+        if (number >= units.end) return;
+        int64_t row[kRowsOfOne];
+        units.rows(number, row);
+#pragma unroll
+        for (int r = 0; r < kRowsOfOne; ++r) {
+            gate_row[r] = G::row(units.part.gate, row[r]);
+            up_row[r] = U::row(units.part.up, row[r]);
+        }
+    }
+
+    // Behind the end of a row a lane takes the last load again, which counts nothing.
+    __device__ __forceinline__ void load_gate(int place) {
+        if (number >= units.end) return;
+        const int last = loads_of<G>(units.part.gate.columns) - 1;
+#pragma unroll
+        for (int r = 0; r < kRowsOfOne; ++r)
+            gate[place][r] = G::read(gate_row[r], min(step * kWarp + lane_index(), last));
+    }
+    __device__ __forceinline__ void load_up(int place) {
+        if (number >= units.end) return;
+        const int last = loads_of<U>(units.part.gate.columns) - 1;
+#pragma unroll
+        for (int r = 0; r < kRowsOfOne; ++r)
+            up[place][r] = U::read(up_row[r], min(step * kWarp + lane_index(), last));
+    }
+    __device__ __forceinline__ void advance() {
+        if (++step < steps) return;
+        step = 0, number += units.step();
+        find_rows();
+    }
+};
+
+// x beside a load, as formats of blocks multiply it; behind the row's end it counts nothing.
+DEVICE RoundedGroup rounded_beside(const uint8_t* held, int columns, int load) {
+    const int last = columns / 32 - 1;
+    RoundedGroup x = Rounded(const_cast<uint8_t*>(held), columns, 0).group(min(load, last));
+    x.scale = load <= last ? x.scale : 0.0f;
+    return x;
 }
 
-// The products of a warp's rows with what the block holds.
-template <class G, class U>
-DEVICE void run_stream(Stream<G, U>& stream, const uint8_t* held, float* result) {
-    const int columns = stream.part.gate.columns, steps = stream.steps;
-    const uint8_t* const for_gate = held + (G::kFloat ? 0 : rounded_at<G, U>(columns));
-    const uint8_t* const for_up = held + (U::kFloat ? 0 : rounded_at<G, U>(columns));
-    const int all = kRowsOfWarp * steps;
-    int row = 0, step = 0;
-    float g = 0, u = 0;
-    for (int first = 0; first < all; first += stream.kDepth) {
+// Without a branch, so that the loads of several products are under way together.
+template <class F>
+DEVICE void add_loaded(const typename F::Raw (&raw)[kRowsOfOne], const uint8_t* floats,
+                       const RoundedGroup& rounded, const uint8_t* book, int columns, int load,
+                       float* sums) {
+    const int last = loads_of<F>(columns) - 1;
 #pragma unroll
-        for (int place = 0; place < stream.kDepth; ++place) {
-            if (first + place >= all) break;
-            const int load = step * kWarp + lane_index();
-            g += dot_inside<G>(stream.gate[place], for_gate, columns, load);
-            u += dot_inside<U>(stream.up[place], for_up, columns, load);
-            stream.load(place);
-            if (++step < steps) continue;
-            g = warp_sum(g), u = warp_sum(u);
-            if (lane_index() == 0) result[warp_index() * kRowsOfWarp + row] = gated(g, u);
-            g = u = 0;
-            step = 0, ++row;
+    for (int r = 0; r < kRowsOfOne; ++r) {
+        if constexpr (F::kFloat) {
+            const float product = dot<F>(raw[r], Activations<F>{floats, columns}, min(load, last));
+            sums[r] += load <= last ? product : 0.0f;
+        } else {
+            sums[r] += dot_booked<F>(raw[r], min(load, last), rounded, book);
         }
     }
 }
 
-// 32 values into row `slot` of hidden, by one warp.
-DEVICE void write_one(const Halves& part, int slot, int unit, const float* result) {
-    float* const hidden = part.hidden + static_cast<int64_t>(slot) * part.gate.rows;
-    const int lane = lane_index(), at = unit * kUnitRows + lane;
+// Sums over the warp, of which lane 8 i has the i-th.
+DEVICE float sums_of_four(const float (&values)[4]) {
+    const bool upper = (lane_index() & 16) != 0, odd = (lane_index() & 8) != 0;
+    const float even_sum =
+        (upper ? values[2] : values[0]) + shuffle_xor(upper ? values[0] : values[2], 16);
+    const float odd_sum =
+        (upper ? values[3] : values[1]) + shuffle_xor(upper ? values[1] : values[3], 16);
+    float sum = (odd ? odd_sum : even_sum) + shuffle_xor(odd ? even_sum : odd_sum, 8);
+#pragma unroll
+    for (int lanes = 4; lanes > 0; lanes /= 2) sum += shuffle_xor(sum, lanes);
+    return sum;
+}
+
+// 32 values of unit `number` into its row of hidden, by one warp.
+DEVICE void write_one(const UnitsOfBlock& of_block, int number, const float* result) {
+    const Halves& part = of_block.part;
+    const int lane = lane_index(), unit = number % units(part), at = unit * kUnitRows + lane;
+    float* const hidden =
+        part.hidden + static_cast<int64_t>(of_block.slot(number)) * part.gate.rows;
     if (!part.rounded) {
         if (at < part.gate.rows) hidden[at] = result[lane];
         return;
@@ -96,9 +190,52 @@ DEVICE void write_one(const Halves& part, int slot, int unit, const float* resul
     round_group(Rounded(hidden, part.gate.rows, 0), unit, four);
 }
 
+// The products of the block's units with what it holds. Units that are complete are left to a warp
+// each after a barrier; the others go on, and write the values of the next ones elsewhere.
 template <class G, class U>
-DEVICE void hold_one(const HiddenRecord& record, int columns, const NormAhead& ahead,
-                     uint8_t* held) {
+DEVICE void run_stream(Stream<G, U>& stream, const uint8_t* held, const uint8_t* books) {
+    constexpr int kOpen = 8;  // those of two turns of the loop and one begun
+    __shared__ float4 results[kOpen][kUnitRows / 4];
+    const UnitsOfBlock& of_block = stream.units;
+    const int columns = of_block.part.gate.columns, steps = stream.steps;
+    const uint8_t* const book_of_up = books + Books<G, U>::kSecond;
+    const int all = of_block.count() * steps;
+    int complete = 0, written = 0, step = 0;
+    float sums[2 * kRowsOfOne] = {};
+    for (int first = 0; first < all; first += stream.kDepth) {
+#pragma unroll
+        for (int place = 0; place < stream.kDepth; ++place) {
+            if (first + place >= all) break;
+            const int load = step * kWarp + lane_index();
+            RoundedGroup x = {};
+            if constexpr (kTakesRounded<G, U>)
+                x = rounded_beside(held + rounded_at<G, U>(columns), columns, load);
+            add_loaded<G>(stream.gate[place], held, x, books, columns, load, sums);
+            stream.load_gate(place);
+            add_loaded<U>(stream.up[place], held, x, book_of_up, columns, load, sums + kRowsOfOne);
+            stream.load_up(place);
+            stream.advance();
+            if (++step < steps) continue;
+            const float gate = sums_of_four(sums), up = shuffle_xor(gate, 16);
+            float* const result = reinterpret_cast<float*>(results[complete % kOpen]);
+            if (lane_index() == 0 || lane_index() == 8)
+                result[warp_index() * kRowsOfOne + lane_index() / 8] = gated(gate, up);
+#pragma unroll
+            for (float& sum : sums) sum = 0.0f;
+            step = 0, ++complete;
+        }
+        if (written == complete) continue;
+        __syncthreads();
+        for (; written < complete; ++written) {
+            const float* result = reinterpret_cast<const float*>(results[written % kOpen]);
+            if (warp_index() == written % warps_of_block())
+                write_one(of_block, of_block.first + written * of_block.step(), result);
+        }
+    }
+}
+
+template <class G, class U>
+DEVICE void hold_one(const HiddenRecord& record, int columns, RowAhead& ahead, uint8_t* held) {
     if constexpr (kTakesFloats<G, U>) {
         copy_into<1>(held, record.x, columns, 1, record.norm, record.epsilon);
     }
@@ -106,26 +243,6 @@ DEVICE void hold_one(const HiddenRecord& record, int columns, const NormAhead& a
         round_one(held + rounded_at<G, U>(columns), record.x, columns, record.norm, record.epsilon,
                   ahead);
     }
-}
-
-template <class G, class U>
-DEVICE void hidden_one(const HiddenRecord& record, Stream<G, U>& stream, int slot,
-                       const NormAhead& ahead, uint8_t* held) {
-    __shared__ float4 fours[kUnitRows / 4];
-    float* const result = reinterpret_cast<float*>(fours);
-    hold_one<G, U>(record, stream.part.gate.columns, ahead, held);
-    run_stream(stream, held, result);
-    __syncthreads();
-    if (warp_index() == 0) write_one(stream.part, slot, stream.unit, result);
-}
-
-// The expert of `slot` among those here; -1 when it is elsewhere or an earlier slot names it too.
-DEVICE int expert_of_slot(const HiddenRecord& record, int slot) {
-    const int named = record.chosen[min(lane_index(), record.used - 1)];
-    const int expert = shuffle(named, slot);
-    const bool again = warp_any(lane_index() < slot && named == expert);
-    const int here = expert - record.first_expert;
-    return !again && here >= 0 && here < record.experts ? here : -1;
 }
 
 }  // namespace hybrid

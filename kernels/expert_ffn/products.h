@@ -37,4 +37,38 @@ DEVICE float dot(const typename F::Raw& raw, const Activations<F>& x, int load) 
     }
 }
 
+// The same with the format's book in shared memory.
+template <class F>
+DEVICE float dot_booked(const typename F::Raw& raw, const Activations<F>& x, int load,
+                        const uint8_t* book) {
+    if constexpr (F::kBookBytes == 0) {
+        return dot<F>(raw, x, load);
+    } else {
+        const Rounded rounded(const_cast<void*>(x.row), x.columns, 0);
+        return dot_booked<F>(raw, load, rounded.group(load), book);
+    }
+}
+
+// Books of two formats, one after the other; one format has one.
+template <class First, class Second>
+struct Books {
+    static constexpr int kSecond = First::kBookBytes;
+    static constexpr int kBytes = kSecond + Second::kBookBytes;
+
+    DEVICE void fill(uint8_t* to) {
+        if constexpr (First::kBookBytes > 0) First::fill_book(to);
+        if constexpr (Second::kBookBytes > 0) Second::fill_book(to + kSecond);
+    }
+};
+
+template <class Both>
+struct Books<Both, Both> {
+    static constexpr int kSecond = 0;
+    static constexpr int kBytes = Both::kBookBytes;
+
+    DEVICE void fill(uint8_t* to) {
+        if constexpr (kBytes > 0) Both::fill_book(to);
+    }
+};
+
 }  // namespace hybrid

@@ -1,9 +1,10 @@
 // out[t] (+)= W x̂[t] for few tokens and up to three matrices that share x: memory-bound.
 //
-// A warp owns kRows rows (more where rows are short and less than a warp shares one) and goes on
-// to others when it is done; the grid just fills the GPU. A step's loads are issued as soon as the
-// registers of the step before are free, and those of the first step before the previous kernel has
-// ended: weights do not depend on it. Then the block rounds x once into shared memory.
+// The grid just fills the GPU, and each block has a stretch of rows. A warp takes kRows of them
+// (more where rows are short and less than a warp shares one) and goes on to others when it is
+// done. A step's loads are issued as soon as the registers of the step before are free, and those
+// of the first step before the previous kernel has ended: weights do not depend on it. Then the
+// block rounds x once into shared memory.
 #include "planar/activations_one.h"
 #include "planar/formats.h"
 
@@ -39,13 +40,9 @@ constexpr int kUnits = kTokens == 1     ? Format::kSteps
                        : Format::kFloat ? 4
                                         : 2;
 
-// What registers allow: MOST_THREADS and the blocks of a processor in gpu.py.
+// What registers allow: MOST_THREADS of gpu.py.
 template <int kTokens>
-constexpr int kMostThreads = kTokens == 1   ? 256
-                             : kTokens == 8 ? 448
-                                            : 512;
-template <int kTokens>
-constexpr int kBlocksOfProcessor = kTokens == 1 ? 2 : 1;
+constexpr int kMostThreads = kTokens == 8 ? 448 : 512;
 
 // Which rows a lane works on, and with whom: 2^bits lanes share a row.
 struct Share {
@@ -62,19 +59,31 @@ struct Share {
 template <class Format, int kTokens>
 using Words = typename Format::Raw[kRows][kUnits<Format, kTokens>];
 
+// The rows of a tile, as Format reads them; behind the matrix its last one.
+template <class Format>
+struct RowsOfTile {
+    decltype(Format::row(Matrix(), 0)) of[kRows];
+
+    __device__ __forceinline__ void find(const Matrix& weight, const Share& share, int tile) {
+#pragma unroll
+        for (int r = 0; r < kRows; ++r)
+            of[r] = Format::row(weight, min(share.row(tile, r), weight.rows - 1));
+    }
+};
+
 // Unit u of a step, of each row.
 template <class Format, int kTokens>
-DEVICE void load_unit(const Matrix& weight, const Share& share, int tile, int unit, int units,
+DEVICE void load_unit(const RowsOfTile<Format>& rows, const Share& share, int unit, int units,
                       int u, Words<Format, kTokens>& words) {
     const int at = min(unit + u * share.lanes() + share.lane(), units - 1);
 #pragma unroll
-    for (int r = 0; r < kRows; ++r)
-        words[r][u] = Format::load(weight, min(share.row(tile, r), weight.rows - 1), at);
+    for (int r = 0; r < kRows; ++r) words[r][u] = Format::read(rows.of[r], at);
 }
 
 template <class Format, int kTokens>
 DEVICE void add_unit(const Words<Format, kTokens>& words, int u, int at, int columns,
-                     unsigned char* shared, float (&sums)[kRows * kTokens]) {
+                     unsigned char* shared, const unsigned char* book,
+                     float (&sums)[kRows * kTokens]) {
     if constexpr (Format::kFloat) {
         float weights[kRows][Format::kUnit];
 #pragma unroll
@@ -89,9 +98,13 @@ DEVICE void add_unit(const Words<Format, kTokens>& words, int u, int at, int col
             }
         }
     } else if constexpr (kTokens == 1) {
-        const RoundedGroup x = Rounded(shared, columns, 0).group(at);
+        // Behind the row's end nothing is added, without a branch.
+        const int last = columns / 32 - 1;
+        RoundedGroup x = Rounded(shared, columns, 0).group(min(at, last));
+        x.scale = at <= last ? x.scale : 0.0f;
 #pragma unroll
-        for (int r = 0; r < kRows; ++r) sums[r] += dot_loaded<Format>(words[r][u], at, x);
+        for (int r = 0; r < kRows; ++r)
+            sums[r] += dot_booked<Format>(words[r][u], min(at, last), x, book);
     } else {
         Codes codes[kRows];
 #pragma unroll
@@ -135,54 +148,69 @@ DEVICE void store_rows(const Product& product, const Share& share, int tile, int
     out[row] = product.add ? out[row] + sum : sum;
 }
 
+// Where the stretch of number `block` begins, of `blocks` about equal ones.
+DEVICE int of_blocks(int tiles, int block, int blocks) {
+    return static_cast<int>(static_cast<uint32_t>(tiles) * static_cast<uint32_t>(block) /
+                            static_cast<uint32_t>(blocks));
+}
+
 template <class Format, int kTokens>
 DEVICE void multiply(const MatvecRecord& record, const Product& product, unsigned char* shared) {
     const Share share{product.lane_bits};
     const int columns = record.columns, units = (columns + Format::kUnit - 1) / Format::kUnit;
     const int step = share.lanes() * kUnits<Format, kTokens>;
     const int tiles = (product.weight.rows + share.rows_of_warp() - 1) / share.rows_of_warp();
-    const int warps = product.blocks * warps_of_block();
+    const int block = static_cast<int>(blockIdx.x) - product.first_block;
+    const int tiles_end = of_blocks(tiles, block + 1, product.blocks);
     const int first_token = static_cast<int>(blockIdx.y) * kTokens;
     const int tokens = min(kTokens, record.tokens - first_token);
-    int tile =
-        (static_cast<int>(blockIdx.x) - product.first_block) * warps_of_block() + warp_index();
-    int unit = 0;
+    int tile = of_blocks(tiles, block, product.blocks) + warp_index(), unit = 0;
     Words<Format, kTokens> words;
-    const auto load_units = [&](int of_tile, int from) {
+    RowsOfTile<Format> rows;
+    rows.find(product.weight, share, tile);
+    const auto load_units = [&](int from) {
 #pragma unroll
         for (int u = 0; u < kUnits<Format, kTokens>; ++u)
-            load_unit<Format, kTokens>(product.weight, share, of_tile, from, units, u, words);
+            load_unit<Format, kTokens>(rows, share, from, units, u, words);
     };
-    load_units(tile, 0);
-    NormAhead ahead;
-    if constexpr (kTokens == 1 && !Format::kFloat) ahead.load(record.norm, columns);
+    load_units(0);
+    RowAhead ahead;
+    const unsigned char* const book = shared;
+    if constexpr (kTokens == 1 && !Format::kFloat) {
+        ahead.load_norm(record.norm, columns);
+        if constexpr (Format::kBookBytes > 0) Format::fill_book(shared);
+        shared += Format::kBookBytes;
+    }
 
     wait_for_previous();
     const float* x = record.x + static_cast<int64_t>(first_token) * columns;
     if constexpr (Format::kFloat) {
         copy_into<kTokens>(shared, x, columns, tokens, record.norm, record.epsilon);
     } else if constexpr (kTokens == 1) {
+        ahead.load_x(x, columns);
         round_one(shared, x, columns, record.norm, record.epsilon, ahead);
     } else {
         round_into<kTokens>(shared, x, columns, tokens, record.norm, record.epsilon);
     }
 
     float sums[kRows * kTokens] = {};
-    while (tile < tiles) {
+    while (tile < tiles_end) {
         const bool ends = unit + step >= units;
-        const int next_tile = ends ? tile + warps : tile, next_unit = ends ? 0 : unit + step;
+        const int next_tile = ends ? tile + warps_of_block() : tile;
+        const int next_unit = ends ? 0 : unit + step;
+        if (ends && next_tile < tiles_end) rows.find(product.weight, share, next_tile);
 #pragma unroll
         for (int u = 0; u < kUnits<Format, kTokens>; ++u) {
             const int at = unit + u * share.lanes() + share.lane();
-            if (at < units) add_unit<Format, kTokens>(words, u, at, columns, shared, sums);
+            if ((kTokens == 1 && !Format::kFloat) || at < units)
+                add_unit<Format, kTokens>(words, u, at, columns, shared, book, sums);
             if constexpr (kTokens == 1)
-                if (next_tile < tiles)
-                    load_unit<Format, kTokens>(product.weight, share, next_tile, next_unit, units,
-                                               u, words);
+                if (next_tile < tiles_end)
+                    load_unit<Format, kTokens>(rows, share, next_unit, units, u, words);
         }
         // With more tokens registers do not hold a unit's numbers beside loads under way.
         if constexpr (kTokens > 1)
-            if (next_tile < tiles) load_units(next_tile, next_unit);
+            if (next_tile < tiles_end) load_units(next_unit);
         if (ends) {
             store_rows<kTokens>(product, share, tile, first_token, tokens, sums);
 #pragma unroll
@@ -204,8 +232,7 @@ DEVICE void multiply_any(const MatvecRecord& record, const Product& product, int
 }
 
 template <int kTokens, class... Formats>
-__global__ void __launch_bounds__(kMostThreads<kTokens>, kBlocksOfProcessor<kTokens>)
-    matvec(const MatvecRecord record) {
+__global__ void __launch_bounds__(kMostThreads<kTokens>, 1) matvec(const MatvecRecord record) {
     DYNAMIC_SHARED(unsigned char, shared);
     let_next_start();
     int which = 0;

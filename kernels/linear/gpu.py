@@ -16,12 +16,12 @@ from kernels.blocks import BlockTensor
 from kernels.cuda import Kernel, Program, Record
 from kernels.errors import KernelInputError
 from kernels.planar import MatrixRecord, PlanarTensor, to_planar
+from kernels.planar.gpu import BOOK_BYTES
 
 PROGRAM = Program("linear/gpu.cu")
 MOST_PRODUCTS = 3
 TOKENS = (1, 2, 4, 8)
-MOST_THREADS = {1: 256, 2: 512, 4: 512, 8: 448}  # of a block: registers allow no more
-RESIDENT = {1: 512, 2: 512, 4: 512, 8: 448}  # threads of a processor
+MOST_THREADS = {1: 512, 2: 512, 4: 512, 8: 448}  # of a processor: registers allow no more
 ROWS = 2  # kRows of gpu.cu
 WARP = 32
 SHARED_BYTES = 99 << 10  # of a block on sm_86, 89 and 120
@@ -144,11 +144,13 @@ def _tokens_of_block(formats: tuple[str, ...], columns: int, tokens: int) -> tup
         -(-columns // 8) * 32 if name in FLOAT_UNITS else (columns // 32 + 1) // 2 * 80
         for name in formats
     )
+    needs = {count: count * nbytes for count in TOKENS}
+    needs[1] += max(BOOK_BYTES.get(name, 0) for name in formats)
     wanted = next(count for count in TOKENS if count >= tokens)
-    fitting = [count for count in TOKENS if count <= wanted and count * nbytes <= SHARED_BYTES]
+    fitting = [count for count in TOKENS if count <= wanted and needs[count] <= SHARED_BYTES]
     if not fitting:
-        raise KernelInputError(f"{columns} columns take {nbytes} bytes of shared memory a token")
-    return fitting[-1], fitting[-1] * nbytes
+        raise KernelInputError(f"{columns} columns take {needs[1]} bytes of shared memory a token")
+    return fitting[-1], needs[fitting[-1]]
 
 
 def _lanes(weight: PlanarTensor, tokens: int) -> int:
@@ -169,23 +171,22 @@ def _grid(products: Sequence[Product], tokens: int, device: torch.device) -> tup
     """
     columns = products[0].weight.columns
     most = MOST_THREADS[tokens]
-    threads = most if tokens == 1 or columns > 5120 else 128 if columns <= 2560 else most // 2
+    threads = most if columns > 5120 else 128 if tokens > 1 and columns <= 2560 else most // 2
     if device.type == "cpu":
         threads, room = 64, 3
     else:
-        room = _processors(device) * (RESIDENT[tokens] // threads)
-    warps = threads // WARP
-    tiles = [
-        -(-product.weight.rows // (ROWS * WARP // _lanes(product.weight, tokens)))
-        for product in products
+        room = _processors(device) * (most // threads)
+    tile_rows = [ROWS * WARP // _lanes(product.weight, tokens) for product in products]
+    most_blocks = [
+        -(-product.weight.rows // (rows * threads // WARP))
+        for product, rows in zip(products, tile_rows, strict=True)
     ]
-    tile_bytes = [
-        product.weight.nbytes / count for product, count in zip(products, tiles, strict=True)
-    ]
-    share = sum(product.weight.nbytes for product in products) / (room * warps)
+    share = sum(product.weight.nbytes for product in products) / room
     while True:
-        turns = [max(1, int(share / nbytes)) for nbytes in tile_bytes]
-        blocks = [-(-count // (warps * n)) for count, n in zip(tiles, turns, strict=True)]
+        blocks = [
+            max(1, min(count, int(product.weight.nbytes / share)))
+            for product, count in zip(products, most_blocks, strict=True)
+        ]
         if sum(blocks) <= max(room, len(products)):
             return threads, blocks
         share *= 1.02

@@ -1,22 +1,17 @@
 // Activations beside planar weights: rounded to int8 once per block, in shared memory.
 //
-//     round_into<kTokens>(shared, x, columns, tokens, norm, epsilon);    // all threads of the
-//     block Rounded x(shared, columns, token); sum += dot32<Format>(codes, x.group(group));
+//     round_into<kTokens>(shared, x, columns, tokens, norm, epsilon);  // all threads of the block
+//     Rounded x(shared, columns, token);
+//     sum += dot32<Format>(codes, x.group(group));
 //
 // Of 32 neighbours d = max|x| / 127 and number = round half away (x / d), as ggml rounds, but d
 // stays float32. Numbers 0-15 and 16-31 of each 32 stand apart: a warp that reads 32 groups in a
 // row then meets no bank of shared memory twice. An infinite or NaN x gives NaN.
 #pragma once
 
-#include "planar/matrix.h"
+#include "planar/rounded.h"
 
 namespace hybrid {
-
-struct RoundedGroup {
-    uint4 first, last;  // numbers 0-15, 16-31
-    float scale;        // d
-    float sum;          // d times the sum of the numbers
-};
 
 // Shared memory of one token; columns is a multiple of 32.
 DEVICE int rounded_bytes(int columns) {
@@ -27,7 +22,7 @@ DEVICE int rounded_bytes(int columns) {
 struct Rounded {
     uint4* first;
     uint4* last;
-    float2* factors;  // d, d times sum
+    float2* factors;  // d; the bits of the sums of the numbers 0-15 and 16-31, 16 each
 
     __device__ __forceinline__ Rounded(void* shared, int columns, int token) {
         unsigned char* begin = static_cast<unsigned char*>(shared) + token * rounded_bytes(columns);
@@ -38,55 +33,46 @@ struct Rounded {
     }
     __device__ __forceinline__ RoundedGroup group(int g) const {
         const float2 both = factors[g];
-        return {first[g], last[g], both.x, both.y};
+        return {first[g], last[g], both.x, float_bits(both.y)};
     }
 };
 
 // Σ_j weight_j x_j of 32 weights.
 template <class Format>
 DEVICE float dot32(const Codes& codes, const RoundedGroup& x) {
-    int low = 0, high = 0;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-        low = dp4a(codes.q[i], static_cast<int>(word_of(x.first, i)), low);
-        high = dp4a(codes.q[i + 4], static_cast<int>(word_of(x.last, i)), high);
-    }
+    const Halves32 sums = dot_halves(codes.q, x);
     float sum;
     if constexpr (Format::kScales == 1) {
-        sum = x.scale * (codes.scale[0] * static_cast<float>(low + high));
+        sum = x.scale * (codes.scale[0] * static_cast<float>(sums.first + sums.last));
     } else {
-        sum = x.scale * (codes.scale[0] * static_cast<float>(low) +
-                         codes.scale[1] * static_cast<float>(high));
+        sum = x.scale * (codes.scale[0] * static_cast<float>(sums.first) +
+                         codes.scale[1] * static_cast<float>(sums.last));
     }
-    if constexpr (Format::kMinima == 1) sum -= codes.minimum[0] * x.sum;
-    if constexpr (Format::kMinima == 2) {
-        int sums[2] = {0, 0};
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-            sums[0] = dp4a(static_cast<int>(word_of(x.first, i)), kOnes, sums[0]);
-            sums[1] = dp4a(static_cast<int>(word_of(x.last, i)), kOnes, sums[1]);
-        }
-        sum -= x.scale * (codes.minimum[0] * static_cast<float>(sums[0]) +
-                          codes.minimum[1] * static_cast<float>(sums[1]));
-    }
+    if constexpr (Format::kMinima == 1) sum -= codes.minimum[0] * x.sum();
+    if constexpr (Format::kMinima == 2)
+        sum -= x.scale * (codes.minimum[0] * static_cast<float>(x.sum_first()) +
+                          codes.minimum[1] * static_cast<float>(x.sum_last()));
     return sum;
 }
 
-// The same of what load() fetched.
+// The same of what load() fetched, in integers as far as they go.
 template <class Format>
 DEVICE float dot_loaded(const typename Format::Raw& raw, int group, const RoundedGroup& x) {
-    if constexpr (Format::kTable) {
-        int lower = 0, upper = 0, more_lower = 0, more_upper = 0;  // no product waits for another
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-            const uint32_t word = word_of(raw.n4, i);
-            dot_nonlinear(word, static_cast<int>(word_of(x.first, i)), lower, upper);
-            dot_nonlinear(word >> 16, static_cast<int>(word_of(x.last, i)), more_lower, more_upper);
-        }
-        const int sum = lower + upper + (more_lower + more_upper);
-        return x.scale * (Format::factor(raw, group) * static_cast<float>(sum));
+    if constexpr (Format::kWhole) {
+        return Format::dot(raw, group, x);
     } else {
         return dot32<Format>(Format::decode(raw, group), x);
+    }
+}
+
+// The same with the format's book in shared memory, where it has one.
+template <class Format>
+DEVICE float dot_booked(const typename Format::Raw& raw, int group, const RoundedGroup& x,
+                        const uint8_t* book) {
+    if constexpr (Format::kBookBytes > 0) {
+        return Format::dot(raw, group, x, book);
+    } else {
+        return dot_loaded<Format>(raw, group, x);
     }
 }
 
@@ -137,13 +123,35 @@ DEVICE Norm norm_of(const float* x, int columns, int tokens, const float* weight
     return {weight, sums, epsilon, columns, parts};
 }
 
-// Signed bytes of four quotients. A NaN's byte does not matter: its d is a NaN too.
+// Signed bytes of four quotients, halves away from zero. A NaN's byte does not matter: its d is a
+// NaN too. Sizes are rounded by two sums that drop what lies behind their last bit: no number just
+// below a half becomes one, and the integer stands in the lowest bits.
 DEVICE int rounded_four(const float4& x, float inverse) {
-    const int numbers[4] = {
-        static_cast<int>(roundf(x.x * inverse)), static_cast<int>(roundf(x.y * inverse)),
-        static_cast<int>(roundf(x.z * inverse)), static_cast<int>(roundf(x.w * inverse))};
-    return (numbers[0] & 255) | (numbers[1] & 255) << 8 | (numbers[2] & 255) << 16 |
-           static_cast<int>(static_cast<uint32_t>(numbers[3]) << 24);
+    constexpr float kIntegers = 8388608.0f;
+    const float quotients[4] = {x.x * inverse, x.y * inverse, x.z * inverse, x.w * inverse};
+    uint32_t bits[4], sizes[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+        bits[i] = float_bits(quotients[i]);
+        const float size = add_toward_zero(bits_float(bits[i] & 0x7fffffffu), 0.5f);
+        sizes[i] = float_bits(add_toward_zero(size, kIntegers));
+    }
+    const uint32_t size = byte_permute(byte_permute(sizes[0], sizes[1], 0x0040),
+                                       byte_permute(sizes[2], sizes[3], 0x0040), 0x5410);
+    const uint32_t negative = byte_permute(byte_permute(bits[0], bits[1], 0x00fb),
+                                           byte_permute(bits[2], bits[3], 0x00fb), 0x5410);
+    const uint32_t turned = size ^ negative;  // and one more, without a carry into the next byte
+    return static_cast<int>(((turned & 0x7f7f7f7fu) + (negative & kOnes)) ^ (turned & 0x80808080u));
+}
+
+constexpr float kLeastNormal = 1.17549435e-38f;
+
+// x / 127 to the last bit but for subnormal quotients, without the branches that a division takes;
+// an infinite x gives NaN.
+DEVICE float over_127(float x) {
+    constexpr float kInverse = 1.0f / 127.0f;
+    const float quotient = x * kInverse;
+    return fmaf(fmaf(-127.0f, quotient, x), kInverse, quotient);
 }
 
 DEVICE uint32_t size_bits(float x) {
@@ -158,14 +166,16 @@ DEVICE void round_group(const Rounded& out, int group, const float4& x) {
     uint32_t most = max(max(size_bits(x.x), size_bits(x.y)), max(size_bits(x.z), size_bits(x.w)));
 #pragma unroll
     for (int lanes = 4; lanes > 0; lanes /= 2) most = max(most, shuffle_xor(most, lanes));
-    const float d = bits_float(most) / 127.0f;
-    const int word = most < 0x7f800000u ? rounded_four(x, d == 0.0f ? 0.0f : 1.0f / d) : 0;
+    const float d = over_127(bits_float(most));
+    const float inverse = d < kLeastNormal ? 0.0f : reciprocal(d);
+    const int word = most < 0x7f800000u ? rounded_four(x, inverse) : 0;
     int sum = dp4a(word, kOnes, 0);
-#pragma unroll
-    for (int lanes = 4; lanes > 0; lanes /= 2) sum += shuffle_xor(sum, lanes);
+    sum += shuffle_xor(sum, 1);
+    sum += shuffle_xor(sum, 2);
+    const uint32_t sums = byte_permute(sum, shuffle_xor(sum, 4), 0x5410);
     int* words = reinterpret_cast<int*>((lane < 4 ? out.first : out.last) + group);
     words[lane % 4] = word;
-    if (lane == 0) out.factors[group] = make_float2(d, d * static_cast<float>(sum));
+    if (lane == 0) out.factors[group] = make_float2(d, bits_float(sums));
 }
 
 // x̂ = x or rms_norm(x) norm of `tokens` rows, rounded, kTokens rounded_bytes(columns) of shared
@@ -209,6 +219,21 @@ DEVICE float* floats_of(void* shared, int columns, int token) {
     return static_cast<float*>(shared) + token * (float_bytes(columns) / 4);
 }
 
+// Whole fours of one row, of which a thread has several under way.
+DEVICE void copy_fours(float* out, const float* row, int columns, const float* weight,
+                       float factor) {
+#pragma unroll 4
+    for (int at = 4 * threadIdx.x; at < columns; at += 4 * blockDim.x) {
+        float4 four = *reinterpret_cast<const float4*>(row + at);
+        if (weight != nullptr) {
+            const float4 times = *reinterpret_cast<const float4*>(weight + at);
+            four = make_float4(four.x * (factor * times.x), four.y * (factor * times.y),
+                               four.z * (factor * times.z), four.w * (factor * times.w));
+        }
+        *reinterpret_cast<float4*>(out + at) = four;
+    }
+}
+
 // As round_into, but x̂ stays float32, and columns are any number.
 template <int kTokens = 1>
 DEVICE void copy_into(void* shared, const float* x, int columns, int tokens, const float* weight,
@@ -220,6 +245,10 @@ DEVICE void copy_into(void* shared, const float* x, int columns, int tokens, con
         float* out = floats_of(shared, columns, token);
         const float* row = x + static_cast<int64_t>(token) * columns;
         const float factor = norm.factor(token);
+        if (columns % 8 == 0) {
+            copy_fours(out, row, columns, weight, factor);
+            continue;
+        }
         for (int c = threadIdx.x; c < padded; c += blockDim.x) {
             const float times = weight != nullptr && c < columns ? factor * weight[c] : 1.0f;
             out[c] = c < columns ? row[c] * times : 0.0f;

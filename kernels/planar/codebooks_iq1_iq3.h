@@ -1,4 +1,4 @@
-// Codebooks of formats_iq.h, an entry a word. IQ1, IQ2: eight fields of two bits.
+// Codebooks of formats_iq*.h, an entry a word. IQ1, IQ2: eight fields of two bits.
 // IQ3: four of four. Written by tools/make_codebook_headers.py.
 #pragma once
 

@@ -1,6 +1,7 @@
 // Every format of kernels/formats.py as a struct of that name: how a thread reads 32 weights.
 //
-//     Format::Raw raw = Format::load(matrix, row, group);    // words into registers
+//     Format::Raw raw = Format::load(matrix, row, group);    // words into registers; or
+//     Format::Raw raw = Format::read(Format::row(matrix, row), group);
 //     Codes codes = Format::decode(raw, group);              // 32 weights; or both at once:
 //     Codes codes = Format::load32(matrix, row, group);
 //
@@ -9,7 +10,9 @@
 #pragma once
 
 #include "planar/formats_float.h"
-#include "planar/formats_iq.h"
+#include "planar/formats_iq1.h"
+#include "planar/formats_iq2.h"
+#include "planar/formats_iq3.h"
 #include "planar/formats_k.h"
 #include "planar/formats_small.h"
 

@@ -12,16 +12,24 @@ struct Floats {
     static constexpr int kBytes = Number::kBytes;
     static constexpr int kUnit = 16 / kBytes;  // weights of a load()
     static constexpr int kSteps = 4;
+    static constexpr int kBookBytes = 0;
     struct Raw {
         uint4 words;
     };
 
+    struct Row {
+        const uint8_t* data;
+        int32_t columns;
+    };
+    DEVICE Row row(const Matrix& matrix, int64_t row) {
+        return {matrix.data + (matrix.first_row + row) * matrix.columns * kBytes, matrix.columns};
+    }
+
     // Weights of the row from kUnit * unit on; behind its end zeros.
-    DEVICE Raw load(const Matrix& matrix, int64_t row, int unit) {
-        const int64_t row_begin = (matrix.first_row + row) * matrix.columns;
-        const uint8_t* from = matrix.data + (row_begin + kUnit * unit) * kBytes;
-        const int left = matrix.columns - kUnit * unit;
-        if (matrix.columns % kUnit == 0 && left > 0) return {load16(from)};
+    DEVICE Raw read(const Row& row, int unit) {
+        const uint8_t* from = row.data + 16 * static_cast<int64_t>(unit);
+        const int left = row.columns - kUnit * unit;
+        if (row.columns % kUnit == 0 && left > 0) return {load16(from)};
         uint32_t words[4] = {0, 0, 0, 0};
 #pragma unroll
         for (int i = 0; i < kUnit; ++i) {
@@ -29,6 +37,10 @@ struct Floats {
                 words[i * kBytes / 4] |= Number::bits(from + i * kBytes) << i * kBytes % 4 * 8;
         }
         return {make_uint4(words[0], words[1], words[2], words[3])};
+    }
+
+    DEVICE Raw load(const Matrix& matrix, int64_t of_matrix, int unit) {
+        return read(row(matrix, of_matrix), unit);
     }
 
     DEVICE void decode(const Raw& raw, float (&out)[kUnit]) {

@@ -1,21 +1,23 @@
 // Formats of 256 weights per block without a codebook; `group` counts 32 weights, eight a block.
 #pragma once
 
-#include "planar/matrix.h"
+#include "planar/rounded.h"
 
 namespace hybrid {
 
 // n2, sixteen bytes of scale | minimum << 4, (d, dmin)
 struct Q2_K : Blocks<Q2_K, 256, 2, 2> {
+    static constexpr int kSteps = 4;
+    static constexpr bool kWhole = true;
     struct Raw {
         uint2 n2;
         uint32_t dm;
         uint16_t scales;
     };
-    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
-        const auto at = Place<256>::of(matrix, row, group);
+    DEVICE Raw read(const Row& row, int group) {
+        const auto at = Place<256>::of(row, group);
         const int g = group % 8;
-        return {load8(at.in(0, 64) + 8 * g), load4(at.in(80, 4)), load2(at.in(64, 16) + 2 * g)};
+        return {load8(at.each(0, 8)), load4(at.in(80, 4)), load2(at.each(64, 2))};
     }
     DEVICE Codes decode(const Raw& raw, int) {
         Codes codes;
@@ -29,34 +31,59 @@ struct Q2_K : Blocks<Q2_K, 256, 2, 2> {
         }
         return codes;
     }
+    DEVICE float dot(const Raw& raw, int, const RoundedGroup& x) {
+        int q[8];
+#pragma unroll
+        for (int i = 0; i < 8; ++i) q[i] = two_bits<0>(raw.n2, i);
+        const Halves32 sums = dot_halves(q, x);
+        const int scales = raw.scales;
+        const int product = (scales & 15) * sums.first + (scales >> 8 & 15) * sums.last;
+        const int minimum = (scales >> 4 & 15) * x.sum_first() + (scales >> 12) * x.sum_last();
+        return x.scale * (half_low(raw.dm) * static_cast<float>(product) -
+                          half_high(raw.dm) * static_cast<float>(minimum));
+    }
 };
 
 // n2, n1, a byte per 32 of two scales' low nibbles, a nibble per 32 of their high bits, d:
 // weight = d (scale - 32) (number - 4)
 struct Q3_K : Blocks<Q3_K, 256, 2, 0> {
+    static constexpr bool kWhole = true;
     struct Raw {
         uint2 n2;
         uint32_t n1;
         uint8_t low, high;
         uint16_t d;
     };
-    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
-        const auto at = Place<256>::of(matrix, row, group);
+    DEVICE Raw read(const Row& row, int group) {
+        const auto at = Place<256>::of(row, group);
         const int g = group % 8;
-        return {load8(at.in(0, 64) + 8 * g), load4(at.in(64, 32) + 4 * g), load1(at.in(96, 8) + g),
-                load1(at.in(104, 4) + g / 2), load2(at.in(108, 2))};
+        return {load8(at.each(0, 8)), load4(at.each(64, 4)), load1(at.each(96, 1)),
+                load1(at.each_pair(104)), load2(at.in(108, 2))};
+    }
+    DEVICE void numbers(const Raw& raw, int (&q)[8]) {
+#pragma unroll
+        for (int i = 0; i < 8; ++i) q[i] = two_bits<0>(raw.n2, i) | one_bit<2>(raw.n1, i);
+    }
+    DEVICE int scale(const Raw& raw, int group, int half) {
+        const int low = raw.low >> 4 * half & 15, high = raw.high >> (4 * (group % 2) + 2 * half);
+        return (low | (high & 3) << 4) - 32;
     }
     DEVICE Codes decode(const Raw& raw, int group) {
         Codes codes;
         const float d = half_to_float(raw.d);
-        const int low = raw.low, high = raw.high >> 4 * (group % 2);
-#pragma unroll
-        for (int i = 0; i < 8; ++i) codes.q[i] = two_bits<0>(raw.n2, i) | one_bit<2>(raw.n1, i);
+        numbers(raw, codes.q);
         centre<4>(codes.q);
-        codes.scale[0] = d * static_cast<float>((low & 15 | (high & 3) << 4) - 32);
-        codes.scale[1] = d * static_cast<float>((low >> 4 | (high >> 2 & 3) << 4) - 32);
+        codes.scale[0] = d * static_cast<float>(scale(raw, group, 0));
+        codes.scale[1] = d * static_cast<float>(scale(raw, group, 1));
         set_minimum(codes, 0.0f);
         return codes;
+    }
+    DEVICE float dot(const Raw& raw, int group, const RoundedGroup& x) {
+        int q[8];
+        numbers(raw, q);
+        const Halves32 sums = dot_halves_less<4>(q, x);
+        const int product = scale(raw, group, 0) * sums.first + scale(raw, group, 1) * sums.last;
+        return x.scale * (half_to_float(raw.d) * static_cast<float>(product));
     }
 };
 
@@ -76,9 +103,9 @@ struct Q4_K : Blocks<Q4_K, 256, 1, 1> {
     struct Raw {
         uint4 n4, header;
     };
-    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
-        const auto at = Place<256>::of(matrix, row, group);
-        return {load16(at.in(0, 128) + 16 * (group % 8)), load16(at.in(128, 16))};
+    DEVICE Raw read(const Row& row, int group) {
+        const auto at = Place<256>::of(row, group);
+        return {load16(at.each(0, 16)), load16(at.in(128, 16))};
     }
     DEVICE Codes decode(const Raw& raw, int group) {
         Codes codes;
@@ -94,11 +121,10 @@ struct Q5_K : Blocks<Q5_K, 256, 1, 1> {
         uint4 n4, header;
         uint32_t n1;
     };
-    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
-        const auto at = Place<256>::of(matrix, row, group);
+    DEVICE Raw read(const Row& row, int group) {
+        const auto at = Place<256>::of(row, group);
         const int g = group % 8;
-        return {load16(at.in(0, 128) + 16 * g), load16(at.in(160, 16)),
-                load4(at.in(128, 32) + 4 * g)};
+        return {load16(at.each(0, 16)), load16(at.in(160, 16)), load4(at.each(128, 4))};
     }
     DEVICE Codes decode(const Raw& raw, int group) {
         Codes codes;
@@ -112,42 +138,54 @@ struct Q5_K : Blocks<Q5_K, 256, 1, 1> {
 
 // n4, n2, sixteen signed scales, d: weight = d scale (number - 32)
 struct Q6_K : Blocks<Q6_K, 256, 2, 0> {
+    static constexpr bool kWhole = true;
     struct Raw {
         uint4 n4;
         uint2 n2;
         uint16_t scales, d;
     };
-    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
-        const auto at = Place<256>::of(matrix, row, group);
+    DEVICE Raw read(const Row& row, int group) {
+        const auto at = Place<256>::of(row, group);
         const int g = group % 8;
-        return {load16(at.in(0, 128) + 16 * g), load8(at.in(128, 64) + 8 * g),
-                load2(at.in(192, 16) + 2 * g), load2(at.in(208, 2))};
+        return {load16(at.each(0, 16)), load8(at.each(128, 8)), load2(at.each(192, 2)),
+                load2(at.in(208, 2))};
+    }
+    DEVICE void numbers(const Raw& raw, int (&q)[8]) {
+        nibbles(raw.n4, q);
+#pragma unroll
+        for (int i = 0; i < 8; ++i) q[i] |= two_bits<4>(raw.n2, i);
     }
     DEVICE Codes decode(const Raw& raw, int) {
         Codes codes;
         const float d = half_to_float(raw.d);
-        nibbles(raw.n4, codes.q);
-#pragma unroll
-        for (int i = 0; i < 8; ++i) codes.q[i] |= two_bits<4>(raw.n2, i);
+        numbers(raw, codes.q);
         centre<32>(codes.q);
         codes.scale[0] = d * static_cast<float>(static_cast<int8_t>(raw.scales));
         codes.scale[1] = d * static_cast<float>(static_cast<int8_t>(raw.scales >> 8));
         set_minimum(codes, 0.0f);
         return codes;
     }
+    DEVICE float dot(const Raw& raw, int, const RoundedGroup& x) {
+        int q[8];
+        numbers(raw, q);
+        const Halves32 sums = dot_halves_less<32>(q, x);
+        const int product = static_cast<int8_t>(raw.scales) * sums.first +
+                            static_cast<int8_t>(raw.scales >> 8) * sums.last;
+        return x.scale * (half_to_float(raw.d) * static_cast<float>(product));
+    }
 };
 
 // nibbles as NibbleTable says; eight bytes: d, two high bits of each scale, a low nibble of each:
 // weight = d (scale - 32) table[number]
 struct IQ4_XS : Blocks<IQ4_XS, 256, 1, 0> {
-    static constexpr bool kTable = true;
+    static constexpr bool kWhole = true;
     struct Raw {
         uint4 n4;
         uint2 header;
     };
-    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
-        const auto at = Place<256>::of(matrix, row, group);
-        return {load16(at.in(0, 128) + 16 * (group % 8)), load8(at.in(128, 8))};
+    DEVICE Raw read(const Row& row, int group) {
+        const auto at = Place<256>::of(row, group);
+        return {load16(at.each(0, 16)), load8(at.in(128, 8))};
     }
     DEVICE float factor(const Raw& raw, int group) {
         const int g = group % 8;
@@ -161,17 +199,22 @@ struct IQ4_XS : Blocks<IQ4_XS, 256, 1, 0> {
         set_minimum(codes, 0.0f);
         return codes;
     }
+    DEVICE float dot(const Raw& raw, int group, const RoundedGroup& x) {
+        return x.scale * (factor(raw, group) * static_cast<float>(dot_table(raw.n4, x)));
+    }
 };
 
 // n2, d: weight = d (number - 1)
 struct TQ2_0 : Blocks<TQ2_0, 256, 1, 0> {
+    static constexpr int kSteps = 4;
+    static constexpr bool kWhole = true;
     struct Raw {
         uint2 n2;
         uint16_t d;
     };
-    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
-        const auto at = Place<256>::of(matrix, row, group);
-        return {load8(at.in(0, 64) + 8 * (group % 8)), load2(at.in(64, 2))};
+    DEVICE Raw read(const Row& row, int group) {
+        const auto at = Place<256>::of(row, group);
+        return {load8(at.each(0, 8)), load2(at.in(64, 2))};
     }
     DEVICE Codes decode(const Raw& raw, int) {
         Codes codes;
@@ -181,6 +224,13 @@ struct TQ2_0 : Blocks<TQ2_0, 256, 1, 0> {
         set_scale(codes, half_to_float(raw.d));
         set_minimum(codes, 0.0f);
         return codes;
+    }
+    DEVICE float dot(const Raw& raw, int, const RoundedGroup& x) {
+        int q[8];
+#pragma unroll
+        for (int i = 0; i < 8; ++i) q[i] = two_bits<0>(raw.n2, i);
+        const Halves32 sums = dot_halves_less<1>(q, x);
+        return x.scale * (half_to_float(raw.d) * static_cast<float>(sums.first + sums.last));
     }
 };
 
@@ -193,8 +243,8 @@ struct TQ1_0 : Blocks<TQ1_0, 256, 1, 0> {
         uint4 first, last;
         uint16_t d;
     };
-    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
-        const auto at = Place<256>::of(matrix, row, group);
+    DEVICE Raw read(const Row& row, int group) {
+        const auto at = Place<256>::of(row, group);
         const int g = group % 8;
         const uint8_t* fives = at.in(0, 48);
         Raw raw;

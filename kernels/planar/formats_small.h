@@ -1,18 +1,19 @@
 // Formats of 32 weights per block. Sources of all layouts: ggml-common.h and `reference.PLANES`.
 #pragma once
 
-#include "planar/matrix.h"
+#include "planar/rounded.h"
 
 namespace hybrid {
 
 // n4, d: weight = d (number - 8)
 struct Q4_0 : Blocks<Q4_0, 32, 1, 0> {
+    static constexpr bool kWhole = true;
     struct Raw {
         uint4 n4;
         uint16_t d;
     };
-    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
-        const auto at = Place<32>::of(matrix, row, group);
+    DEVICE Raw read(const Row& row, int group) {
+        const auto at = Place<32>::of(row, group);
         return {load16(at.in(0, 16)), load2(at.in(16, 2))};
     }
     DEVICE Codes decode(const Raw& raw, int) {
@@ -23,6 +24,12 @@ struct Q4_0 : Blocks<Q4_0, 32, 1, 0> {
         set_minimum(codes, 0.0f);
         return codes;
     }
+    DEVICE float dot(const Raw& raw, int, const RoundedGroup& x) {
+        int q[8];
+        nibbles(raw.n4, q);
+        const Halves32 sums = dot_halves_less<8>(q, x);
+        return x.scale * (half_to_float(raw.d) * static_cast<float>(sums.first + sums.last));
+    }
 };
 
 // n4, (d, m): weight = d number + m
@@ -31,8 +38,8 @@ struct Q4_1 : Blocks<Q4_1, 32, 1, 1> {
         uint4 n4;
         uint32_t dm;
     };
-    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
-        const auto at = Place<32>::of(matrix, row, group);
+    DEVICE Raw read(const Row& row, int group) {
+        const auto at = Place<32>::of(row, group);
         return {load16(at.in(0, 16)), load4(at.in(16, 4))};
     }
     DEVICE Codes decode(const Raw& raw, int) {
@@ -46,13 +53,14 @@ struct Q4_1 : Blocks<Q4_1, 32, 1, 1> {
 
 // n4, n1, d: weight = d (number - 16)
 struct Q5_0 : Blocks<Q5_0, 32, 1, 0> {
+    static constexpr bool kWhole = true;
     struct Raw {
         uint4 n4;
         uint32_t n1;
         uint16_t d;
     };
-    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
-        const auto at = Place<32>::of(matrix, row, group);
+    DEVICE Raw read(const Row& row, int group) {
+        const auto at = Place<32>::of(row, group);
         return {load16(at.in(0, 16)), load4(at.in(16, 4)), load2(at.in(20, 2))};
     }
     DEVICE Codes decode(const Raw& raw, int) {
@@ -65,6 +73,14 @@ struct Q5_0 : Blocks<Q5_0, 32, 1, 0> {
         set_minimum(codes, 0.0f);
         return codes;
     }
+    DEVICE float dot(const Raw& raw, int, const RoundedGroup& x) {
+        int q[8];
+        nibbles(raw.n4, q);
+#pragma unroll
+        for (int i = 0; i < 8; ++i) q[i] |= one_bit<4>(raw.n1, i);
+        const Halves32 sums = dot_halves_less<16>(q, x);
+        return x.scale * (half_to_float(raw.d) * static_cast<float>(sums.first + sums.last));
+    }
 };
 
 // n4, n1, (d, m): weight = d number + m
@@ -73,8 +89,8 @@ struct Q5_1 : Blocks<Q5_1, 32, 1, 1> {
         uint4 n4;
         uint32_t n1, dm;
     };
-    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
-        const auto at = Place<32>::of(matrix, row, group);
+    DEVICE Raw read(const Row& row, int group) {
+        const auto at = Place<32>::of(row, group);
         return {load16(at.in(0, 16)), load4(at.in(16, 4)), load4(at.in(20, 4))};
     }
     DEVICE Codes decode(const Raw& raw, int) {
@@ -94,8 +110,8 @@ struct Q8_0 : Blocks<Q8_0, 32, 1, 0> {
         uint4 first, last;
         uint16_t d;
     };
-    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
-        const auto at = Place<32>::of(matrix, row, group);
+    DEVICE Raw read(const Row& row, int group) {
+        const auto at = Place<32>::of(row, group);
         return {load16(at.in(0, 16)), load16(at.in(16, 16)), load2(at.in(32, 2))};
     }
     DEVICE Codes decode(const Raw& raw, int) {
@@ -113,11 +129,9 @@ struct Q8_0 : Blocks<Q8_0, 32, 1, 0> {
 
 // nibbles as NibbleTable says, d: weight = d table[number]
 struct IQ4_NL : Blocks<IQ4_NL, 32, 1, 0> {
-    static constexpr bool kTable = true;
+    static constexpr bool kWhole = true;
     using Raw = Q4_0::Raw;
-    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
-        return Q4_0::load(matrix, row, group);
-    }
+    DEVICE Raw read(const Row& row, int group) { return Q4_0::read(row, group); }
     DEVICE Codes decode(const Raw& raw, int) {
         Codes codes;
         look_up_all(kNonlinear, raw.n4, codes.q);
@@ -126,6 +140,9 @@ struct IQ4_NL : Blocks<IQ4_NL, 32, 1, 0> {
         return codes;
     }
     DEVICE float factor(const Raw& raw, int) { return half_to_float(raw.d); }
+    DEVICE float dot(const Raw& raw, int group, const RoundedGroup& x) {
+        return x.scale * (factor(raw, group) * static_cast<float>(dot_table(raw.n4, x)));
+    }
 };
 
 // nibbles as NibbleTable says, e: weight = 2^(e - 128) table[number]
@@ -134,8 +151,8 @@ struct MXFP4 : Blocks<MXFP4, 32, 1, 0> {
         uint4 n4;
         uint32_t exponent;
     };
-    DEVICE Raw load(const Matrix& matrix, int64_t row, int group) {
-        const auto at = Place<32>::of(matrix, row, group);
+    DEVICE Raw read(const Row& row, int group) {
+        const auto at = Place<32>::of(row, group);
         return {load16(at.in(0, 16)), load1(at.in(16, 1))};
     }
     DEVICE Codes decode(const Raw& raw, int) {

@@ -17,6 +17,13 @@ struct Matrix {
     int32_t rows, columns;
 };
 
+// A row of it, for many loads.
+struct Row {
+    const uint8_t* data;
+    int64_t blocks;  // of all rows
+    uint32_t unit;   // its first 32 weights among those of all rows
+};
+
 // 32 weights: weight j = scale[j / 16] * (byte j of q, signed) - minimum[j / 16].
 struct Codes {
     int q[8];
@@ -32,26 +39,45 @@ struct Blocks {
     static constexpr int kUnit = 32;  // weights of a load()
     static constexpr int kSteps = 2;  // loads of a row that 64 registers hold beside the arithmetic
     static constexpr int kScales = kScalesOf32, kMinima = kMinimaOf32;
-    static constexpr bool kTable = false;  // whether its codes are nibbles of kNonlinear
+    static constexpr bool kWhole = false;  // whether it has dot(raw, group, x)
+    static constexpr int kBookBytes = 0;   // of its book in shared memory: dot(raw, group, x, book)
 
+    DEVICE Row row(const Matrix& matrix, int64_t row) {
+        const uint32_t units = static_cast<uint32_t>(matrix.columns) / 32;
+        return {matrix.data, matrix.total_rows * (matrix.columns / kWeightsOfBlock),
+                static_cast<uint32_t>(matrix.first_row + row) * units};
+    }
+    DEVICE auto load(const Matrix& matrix, int64_t row, int group) {
+        return Format::read(Blocks::row(matrix, row), group);
+    }
     DEVICE Codes load32(const Matrix& matrix, int64_t row, int group) {
-        return Format::decode(Format::load(matrix, row, group), group);
+        return Format::decode(load(matrix, row, group), group);
     }
 };
 
-// Where the bytes of a block are: `before` bytes per block stand in the planes in front.
+// Where the bytes of 32 weights and of their block are: `before` bytes per block stand in the
+// planes in front. Numbers have 32 bits, so that an address is one multiplication beside what is
+// the same for all.
 template <int kBlock>
 struct Place {
     const uint8_t* data;
-    int64_t blocks, block;
+    int64_t blocks;
+    uint32_t unit;
 
-    DEVICE Place of(const Matrix& matrix, int64_t row, int group) {
-        const int per_row = matrix.columns / kBlock;
-        return {matrix.data, matrix.total_rows * per_row,
-                (matrix.first_row + row) * per_row + group / (kBlock / 32)};
+    DEVICE Place of(const Row& row, int group) {
+        return {row.data, row.blocks, row.unit + static_cast<uint32_t>(group)};
     }
+    // A plane with so many bytes of each block.
     __device__ __forceinline__ const uint8_t* in(int before, int width) const {
-        return data + blocks * before + block * width;
+        return data + blocks * before + static_cast<uint64_t>(unit / (kBlock / 32)) * width;
+    }
+    // A plane with so many bytes of each 32 weights.
+    __device__ __forceinline__ const uint8_t* each(int before, int width) const {
+        return data + blocks * before + static_cast<uint64_t>(unit) * width;
+    }
+    // A plane with a byte for each 64 weights.
+    __device__ __forceinline__ const uint8_t* each_pair(int before) const {
+        return data + blocks * before + unit / 2;
     }
 };
 

