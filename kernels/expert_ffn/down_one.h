@@ -64,7 +64,9 @@ DEVICE void hold_rows(const Down& part, int rows, uint8_t* held) {
 
 template <class F, int ROWS>
 struct DownStream {
-    static constexpr int kWanted = 160 / (ROWS * static_cast<int>(sizeof(typename F::Raw)));
+    // Before sm_90, 160 bytes of a thread under way spill registers of Q3_K and IQ3_S.
+    static constexpr int kBytes = kOverlaps ? 160 : 128;
+    static constexpr int kWanted = kBytes / (ROWS * static_cast<int>(sizeof(typename F::Raw)));
     static constexpr int kDepth = kWanted < 2 ? 2 : kWanted > 8 ? 8 : kWanted;
     typename F::Raw raw[kDepth][ROWS];
     const Down& part;
