@@ -117,6 +117,11 @@ class GpuChain:
             raise
         return sized.target.hidden[: step.tokens]
 
+    @property
+    def one_token(self) -> Replay:
+        """The step of one token, for who times it: with experts in RAM it waits for the CPU."""
+        return self._sizes[0].replay
+
     def logits(self, tokens: int, rows: int) -> Tensor:
         """[rows, vocabulary] in host memory, of the last rows of the `tokens` of the step just
         done; the next step overwrites them.

@@ -1,18 +1,19 @@
 """What GPUs give the kernels that compute on them, and what crosses between them and the CPU.
 
     memory      a copy within it, bytes read and written
-    products    of one token, Q8_0, in a replayed graph over matrices that no cache holds: a launch
-                takes fixed_us + bytes / rate; two sizes tell both
+    products    of one token, Q8_0, in a replayed graph over matrices that no cache holds
+    blocks      of a decode step, beside their bytes; attention over the cache
     matmul      bfloat16, torch's
     bus         pinned copies, each GPU alone and all at once
     crossing    publish, an empty job of the CPU, receive, in a replayed graph
     handover    a row of the residual stream to the host and to the next GPU
 
-What is not measured, attention and the launches of prompts, is estimated from these.
+    engine      a token outside of its graph, launches of prompts
+
+What is not measured, attention of prompts, is estimated from these.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 
@@ -20,59 +21,37 @@ import torch
 from torch import Tensor
 
 from hybrid.runtime.measuring.crossings import crossing_us, handover_us
+from hybrid.runtime.measuring.demo_runs import demo_figures
 from hybrid.runtime.measuring.gpu_time import graph_us, pinned, queued_us, together_s
 from hybrid.runtime.measuring.readings import Readings
+from hybrid.runtime.measuring.steps import block_figures
 from hybrid.runtime.memory import cuda_device
 from kernels.blocks import BlockTensor
 from kernels.formats import BY_NAME
 from kernels.linear.gpu import Product, matvec
 from kernels.planar import PlanarTensor, to_planar
-from placement.machines.machine import Device
+from placement.machines.machine import CPU, Device
 from placement.machines.speeds_table import MOST_SHARE
 
 COPY_BYTES, BUS_BYTES, BUS_COPIES = 512 << 20, 128 << 20, 8
 FORMAT = BY_NAME["Q8_0"]  # its arithmetic hides behind the slowest memory
-SMALL, LARGE = (2048, 2048), (8192, 8192)  # rows, columns
+SIDES = (8192, 8192)  # rows, columns of a product
 COLD_BYTES = 256 << 20  # of different matrices in a graph: twice the largest second cache
-LAUNCHES_OF_A_BLOCK = 8  # of a decode step
 SIDE = 4096  # of square matrices
-LEAST_FIXED_US = 0.1
 WAKING_S = 0.3
-
-
-@dataclass(frozen=True, slots=True)
-class ProductTimes:
-    """Products of one token with a small and a large matrix, us of a launch."""
-
-    small_bytes: int
-    small_us: float
-    large_bytes: int
-    large_us: float
-
-    @property
-    def rate_gb_s(self) -> float:
-        """Of the large one, its launch in it: what a block's matrices reach together."""
-        return self.large_bytes / self.large_us / 1e3
-
-    @property
-    def fixed_us(self) -> float:
-        """Of a launch, beside its bytes. Raises RuntimeError for times that make no sense."""
-        if self.large_us <= self.small_us:
-            raise RuntimeError("a large product took no longer than a small one")
-        a_byte_us = (self.large_us - self.small_us) / (self.large_bytes - self.small_bytes)
-        return max(self.small_us - self.small_bytes * a_byte_us, LEAST_FIXED_US)
 
 
 def measure_gpus(gpus: Sequence[Device], readings: Readings) -> None:
     """All of them, each alone and then together; CUDA is opened on each."""
     places: dict[str, torch.device] = {}
+    gpus_by_name = {gpu.name: gpu for gpu in gpus}
     for gpu in gpus:
         place = readings.attempt(gpu.name, "opening CUDA", partial(cuda_device, gpu))
         if place is not None:
             places[gpu.name] = place
     for name, place in places.items():
         with torch.cuda.device(place):
-            _alone(name, place, readings)
+            _alone(gpus_by_name[name], place, readings)
     if len(places) > 1:
         rates = readings.attempt(
             "GPUs", "the bus, all at once", partial(together_gb_s, list(places.values()))
@@ -85,13 +64,13 @@ def measure_gpus(gpus: Sequence[Device], readings: Readings) -> None:
         readings.figure(name, "handover_us", "handing over", measure)
 
 
-def _alone(name: str, place: torch.device, readings: Readings) -> None:
+def _alone(gpu: Device, place: torch.device, readings: Readings) -> None:
+    name = gpu.name
     readings.attempt(name, "waking its clocks", partial(wake, place))
     readings.figure(name, "copy_gb_s", "copies", partial(copy_gb_s, place))
     copy = readings.figures.get(name, {}).get("copy_gb_s")
     if copy is not None:
-        measure = partial(product_figures, place, copy)
-        readings.note(name, **(readings.attempt(name, "products of one token", measure) or {}))
+        _token_figures(name, place, copy, readings)
     matmul = partial(matmul_tflops, place)
     readings.figure(name, "matmul_tflops", "products of many tokens", matmul)
     both = readings.attempt(name, "the bus", partial(bus_gb_s, place))
@@ -99,15 +78,29 @@ def _alone(name: str, place: torch.device, readings: Readings) -> None:
         to_gpu, to_host = both
         readings.note(name, to_gpu_gb_s=to_gpu, to_host_gb_s=to_host, together_gb_s=to_gpu)
     readings.figure(name, "crossing_us", "crossings", partial(crossing_us, place))
+    torch.cuda.empty_cache()  # the demo model asks what is free
+    found = readings.attempt(name, "the engine's own time", partial(demo_figures, gpu))
+    if found is not None:
+        readings.note(name, prompt_block_us=found["prompt_block_us"])
+        slowest = max(readings.figures.get(CPU, {}).get("token_us", 0.0), found["token_us"])
+        readings.note(CPU, token_us=slowest)
 
 
-def product_figures(place: torch.device, copy_gb_s: float) -> dict[str, float]:
-    """What a block's products take: a share of the copy's rate, and launches beside their bytes."""
-    times = product_times(place)
-    return {
-        "product_share": min(times.rate_gb_s / copy_gb_s, MOST_SHARE),
-        "block_us": LAUNCHES_OF_A_BLOCK * times.fixed_us,
-    }
+def _token_figures(name: str, place: torch.device, copy_gb_s: float, readings: Readings) -> None:
+    share = readings.attempt(
+        name, "products of one token", partial(product_share, place, copy_gb_s)
+    )
+    if share is None:
+        return
+    readings.note(name, product_share=share)
+    measure = partial(block_figures, place, copy_gb_s, share)
+    readings.note(name, **(readings.attempt(name, "blocks of a decode step", measure) or {}))
+
+
+def product_share(place: torch.device, copy_gb_s: float) -> float:
+    """Of the copy's rate that a large product of one token reaches, its launch in it."""
+    nbytes, us = _product_us(place, *SIDES)
+    return min(nbytes / us / 1e3 / copy_gb_s, MOST_SHARE)
 
 
 def wake(place: torch.device) -> None:
@@ -153,13 +146,6 @@ def together_gb_s(places: Sequence[torch.device]) -> list[float]:
     copies = [partial(there.copy_, host, non_blocking=True) for host, there in pairs]
     seconds = together_s(places, copies, 2 * BUS_COPIES)
     return [2 * BUS_COPIES * BUS_BYTES / each / 1e9 for each in seconds]
-
-
-def product_times(place: torch.device) -> ProductTimes:
-    (small_bytes, small_us), (large_bytes, large_us) = (
-        _product_us(place, rows, columns) for rows, columns in (SMALL, LARGE)
-    )
-    return ProductTimes(small_bytes, small_us, large_bytes, large_us)
 
 
 def _product_us(place: torch.device, rows: int, columns: int) -> tuple[int, float]:

@@ -17,12 +17,11 @@ from placement.machines.cpus import choose_cpus
 from placement.machines.estimates import speeds_from
 from placement.machines.machine import Device, DeviceKind
 from placement.machines.probe import probe_machine
-from placement.machines.speeds import GpuSpeeds
+from placement.machines.speeds import GpuSpeeds, HostSpeeds
 from placement.machines.speeds_table import MOST_SHARE, figure_names
 
 GIB = 1 << 30
 CPU_PLACE = torch.device("cpu")
-TIMES = gpu.ProductTimes(2_000_000, 4.0, 40_000_000, 23.0)
 
 
 def a_gpu(number: int) -> Device:
@@ -36,7 +35,11 @@ def played(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device", lambda _: contextlib.nullcontext())
     monkeypatch.setattr(gpu, "wake", lambda _: None)
     monkeypatch.setattr(gpu, "copy_gb_s", lambda _: 4000.0)
-    monkeypatch.setattr(gpu, "product_times", lambda _: TIMES)
+    monkeypatch.setattr(gpu, "_product_us", lambda *_: (40_000_000, 20.0))
+    monkeypatch.setattr(gpu, "block_figures", lambda *_: {"block_us": 25.0, "cache_share": 0.5})
+    figures = {"token_us": 250.0, "prompt_block_us": 2000.0}
+    monkeypatch.setattr(gpu, "demo_figures", lambda _: figures)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     monkeypatch.setattr(gpu, "matmul_tflops", lambda _: 700.0)
     monkeypatch.setattr(gpu, "bus_gb_s", lambda _: (50.0, 49.0))
     monkeypatch.setattr(gpu, "crossing_us", lambda _: 9.0)
@@ -53,12 +56,14 @@ def measured(*gpus: Device) -> Readings:
 def test_figures_of_one_gpu(played: None) -> None:
     readings = measured(a_gpu(0))
     assert readings.faults == []
-    # 38 MB more take 19 us more, so that the small one's 2 MB take 1 of its 4
+    assert readings.figures["CPU"] == {"token_us": 250.0}
     assert readings.figures["CUDA0"] == pytest.approx(
         {
             "copy_gb_s": 4000.0,
-            "product_share": 40 / 23 / 4,
-            "block_us": 8 * 3.0,
+            "product_share": 0.5,
+            "block_us": 25.0,
+            "cache_share": 0.5,
+            "prompt_block_us": 2000.0,
             "matmul_tflops": 700.0,
             "to_gpu_gb_s": 50.0,
             "to_host_gb_s": 49.0,
@@ -71,11 +76,14 @@ def test_figures_of_one_gpu(played: None) -> None:
 
 def test_several_gpus_are_also_measured_together(played: None) -> None:
     readings = measured(a_gpu(0), a_gpu(1))
-    assert [figures["together_gb_s"] for figures in readings.figures.values()] == [20.0, 20.0]
+    together = [readings.figures[name]["together_gb_s"] for name in ("CUDA0", "CUDA1")]
+    assert together == [20.0, 20.0]
 
 
 def test_every_figure_that_is_measured_is_one_of_a_gpus_speeds(played: None) -> None:
-    assert set(measured(a_gpu(0)).figures["CUDA0"]) < set(figure_names(GpuSpeeds))
+    readings = measured(a_gpu(0))
+    assert set(readings.figures["CUDA0"]) < set(figure_names(GpuSpeeds))
+    assert set(readings.figures["CPU"]) < set(figure_names(HostSpeeds))
 
 
 @pytest.mark.parametrize(
@@ -84,7 +92,9 @@ def test_every_figure_that_is_measured_is_one_of_a_gpus_speeds(played: None) -> 
         ("copy_gb_s", RuntimeError("CUDA error: out of memory"), {"copy_gb_s"}),
         ("crossing_us", GpuSilent("GPU 0 did not come; try again"), {"crossing_us"}),
         ("bus_gb_s", OSError("no pinned memory"), {"to_gpu_gb_s", "to_host_gb_s"}),
-        ("product_times", ImportError("no NVRTC"), {"product_share", "block_us"}),
+        ("_product_us", ImportError("no NVRTC"), {"product_share", "block_us", "cache_share"}),
+        ("block_figures", RuntimeError("no room"), {"block_us", "cache_share"}),
+        ("demo_figures", MachineError("no demo", remedy="a file"), {"prompt_block_us"}),
     ],
 )
 def test_a_part_that_fails_is_one_line(
@@ -116,22 +126,11 @@ def test_a_gpu_that_cannot_be_opened_leaves_the_others(
     readings = measured(a_gpu(0), a_gpu(1))
     assert len(readings.faults) == 1
     assert "torch cannot reach CUDA0" in readings.faults[0]
-    assert set(readings.figures) == {"CUDA1"}
-
-
-def test_times_that_make_no_sense_are_a_failure_not_a_figure(
-    played: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    backwards = gpu.ProductTimes(2_000_000, 5.0, 38_000_000, 4.0)
-    monkeypatch.setattr(gpu, "product_times", lambda _: backwards)
-    readings = measured(a_gpu(0))
-    assert "product_share" not in readings.figures["CUDA0"]
-    assert "took no longer" in readings.faults[0]
+    assert set(readings.figures) == {"CUDA1", "CPU"}
 
 
 def test_a_share_is_one_that_a_profile_takes(played: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    steep = gpu.ProductTimes(2_000_000, 4.0, 38_000_000, 4.1)
-    monkeypatch.setattr(gpu, "product_times", lambda _: steep)
+    monkeypatch.setattr(gpu, "_product_us", lambda *_: (38_000_000, 4.1))
     assert measured(a_gpu(0)).figures["CUDA0"]["product_share"] == MOST_SHARE
 
 
@@ -247,11 +246,7 @@ def test_every_figure_of_this_machine_is_measured_on_hardware() -> None:
     assert set(speeds_from(machine, readings.figures, "measured", 0.15).gpus) == {
         gpu.name for gpu in machine.gpus
     }
-    expected = set(figure_names(GpuSpeeds)) - {
-        "cache_share",
-        "attention_tflops",
-        "prompt_block_us",
-    }
+    expected = set(figure_names(GpuSpeeds)) - {"attention_tflops"}
     for device in machine.gpus:
         figures = readings.figures[device.name]
         assert set(figures) == expected
@@ -261,6 +256,8 @@ def test_every_figure_of_this_machine_is_measured_on_hardware() -> None:
         assert figures["together_gb_s"] < 1.2 * figures["to_gpu_gb_s"]
         assert 1 < figures["crossing_us"] < 200
         assert 2 < figures["block_us"] < 400
+        assert 0.05 < figures["cache_share"] < 1.2
+        assert 100 < figures["prompt_block_us"] < 50_000
     assert seconds < 30 * max(len(machine.gpus), 1)
 
 
