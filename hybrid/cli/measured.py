@@ -39,6 +39,7 @@ FIGURES = {
     "together_gb_s": ("to the GPU, all GPUs at once", "GB/s"),
     "crossing_us": ("GPU, CPU, GPU without work", "us"),
     "handover_us": ("one token to the next GPU", "us"),
+    "context_mib": ("a process beside what it places", "MiB"),
 }
 MOST_LOAD = 0.25  # of the CPUs, before measuring
 PROFILE, ESTIMATE = "measured", "estimated"

@@ -32,6 +32,7 @@ HANDOVER_US = 40.0  # two copies over the bus and the waits between them
 # H200's machine), the others by their share of the third's rate.
 LANES_16_GB_S = {1: 3.1, 2: 6.2, 3: 12.5, 4: 25.0, 5: 55.0, 6: 110.0}
 LANES = 16
+MIB = 1 << 20
 # All GPUs together read no more of the RAM than this share of what the CPU reads: 49 GB/s of copies
 # beside 97 of CPU reads were seen where either alone had 55 and 109.
 TOGETHER_SHARE = 0.8
@@ -83,6 +84,18 @@ def speeds_from(
         if gpu.name in figures
     }
     return MachineSpeeds(host, gpus, source, error)
+
+
+def with_contexts(machine: Machine) -> Machine:
+    """The machine whose GPUs have `process_bytes` as their speeds say, where nobody gave them."""
+    known = machine.speeds.gpus if machine.speeds else {}
+    devices = tuple(
+        replace(device, process_bytes=round(known[device.name].context_mib * MIB))
+        if device.name in known and device.process_bytes is None
+        else device
+        for device in machine.devices
+    )
+    return replace(machine, devices=devices)
 
 
 def _gpu_from(estimate: GpuSpeeds, figures: Mapping[str, Any]) -> GpuSpeeds:
@@ -188,4 +201,5 @@ def _played(host: HostSpeeds) -> GpuSpeeds:
         together_gb_s=host.read_gb_s,
         crossing_us=host.job_us,
         handover_us=host.job_us,
+        context_mib=0.0,
     )

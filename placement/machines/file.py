@@ -38,6 +38,7 @@ from placement.machines.estimates import (
     ESTIMATED,
     estimate_error,
     speeds_from,
+    with_contexts,
 )
 from placement.machines.host import read_host
 from placement.machines.machine import CPU, Device, DeviceKind, Finding, Link, Machine
@@ -86,7 +87,8 @@ def read_machine(path: Path, origin: str | None = None) -> Machine:
             *(_gpu_finding(device) for device, _, _ in gpus),
         ),
     )
-    return replace(machine, speeds=_speeds(machine, host_speeds, gpus, said, origin))
+    speeds = _speeds(machine, host_speeds, gpus, said, origin)
+    return with_contexts(replace(machine, speeds=speeds))
 
 
 def machine_text(machine: Machine, about: str) -> str:

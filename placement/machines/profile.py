@@ -23,14 +23,14 @@ from typing import Any
 
 from placement.errors import RequestError
 from placement.machines.calibration import Calibration
-from placement.machines.estimates import speeds_from
+from placement.machines.estimates import speeds_from, with_contexts
 from placement.machines.machine import CPU, Device, DeviceKind, Machine
 from placement.machines.speeds import GpuSpeeds, HostSpeeds, MachineSpeeds
 from placement.machines.speeds_table import Figures, figure_values, read_figures, rounded
 from placement.machines.toml_table import read_toml, toml_lines
 
 # Of the way speeds are measured: profiles of an older one are measured anew.
-MEASURING_VERSION = 1
+MEASURING_VERSION = 2
 MEASURED_ERROR = 0.15  # the cost model's, where speeds are measured
 COMMAND = "hybrid doctor --measure"
 CALIBRATION = "calibration"  # the last table of the file
@@ -101,7 +101,7 @@ def with_profile(machine: Machine, folder: Path | None) -> tuple[Machine, tuple[
     if folder is None:
         return machine, ()
     found = find_profile(machine, folder)
-    return replace(machine, speeds=found.speeds), found.notes
+    return with_contexts(replace(machine, speeds=found.speeds)), found.notes
 
 
 def find_profile(machine: Machine, folder: Path) -> StoredProfile:

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from placement.machines.calibration import Calibration
 
 SHARD_GAIN = 1.6  # of two sockets, see cost/node_reads.py
+# An H200 (driver 580, CUDA 13.0): 620 MiB of context, 64 of cuBLAS; with kernels, graphs and the
+# rests of segments 780 to 872 in five runs of two models.
+CONTEXT_MIB = 864.0
 DISK_GB_S = 3.0  # an NVMe drive of PCIe 3.0; newer ones read twice as much, SATA a fifth
 
 
@@ -55,6 +58,8 @@ class GpuSpeeds:
     together_gb_s      from pinned host memory while all GPUs read at once, this one's part
     crossing_us        GPU to CPU to GPU within a graph, nothing computed
     handover_us        of the residual stream of one token to the next GPU
+    context_mib        of its memory that a process takes beside what is placed there: context,
+                       kernels, captured graphs
     """
 
     copy_gb_s: float
@@ -69,6 +74,7 @@ class GpuSpeeds:
     together_gb_s: float
     crossing_us: float
     handover_us: float
+    context_mib: float = CONTEXT_MIB
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@
     handover    a row of the residual stream to the host and to the next GPU
 
     engine      a token outside of its graph, launches of prompts
+    context     of this process, where CUDA was not open before
 
 What is not measured, attention of prompts, is estimated from these.
 """
@@ -33,10 +34,14 @@ from kernels.planar import PlanarTensor, to_planar
 from placement.machines.machine import CPU, Device
 from placement.machines.speeds_table import MOST_SHARE
 
+# A model's process has more kernels loaded and larger graphs than this one, when it is measured: an
+# H200's took 864 MiB at most where this one took 760.
+MODELS_MIB = 104.0
 COPY_BYTES, BUS_BYTES, BUS_COPIES = 512 << 20, 128 << 20, 8
 FORMAT = BY_NAME["Q8_0"]  # its arithmetic hides behind the slowest memory
 SIDES = (8192, 8192)  # rows, columns of a product
 COLD_BYTES = 256 << 20  # of different matrices in a graph: twice the largest second cache
+MIB = 1 << 20
 SIDE = 4096  # of square matrices
 WAKING_S = 0.3
 
@@ -45,6 +50,7 @@ def measure_gpus(gpus: Sequence[Device], readings: Readings) -> None:
     """All of them, each alone and then together; CUDA is opened on each."""
     places: dict[str, torch.device] = {}
     gpus_by_name = {gpu.name: gpu for gpu in gpus}
+    fresh = not torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     for gpu in gpus:
         place = readings.attempt(gpu.name, "opening CUDA", partial(cuda_device, gpu))
         if place is not None:
@@ -52,6 +58,9 @@ def measure_gpus(gpus: Sequence[Device], readings: Readings) -> None:
     for name, place in places.items():
         with torch.cuda.device(place):
             _alone(gpus_by_name[name], place, readings)
+        if fresh:
+            measure = partial(context_mib, gpus_by_name[name], place)
+            readings.figure(name, "context_mib", "its context", measure)
     if len(places) > 1:
         rates = readings.attempt(
             "GPUs", "the bus, all at once", partial(together_gb_s, list(places.values()))
@@ -95,6 +104,16 @@ def _token_figures(name: str, place: torch.device, copy_gb_s: float, readings: R
     readings.note(name, product_share=share)
     measure = partial(block_figures, place, copy_gb_s, share)
     readings.note(name, **(readings.attempt(name, "blocks of a decode step", measure) or {}))
+
+
+def context_mib(gpu: Device, place: torch.device) -> float:
+    """What a process takes of the GPU beside what is placed there, once its kernels are loaded.
+
+    gpu   as probed before CUDA was opened here
+    """
+    torch.cuda.empty_cache()
+    gone = gpu.free_bytes - torch.cuda.mem_get_info(place)[0]
+    return max(gone - torch.cuda.memory_reserved(place), 0) / MIB + MODELS_MIB
 
 
 def product_share(place: torch.device, copy_gb_s: float) -> float:
