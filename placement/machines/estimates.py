@@ -201,5 +201,4 @@ def _played(host: HostSpeeds) -> GpuSpeeds:
         together_gb_s=host.read_gb_s,
         crossing_us=host.job_us,
         handover_us=host.job_us,
-        context_mib=0.0,
     )

@@ -11,7 +11,7 @@ larger one. Where a length is not in `ModelShape` (the query's latent) the embed
 """
 
 from placement.inventory import ModelShape
-from placement.memory.gpu_step_scratch import step_bytes
+from placement.memory.gpu_step_scratch import STEP_TOKENS, step_bytes
 from placement.workload import FLOAT_BYTES, Hosted, Workload, compute_bytes
 
 PRODUCT_BYTES = 2  # a value of bfloat16
@@ -67,6 +67,19 @@ def streams_experts(tokens: int, used: int, experts: int, each: int) -> bool:
            than the CPU multiplies them
     """
     return tokens * used >= each * experts
+
+
+def computed_tokens(shape: ModelShape, workload: Workload) -> int:
+    """Of the largest pass whose experts in RAM the CPU computes for plain blocks on GPUs: those of
+    longer ones are streamed.
+    """
+    tokens, used, experts = workload.ubatch_tokens, shape.expert_used_count, shape.expert_count
+    if workload.kernels == "exact" or not used:
+        return tokens
+    if not streams_experts(tokens, used, experts, workload.stream_tokens):
+        return tokens
+    computed = (workload.stream_tokens * experts - 1) // used
+    return min(max(computed, STEP_TOKENS[-1]), tokens)
 
 
 def prompt_bytes(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from placement.inventory import ModelInventory, Role, TensorInfo
 from placement.machines.machine import CPU, UNLOADED, Machine
-from placement.memory.gpu_scratch import gpu_parts
+from placement.memory.gpu_scratch import computed_tokens, gpu_parts
 from placement.memory.native_scratch import native_bytes
 from placement.memory.overheads import Held, Named, gpu_overheads, host_overheads, readers_of
 from placement.memory.reference_blocks import reference_blocks
@@ -62,18 +62,35 @@ def device_needs(
     fallen = reference_blocks(tuple(layers), loaded, tensors)
     caches = cache_homes(layers, workload)
     needs, hosts = {}, {}
-    for name, held in here.items():
+    plain = True
+    for name, held in sorted(here.items(), key=lambda item: item[0] == CPU):  # the CPU last
         hosted = _hosted(held, layers.count(name), inventory.has_tied_head)
         cache = cache_bytes(inventory.shape, workload, caches.count(name))
         if name != CPU:
             hosted = _with_homes(hosted, name, layers, loaded, tensors)
-            plain = hosted.plain and all(layers[layer] != name for layer in fallen)
-            hosted = replace(hosted, plain=plain)
+            known = hosted.plain and all(layers[layer] != name for layer in fallen)
+            hosted = replace(hosted, plain=known)
+            plain = plain and known
             compute = gpu_parts(inventory.shape, workload, hosted)
         else:
-            compute = _host_scratch(inventory, workload, hosted)
+            load = workload_of_host(inventory, workload, blocks=hosted.layers > 0, plain=plain)
+            compute = _host_scratch(inventory, load, hosted)
         needs[name], hosts[name] = Need(weights[name], cache, compute, ()), hosted
+    needs = {name: needs[name] for name in here}
     return needs if machine is None else _with_overheads(needs, hosts, inventory, workload, machine)
+
+
+def workload_of_host(
+    inventory: ModelInventory, workload: Workload, *, blocks: bool, plain: bool
+) -> Workload:
+    """With the largest micro-batch that the CPU sees of it.
+
+    blocks   whether it computes more than routed experts
+    plain    whether all blocks on GPUs run by their kernels
+    """
+    if blocks or not plain:
+        return workload
+    return replace(workload, ubatch_tokens=computed_tokens(inventory.shape, workload))
 
 
 def _host_scratch(

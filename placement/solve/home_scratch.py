@@ -9,6 +9,7 @@ from typing import Any
 from placement.machines.machine import CPU
 from placement.memory.gpu_scratch import gpu_bytes
 from placement.memory.native_scratch import native_bytes
+from placement.memory.needs import workload_of_host
 from placement.memory.overheads import Held, gpu_overheads, most_host_overheads, readers_of
 from placement.request import Request
 from placement.rules import OWN_GPU
@@ -134,10 +135,17 @@ class HomeScratch:
 
 def lodgers_of(layers: Iterable[int], demand: Demand, name: str) -> Lodgers:
     """These blocks on the device `name`."""
-    lodgers = Lodgers()
+    lodgers, held = Lodgers(), demand.held[name].layers if name in demand.held else set()
     for layer in layers:
-        lodgers.add(layer, demand.blocks[layer], name, demand.held[name].layers)
+        lodgers.add(layer, demand.blocks[layer], name, held)
     return lodgers
+
+
+def _all_plain(request: Request, demand: Demand) -> bool:
+    """Whether every block runs by its GPU's kernels, whichever GPU it comes to."""
+    held = any(demand.held[gpu.name].layers for gpu in request.machine.gpus)
+    lodgers = lodgers_of(range(len(demand.blocks)), demand, OWN_GPU)
+    return lodgers.plain and not held
 
 
 def host_scratch(request: Request, demand: Demand, *, blocks: bool, head: bool) -> int:
@@ -156,8 +164,11 @@ def host_scratch(request: Request, demand: Demand, *, blocks: bool, head: bool) 
         matrix_values=max(values),
     )
     shape, workload = request.inventory.shape, request.workload
+    load = workload_of_host(
+        request.inventory, workload, blocks=hosted.layers > 0, plain=_all_plain(request, demand)
+    )
     scratch = max(
-        compute_bytes(shape, workload, hosted),
-        native_bytes(shape, workload, attention=hosted.layers > 0),
+        compute_bytes(shape, load, hosted),
+        native_bytes(shape, load, attention=hosted.layers > 0),
     )
     return scratch + most_host_overheads(request.machine, shape, workload, request.budgets[CPU])

@@ -1,7 +1,6 @@
 """The engine's own time with the demo model; on the CPU as far as it goes without a graph."""
 
 import pytest
-import torch
 
 import hybrid
 from hybrid.runtime.measuring import demo_runs
@@ -17,7 +16,7 @@ def test_a_prompt_is_read_anew_each_time_and_tokens_follow(monkeypatch: pytest.M
     assert demo_runs._token_us(engine) > 0
     assert engine.stats.decode_tokens == demo_runs.WARM + 4
     with pytest.raises(RuntimeError, match="not one graph"):
-        demo_runs._graph_us(engine, torch.device("cpu"))
+        demo_runs._graph_us(engine)
 
 
 @pytest.mark.gpu
