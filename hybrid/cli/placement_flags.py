@@ -96,7 +96,7 @@ def _for_a_new_plan(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "rules": tuple(args.rules or ()),
         "context": args.ctx_size,
-        "ubatch": args.ubatch_size or usual.ubatch,
+        "ubatch": args.ubatch_size,
         "cache_format": FOREIGN_CACHES.get(
             args.cache_type_k, args.cache_type_k or usual.cache_format
         ),
@@ -190,7 +190,8 @@ def _add_sizes(group: argparse._ArgumentGroup) -> None:
         "--ubatch-size",
         type=whole(1),
         metavar="N",
-        help="prompt tokens computed at once (512)",
+        help="prompt tokens computed at once (2048 where GPUs compute them and it moves no tensor, "
+        "else 512)",
     )
     group.add_argument(
         "-ctk",

@@ -66,7 +66,8 @@ class LoadOptions:
     rules                  -ot texts, parsed rules and MoE switches, in order of precedence
     context                tokens of cache to reserve; None: the smaller of trained and 8192, 0:
                            trained
-    ubatch                 prompt tokens computed at once
+    ubatch                 prompt tokens computed at once; None: 2048 where GPUs compute them and no
+                           tensor has to make room for it, else 512
     cache_format           "f32", "f16", "bf16" or "q8_0"
     cache_in_ram           keep every layer's cache in RAM, where GPUs read it over their bus
     attention_work_bytes   bound of attention's work buffer on GPUs, and in blocks that lie only
@@ -100,7 +101,7 @@ class LoadOptions:
 
     rules: tuple[str | Rule | CpuMoe, ...] = ()
     context: int | None = None
-    ubatch: int = 512
+    ubatch: int | None = None
     cache_format: str = "f16"
     cache_in_ram: bool = False
     attention_work_bytes: int = 256 << 20
@@ -135,8 +136,9 @@ class LoadOptions:
         one_of("cache_format", self.cache_format, tuple(CACHE_BYTES_PER_32_VALUES))
         one_of("cache_in_ram", self.cache_in_ram, (False, True))
         one_of("mmap", self.mmap, (False, True))
-        whole("ubatch", self.ubatch, 1)
         whole("attention_work_bytes", self.attention_work_bytes, 1)
+        if self.ubatch is not None:
+            whole("ubatch", self.ubatch, 1)
         if self.context is not None:
             whole("context", self.context, 0)
         if self.threads is not None:

@@ -26,7 +26,7 @@ def test_an_unknown_option_is_named_with_the_nearest_and_all():
         ({"context": 64.5}, "context is 64.5"),
         ({"context": True}, "context is True"),
         ({"context": -1}, "context is -1"),
-        ({"ubatch": None}, "ubatch is None"),
+        ({"ubatch": "all"}, "ubatch is 'all'"),
         ({"ubatch": 0}, "ubatch is 0"),
         ({"attention_work_bytes": "256MiB"}, "attention_work_bytes is '256MiB'"),
         ({"threads": 10**6}, "threads is 1000000"),

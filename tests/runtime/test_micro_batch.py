@@ -1,0 +1,57 @@
+"""The micro-batch that nobody asked for: long where GPUs compute it and no tensor makes room."""
+
+import pytest
+
+from hybrid.runtime.options import LoadOptions
+from hybrid.runtime.prepare import GPU_UBATCH, USUAL_UBATCH, new_plan
+from placement.machines.machine import DeviceKind
+from placement.plan import PlacementPlan
+from tests.placement.models import GIB, deepseek_v3, machine
+
+RAM = 800 * GIB
+
+
+def planned(gpu: int, kind: DeviceKind = DeviceKind.GPU, **options: object) -> PlacementPlan:
+    where = machine(gpu, ram=RAM, kind=kind) if gpu else machine(ram=RAM)
+    return new_plan(LoadOptions(**options), deepseek_v3(), where, 16)  # type: ignore[arg-type]
+
+
+def test_gpus_read_prompts_in_long_micro_batches() -> None:
+    found = planned(80 * GIB, rules=("exps=CPU",))
+    assert found.workload.ubatch_tokens == GPU_UBATCH
+    short = planned(80 * GIB, rules=("exps=CPU",), ubatch=USUAL_UBATCH)
+    assert found.layers == short.layers
+    assert found.prediction is not None
+    assert short.prediction is not None
+    assert found.prediction.prompt[0].tokens_per_s > short.prediction.prompt[0].tokens_per_s
+
+
+def test_what_the_user_asks_for_is_obeyed() -> None:
+    assert planned(80 * GIB, rules=("exps=CPU",), ubatch=512).workload.ubatch_tokens == 512
+
+
+def test_a_long_micro_batch_is_no_longer_than_the_context() -> None:
+    found = planned(80 * GIB, rules=("exps=CPU",), context=1024)
+    assert found.workload.ubatch_tokens == 1024
+
+
+def test_no_expert_and_no_block_makes_room_for_it() -> None:
+    filled = planned(80 * GIB)  # experts take what is left of the GPU
+    assert filled.workload.ubatch_tokens == USUAL_UBATCH
+    usual = planned(80 * GIB, ubatch=USUAL_UBATCH)
+    assert filled.assignments == usual.assignments
+
+
+def test_a_gpu_that_is_full_with_the_usual_one_keeps_it() -> None:
+    rules = ("exps=CPU",)
+    usual = planned(80 * GIB, rules=rules, ubatch=USUAL_UBATCH, gpu_layers=99)
+    needs = next(use.total_bytes for use in usual.devices if use.name == "CUDA0")
+    budgets = {"CUDA0": needs + (64 << 20)}
+    found = planned(80 * GIB, rules=rules, gpu_layers=99, budgets=budgets)
+    assert found.workload.ubatch_tokens == USUAL_UBATCH
+
+
+@pytest.mark.parametrize("kind", [DeviceKind.SIMULATED_GPU, None])
+def test_what_the_cpu_computes_is_read_in_the_usual_ones(kind: DeviceKind | None) -> None:
+    found = planned(80 * GIB, kind) if kind else planned(0)
+    assert found.workload.ubatch_tokens == USUAL_UBATCH
