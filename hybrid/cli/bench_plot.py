@@ -20,6 +20,7 @@ from hybrid.runtime.bench import BenchResult, Work
 TITLES = {Work.PROMPT: "prompts", Work.DECODE: "decoding"}
 PANEL_INCHES = (6.4, 4.8)
 DOTS_PER_INCH = 150
+MOST_RATIO = 8  # of a panel's highest to its lowest value; beyond it a linear axis hides the lower
 
 # tests of one placement and one number of tokens, shallow first
 Series = list[BenchResult]
@@ -79,8 +80,19 @@ def _panel(axes: Any, work: Work, found: dict[tuple[Placement, int], Series]) ->
         _line(axes, depths, [result.predicted_tok_s for result in those], colour, "--")
         _line(axes, depths, [r.limit.tok_s if r.limit else None for r in those], colour, ":")
     _key(axes, [result for those in found.values() for result in those])
-    axes.set(title=TITLES[work], xlabel="tokens in the cache", ylabel="tok/s", ylim=(0, None))
-    axes.grid(alpha=0.3)
+    axes.set(title=TITLES[work], xlabel="tokens in the cache", ylabel="tok/s")
+    values = [value for those in found.values() for result in those for value in _values(result)]
+    if max(values) > MOST_RATIO * min(values):
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(bottom=0)
+    axes.grid(which="both", alpha=0.3)
+
+
+def _values(result: BenchResult) -> list[float]:
+    """All that is drawn of it."""
+    beside = (result.predicted_tok_s, result.limit.tok_s if result.limit else None)
+    return [*result.tok_s, *(value for value in beside if value is not None)]
 
 
 def _line(
@@ -99,4 +111,4 @@ def _key(axes: Any, results: Sequence[BenchResult]) -> None:
         axes.plot([], [], color="gray", linestyle="--", label="predicted")
     if any(result.limit is not None for result in results):
         axes.plot([], [], color="gray", linestyle=":", label="the memory's limit")
-    axes.legend(fontsize="small")
+    axes.legend(fontsize="small", loc="best", framealpha=0.6)
