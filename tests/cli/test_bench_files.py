@@ -10,6 +10,12 @@ from tests.cli.test_bad_input import assert_one_block
 QUICK = ("demo", "-p", "6", "-n", "2", "-r", "1", "-t", "1", "--device", "none")
 
 
+@pytest.fixture(autouse=True)
+def _known_speed(monkeypatch):
+    """Reading a GiB of RAM takes seconds, and is tested elsewhere."""
+    monkeypatch.setattr("hybrid.runtime.bandwidth.ram_read_gb_s", lambda threads: 20.0)
+
+
 def test_the_csv_holds_the_tests(command, tmp_path):
     path = tmp_path / "bench.csv"
     assert command("bench", *QUICK, "--csv", str(path)).code == 0

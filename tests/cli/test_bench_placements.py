@@ -26,6 +26,12 @@ QUICK = ("demo", "-p", "6", "-n", "2", "-r", "1", "-t", "1", "--simulate", "CUDA
 BOTH = ("--ot", "exps=CPU", "--ot", ".*=CUDA0")
 
 
+@pytest.fixture(autouse=True)
+def _known_speed(monkeypatch):
+    """Reading a GiB of RAM takes seconds, and is tested elsewhere."""
+    monkeypatch.setattr("hybrid.runtime.bandwidth.ram_read_gb_s", lambda threads: 20.0)
+
+
 def read(*words: str):
     parser = Parser("bench", "")
     add_placements_flag(parser)

@@ -12,6 +12,12 @@ from tests.cli.bench_results import decode, measured
 figures = pytest.importorskip("matplotlib.figure", reason="matplotlib is an optional extra")
 
 
+@pytest.fixture(autouse=True)
+def _known_speed(monkeypatch):
+    """Reading a GiB of RAM takes seconds, and is tested elsewhere."""
+    monkeypatch.setattr("hybrid.runtime.bandwidth.ram_read_gb_s", lambda threads: 20.0)
+
+
 @pytest.fixture
 def drawn(monkeypatch) -> list["figures.Figure"]:
     """Every figure that is saved."""
