@@ -116,15 +116,17 @@ def _run_placement(
     *,
     is_alone: bool,
 ) -> None:
-    """Its results into `bench`, or its error; nothing of its engine is left."""
+    """Its results into `bench`, or its error; nothing of its engine is left.
+
+    Raises what would stop every placement; a lost GPU's memory is not touched then.
+    """
     found = PlacementRun(placement)
     bench.runs.append(found)
     try:
         _measure_into(found, bench, cases, with_placement(args, placement))
     except Exception as error:  # noqa: BLE001  whatever it is, the next placement may do
         found.error = _failure(error, is_alone=is_alone, with_traceback=args.traceback)
-    finally:
-        free_engines()
+    free_engines()
 
 
 def _failure(error: Exception, *, is_alone: bool, with_traceback: bool) -> Failure:
@@ -164,7 +166,8 @@ def _ram_read_gb_s(engine: "Engine") -> float:
     from hybrid.runtime.bandwidth import ram_read_gb_s  # noqa: PLC0415
 
     read_gb_s = ram_read_gb_s(engine.threads)
-    say(f"the RAM reads {read_gb_s:.1f} GB/s with {engine.threads} threads")
+    threads = "1 thread" if engine.threads == 1 else f"{engine.threads} threads"
+    say(f"the RAM reads {read_gb_s:.1f} GB/s with {threads}")
     return read_gb_s
 
 

@@ -15,7 +15,7 @@ from hybrid.cli import bench as bench_command
 from hybrid.cli.bench_placements import add_placements_flag, placements_of
 from hybrid.cli.parser import Parser
 from hybrid.cli.placement_flags import add_placement_flags
-from hybrid.errors import UsageError
+from hybrid.errors import GpuLost, UsageError
 from hybrid.runtime.arena import HostArena
 from hybrid.runtime.audit import process_bytes
 from hybrid.runtime.options import CpuMoe
@@ -146,6 +146,23 @@ def test_an_engine_that_failed_while_measured_is_gone_too(command, loads, monkey
         *((1, "pp6"), (2, "pp6"), (2, "tg2")),
     ]
     assert "memory ran out" in answer["placements"][0]["error"]["cause"]
+
+
+def test_a_lost_gpu_ends_the_bench_behind_its_table_and_is_left_alone(command, loads, monkeypatch):
+    measure = bench_command.measure
+
+    def lost(*args):
+        yield next(measure(*args))
+        raise GpuLost("CUDA0 is lost", remedy="start again")
+
+    ended = []
+    monkeypatch.setattr(bench_command, "measure", lost)
+    monkeypatch.setattr(bench_command, "free_engines", lambda: ended.append("freed"))
+    monkeypatch.setattr(os, "_exit", ended.append)
+    outcome = command("bench", *QUICK, *BOTH)
+    assert (len(loads), ended) == (1, [1])
+    assert outcome.out.splitlines()[1].startswith("pp6 ")
+    assert "CUDA0 is lost" in outcome.err
 
 
 @pytest.mark.parametrize("wrong", ["exps=CUDA7", "no device", "(=CPU", ".*=CUDA1"])
