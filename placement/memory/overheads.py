@@ -36,9 +36,9 @@ PROGRAM_BYTES = 166 * MIB
 # Of a token: its text in the file's metadata and in the tokenizer, with the merges (125 MiB for
 # 129280 tokens, 32 MiB for 32000).
 VOCABULARY_BYTES = 1024
-# In RAM for each GPU in use: CUDA's libraries and the driver's side of a context. An H200's process
-# took 588 to 623 MiB more than the program alone in four runs.
-DRIVER_BYTES = 608 * MIB
+# In RAM: CUDA's libraries once, and the driver's side of each GPU's context. A process with one
+# H200 took 588 to 623 MiB more than the program alone in nine runs, with two 742 and 749.
+LIBRARIES_BYTES, DRIVER_BYTES = 472 * MIB, 136 * MIB
 # An entry of 8 bytes for a page of 4 KiB. A huge page of anonymous memory has one entry for 2 MiB,
 # but Linux keeps the table of its small pages for the day when it is split (VmPTE: 2 MiB a GiB).
 PAGE_TABLE_SHARE = 512
@@ -101,7 +101,8 @@ def host_overheads(
         program = PROGRAM_BYTES + VOCABULARY_BYTES * shape.vocabulary
     found: list[Named] = [("the program and its vocabulary", program)]
     if real:
-        found.append(("the driver's side of CUDA contexts", len(real) * DRIVER_BYTES))
+        drivers = LIBRARIES_BYTES + len(real) * DRIVER_BYTES
+        found.append(("CUDA's libraries and the driver's side of contexts", drivers))
         found.append(("pinned buffers of loading", readers * UPLOAD_BUFFERS * UPLOAD_BYTES))
     if homes and workload.kernels == "fast":
         pinned = sum(_pinned_bytes(shape, hosted) for hosted in homes)

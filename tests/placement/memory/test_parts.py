@@ -127,7 +127,8 @@ def test_ram_counts_program_driver_pinned_buffers_and_page_tables() -> None:
     assert other["pinned buffers of loading"] == 128 * MIB  # 8 readers, two of 8 MiB
     program = overheads.PROGRAM_BYTES + 1024 * V3.vocabulary
     assert other["the program and its vocabulary"] == program
-    assert other["the driver's side of CUDA contexts"] == overheads.DRIVER_BYTES
+    drivers = overheads.LIBRARIES_BYTES + overheads.DRIVER_BYTES
+    assert other["CUDA's libraries and the driver's side of contexts"] == drivers
     logits = 4 * 15 * V3.vocabulary
     assert logits < other["mailboxes and rows of decode steps, pinned"] < 3 * logits
     assert host.total_bytes == placed + sum(other.values())

@@ -18,7 +18,7 @@ from placement.workload import Workload
 from tests.placement.models import GIB, deepseek_v3, machine
 
 LOAD = Workload(8192)
-SIXTEEN = machine(*[24 * GIB] * 16, ram=20 * GIB, kind=DeviceKind.GPU)
+SIXTEEN = machine(*[24 * GIB] * 16, ram=14 * GIB, kind=DeviceKind.GPU)
 
 
 def error_of(where: Machine, *rules: Rule, load: Workload = LOAD, **options: object) -> DoesNotFit:
