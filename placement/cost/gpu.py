@@ -30,7 +30,7 @@ DECODER_SHARE = 0.9
 BFLOAT16 = 2  # bytes
 # Of what large square matrices reach: V2-Lite's block, 4096 tokens, 3.3 ms, of which attention and
 # decoding take 0.9. Experts get uneven numbers of tokens, which are gathered, and added up again.
-PROMPT_SHARE = 0.4
+PROMPT_SHARE = 0.33
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ measure alone there; none is chosen per case.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from placement.inventory import ModelInventory, Role, TensorInfo
 from placement.machines.machine import CPU, Device, DeviceKind, Machine
@@ -41,6 +42,25 @@ BESIDE_H200 = HostSpeeds(
 SIXTEEN_CORES = HostSpeeds(
     read_gb_s=215.0, product_share=0.93, matmul_tflops=6.7, job_us=21.0, token_us=400.0
 )
+# As `hybrid doctor` measured them in the run of the entry "Plans against runs on an H200"; a token
+# outside of kernels as estimated, for it was measured in another way then.
+DOCTORS_H200 = GpuSpeeds(
+    copy_gb_s=4180.0,
+    product_share=0.938,
+    cache_share=0.598,
+    matmul_tflops=786.9,
+    attention_tflops=432.8,
+    block_us=29.5,
+    prompt_block_us=1.3 * 1952,
+    to_gpu_gb_s=55.5,
+    to_host_gb_s=55.3,
+    together_gb_s=55.5,
+    crossing_us=11.2,
+    handover_us=23.1,
+)
+DOCTORS_HOST = HostSpeeds(
+    read_gb_s=155.8, product_share=0.875, matmul_tflops=5.75, job_us=9.05, token_us=222.0
+)
 # 2 Zen 5 cores: 36 to 50 GB/s as others on the host allow; products of slabs at 2 x 0.6 TFLOP/s.
 TWO_CORES = HostSpeeds(
     read_gb_s=43.0, product_share=0.94, matmul_tflops=1.2, job_us=5.0, token_us=900.0
@@ -52,6 +72,7 @@ class Case:
     """One measured figure of docs/log.md.
 
     tokens   of the prompt, 0: decoding
+    depth    tokens before; of decoding, half way through
     """
 
     name: str
@@ -64,6 +85,9 @@ class Case:
     tokens: int = 0
     ubatch: int = 512
     threads: int = 16
+    gpu: GpuSpeeds = H200
+    context: int = 20_600
+    cache_format: str = "f16"
 
 
 ALL, CPU_EXPERTS = ("exps=CUDA0",), ("exps=CPU",)
@@ -94,6 +118,56 @@ CASES = (
     Case("prompt of 512, 16 cores", "lite", SIXTEEN_CORES, 0, (), 994, tokens=512),
     Case("prompt of 128, 2 cores", "lite", TWO_CORES, 0, (), 160, tokens=128, threads=2),
     Case("prompt of 512, 2 cores", "lite", TWO_CORES, 0, (), 180, tokens=512, threads=2),
+)
+
+SOME_CPU = (r"blk\.([0-9]|1[0-2])\.ffn_.*_exps=CPU", "exps=CUDA0")
+
+
+def _of_doctor(name: str, rules: tuple[str, ...], measured: float, **others: Any) -> Case:
+    gpus = others.pop("gpus", 1)
+    model = others.pop("model", "lite")
+    return Case(name, model, DOCTORS_HOST, gpus, rules, measured, gpu=DOCTORS_H200, **others)
+
+
+LONG: dict[str, Any] = {"context": 131_072, "cache_format": "q8_0", "ubatch": 4096}
+WIDE: dict[str, Any] = {"context": 65_536, "ubatch": 4096, "model": "v3"}
+SPLIT: dict[str, Any] = {"context": 32_768, "ubatch": 2048, "gpus": 2}
+# Medians of `hybrid bench --audit`, six configurations.
+AUDITED = (
+    _of_doctor("all, 2k", ALL, 703, context=2048, depth=32),
+    _of_doctor("all, 2k, prompt", ALL, 7379, context=2048, tokens=512),
+    _of_doctor("all, 128k, q8_0, 16384", ALL, 490, depth=16_416, **LONG),
+    _of_doctor("all, 128k, q8_0, prompt", ALL, 42_842, tokens=4096, **LONG),
+    _of_doctor("all, 128k, q8_0, prompt at 16384", ALL, 29_950, tokens=4096, depth=16_384, **LONG),
+    _of_doctor("in RAM", CPU_EXPERTS, 133, depth=16, ubatch=2048),
+    _of_doctor("in RAM, 16384", CPU_EXPERTS, 120, depth=16_400, ubatch=2048),
+    _of_doctor("in RAM, prompt", CPU_EXPERTS, 12_837, tokens=2048, ubatch=2048),
+    _of_doctor(
+        "in RAM, prompt at 16384", CPU_EXPERTS, 12_781, tokens=2048, depth=16_384, ubatch=2048
+    ),
+    _of_doctor("some in RAM", SOME_CPU, 250, depth=24, ubatch=1024, context=32_768),
+    _of_doctor("some in RAM, 16384", SOME_CPU, 225, depth=16_408, ubatch=1024, context=32_768),
+    _of_doctor("some in RAM, prompt", SOME_CPU, 11_126, tokens=1024, ubatch=1024, context=32_768),
+    _of_doctor(
+        "some in RAM, prompt at 16384",
+        SOME_CPU,
+        10_255,
+        tokens=1024,
+        depth=16_384,
+        ubatch=1024,
+        context=32_768,
+    ),
+    _of_doctor("V3, in RAM, prompt", CPU_EXPERTS, 9953, tokens=4096, **WIDE),
+    _of_doctor("two GPUs", (), 683, depth=32, **SPLIT),
+    _of_doctor("two GPUs, 16384", (), 601, depth=16_416, **SPLIT),
+    _of_doctor("two GPUs, prompt", (), 27_180, tokens=2048, **SPLIT),
+    _of_doctor("two GPUs, prompt at 16384", (), 26_246, tokens=2048, depth=16_384, **SPLIT),
+)
+# Beyond what is allowed: 15.2 % (its three repetitions 571 to 601), and 18 %: the RAM read 156 GB/s
+# when it was measured and 114 when that run began.
+AUDITED_OUTSIDE = (
+    _of_doctor("all, 128k, q8_0", ALL, 573, depth=32, **LONG),
+    _of_doctor("V3, in RAM", CPU_EXPERTS, 148, depth=16, **WIDE),
 )
 
 
