@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from kernels.mailbox import Mailbox
 
 _PROGRAM = Program("mailbox/gpu.cu")
-_POSTING = 256  # threads of a block, a value each
+_POSTING = 256  # threads of a block, a stretch of x each
 _RECEIVING = 256  # threads of a block, four values each
 
 
@@ -45,7 +45,7 @@ def publish(mailbox: Mailbox, x: Tensor, chosen: Tensor, share: Tensor) -> None:
         x.shape[0],
     )
     kernel = _PROGRAM.kernel(f"post<{_POSTING}>", x.device)
-    kernel.launch((-(-x.numel() // _POSTING), 1, 1), _POSTING, record, overlap=True)
+    kernel.launch((-(-mailbox.width // _POSTING), 1, 1), _POSTING, record, overlap=True)
 
 
 def receive(mailbox: Mailbox, h: Tensor) -> None:

@@ -84,7 +84,6 @@ def _spin(route: Route) -> None:
 
 
 def _by_memory_operations(route: Route) -> Iterator[Row]:
-    posted = host_memory.device_pointer(route.mailbox.from_gpu.data_ptr())
     answered = host_memory.device_pointer(route.mailbox.from_cpu.data_ptr())
     device = torch.cuda.current_device()
 
@@ -94,14 +93,8 @@ def _by_memory_operations(route: Route) -> Iterator[Row]:
             host_memory.wait_value(answered, number, device)
             route.fetch()
 
-    def write_and_wait() -> None:
-        for number in range(1, CROSSINGS + 1):
-            host_memory.write_value(posted, number, device)
-            host_memory.wait_value(answered, number, device)
-
     ways: dict[str, Callable[[], None]] = {
         "publish kernel, wait by memory operation, receive kernel": wait_alone,
-        "write and wait by memory operations, no data": write_and_wait,
     }
     for name, record in ways.items():
         yield or_reason(name, "us", lambda record=record: route.us(captured(record)))
