@@ -26,6 +26,8 @@ LINE_BYTES = 128  # each part of the byte map begins on a multiple of it
 MOST_NUMBERS = 1 << 32
 _LINES, _STRETCH = 8, 256  # kLines and kStretch of mailbox.h
 
+_Part = tuple[int, tuple[int, ...], torch.dtype]  # first byte, shape, values
+
 
 class Mailbox:
     """One GPU's mailbox, made over memory that the caller gives and keeps pinned.
@@ -74,19 +76,19 @@ class Mailbox:
         return _whole_lines(first + 4 * math.prod(shape))
 
     @staticmethod
-    def _parts(
-        tokens: int, width: int, used: int
-    ) -> list[tuple[int, tuple[int, ...], torch.dtype]]:
-        """First byte, shape and dtype of the byte map's parts."""
-        parts, first = [], 0
-        for shape, dtype in (
+    def _parts(tokens: int, width: int, used: int) -> list[_Part]:
+        """The byte map."""
+        parts: list[_Part] = []
+        first = 0
+        shapes: tuple[tuple[tuple[int, ...], torch.dtype], ...] = (
             ((1,), torch.int32),
             ((_LINES, LINE_BYTES // 4), torch.int32),
             ((-(-width // _STRETCH),), torch.int32),
             ((tokens, width), torch.float32),
             ((tokens, used, 4), torch.int32),
             ((tokens, width), torch.float32),
-        ):
+        )
+        for shape, dtype in shapes:
             parts.append((first, shape, dtype))
             first = _whole_lines(first + 4 * math.prod(shape))
         return parts

@@ -113,9 +113,7 @@ std::int32_t await(ServedStep& step, const Mailbox& mailbox, Value* at, std::uin
             result = kServePaused;
         }
     };
-    const auto sleep = [](Value) {
-        std::this_thread::sleep_for(std::chrono::nanoseconds(kNap));
-    };
+    const auto sleep = [](Value) { std::this_thread::sleep_for(std::chrono::nanoseconds(kNap)); };
     seen = patience.until(shared(at), ready, slow, sleep);
     return number_of(seen) == number ? kServeDone : result;
 }

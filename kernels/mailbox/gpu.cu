@@ -20,14 +20,18 @@ __global__ void post(const Posting job) {
     wait_for_previous();
     const Mailbox& mailbox = job.mailbox;
     const uint32_t number = next_crossing(mailbox);
-    for (int at = static_cast<int>(threadIdx.x);
-         at < job.tokens * mailbox.used && blockIdx.x == 0; at += threads)
+    for (int at = static_cast<int>(threadIdx.x); at < job.tokens * mailbox.used && blockIdx.x == 0;
+         at += threads)
         post_choice(mailbox, at, job.chosen[at], job.share[at], number);
     post_columns(mailbox, job.tokens, number, [&](int t, int column) {
         return job.x[static_cast<int64_t>(t) * mailbox.width + column];
     });
-    if (last_to_arrive(job.counter, static_cast<int>(gridDim.x)) && threadIdx.x == 0)
-        published(mailbox, number);
+    // Not last_to_arrive, whose barrier would wait for the thread that fences. This thread met all
+    // that have asked for the number.
+    if (threadIdx.x != 0) return;
+    if (add_acquire_release(job.counter, 1) != static_cast<int>(gridDim.x) - 1) return;
+    *job.counter = 0;
+    published(mailbox, number);
 }
 
 struct Receipt {

@@ -38,6 +38,6 @@ def receive(mailbox: Mailbox, h: Tensor) -> None:
 
 def _ended(mailbox: Mailbox) -> bool:
     """Answered or abandoned."""
-    answered, abandoned = mailbox.from_cpu[0, :2].tolist()
-    behind = answered - int(mailbox.state[0]) & 0xFFFFFFFF
-    return behind < 1 << 31 or abandoned != 0
+    answered, abandoned = mailbox.from_cpu[0, :2]
+    behind = int(answered) - int(mailbox.state[0]) & 0xFFFFFFFF
+    return behind < 1 << 31 or int(abandoned) != 0

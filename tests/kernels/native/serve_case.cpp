@@ -42,8 +42,11 @@ struct Box {
         static_assert(kWidth <= hybrid::kStretch);
         for (int line = 0; line < hybrid::kLines; ++line)
             from_cpu[static_cast<std::size_t>(line * hybrid::kWordsOfLine)] = kFirst;
-        served.at = {from_gpu.data(), from_cpu.data(), posted.data(), x.data(), choice.data(),
-                     y.data(),        nullptr,         0,             kWidth,   kUsed};
+        served.at = {from_gpu.data(), from_cpu.data(),
+                     posted.data(),   x.data(),
+                     choice.data(),   y.data(),
+                     nullptr,         0,
+                     kWidth,          kUsed};
         served.number = kFirst;
     }
 };
