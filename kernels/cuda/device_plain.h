@@ -129,6 +129,14 @@ DEVICE void store_release_system(uint32_t* to, uint32_t value) {
     __atomic_store_n(to, value, __ATOMIC_RELEASE);
 }
 
+DEVICE uint32_t load_acquire_block(const uint32_t* from) {
+    return load_acquire(from);
+}
+
+DEVICE void store_release_block(uint32_t* to, uint32_t value) {
+    __atomic_store_n(to, value, __ATOMIC_RELEASE);
+}
+
 DEVICE void fence_system() {
     __atomic_thread_fence(__ATOMIC_ACQ_REL);
 }

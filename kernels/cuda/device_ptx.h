@@ -168,6 +168,19 @@ DEVICE void store_release_system(uint32_t* to, uint32_t value) {
     asm volatile("st.release.sys.global.u32 [%0], %1;" ::"l"(to), "r"(value) : "memory");
 }
 
+// The same between threads of a block; the word is shared memory.
+DEVICE uint32_t load_acquire_block(const uint32_t* from) {
+    const unsigned at = static_cast<unsigned>(__cvta_generic_to_shared(from));
+    uint32_t value;
+    asm volatile("ld.acquire.cta.shared.u32 %0, [%1];" : "=r"(value) : "r"(at) : "memory");
+    return value;
+}
+
+DEVICE void store_release_block(uint32_t* to, uint32_t value) {
+    const unsigned at = static_cast<unsigned>(__cvta_generic_to_shared(to));
+    asm volatile("st.release.cta.shared.u32 [%0], %1;" ::"r"(at), "r"(value) : "memory");
+}
+
 // What this thread wrote, or saw written, before it comes before what it writes after it, for all.
 DEVICE void fence_system() {
     asm volatile("fence.acq_rel.sys;" ::: "memory");

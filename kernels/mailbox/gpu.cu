@@ -40,22 +40,23 @@ struct Receipt {
     int32_t tokens;
 };
 
-// h += y once the CPU has answered. Each block waits for itself and adds its stretch: a few values
-// a thread, since each read of y is a trip over PCIe and all are to be one trip.
+// h += y once the CPU has answered. Each block waits for itself, and `threads` of its threads add
+// its stretch: a few values each, since a read of y is a trip over PCIe and all are to be one trip.
 template <int threads>
 __global__ void receive(const Receipt job) {
     let_next_start();  // the next kernel fetches its weights meanwhile
     wait_for_previous();
     const int count = job.tokens * job.mailbox.width;
+    const bool reads = static_cast<int>(threadIdx.x) < threads;
     const int at = static_cast<int>(blockIdx.x) * threads + static_cast<int>(threadIdx.x);
     if (count % 4 != 0 || reinterpret_cast<uintptr_t>(job.h) % 16 != 0) {
         await_answer(job.mailbox);
         const int all = static_cast<int>(gridDim.x) * threads;
-        for (int i = at; i < count; i += all) job.h[i] += job.mailbox.y[i];
+        for (int i = at; i < count && reads; i += all) job.h[i] += job.mailbox.y[i];
         return;
     }
     float4* const h = reinterpret_cast<float4*>(job.h) + at;
-    const bool inside = at < count / 4;
+    const bool inside = reads && at < count / 4;
     const float4 sum = inside ? *h : make_float4(0, 0, 0, 0);
     await_answer(job.mailbox);
     if (!inside) return;

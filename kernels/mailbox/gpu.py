@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _PROGRAM = Program("mailbox/gpu.cu")
 _POSTING = 256  # threads of a block, a stretch of x each
 _RECEIVING = 256  # threads of a block, four values each
+_LOOKING = 128  # more threads: kLookingThreads of mailbox.h
 
 
 class _Posting(Record):
@@ -52,7 +53,7 @@ def receive(mailbox: Mailbox, h: Tensor) -> None:
     blocks = -(-h.numel() // (4 * _RECEIVING))
     kernel = _PROGRAM.kernel(f"receive<{_RECEIVING}>", h.device)
     record = _Receipt(mailbox.record, h.data_ptr(), h.shape[0])
-    kernel.launch((blocks, 1, 1), _RECEIVING, record, overlap=True)
+    kernel.launch((blocks, 1, 1), _RECEIVING + _LOOKING, record, overlap=True)
 
 
 @lru_cache

@@ -22,8 +22,8 @@
 //           the last block to arrive chooses and writes words n of choice        nothing to order
 //     CPU   sees words n of choice, then every posted n (acquire); the pool runs as pool.h says
 //     CPU   workers write y and are done; answered = n, line by line             release
-//     GPU   one thread of a block sees answered n                                acquire, system
-//           __syncthreads; all its threads read y                                weak
+//     GPU   a thread of a block sees answered n and tells the others             acquire, system
+//           they see that, and read y                              release, acquire, block; weak
 //
 // So all that is not polled itself is ordered by an acquire that saw a release of its number, both
 // of system scope, and is read and written without races by weak accesses. That matters: a warp's
@@ -35,7 +35,8 @@
 // GPU raised in a kernel after the one that read y n.
 //
 // One trip over PCIe has to end before the next look at the same line begins, whichever block
-// looks. So blocks wait on lines of their own, one thread each.
+// looks. So each thread that looks has a line of its own; where blocks are few, several of a block
+// take turns, and an answer waits for a part of a trip until somebody looks.
 //
 // Numbers are counted in the GPU's own memory by whoever publishes, never baked into a graph; the
 // CPU counts along. They wrap around at 2^32. Both sides begin with words of no number they will
@@ -66,7 +67,7 @@ struct Mailbox {
 
 static_assert(sizeof(Mailbox) == 72, "kernels/native/records.py has the same");
 
-constexpr int kLines = 8;  // blocks that wait for an answer without queueing for a line
+constexpr int kLines = 8;  // threads that look for an answer without queueing for a line
 constexpr int kWordsOfLine = 32;
 constexpr int kStretch = 256;  // columns of x that a number of posted tells of
 
@@ -122,26 +123,49 @@ DEVICE void published(const Mailbox& mailbox, uint32_t number) {
     mailbox.state[0] = number;
 }
 
-// Returns when the crossing published last is answered, abandoned, or the limit has passed. All
-// threads of the block, after wait_for_previous(); they then may read y.
-DEVICE void await_answer(const Mailbox& mailbox) {
-    if (threadIdx.x == 0) {
-        const uint2 state = *reinterpret_cast<const uint2*>(mailbox.state);
-        const int line = static_cast<int>(blockIdx.x) % kLines;
-        const uint64_t* const words =
-            reinterpret_cast<const uint64_t*>(mailbox.from_cpu + line * kWordsOfLine);
-        const uint64_t begin = global_timer_ns();
-        for (;;) {
-            const uint64_t seen = load_acquire_system(words);
-            const bool abandoned = (seen >> 32) != 0, gave_up = state.y != 0;
-            if (abandoned || gave_up || reached(static_cast<uint32_t>(seen), state.x)) break;
-            if (static_cast<int64_t>(global_timer_ns() - begin) < mailbox.limit_ns) continue;
-            mailbox.state[1] = 1;  // later waits of the graph end at once
-            store_release_system(mailbox.from_gpu, 1u);
-            break;
-        }
+// Threads that a waiting block has beside those that read y: a thread that looks is back no sooner
+// than its look, which is a trip over PCIe.
+constexpr int kLookers = 4;
+constexpr int kLookingThreads = kLookers * kWarp;
+constexpr int64_t kBetweenLooks = 320;  // ns, a quarter of a trip
+
+// One of `lookers` of this block looks at its own line until the crossing published last is
+// answered, abandoned, or the limit has passed, or another one has seen that.
+DEVICE void look_for_answer(const Mailbox& mailbox, int looker, int lookers, uint32_t* over) {
+    const uint2 state = *reinterpret_cast<const uint2*>(mailbox.state);
+    const int line = (static_cast<int>(blockIdx.x) * lookers + looker) % kLines;
+    const uint64_t* const words =
+        reinterpret_cast<const uint64_t*>(mailbox.from_cpu + line * kWordsOfLine);
+    const uint64_t begin = global_timer_ns();
+    while (static_cast<int64_t>(global_timer_ns() - begin) < looker * kBetweenLooks) {
     }
+    while (load_acquire_block(over) == 0) {
+        const uint64_t seen = load_acquire_system(words);
+        const bool abandoned = (seen >> 32) != 0, gave_up = state.y != 0;
+        if (abandoned || gave_up || reached(static_cast<uint32_t>(seen), state.x)) break;
+        if (static_cast<int64_t>(global_timer_ns() - begin) < mailbox.limit_ns) continue;
+        mailbox.state[1] = 1;  // later waits of the graph end at once
+        store_release_system(mailbox.from_gpu, 1u);
+        break;
+    }
+    store_release_block(over, 1);
+}
+
+// Returns when that is so in all threads but the last kLookingThreads of the block, which look, and
+// return later. All threads call it, after wait_for_previous(); those that it is for may read y.
+DEVICE void await_answer(const Mailbox& mailbox) {
+    __shared__ uint32_t over;
+    const int reading = static_cast<int>(blockDim.x) - kLookingThreads;
+    const int looker = warp_index() - reading / kWarp;
+    const int lookers = max(1, min(kLookers, kLines / static_cast<int>(gridDim.x)));
+    if (threadIdx.x == 0) over = 0;
     __syncthreads();
+    if (looker < 0) {
+        while (load_acquire_block(&over) == 0) {
+        }
+    } else if (looker < lookers && lane_index() == 0) {
+        look_for_answer(mailbox, looker, lookers, &over);
+    }
 }
 
 #endif  // DEVICE
