@@ -129,15 +129,26 @@ DEVICE void store_release_system(uint32_t* to, uint32_t value) {
     __atomic_store_n(to, value, __ATOMIC_RELEASE);
 }
 
-DEVICE void store_release_system(uint64_t* to, uint64_t value) {
+DEVICE uint32_t load_acquire_block(const uint32_t* from) {
+    return load_acquire(from);
+}
+
+DEVICE void store_release_block(uint32_t* to, uint32_t value) {
     __atomic_store_n(to, value, __ATOMIC_RELEASE);
 }
 
-DEVICE float load_float_system(const float* from) {
-    return *from;
+DEVICE void fence_system() {
+    __atomic_thread_fence(__ATOMIC_ACQ_REL);
 }
-DEVICE float4 load_four_system(const float* from) {
-    return load_aligned<float4>(from);
+
+DEVICE void store_relaxed_system(uint32_t* to, uint32_t value) {
+    __atomic_store_n(to, value, __ATOMIC_RELAXED);
+}
+
+DEVICE void store_relaxed_system(uint64_t* to, uint64_t first, uint64_t second) {
+    emulator::check_aligned(to, 2 * sizeof(first));
+    __atomic_store_n(to, first, __ATOMIC_RELAXED);
+    __atomic_store_n(to + 1, second, __ATOMIC_RELAXED);
 }
 
 DEVICE int add_acquire_release(int* counter, int more) {

@@ -168,25 +168,33 @@ DEVICE void store_release_system(uint32_t* to, uint32_t value) {
     asm volatile("st.release.sys.global.u32 [%0], %1;" ::"l"(to), "r"(value) : "memory");
 }
 
-DEVICE void store_release_system(uint64_t* to, uint64_t value) {
-    asm volatile("st.release.sys.global.u64 [%0], %1;" ::"l"(to), "l"(value) : "memory");
-}
-
-// Past every cache of this GPU: memory that the CPU writes while the kernel runs.
-DEVICE float load_float_system(const float* from) {
-    float value;
-    asm volatile("ld.relaxed.sys.global.f32 %0, [%1];" : "=f"(value) : "l"(from) : "memory");
+// The same between threads of a block; the word is shared memory.
+DEVICE uint32_t load_acquire_block(const uint32_t* from) {
+    const unsigned at = static_cast<unsigned>(__cvta_generic_to_shared(from));
+    uint32_t value;
+    asm volatile("ld.acquire.cta.shared.u32 %0, [%1];" : "=r"(value) : "r"(at) : "memory");
     return value;
 }
 
-// Four at once; `from` is a multiple of 16 bytes.
-DEVICE float4 load_four_system(const float* from) {
-    float4 four;
-    asm volatile("ld.relaxed.sys.global.v4.f32 {%0, %1, %2, %3}, [%4];"
-                 : "=f"(four.x), "=f"(four.y), "=f"(four.z), "=f"(four.w)
-                 : "l"(from)
+DEVICE void store_release_block(uint32_t* to, uint32_t value) {
+    const unsigned at = static_cast<unsigned>(__cvta_generic_to_shared(to));
+    asm volatile("st.release.cta.shared.u32 [%0], %1;" ::"r"(at), "r"(value) : "memory");
+}
+
+// What this thread wrote, or saw written, before it comes before what it writes after it, for all.
+DEVICE void fence_system() {
+    asm volatile("fence.acq_rel.sys;" ::: "memory");
+}
+
+// In no order with anything else; seen as a whole.
+DEVICE void store_relaxed_system(uint32_t* to, uint32_t value) {
+    asm volatile("st.relaxed.sys.global.u32 [%0], %1;" ::"l"(to), "r"(value) : "memory");
+}
+
+// Two, each seen as a whole; `to` is a multiple of 16 bytes.
+DEVICE void store_relaxed_system(uint64_t* to, uint64_t first, uint64_t second) {
+    asm volatile("st.relaxed.sys.global.v2.u64 [%0], {%1, %2};" ::"l"(to), "l"(first), "l"(second)
                  : "memory");
-    return four;
 }
 
 // The value before; orders what this thread wrote before it and reads after it, for all blocks.

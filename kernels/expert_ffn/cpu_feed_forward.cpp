@@ -98,6 +98,7 @@ void FeedForward::add(const Matrix& gate, const Matrix& up, const Matrix& down) 
 }
 
 void FeedForward::run(Worker& worker, Tail* tails, float* out) {
+    if (count_ == 0) return;
     reserve_inputs();
     fill_inputs(worker, tails[0], false);
     widen(worker, tails + 3);

@@ -1,7 +1,7 @@
 """Contract: a GPU's captured graph calls the CPU's experts through host memory that both address.
 
-    publish   the GPU writes x, chosen and share, then raises a number      router's last block
-    serve     the CPU sees it, runs the experts on its pool, writes y, raises the number back
+    publish   the GPU writes x, chosen and share, each beside a number        router's blocks
+    serve     the CPU sees them, runs the experts on its pool, writes y, raises the number back
     receive   the GPU waits for that and adds y to h
 
 `mailbox.h` has the byte map and the argument why no side ever reads what the other still writes.
@@ -9,6 +9,7 @@
 """
 
 import ctypes
+import math
 from collections.abc import Callable, Mapping
 
 import torch
@@ -23,6 +24,9 @@ __all__ = ["LINE_BYTES", "Mailbox", "publish", "receive"]
 
 LINE_BYTES = 128  # each part of the byte map begins on a multiple of it
 MOST_NUMBERS = 1 << 32
+_LINES, _STRETCH = 8, 256  # kLines and kStretch of mailbox.h
+
+_Part = tuple[int, tuple[int, ...], torch.dtype]  # first byte, shape, values
 
 
 class Mailbox:
@@ -34,8 +38,9 @@ class Mailbox:
     limit_s   the GPU waits no longer for an answer. The CPU's own limits, of a silent GPU and of a
               stalled worker, should be shorter: they say what went wrong.
 
-    x [tokens, width], chosen [tokens, used] int32, share [tokens, used] and y [tokens, width] are
-    views of the memory; `record` is what GPU kernels take.
+    x [tokens, width], choice int32 [tokens, used, 4] (expert, number, share's bits, number), posted
+    int32 [stretches], y [tokens, width], from_gpu and from_cpu are views of the memory; `record` is
+    what GPU kernels take.
     Raises KernelInputError when memory or state do not fit.
     """
 
@@ -48,18 +53,18 @@ class Mailbox:
             raise KernelInputError("a mailbox is CPU memory at a multiple of 128 bytes")
         if state.dtype != torch.int32 or state.shape != (2,):
             raise KernelInputError(f"state must be int32 [2], not {state.dtype} {state.shape}")
+        assert state.data_ptr() % 8 == 0  # the GPU reads both at once
         self.tokens, self.width, self.used = tokens, width, used
         self.state = state
         self._memory = memory
-        self.from_gpu = memory[:8].view(torch.int32)  # posted, gave_up
-        self.from_cpu = memory[LINE_BYTES : LINE_BYTES + 8].view(torch.int32)  # and abandoned
-        parts = self._parts(tokens, width, used)
-        self.x, self.chosen, self.share, self.y = (
-            memory[first : first + 4 * rows * columns].view(dtype).view(rows, columns)
-            for first, rows, columns, dtype in parts
-        )
-        views = (self.from_gpu, self.from_cpu, self.x, self.chosen, self.share, self.y, state)
-        addresses = (view.data_ptr() for view in views)
+        parts = [
+            memory[first : first + 4 * math.prod(shape)].view(dtype).view(shape)
+            for first, shape, dtype in self._parts(tokens, width, used)
+        ]
+        self.from_gpu = parts[0]  # gave_up
+        self.from_cpu = parts[1]  # answered, abandoned in each line
+        self.posted, self.x, self.choice, self.y = parts[2:]
+        addresses = (view.data_ptr() for view in (*parts, state))
         self.record = MailboxRecord(*addresses, int(limit_s * 1e9), width, used)
         self.served = ServedMailbox(self.record, 0, 0)
         self.reset()
@@ -67,22 +72,36 @@ class Mailbox:
     @classmethod
     def nbytes(cls, tokens: int, width: int, used: int) -> int:
         """Bytes of memory for this many rows."""
-        first, rows, columns, _ = cls._parts(tokens, width, used)[-1]
-        return _whole_lines(first + 4 * rows * columns)
+        first, shape, _ = cls._parts(tokens, width, used)[-1]
+        return _whole_lines(first + 4 * math.prod(shape))
 
     @staticmethod
-    def _parts(tokens: int, width: int, used: int) -> list[tuple[int, int, int, torch.dtype]]:
-        """First byte, rows, columns and dtype of x, chosen, share and y."""
-        parts, first = [], 2 * LINE_BYTES
-        for columns, dtype in (
-            (width, torch.float32),
-            (used, torch.int32),
-            (used, torch.float32),
-            (width, torch.float32),
-        ):
-            parts.append((first, tokens, columns, dtype))
-            first = _whole_lines(first + 4 * tokens * columns)
+    def _parts(tokens: int, width: int, used: int) -> list[_Part]:
+        """The byte map."""
+        parts: list[_Part] = []
+        first = 0
+        shapes: tuple[tuple[tuple[int, ...], torch.dtype], ...] = (
+            ((1,), torch.int32),
+            ((_LINES, LINE_BYTES // 4), torch.int32),
+            ((-(-width // _STRETCH),), torch.int32),
+            ((tokens, width), torch.float32),
+            ((tokens, used, 4), torch.int32),
+            ((tokens, width), torch.float32),
+        )
+        for shape, dtype in shapes:
+            parts.append((first, shape, dtype))
+            first = _whole_lines(first + 4 * math.prod(shape))
         return parts
+
+    @property
+    def chosen(self) -> Tensor:
+        """[tokens, used] int32, model-wide expert numbers."""
+        return self.choice[..., 0]
+
+    @property
+    def share(self) -> Tensor:
+        """[tokens, used] float32."""
+        return self.choice.view(torch.float32)[..., 2]
 
     def reset(self, number: int = 0) -> None:
         """As new, also after a failure: both sides go on from this number.
@@ -92,16 +111,18 @@ class Mailbox:
         assert 0 <= number < MOST_NUMBERS
         signed = ctypes.c_int32(number).value
         self.state.copy_(torch.tensor([signed, 0], dtype=torch.int32))
-        self.from_gpu.copy_(torch.tensor([signed, 0], dtype=torch.int32))
-        self.from_cpu.copy_(torch.tensor([signed, 0], dtype=torch.int32))
+        self.from_gpu.zero_()
+        self.from_cpu[:, 0], self.from_cpu[:, 1] = signed, 0
+        self.posted.fill_(signed)
+        self.choice[..., 1::2] = signed
         self.served.number = number
 
     @property
     def failed(self) -> str | None:
         """Which side ended the step, if one did: what the GPU computed since then is garbage."""
-        if int(self.from_gpu[1]):
+        if int(self.from_gpu[0]):
             return "the GPU gave up"
-        return "the CPU abandoned the step" if int(self.from_cpu[1]) else None
+        return "the CPU abandoned the step" if int(self.from_cpu[0, 1]) else None
 
 
 def _whole_lines(nbytes: int) -> int:

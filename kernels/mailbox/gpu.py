@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from kernels.mailbox import Mailbox
 
 _PROGRAM = Program("mailbox/gpu.cu")
-_POSTING = 256  # threads of a block, a value each
+_POSTING = 256  # threads of a block, a stretch of x each
 _RECEIVING = 256  # threads of a block, four values each
+_LOOKING = 128  # more threads: kLookingThreads of mailbox.h
 
 
 class _Posting(Record):
@@ -45,14 +46,14 @@ def publish(mailbox: Mailbox, x: Tensor, chosen: Tensor, share: Tensor) -> None:
         x.shape[0],
     )
     kernel = _PROGRAM.kernel(f"post<{_POSTING}>", x.device)
-    kernel.launch((-(-x.numel() // _POSTING), 1, 1), _POSTING, record, overlap=True)
+    kernel.launch((-(-mailbox.width // _POSTING), 1, 1), _POSTING, record, overlap=True)
 
 
 def receive(mailbox: Mailbox, h: Tensor) -> None:
     blocks = -(-h.numel() // (4 * _RECEIVING))
     kernel = _PROGRAM.kernel(f"receive<{_RECEIVING}>", h.device)
     record = _Receipt(mailbox.record, h.data_ptr(), h.shape[0])
-    kernel.launch((blocks, 1, 1), _RECEIVING, record, overlap=True)
+    kernel.launch((blocks, 1, 1), _RECEIVING + _LOOKING, record, overlap=True)
 
 
 @lru_cache

@@ -22,7 +22,8 @@ def publish(mailbox: Mailbox, x: Tensor, chosen: Tensor, share: Tensor) -> None:
     mailbox.chosen[:tokens].copy_(chosen)
     mailbox.share[:tokens].copy_(share)
     mailbox.state[0] += 1
-    mailbox.from_gpu[0] = mailbox.state[0]
+    mailbox.posted.copy_(mailbox.state[:1].expand_as(mailbox.posted))
+    mailbox.choice[:tokens, :, 1::2] = mailbox.state[0]
 
 
 def receive(mailbox: Mailbox, h: Tensor) -> None:
@@ -30,12 +31,13 @@ def receive(mailbox: Mailbox, h: Tensor) -> None:
     while int(mailbox.state[1]) == 0 and not _ended(mailbox):
         if time.monotonic() > limit:
             mailbox.state[1] = 1
-            mailbox.from_gpu[1] = 1
+            mailbox.from_gpu[0] = 1
         time.sleep(_LOOK_S)
     h += mailbox.y[: len(h)]
 
 
 def _ended(mailbox: Mailbox) -> bool:
     """Answered or abandoned."""
-    behind = int(mailbox.from_cpu[0]) - int(mailbox.state[0]) & 0xFFFFFFFF
-    return behind < 1 << 31 or int(mailbox.from_cpu[1]) != 0
+    answered, abandoned = mailbox.from_cpu[0, :2]
+    behind = int(answered) - int(mailbox.state[0]) & 0xFFFFFFFF
+    return behind < 1 << 31 or int(abandoned) != 0

@@ -128,7 +128,7 @@ class Mailbox(ctypes.Structure):
     """Of `mailbox.h`; GPU kernels take it as well."""
 
     _fields_ = [
-        *((name, _Pointer) for name in ("from_gpu", "from_cpu", "x", "chosen", "share", "y")),
+        *((name, _Pointer) for name in ("from_gpu", "from_cpu", "posted", "x", "choice", "y")),
         ("state", _Pointer),
         ("limit_ns", _Int64),
         ("width", _Int32),

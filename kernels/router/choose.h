@@ -120,9 +120,15 @@ DEVICE Best best_of_lane(const Rules& rules, const Scores& scores, uint32_t take
     return best;
 }
 
+// An expert of a token, in a lane below rules.used.
+struct Chosen {
+    int32_t expert;
+    float share;
+};
+
 // All lanes of one warp call it for one token.
-DEVICE void choose_experts(const Rules& rules, const Choice& choice, const float* logits, int token,
-                           Scores& scores) {
+DEVICE Chosen choose_experts(const Rules& rules, const Choice& choice, const float* logits,
+                             int token, Scores& scores) {
     score_experts(rules, logits, choice.bias, scores);
     if (rules.groups > 1) drop_groups(rules, scores);
     uint32_t taken = 0;
@@ -144,9 +150,12 @@ DEVICE void choose_experts(const Rules& rules, const Choice& choice, const float
         const float sum = warp_sum(share);
         share /= sum < kLeastSum ? kLeastSum : sum;
     }
-    if (!used) return;
-    choice.chosen[token * rules.used + lane_index()] = mine;
-    choice.share[token * rules.used + lane_index()] = share * rules.scale;
+    const Chosen chosen = {mine, share * rules.scale};
+    if (used) {
+        choice.chosen[token * rules.used + lane_index()] = chosen.expert;
+        choice.share[token * rules.used + lane_index()] = chosen.share;
+    }
+    return chosen;
 }
 
 }  // namespace hybrid

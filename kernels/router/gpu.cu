@@ -126,21 +126,14 @@ DEVICE float norm_factor(const RouteRecord& record, const Sums<TOKENS, ROWS> (&o
     return rsqrtf(squares / static_cast<float>(record.gate.columns) + record.epsilon);
 }
 
-// This block's share of the columns of rms_norm(h), in whole lines of the mailbox.
+// This block's stretches of rms_norm(h).
 template <int TOKENS, int ROWS>
-DEVICE void post_normed(const RouteRecord& record,
-                        const Sums<TOKENS, ROWS> (&of_warp)[kMostWarps]) {
-    const int width = record.gate.columns, blocks = static_cast<int>(gridDim.x);
-    const int each = ((width + blocks - 1) / blocks + kWarp - 1) / kWarp * kWarp;
-    const int begin = static_cast<int>(blockIdx.x) * each;
-    for (int t = 0; t < record.tokens; ++t) {
-        const float factor = norm_factor(record, of_warp, t);
-        const int64_t row = static_cast<int64_t>(t) * width;
-        for (int c = begin + static_cast<int>(threadIdx.x); c < min(begin + each, width);
-             c += static_cast<int>(blockDim.x)) {
-            record.mailbox.x[row + c] = record.h[row + c] * factor * record.norm[c];
-        }
-    }
+DEVICE void post_normed(const RouteRecord& record, const Sums<TOKENS, ROWS> (&of_warp)[kMostWarps],
+                        uint32_t number) {
+    post_columns(record.mailbox, record.tokens, number, [&](int t, int column) {
+        const int64_t at = static_cast<int64_t>(t) * record.gate.columns + column;
+        return record.h[at] * norm_factor(record, of_warp, t) * record.norm[column];
+    });
 }
 
 // Whether it PUBLISHes what it chose is known when the graph is captured.
@@ -174,16 +167,19 @@ __global__ void __launch_bounds__(kMostWarps* kWarp, 1) route(const RouteRecord 
         const float logit = norm_factor(record, of_warp, t) * sum_of_warps(of_warp, t, r);
         record.logits[t * experts + first_expert + r] = logit;
     }
-    if constexpr (PUBLISH) post_normed(record, of_warp);
-    if (!last_to_arrive(record.counter, static_cast<int>(gridDim.x))) return;
+    const uint32_t number = PUBLISH ? next_crossing(record.mailbox) : 0;
+    const bool chooses = last_to_arrive(record.counter, static_cast<int>(gridDim.x));
+    // Only now: an arrival waits for what the block wrote before it, over PCIe for long.
+    if constexpr (PUBLISH) post_normed(record, of_warp, number);
+    if (!chooses) return;
     for (int token = warp_index(); token < record.tokens; token += warps_of_block()) {
-        choose_experts(record.rules, record.choice, record.logits + token * experts, token,
-                       scores[token]);
+        const Chosen chosen = choose_experts(record.rules, record.choice,
+                                             record.logits + token * experts, token, scores[token]);
+        const int used = record.mailbox.used, lane = lane_index();
+        if (PUBLISH && lane < used)
+            post_choice(record.mailbox, token * used + lane, chosen.expert, chosen.share, number);
     }
-    if constexpr (PUBLISH) {
-        __syncthreads();
-        publish(record.mailbox, record.choice.chosen, record.choice.share, record.tokens);
-    }
+    if (PUBLISH && threadIdx.x == 0) published(record.mailbox, number);
 }
 
 struct ChooseRecord {

@@ -42,7 +42,9 @@ LIBRARIES_BYTES, DRIVER_BYTES = 472 * MIB, 136 * MIB
 # An entry of 8 bytes for a page of 4 KiB. A huge page of anonymous memory has one entry for 2 MiB,
 # but Linux keeps the table of its small pages for the day when it is split (VmPTE: 2 MiB a GiB).
 PAGE_TABLE_SHARE = 512
-MAILBOX_LINE = 128
+# A mailbox's arrays begin on whole lines; 9 more lines are for numbers, and one for its own place.
+MAILBOX_LINE, MAILBOX_LINES = 128, 14
+MAILBOX_STRETCH = 256  # columns of x that a number tells of
 MAILBOX_TOKENS = STEP_TOKENS[-1]
 
 
@@ -131,6 +133,7 @@ def _pinned_bytes(shape: ModelShape, hosted: Hosted) -> int:
     if hosted.head:
         nbytes += FLOAT_BYTES * sum(STEP_TOKENS) * (shape.vocabulary + 2)
     if hosted.away_experts:
-        rows = 2 * shape.embedding_length + 2 * shape.expert_used_count
-        nbytes += FLOAT_BYTES * MAILBOX_TOKENS * rows + 7 * MAILBOX_LINE
+        rows = 2 * shape.embedding_length + 4 * shape.expert_used_count
+        stretches = -(-shape.embedding_length // MAILBOX_STRETCH)
+        nbytes += FLOAT_BYTES * (MAILBOX_TOKENS * rows + stretches) + MAILBOX_LINES * MAILBOX_LINE
     return 2 * nbytes

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from kernels.blocks import BlockTensor
+from kernels.expert_ffn import expert_ffn
 from kernels.formats import BY_NAME
 from kernels.mailbox import Mailbox, publish, receive
 from kernels.mailbox.cases import Case
@@ -104,3 +105,16 @@ class Machine:
         finally:
             gpu.join(timeout=30)
             assert not gpu.is_alive()
+
+
+def check_answers(machine: Machine, step: list[Crossing]) -> None:
+    for layer, crossing in zip(machine.layers, step, strict=True):
+        expected = expert_ffn(
+            crossing.x,
+            *layer.parts[0],
+            crossing.chosen.long(),
+            crossing.share,
+            layer.first_expert,
+            implementation="native",
+        )
+        assert torch.equal(crossing.y, expected)

@@ -14,11 +14,10 @@ import pytest
 import torch
 
 from kernels.errors import GpuSilent, KernelInputError, WorkerFailed
-from kernels.expert_ffn import expert_ffn
 from kernels.mailbox import Mailbox, cases, publish, receive
 from kernels.mailbox.serve import Layer, Service
 from kernels.native import pool
-from tests.kernels.mailbox_machine import Machine, experts, new_mailbox
+from tests.kernels.mailbox_machine import Machine, check_answers, experts, new_mailbox
 
 ROOT = Path(__file__).resolve().parents[2]
 ONE = cases.SMALL[0]
@@ -31,19 +30,6 @@ def three_workers():
     yield
     pool.set_timeout(60)
     pool.stop()
-
-
-def check_answers(machine, step):
-    for layer, crossing in zip(machine.layers, step, strict=True):
-        expected = expert_ffn(
-            crossing.x,
-            *layer.parts[0],
-            crossing.chosen.long(),
-            crossing.share,
-            layer.first_expert,
-            implementation="native",
-        )
-        assert torch.equal(crossing.y, expected)
 
 
 @pytest.mark.parametrize("tokens", [1, 2, 8])
@@ -144,7 +130,7 @@ def test_a_gpu_that_nobody_answers_gives_up_once_and_tells(implementation):
 
 def test_a_service_that_waits_hears_that_the_gpu_has_given_up():
     machine = Machine(ONE, limit_s=60)
-    raised = threading.Timer(0.2, lambda: machine.mailboxes[0].from_gpu[1:].fill_(1))
+    raised = threading.Timer(0.2, lambda: machine.mailboxes[0].from_gpu.fill_(1))
     raised.start()
     with pytest.raises(GpuSilent, match=r"GPU 0 \(cpu\) waited 20 s for the CPU before crossing 1"):
         machine.service.serve(1, machine.workspace)
@@ -285,10 +271,10 @@ def test_parts_of_a_mailbox_share_no_pair_of_cache_lines():
     mailbox = new_mailbox(replace(ONE, width=33, used=3))
     parts = (
         mailbox.from_gpu,
-        mailbox.from_cpu,
+        *mailbox.from_cpu,
+        mailbox.posted,
         mailbox.x,
-        mailbox.chosen,
-        mailbox.share,
+        mailbox.choice,
         mailbox.y,
     )
     lines = [

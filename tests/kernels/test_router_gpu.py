@@ -143,7 +143,10 @@ def test_what_was_chosen_is_posted_with_the_normed_activations(device: str) -> N
     for crossing in (1, 2):
         step.run(publish=mailbox)
         step.check()
-        assert mailbox.from_gpu.tolist() == [crossing, 0]
+        assert mailbox.state.tolist() == [crossing, 0]
+        assert mailbox.posted.tolist() == [crossing]
+        assert set(mailbox.choice[:3, :, 1::2].flatten().tolist()) == {crossing}
+        assert set(mailbox.choice[3:, :, 1::2].flatten().tolist()) == {0}
         assert torch.equal(mailbox.chosen[:3], step.chosen.cpu())
         assert torch.equal(mailbox.share[:3], step.share.cpu())
         assert_close(mailbox.x[:3], step.normed().cpu(), 1e-6)

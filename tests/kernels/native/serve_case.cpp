@@ -1,6 +1,7 @@
 // The CPU's side of the mailbox with a thread that plays the GPU: for ops_test.cpp.
 #include <algorithm>
 #include <atomic>
+#include <cstring>
 #include <thread>
 
 #include "../latent_block/block.h"
@@ -23,16 +24,29 @@ Number& number(std::uint32_t* at) {
     return *reinterpret_cast<Number*>(at);
 }
 
+void post_word(std::uint64_t& word, std::uint64_t bits, std::uint32_t number) {
+    reinterpret_cast<std::atomic<std::uint64_t>*>(&word)->store(
+        static_cast<std::uint64_t>(number) << 32 | bits, std::memory_order_relaxed);
+}
+
 // A mailbox, each part an allocation of its own.
 struct Box {
-    std::vector<std::uint32_t> from_gpu{kFirst, 0}, from_cpu{kFirst, 0};
-    Floats x = Floats(kTokens * kWidth), share = Floats(kTokens * kUsed), y = x;
-    std::vector<std::int32_t> chosen = std::vector<std::int32_t>(kTokens * kUsed);
+    std::vector<std::uint32_t> from_gpu{0}, posted{kFirst};
+    std::vector<std::uint32_t> from_cpu =
+        std::vector<std::uint32_t>(hybrid::kLines * hybrid::kWordsOfLine);
+    Floats x = Floats(kTokens * kWidth), y = x;
+    std::vector<std::uint64_t> choice = std::vector<std::uint64_t>(kTokens * kUsed * 2);
     ServedMailbox served{};
 
     Box() {
-        served.at = {from_gpu.data(), from_cpu.data(), x.data(), chosen.data(), share.data(),
-                     y.data(),        nullptr,         0,        kWidth,        kUsed};
+        static_assert(kWidth <= hybrid::kStretch);
+        for (int line = 0; line < hybrid::kLines; ++line)
+            from_cpu[static_cast<std::size_t>(line * hybrid::kWordsOfLine)] = kFirst;
+        served.at = {from_gpu.data(), from_cpu.data(),
+                     posted.data(),   x.data(),
+                     choice.data(),   y.data(),
+                     nullptr,         0,
+                     kWidth,          kUsed};
         served.number = kFirst;
     }
 };
@@ -42,13 +56,15 @@ Floats play(Box& box, int layers) {
     Floats h = random_floats(box.x.size());
     for (int layer = 0; layer < layers; ++layer) {
         std::copy(h.begin(), h.end(), box.x.begin());
-        for (std::size_t i = 0; i < box.chosen.size(); ++i) {
-            box.chosen[i] =
-                static_cast<std::int32_t>((i * 7 + static_cast<std::size_t>(layer)) % 8);
-            box.share[i] = 0.5f;
+        const std::uint32_t next = number(&box.posted[0]).load(std::memory_order_relaxed) + 1;
+        for (std::size_t i = 0; i < box.choice.size(); i += 2) {
+            const float half = 0.5f;
+            std::uint32_t bits = 0;
+            std::memcpy(&bits, &half, sizeof bits);
+            post_word(box.choice[i], (i / 2 * 7 + static_cast<std::size_t>(layer)) % 8, next);
+            post_word(box.choice[i + 1], bits, next);
         }
-        const std::uint32_t next = number(&box.from_gpu[0]).load(std::memory_order_relaxed) + 1;
-        number(&box.from_gpu[0]).store(next, std::memory_order_release);
+        number(&box.posted[0]).store(next, std::memory_order_release);
         while (number(&box.from_cpu[0]).load(std::memory_order_acquire) != next) {
             if (number(&box.from_cpu[1]).load(std::memory_order_acquire) != 0) return h;
             std::this_thread::yield();

@@ -1,12 +1,14 @@
 """GPU -> CPU -> GPU in a replayed graph, by every means there is.
 
 spin      publish kernel, the CPU's dispatcher, receive kernel that polls
+router    the same with the router's kernel, whose blocks publish, beside the router alone
 memory    the wait, or both ends, as memory operations of the stream
 host      publish kernel, host function, receive kernel. A graph of host functions alone has no
           crossing: between two of them nothing comes from the GPU or goes there
 
-The CPU's job is nothing, or a dispatch of the whole pool with experts so small that their
-arithmetic does not count.
+What crosses is as little as the kernels take, which is what a host function with nothing to read
+is held against, or a real model's row. The CPU's job is nothing by one thread, nothing by the whole
+pool, or small experts: their rows of down are of one block, which costs more than its arithmetic.
 """
 
 import ctypes
@@ -16,88 +18,63 @@ from time import perf_counter
 
 import torch
 
-from kernels.blocks import BlockTensor
 from kernels.cuda import driver_library, host_memory
-from kernels.formats import BY_NAME
-from kernels.mailbox import Mailbox, publish, receive
-from kernels.mailbox.serve import Layer, Part, Service
 from kernels.native import pool
 from kernels.native.library import library
+from kernels.router import Gating, RouterRules
 from tools.bench.crossing_rows.measure import Row, launch_empty, or_reason
-from tools.bench.gpu_time import Span, captured
+from tools.bench.crossing_rows.routes import CROSSINGS, EXPERTS, Route, RouterRoute
+from tools.bench.gpu_time import captured
 
-CROSSINGS = 26
-ROUNDS = 50
-EXPERTS, USED, TINY = 8, 2, 32
+SMALL, WIDTHS = 32, (2048, 7168)
+ROUTERS = {
+    2048: RouterRules(64, 6, Gating.SOFTMAX),
+    7168: RouterRules(256, 8, Gating.SIGMOID, groups=8, groups_used=4, normalise=True),
+}
 IDLE_US = (0, 30, 150, 1000, 4000, 20_000)
-
-
-class Route:
-    """A mailbox, what is sent through it, and the CPU's service of CROSSINGS layers."""
-
-    def __init__(self, width: int, first_expert: int, threads: int) -> None:
-        nbytes = Mailbox.nbytes(1, width, USED)
-        memory = torch.zeros(nbytes, dtype=torch.uint8, pin_memory=True)
-        state = torch.zeros(2, dtype=torch.int32, device="cuda")
-        self.mailbox = Mailbox(memory, state, tokens=1, width=width, used=USED, limit_s=5)
-        self.service = Service(
-            [Layer(self.mailbox, [_tiny_experts(width)], first_expert)] * CROSSINGS, limit_s=2
-        )
-        self.threads = threads
-        self.workspace = torch.empty(self.service.needs(1, threads), dtype=torch.uint8)
-        self.x, self.h = torch.randn(2, 1, width, device="cuda")
-        self.chosen = torch.tensor([[0, 1]], dtype=torch.int32, device="cuda")
-        self.share = torch.full((1, USED), 0.5, device="cuda")
-        self.service.abandon()  # nothing waits while the kernels are compiled
-        self.send()
-        self.fetch()
-        torch.cuda.synchronize()
-        self.service.reset()
-
-    def send(self) -> None:
-        publish(self.mailbox, self.x, self.chosen, self.share)
-
-    def fetch(self) -> None:
-        receive(self.mailbox, self.h)
-
-    def serve(self) -> None:
-        self.service.serve(1, self.workspace, self.threads)
-
-    def us(self, graph: torch.cuda.CUDAGraph, *, serve: bool = True) -> float:
-        """Of the GPU for one crossing; every replay begins at number 0."""
-        times = []
-        for _ in range(ROUNDS):
-            self.service.reset()
-            if not serve:
-                self.service.abandon()
-            with Span() as span:
-                graph.replay()
-            try:
-                if serve:
-                    self.serve()
-            finally:
-                self.mailbox.from_cpu[0] = CROSSINGS  # a memory operation has no limit of its own
-                times.append(span.us() / CROSSINGS)
-        return statistics.median(times[3:])
-
-    def computed_us(self) -> float:
-        return 1e6 * statistics.median(self.service.computed_s)
+POOL_ROUNDS = 50
 
 
 def crossings(threads: int) -> Iterator[Row]:
-    for width in (2048, 7168):
-        nothing = Route(width, EXPERTS, 1)
-        graph = captured(lambda route=nothing: _spin(route))
-        name = f"crossing of {width} floats"
-        yield f"{name}: kernels alone, nobody waits", nothing.us(graph, serve=False), "us"
-        yield f"{name}: spin, empty job", nothing.us(graph), "us"
-        yield "  of which the CPU", nothing.computed_us(), "us"
+    yield from _by_kernels(Route(SMALL, EXPERTS, 1), Route(SMALL, EXPERTS, threads))
+    yield from _by_host_functions(Route(SMALL, EXPERTS, 1))
+    for width in WIDTHS:
+        yield from _by_kernels(Route(width, EXPERTS, 1), Route(width, EXPERTS, threads))
         whole = Route(width, 0, threads)
         graph = captured(lambda route=whole: _spin(route))
-        yield f"{name}: spin, tiny experts, {threads} threads", whole.us(graph), "us"
+        yield f"{_name(whole)}: spin, tiny experts, {threads} threads", whole.us(graph), "us"
         yield "  of which the CPU", whole.computed_us(), "us"
-    yield from _by_memory_operations(Route(2048, EXPERTS, 1))
-    yield from _by_host_functions(Route(2048, EXPERTS, 1))
+        yield from _by_router(RouterRoute(width, ROUTERS[width]))
+    yield from _by_memory_operations(Route(WIDTHS[0], EXPERTS, 1))
+    yield from _by_host_functions(Route(WIDTHS[0], EXPERTS, 1))
+
+
+def _name(route: Route) -> str:
+    return f"crossing of {route.mailbox.width} floats"
+
+
+def _by_kernels(one: Route, all_threads: Route) -> Iterator[Row]:
+    """The CPU has none of the experts: one thread, then the pool, finds that out."""
+    graph = captured(lambda: _spin(one))
+    yield f"{_name(one)}: kernels alone, nobody waits", one.us(graph, serve=False), "us"
+    yield f"{_name(one)}: spin, empty job", one.us(graph), "us"
+    yield "  of which the CPU", one.computed_us(), "us"
+    graph = captured(lambda: _spin(all_threads))
+    what = f"{_name(one)}: spin, no experts here, {all_threads.threads} threads"
+    yield what, all_threads.us(graph), "us"
+    yield "  of which the CPU", all_threads.computed_us(), "us"
+
+
+def _by_router(routed: RouterRoute) -> Iterator[Row]:
+    graph = captured(lambda: _spin(routed))
+    yield f"{_name(routed)}: router, empty job", routed.us(graph), "us"
+    routed.posts = False
+
+    def alone() -> None:
+        for _ in range(CROSSINGS):
+            routed.send()
+
+    yield "  the router's kernel alone", routed.us(captured(alone), serve=False), "us"
 
 
 def _spin(route: Route) -> None:
@@ -107,24 +84,17 @@ def _spin(route: Route) -> None:
 
 
 def _by_memory_operations(route: Route) -> Iterator[Row]:
-    posted = host_memory.device_pointer(route.mailbox.from_gpu.data_ptr())
     answered = host_memory.device_pointer(route.mailbox.from_cpu.data_ptr())
     device = torch.cuda.current_device()
 
     def wait_alone() -> None:
-        for number in range(1, CROSSINGS + 1):
+        for number in range(2, CROSSINGS + 2):
             route.send()
             host_memory.wait_value(answered, number, device)
             route.fetch()
 
-    def write_and_wait() -> None:
-        for number in range(1, CROSSINGS + 1):
-            host_memory.write_value(posted, number, device)
-            host_memory.wait_value(answered, number, device)
-
     ways: dict[str, Callable[[], None]] = {
         "publish kernel, wait by memory operation, receive kernel": wait_alone,
-        "write and wait by memory operations, no data": write_and_wait,
     }
     for name, record in ways.items():
         yield or_reason(name, "us", lambda record=record: route.us(captured(record)))
@@ -145,10 +115,12 @@ def _by_host_functions(route: Route) -> Iterator[Row]:
             _call_nothing()
 
     launch_empty(overlap=False)  # loads it
+    width = route.mailbox.width
     ways: dict[str, Callable[[], None]] = {
-        "publish kernel, host function, receive kernel": with_data,
-        "empty kernel, host function, next empty kernel": without_data,
+        f"publish kernel, host function, receive kernel, {width} floats": with_data,
     }
+    if width == SMALL:
+        ways["empty kernel, host function, next empty kernel"] = without_data
     for name, record in ways.items():
         yield or_reason(name, "us", lambda record=record: route.us(captured(record), serve=False))
 
@@ -167,7 +139,7 @@ def waking(threads: int) -> Iterator[Row]:
     job = library().hybrid_pool_try_fault
     for idle_us in IDLE_US:
         times = []
-        for _ in range(ROUNDS):
+        for _ in range(POOL_ROUNDS):
             until = perf_counter() + idle_us * 1e-6
             while perf_counter() < until:
                 pass
@@ -177,12 +149,3 @@ def waking(threads: int) -> Iterator[Row]:
             pool.check(code)
         median_us = statistics.median(times) * 1e6
         yield f"pool job of {threads} threads after {idle_us} us of nothing", median_us, "us"
-
-
-def _tiny_experts(width: int) -> Part:
-    def blocks(rows: int, columns: int) -> BlockTensor:
-        kind = BY_NAME["Q8_0"]
-        count = kind.row_bytes(columns)
-        return BlockTensor(torch.zeros(EXPERTS, rows, count, dtype=torch.uint8), kind, columns)
-
-    return blocks(TINY, width), blocks(TINY, width), blocks(width, TINY)
