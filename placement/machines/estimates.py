@@ -25,7 +25,7 @@ CACHE_SHARE, ATTENTION_SHARE = 0.61, 0.55
 # V2-Lite on it: eight launches a block of 2.7 us beside their bytes; 27 blocks of a micro-batch
 # take 66 ms of the host, whether it has 512 or 2048 tokens.
 BLOCK_US, PROMPT_BLOCK_US = 22.0, 2450.0
-CROSSING_US = 12.0  # an empty job: 8.9 us for 2048 floats, 15.2 for 7168
+CROSSING_US = 9.0  # an empty job: 6.2 us for 2048 floats, 11.7 for 7168
 HANDOVER_US = 40.0  # two copies over the bus and the waits between them
 
 # GB/s of pinned copies over 16 lanes, by PCIe generation: 3 to 5 as commonly measured (55 on the

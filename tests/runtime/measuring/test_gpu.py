@@ -225,7 +225,7 @@ def test_a_crossing_is_served_with_nothing_computed(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(crossings, "GraphReplay", emulated)
     monkeypatch.setattr(crossings, "Span", ClockSpan)
     monkeypatch.setattr(crossings, "pinned", aligned)
-    monkeypatch.setattr(crossings, "CROSSINGS", 3)
+    monkeypatch.setattr(crossings, "CROSSINGS", 16)
     monkeypatch.setattr(crossings, "WIDTH", 64)
     monkeypatch.setattr(torch.cuda, "synchronize", ended)
     began = perf_counter()
