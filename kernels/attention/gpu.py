@@ -8,7 +8,7 @@ rows is loaded once: it is the keys, and its first columns are the values. Three
     grid (splits, head groups, tokens)        grid (heads, column tiles, tokens)
     split 0  | rows 0 .. n-1 |  partial 0 --.
     split 1  | rows n ..     |  partial 1 ---+->  mean of the partials by weight
-    surplus  |               |  untouched   -'    2^(max_i - max) sum_i
+    surplus  |               |  untouched   -'    2^(high_i - max) sum_i
 
 Lengths are device memory and the grid is always that of `Splits.cap`, so a captured graph is
 replayed while the context grows; surplus programs end at once.
@@ -50,7 +50,7 @@ def absorbed_split(
     first_row: Tensor | None = None,
     tiles: Tiles | None = None,
 ) -> None:
-    """Attention over every split alone: partial = sum of w c / sum of w, w = 2^(score - max).
+    """Attention over every split alone: partial = sum of w c / sum of w, w = 2^(score - high).
 
     q_latent    [tokens, heads, latent + rope] float32, contiguous
     cache       [capacity, latent + rope] float32, float16 or bfloat16, or
@@ -58,7 +58,8 @@ def absorbed_split(
     seen        [tokens] int32 on the device: rows that a token sees, at least 1
     partial     [tokens, heads, splits.cap, latent] float32 or, over a float16 or bfloat16 cache,
                 of its type; written for the splits in use
-    statistics  [tokens, heads, splits.cap, 2] float32: largest score in base 2, sum of w
+    statistics  [tokens, heads, splits.cap, 2] float32: high, in base 2, and sum of w; high is
+                the split's largest score or, on sm_90, at most 8 below it
     first_row   [tokens] int64 on the device: where a token's sequence starts; None: at row 0
     tiles       of the Triton kernels, even where `gpu_wgmma` is faster; None: those of `tiles_of`
 
@@ -85,7 +86,7 @@ def absorbed_split(
 def merge_splits(
     partial: Tensor, statistics: Tensor, seen: Tensor, splits: Splits, out: Tensor
 ) -> None:
-    """Attention from its splits: out = sum w_i partial_i / sum w_i, w_i = 2^(max_i - max) sum_i.
+    """Attention from its splits: out = sum w_i partial_i / sum w_i, w_i = 2^(high_i - max) sum_i.
 
     partial, statistics, seen, splits   as `absorbed_split` left and took them
     out   [tokens, heads, latent] float32, written

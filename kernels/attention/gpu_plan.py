@@ -72,7 +72,7 @@ class PromptTiles:
 def split_cap(device: torch.device, heads: int, tokens: int) -> int:
     """Splits of the grid, so that `tokens` queries of `heads` heads fill the device once."""
     groups = -(-heads // _group(heads, capability_of(device)))
-    return max(1, _processors(device) // (groups * tokens))
+    return max(1, processors(device) // (groups * tokens))
 
 
 def splits_of(device: torch.device, heads: int, tokens: int) -> Splits:
@@ -156,7 +156,7 @@ def _group(heads: int, capability: tuple[int, int]) -> int:
     return next(size for size in (16, 32, 64) if size >= min(heads, largest))
 
 
-def _processors(device: torch.device) -> int:
+def processors(device: torch.device) -> int:
     if device.type != "cuda":
         return INTERPRETED_PROCESSORS
     return _cuda_processors(torch.cuda.current_device() if device.index is None else device.index)

@@ -16,7 +16,7 @@ THREADS = 3 * 128
 FEW_HEADS = 32  # that Triton's tiles do not pad to 64: faster until a context is this long
 SHORT_ROWS = 32_768
 TILE_BYTES = ROWS * WIDTH * 2
-SHARED_BYTES = 3 * TILE_BYTES + HEADS * 128 + HEADS * 32 + (3 + 2 + 2) * 8 + 3 * HEADS * 4
+SHARED_BYTES = 3 * TILE_BYTES + HEADS * 128 + HEADS * 32 + (3 + 2 + 2 + 1 + 1) * 8 + 3 * HEADS * 4
 
 
 class SplitRecord(Record):
@@ -47,7 +47,7 @@ def is_faster(q: Tensor, cache: Tensor, partial: Tensor) -> bool:
         and partial.dtype == cache.dtype
         and (partial.shape[-1], width) == (LATENT, WIDTH)
         and cache.stride(0) * cache.itemsize % BULK_ALIGNMENT == 0
-        and cache.data_ptr() % BULK_ALIGNMENT == 0
+        and cache.data_ptr() % BULK_ALIGNMENT == q.data_ptr() % BULK_ALIGNMENT == 0
         and (heads > FEW_HEADS or len(cache) > SHORT_ROWS)
     )
 

@@ -4,73 +4,20 @@
 // memory: one is being scored, one being summed, one on its way.
 //
 //   scores warpgroup    queries in registers; scores of a tile, their softmax, weights to shared
-//                       memory; asks for the tile after next
-//   values warpgroups   256 columns each: sum = sum * shrink + weights . tile
+//                       memory
+//   values warpgroups   256 columns each: sum = sum * shrink + weights . tile; ask for another
+//                       tile in its place
 //
-// So the softmax of one tile runs beside the products of the tile before. Heads beyond the last
-// are rows that nobody reads; what stands in them may be anything.
+// The scores are the longer chain, and products of both at once would each take twice as long. So
+// weights are given only once the next tile's scores are on their way: values are summed beside the
+// softmax, which needs no tensor cores. Heads beyond the last are rows that nobody reads; what
+// stands in them may be anything.
 #include "attention/split_hopper.h"
+#include "attention/split_hopper_queries.h"
 
 namespace hybrid {
 
-// Two columns of a head's query where its product expects them.
-DEVICE void put_pair(const SplitShared& shared, int row, int column, uint32_t pair) {
-    const int in_16 = column % 8 * 2, eighth = column / 8;
-    if (column < kHeldColumns) {
-        store_word(shared.queries + row * kQueryPitch + column * 2, pair);
-    } else if (column < kBoxedColumns) {
-        const int exchanged = eighth % 2 ^ row / 4 % 2;
-        store_word(shared.narrow_queries + row * 32 + exchanged * 16 + in_16, pair);
-    } else {
-        const int exchanged = eighth % 8 ^ row % 8;
-        store_word(shared.boxed_queries + row * 128 + exchanged * 16 + in_16, pair);
-    }
-}
-
-// The float32 queries of the block's heads as rows of Kind, by all warps. float16 rows are scaled
-// so that their greatest value is 4096: absorbed queries may be beyond its range, and what is 2^26
-// times smaller is still a normal number.
-template <bool BFLOAT>
-DEVICE void put_queries(const SplitRecord& record, const SplitShared& shared, int token) {
-    constexpr int kEach = (kHeads + kWarps - 1) / kWarps, kPairs = kColumns / 64;
-    const int lane = lane_index();
-    float2 pair[kEach][kPairs];
-#pragma unroll
-    for (int i = 0; i < kEach; ++i) {
-        const int row = warp_index() + i * kWarps, head = blockIdx.x * kHeads + row;
-        const bool real = row < kHeads && head < record.heads;
-        const float* from =
-            record.q + (static_cast<int64_t>(token) * record.heads + head) * kColumns;
-#pragma unroll
-        for (int j = 0; j < kPairs; ++j) {
-            pair[i][j] = real ? *reinterpret_cast<const float2*>(from + j * 64 + lane * 2)
-                              : make_float2(0, 0);
-        }
-    }
-#pragma unroll
-    for (int i = 0; i < kEach; ++i) {
-        const int row = warp_index() + i * kWarps;
-        float factor = 1, unit = 1;
-        if (!BFLOAT) {
-            float most = 0;
-#pragma unroll
-            for (int j = 0; j < kPairs; ++j)
-                most = max(most, max(fabsf(pair[i][j].x), fabsf(pair[i][j].y)));
-            most = warp_max(most);
-            if (most > 0) factor = 4096 / most, unit = most * (1.0f / 4096);
-        }
-        if (row >= kHeads) break;
-        if (lane == 0)
-            store_float(shared.to_base_2 + 4 * row, record.scale * 1.4426950408889634f * unit);
-#pragma unroll
-        for (int j = 0; j < kPairs; ++j) {
-            const uint32_t both = pack_pair<BFLOAT>(pair[i][j].x * factor, pair[i][j].y * factor);
-            put_pair(shared, row, j * 64 + lane * 2, both);
-        }
-    }
-}
-
-// One tile's scores [64 heads, 64 rows].
+// Asks for one tile's scores [64 heads, 64 rows].
 template <bool BFLOAT>
 DEVICE void score_tile(float (&score)[32], const uint32_t (&query)[kHeld][4],
                        const SplitShared& shared, uint32_t tile) {
@@ -89,7 +36,6 @@ DEVICE void score_tile(float (&score)[32], const uint32_t (&query)[kHeld][4],
         }
     }
     close_products();
-    wait_for_products<0>();
 }
 
 // Of a thread's two heads, row and row + 8 of the block's.
@@ -105,24 +51,26 @@ struct Softmax {
             grown.x = max(grown.x, max(score[i], score[i + 1]));
             grown.y = max(grown.y, max(score[i + 2], score[i + 3]));
         }
+        grown.x *= to_base_2.x, grown.y *= to_base_2.y;
+        float2 shrink = make_float2(1, 1);
+        if (warp_any(grown.x > largest.x + kSlack || grown.y > largest.y + kSlack)) {
 #pragma unroll
-        for (int lanes = 1; lanes < 4; lanes *= 2) {
-            grown.x = max(grown.x, shuffle_xor(grown.x, lanes));
-            grown.y = max(grown.y, shuffle_xor(grown.y, lanes));
+            for (int lanes = 1; lanes < 4; lanes *= 2) {
+                grown.x = max(grown.x, shuffle_xor(grown.x, lanes));
+                grown.y = max(grown.y, shuffle_xor(grown.y, lanes));
+            }
+            grown.x = max(grown.x, largest.x), grown.y = max(grown.y, largest.y);
+            shrink = make_float2(fast_exp2(largest.x - grown.x), fast_exp2(largest.y - grown.y));
+            largest = grown;
+            total = make_float2(total.x * shrink.x, total.y * shrink.y);
         }
-        grown.x = max(largest.x, grown.x * to_base_2.x);
-        grown.y = max(largest.y, grown.y * to_base_2.y);
-        const float2 shrink =
-            make_float2(fast_exp2(largest.x - grown.x), fast_exp2(largest.y - grown.y));
-        largest = grown;
-        total = make_float2(total.x * shrink.x, total.y * shrink.y);
 #pragma unroll
         for (int i = 0; i < 8; ++i) {
             const float* four = score + 4 * i;
-            const float a = fast_exp2(fmaf(four[0], to_base_2.x, -grown.x));
-            const float b = fast_exp2(fmaf(four[1], to_base_2.x, -grown.x));
-            const float c = fast_exp2(fmaf(four[2], to_base_2.y, -grown.y));
-            const float d = fast_exp2(fmaf(four[3], to_base_2.y, -grown.y));
+            const float a = fast_exp2(fmaf(four[0], to_base_2.x, -largest.x));
+            const float b = fast_exp2(fmaf(four[1], to_base_2.x, -largest.x));
+            const float c = fast_exp2(fmaf(four[2], to_base_2.y, -largest.y));
+            const float d = fast_exp2(fmaf(four[3], to_base_2.y, -largest.y));
             total.x += a + b;
             total.y += c + d;
             pair[2 * i] = pack_pair<BFLOAT>(a, b);
@@ -131,6 +79,13 @@ struct Softmax {
         return shrink;
     }
 };
+
+// By every warp of the scores, for what it has stored long before: nobody waits for its stores.
+DEVICE void give_weights(const SplitShared& shared, int tile) {
+    show_to_engines();
+    warp_all(true);
+    if (lane_index() == 0) arrive(shared.weighed + 8 * (tile % 2));
+}
 
 template <bool BFLOAT>
 DEVICE void run_scores(const SplitRecord& record, const SplitShared& shared, const SplitRows& rows,
@@ -148,13 +103,16 @@ DEVICE void run_scores(const SplitRecord& record, const SplitShared& shared, con
                        make_float2(kNothing, kNothing), make_float2(0, 0)};
     show_to_engines();
     meet(kScoresMeet, kWarpgroup);  // all queries and factors are in registers
-    if (threadIdx.x == 0) ask_for_tiles(record, shared, rows, kFirstTiles, kTiles);
+    if (threadIdx.x == 0) ask_for_tiles(record, shared, rows, kFirstTiles + 1, kTiles);
 
     for (int tile = 0; tile < rows.tiles; ++tile) {
         const int place = tile % kTiles, odd = tile % 2;
         wait_for_phase(shared.loaded + 8 * place, tile / kTiles & 1);
         float score[32];
         score_tile<BFLOAT>(score, query, shared, shared.tiles + place * kTileBytes);
+        if (tile > 0) give_weights(shared, tile - 1);
+        wait_for_products<0>();
+        if (lane == 0) arrive(shared.scored);
         if (tile == rows.tiles - 1) {
             const int known = rows.count - tile * kRows - lane % 4 * 2;
 #pragma unroll
@@ -163,7 +121,9 @@ DEVICE void run_scores(const SplitRecord& record, const SplitShared& shared, con
         }
         uint32_t pair[16];
         const float2 shrink = softmax.weigh<BFLOAT>(score, pair);
-        meet(kScoresMeet, kWarpgroup);  // no warp reads the tile's last box any more
+        wait_for_phase(shared.scored, odd);  // no warp reads the tile's last box any more
+        // Its shrink takes the place of that of the tile before last, which is summed since long.
+        if (tile > 1) wait_for_phase(shared.summed + 8 * odd, (tile - 2) / 2 & 1);
         // A thread's columns 8 j + lane % 4 * 2 in the copy engine's swizzle.
         const uint32_t to = shared.weights(tile) + row * 128 + lane % 4 * 4;
 #pragma unroll
@@ -176,15 +136,8 @@ DEVICE void run_scores(const SplitRecord& record, const SplitShared& shared, con
             store_float(shared.shrink + 4 * (odd * kHeads + row), shrink.x);
             store_float(shared.shrink + 4 * (odd * kHeads + row) + 32, shrink.y);
         }
-        show_to_engines();
-        warp_all(true);
-        if (lane == 0) arrive(shared.weighed + 8 * odd);
-        if (tile == 0) continue;
-        // The tile before is summed, usually since long: its place and its shrink are free.
-        wait_for_phase(shared.summed + 8 * (1 - odd), (tile - 1) / 2 & 1);
-        const int next = tile - 1 + kTiles;
-        if (threadIdx.x == 0) ask_for_tiles(record, shared, rows, next, next + 1);
     }
+    give_weights(shared, rows.tiles - 1);
     put_statistics(record, shared, row, token, softmax.largest, softmax.total);
     meet(kEndMeet, kThreads);
 }
@@ -216,6 +169,10 @@ DEVICE void run_values(const SplitRecord& record, const SplitShared& shared, con
         close_products();
         wait_for_products<0>();
         if (lane_index() == 0) arrive(shared.summed + 8 * odd);
+        if (threadIdx.x == kWarpgroup && tile + kTiles < rows.tiles) {
+            wait_for_phase(shared.summed + 8 * odd, tile / 2 & 1);
+            ask_for_tiles(record, shared, rows, tile + kTiles, tile + kTiles + 1);
+        }
     }
     meet(kEndMeet, kThreads);  // nobody reads tiles any more
     put_values<BFLOAT>(record, shared, sum, shared.tiles + (side * 4 + warp) * 16 * kOutPitch,
@@ -243,6 +200,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     put_queries<BFLOAT>(record, shared, token);
     show_to_engines();
     __syncthreads();
+    if (threadIdx.x == 0) ask_for_tiles(record, shared, rows, kFirstTiles, kFirstTiles + 1);
     if (threadIdx.x < kWarpgroup) {
         take_registers<kScoreRegisters>();
         run_scores<BFLOAT>(record, shared, rows, token);

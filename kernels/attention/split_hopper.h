@@ -9,14 +9,18 @@ constexpr int kLatent = 512, kColumns = 576;
 constexpr int kHeads = 64, kRows = 64;  // of a block, of a tile
 constexpr int kThreads = 3 * kWarpgroup, kWarps = kThreads / kWarp;
 constexpr int kTiles = 3;       // in shared memory
-constexpr int kFirstTiles = 2;  // beside the queries, which lie in the third one's place at first
+constexpr int kFirstTiles = 1;  // beside the queries, which lie in the others' places at first
 constexpr int kBoxes = kColumns / 64, kBoxBytes = kRows * 128, kTileBytes = kBoxes * kBoxBytes;
 // Groups of 16 columns of queries: in registers, of which no more are left; one alone and a whole
 // box of 4 in shared memory.
 constexpr int kHeld = 31, kHeldColumns = kHeld * 16, kBoxedColumns = 512;
+constexpr int kQueryLoads = 2 * kColumns / (4 * kWarp);  // of 16 bytes, by a warp for two heads
 // Rows of 16-byte units whose number is odd: neighbouring rows begin in different banks.
 constexpr int kQueryPitch = kHeldColumns * 2 + 16, kOutPitch = kLatent + 16;
 constexpr int kScoreRegisters = 184, kValueRegisters = 160;  // 168 each in the beginning
+// Weights are 2^(score - some score), which is replaced when one is 2^8 times greater: so sums
+// seldom shrink, and float16 holds a weight as exactly as before.
+constexpr float kSlack = 8;
 constexpr int kScoresMeet = 1, kEndMeet = 2;
 
 struct SplitRecord {
@@ -38,22 +42,27 @@ struct SplitRecord {
 // are there, the weights [64 heads][64 rows] take its place.
 struct SplitShared {
     uint32_t tiles;                    // [3][9 boxes][64 rows][128 bytes]
+    uint32_t staged;                   // [32][576] floats, over the second tile
     uint32_t queries;                  // [64][1008 bytes], over the last tile
     uint32_t boxed_queries;            // [64][64 columns] as a box
     uint32_t narrow_queries;           // [64][16] in a swizzle of 32 bytes
     uint32_t loaded, weighed, summed;  // barriers: of 3 tiles; of even and of odd tiles
+    uint32_t scored, fetched;          // barriers: of every tile; of staged queries
     uint32_t shrink, inverse;          // floats: [even, odd tile][64 heads], [64]
     uint32_t to_base_2;                // floats [64], over the first tile's shrink
 
     __device__ __forceinline__ explicit SplitShared(const void* dynamic)
         : tiles(shared_address(dynamic)),
-          queries(tiles + kFirstTiles * kTileBytes),
+          staged(tiles + kTileBytes),
+          queries(staged + kTileBytes),
           boxed_queries(tiles + kTiles * kTileBytes),
           narrow_queries(boxed_queries + kHeads * 128),
           loaded(narrow_queries + kHeads * 32),
           weighed(loaded + kTiles * 8),
           summed(weighed + 2 * 8),
-          shrink(summed + 2 * 8),
+          scored(summed + 2 * 8),
+          fetched(scored + 8),
+          shrink(fetched + 8),
           inverse(shrink + 2 * 4 * kHeads),
           to_base_2(shrink) {}
 
@@ -61,6 +70,11 @@ struct SplitShared {
         return tiles + tile % kTiles * kTileBytes + (kBoxes - 1) * kBoxBytes;
     }
 };
+
+// Of the block's heads, [at most 64, 576].
+DEVICE const float* first_query(const SplitRecord& record, int token) {
+    return record.q + (static_cast<int64_t>(token) * record.heads + blockIdx.x * kHeads) * kColumns;
+}
 
 // A block's rows of the cache.
 struct SplitRows {
@@ -89,6 +103,8 @@ DEVICE void start_barriers(const SplitShared& shared) {
         start_barrier(shared.weighed + 8 * half, kWarpgroup / kWarp);
         start_barrier(shared.summed + 8 * half, 2 * kWarpgroup / kWarp);
     }
+    start_barrier(shared.scored, kWarpgroup / kWarp);
+    start_barrier(shared.fetched, 1);
     show_barriers();
     show_to_engines();
 }
@@ -147,13 +163,22 @@ DEVICE void put_values(const SplitRecord& record, const SplitShared& shared,
     warp_all(true);
     const int group = blockIdx.x * kHeads + first;
     unsigned char* out = static_cast<unsigned char*>(record.partial);
+    constexpr int kAtOnce = 8;  // loads that are waited for together
+    const int64_t at =
+        (static_cast<int64_t>(token) * record.heads + group) * gridDim.y + blockIdx.y;
+    out += (at * kLatent + half * 256) * 2 + lane * 16;
+    const int64_t pitch = static_cast<int64_t>(gridDim.y) * kLatent * 2;
 #pragma unroll
-    for (int i = 0; i < 16; ++i) {
-        if (group + i >= record.heads) break;
-        const int64_t at =
-            (static_cast<int64_t>(token) * record.heads + group + i) * gridDim.y + blockIdx.y;
-        *reinterpret_cast<uint4*>(out + (at * kLatent + half * 256) * 2 + lane * 16) =
-            load_words(room + i * kOutPitch + lane * 16);
+    for (int i = 0; i < 16; i += kAtOnce) {
+        uint4 words[kAtOnce];
+#pragma unroll
+        for (int j = 0; j < kAtOnce; ++j)
+            words[j] = load_words(room + (i + j) * kOutPitch + lane * 16);
+#pragma unroll
+        for (int j = 0; j < kAtOnce; ++j) {
+            if (group + i + j < record.heads)
+                *reinterpret_cast<uint4*>(out + (i + j) * pitch) = words[j];
+        }
     }
 }
 

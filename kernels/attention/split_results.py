@@ -18,7 +18,7 @@ class SplitResults:
     """What decode attention left, split by split, and how it chose the splits.
 
     partial      [tokens, heads, cap, latent] float32, float16 or bfloat16: the splits' means
-    statistics   [tokens, heads, cap, 2] float32: largest score in base 2, sum of weights
+    statistics   [tokens, heads, cap, 2] float32: high score in base 2, sum of 2^(score - high)
     seen         [tokens] int32, cache rows each token sees
     min_tokens   a split has max(min_tokens, round_up(ceil(seen / cap), granule)) of them
     """

@@ -17,7 +17,7 @@ DEVICE int ceiling_of_quotient(int a, int b) {
 
 struct SplitResults {
     const void* partial;  // [tokens, heads, cap, latent] of the kernel's Part: the splits' means
-    const float* statistics;  // [tokens, heads, cap, 2]: largest score in base 2, sum
+    const float* statistics;  // [tokens, heads, cap, 2]: high score in base 2, sum
     const int32_t* seen;      // [tokens]: cache rows that a token sees
     int32_t heads, latent;
     int32_t cap;         // splits there is room for
@@ -55,7 +55,7 @@ struct BfloatPart {
     }
 };
 
-// By one warp: weight[s] = 2^(max_s - max) sum_s; returns 1 / (sum of weights), 0 without splits.
+// By one warp: weight[s] = 2^(high_s - max) sum_s; returns 1 / (sum of weights), 0 without splits.
 DEVICE float split_weights(const SplitResults& results, int token, int head, int count,
                            float* weight) {
     const float2* pairs =

@@ -153,6 +153,11 @@ DEVICE void copy_rows(uint32_t to, const TensorMap* map, int row, uint32_t barri
     }
     emulator::arrive_with(barrier, 0, -boxes * rows * 128);
 }
+DEVICE void copy_bytes(uint32_t to, const void* from, int nbytes, uint32_t barrier) {
+    for (int at = 0; at < nbytes; at += 16)
+        memcpy(&emulator::at<uint4>(to + at), static_cast<const unsigned char*>(from) + at, 16);
+    emulator::arrive_with(barrier, 0, -nbytes);
+}
 DEVICE void prefetch_map(const TensorMap*) {}
 
 template <int count>
@@ -173,6 +178,9 @@ DEVICE uint32_t pack_pair(float first, float second) {
 
 DEVICE void store_word(uint32_t shared, uint32_t word) {
     emulator::at<uint32_t>(shared) = word;
+}
+DEVICE void store_two_words(uint32_t shared, uint32_t first, uint32_t second) {
+    emulator::at<uint2>(shared) = {first, second};
 }
 DEVICE void store_float(uint32_t shared, float value) {
     emulator::at<float>(shared) = value;

@@ -62,6 +62,15 @@ DEVICE void copy_rows(uint32_t to, const TensorMap* map, int row, uint32_t barri
         : "memory");
 }
 
+// `nbytes` of memory into shared memory: both at multiples of 16 bytes, as is their number.
+DEVICE void copy_bytes(uint32_t to, const void* from, int nbytes, uint32_t barrier) {
+    asm volatile(
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
+            "r"(to),
+        "l"(from), "r"(nbytes), "r"(barrier)
+        : "memory");
+}
+
 DEVICE void prefetch_map(const TensorMap* map) {
     asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 }
@@ -99,6 +108,10 @@ DEVICE uint32_t pack_pair(float first, float second) {
 
 DEVICE void store_word(uint32_t shared, uint32_t word) {
     asm volatile("st.shared.u32 [%0], %1;" ::"r"(shared), "r"(word) : "memory");
+}
+DEVICE void store_two_words(uint32_t shared, uint32_t first, uint32_t second) {
+    asm volatile("st.shared.v2.u32 [%0], {%1, %2};" ::"r"(shared), "r"(first), "r"(second)
+                 : "memory");
 }
 DEVICE void store_float(uint32_t shared, float value) {
     asm volatile("st.shared.f32 [%0], %1;" ::"r"(shared), "f"(value) : "memory");

@@ -1,6 +1,7 @@
 """The CUDA kernels of attention, emulated against float64 and compiled for GPUs."""
 
 import ctypes
+import math
 from dataclasses import dataclass, replace
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kernels.attention import gpu_merge_cuda, gpu_wgmma
-from kernels.attention.gpu_plan import SPLIT_GRANULE, Splits, partial_in, split_buffers
+from kernels.attention.gpu_plan import HOPPER, SPLIT_GRANULE, Splits, partial_in, split_buffers
 from kernels.attention.split_results import SplitResults
 from kernels.cuda import nvrtc
 from kernels.cuda.program import MOST_SHARED_BYTES
@@ -105,8 +106,9 @@ def test_a_split_for_hopper_is_attention(seen: int, dtype: torch.dtype) -> None:
     assert_close(split(given, results), attention(given), HALF_ERROR[dtype])
 
 
-def test_every_token_and_head_has_rows_of_its_own() -> None:
-    given, results = step([330, 1, 129], heads=66)
+@pytest.mark.parametrize("heads", [33, 45, 66])
+def test_every_token_and_head_has_rows_of_its_own(heads: int) -> None:
+    given, results = step([330, 1, 129], heads=heads)
     given = replace(given, first_row=torch.tensor([3, 70, 0]))
     assert_close(split(given, results), attention(given), HALF_ERROR[torch.float16])
 
@@ -124,6 +126,15 @@ def test_rows_that_a_token_does_not_see_do_not_matter() -> None:
     before = split(given, results)
     given.cache[70:] = 6e4
     assert torch.equal(split(given, results), before)
+
+
+@pytest.mark.parametrize("growth", [-3, 3, 7, 9, 40])
+def test_scores_may_grow_or_fall_from_tile_to_tile(growth: int) -> None:
+    given, results = step([449], cap=1)
+    given.q[..., 0] = 1
+    in_base_2 = torch.arange(len(given.cache)) // gpu_wgmma.ROWS * growth
+    given.cache[:, 0] = (in_base_2 * math.log(2) / SCALE).half()
+    assert_close(split(given, results), attention(given), HALF_ERROR[torch.float16])
 
 
 @pytest.mark.parametrize("size", [1e6, 1e-6])
@@ -153,6 +164,18 @@ def test_a_merge_has_blocks_for_a_device_and_warps_for_whole_splits() -> None:
     assert columns(128, 512, torch.float32) == 128
     assert columns(16, 512, torch.float16) == columns(1, 64, torch.float32) == 64
     assert columns(16, 96, torch.float16) is None
+
+
+def test_merging_blocks_spread_over_a_hopper(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda, reserved = torch.device("cuda"), 1024  # of each block's shared memory
+    monkeypatch.setattr(gpu_merge_cuda, "overlaps", lambda _: True)
+    monkeypatch.setattr(gpu_merge_cuda, "processors", lambda _: 132)
+    monkeypatch.setattr(gpu_merge_cuda, "capability_of", lambda _: HOPPER)
+    for blocks, share in ((1, 1), (128, 1), (256, 2), (1024, 8)):
+        nbytes = gpu_merge_cuda.spread_bytes(cuda, blocks) + reserved
+        assert gpu_merge_cuda.HOPPER_SHARED_BYTES // nbytes == share
+    monkeypatch.setattr(gpu_merge_cuda, "capability_of", lambda _: (12, 0))
+    assert gpu_merge_cuda.spread_bytes(cuda, 128) == 0
 
 
 @pytest.mark.parametrize("capability", CAPABILITIES, ids=lambda c: f"sm_{c[0]}{c[1]}")
