@@ -200,7 +200,8 @@ struct IQ4_XS : Blocks<IQ4_XS, 256, 1, 0> {
         return codes;
     }
     DEVICE float dot(const Raw& raw, int group, const RoundedGroup& x) {
-        return x.scale * (factor(raw, group) * static_cast<float>(dot_table(raw.n4, x)));
+        return x.scale *
+               (factor(raw, group) * static_cast<float>(dot_table(kNonlinearHalves, raw.n4, x)));
     }
 };
 

@@ -39,14 +39,15 @@ DEVICE Halves32 dot_halves_less(const int (&q)[8], const RoundedGroup& x) {
     return {sums.first - offset * x.sum_first(), sums.last - offset * x.sum_last()};
 }
 
-// 32 numbers of kNonlinear, by their nibbles in the plane, times x.
-DEVICE int dot_table(const uint4& n4, const RoundedGroup& x) {
+// 32 numbers of a table in halves, by their nibbles in the plane, times x.
+DEVICE int dot_table(const NibbleTable& halves, const uint4& n4, const RoundedGroup& x) {
     int lower = 0, upper = 0, more_lower = 0, more_upper = 0;  // no product waits for another
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
         const uint32_t word = word_of(n4, i);
-        dot_nonlinear(word, static_cast<int>(word_of(x.first, i)), lower, upper);
-        dot_nonlinear(word >> 16, static_cast<int>(word_of(x.last, i)), more_lower, more_upper);
+        dot_nibbles(halves, word, static_cast<int>(word_of(x.first, i)), lower, upper);
+        dot_nibbles(halves, word >> 16, static_cast<int>(word_of(x.last, i)), more_lower,
+                    more_upper);
     }
     return lower + upper + (more_lower + more_upper);
 }
