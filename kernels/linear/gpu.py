@@ -25,8 +25,11 @@ MOST_THREADS = {1: 512, 2: 512, 4: 512, 8: 448}  # of a processor: registers all
 ROWS = 2  # kRows of gpu.cu
 WARP = 32
 SHARED_BYTES = 99 << 10  # of a block on sm_86, 89 and 120
-# kSteps of formats.h where it is not 2: a token's products take so many loads without a branch.
-STEPS = {"TQ1_0": 1, **dict.fromkeys(("Q2_K", "TQ2_0", "IQ2_XXS", "IQ2_XS", "IQ1_S", "IQ1_M"), 4)}
+# A step of one token takes so many loads of a lane without a branch: kUnits of gpu.cu.
+STEPS = {"TQ1_0": 1}
+PAIRED = frozenset(  # formats of pairs.h: a load of one token has 64 weights
+    ("Q2_K", "Q3_K", "TQ2_0", "IQ1_S", "IQ1_M") + ("IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S")
+)
 FLOAT_UNITS = {"F32": 4, "F16": 8, "BF16": 8}  # weights in 16 bytes
 
 
@@ -158,7 +161,8 @@ def _tokens_of_block(formats: tuple[str, ...], columns: int, tokens: int) -> tup
 def _lanes(weight: PlanarTensor, tokens: int) -> int:
     """Lanes that share a row: as many as it keeps busy."""
     name = weight.format.name
-    units = -(-weight.columns // FLOAT_UNITS.get(name, 32))
+    unit = 64 if tokens == 1 and name in PAIRED else FLOAT_UNITS.get(name, 32)
+    units = -(-weight.columns // unit)
     steps = STEPS.get(name, 2) if tokens == 1 and name not in FLOAT_UNITS else 1
     choices = [lanes for lanes in (32, 16, 8, 4, 2) if lanes >= ROWS * tokens]
     busy = {lanes: units / (-(-units // (lanes * steps)) * lanes * steps) for lanes in choices}

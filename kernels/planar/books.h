@@ -17,7 +17,7 @@ struct SharedWords {
     const uint32_t* words;  // this lane's copy
 
     DEVICE SharedWords of(const uint8_t* from) {
-        return {reinterpret_cast<const uint32_t*>(from) + lane_index() % kCopies};
+        return {reinterpret_cast<const uint32_t*>(from) + unfolded(lane_index() % kCopies)};
     }
     __device__ __forceinline__ uint32_t operator[](uint32_t entry) const {
         return words[entry * kCopies];

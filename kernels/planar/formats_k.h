@@ -36,9 +36,9 @@ struct Q2_K : Blocks<Q2_K, 256, 2, 2> {
 #pragma unroll
         for (int i = 0; i < 8; ++i) q[i] = two_bits<0>(raw.n2, i);
         const Halves32 sums = dot_halves(q, x);
-        const int scales = raw.scales;
-        const int product = (scales & 15) * sums.first + (scales >> 8 & 15) * sums.last;
-        const int minimum = (scales >> 4 & 15) * x.sum_first() + (scales >> 12) * x.sum_last();
+        const int both = static_cast<int>(byte_permute(sums.first, sums.last, 0x5410));
+        const int product = dp2a(both, raw.scales & 0x0f0f, 0);
+        const int minimum = dp2a(static_cast<int>(x.sums), raw.scales >> 4 & 0x0f0f, 0);
         return x.scale * (half_low(raw.dm) * static_cast<float>(product) -
                           half_high(raw.dm) * static_cast<float>(minimum));
     }

@@ -97,6 +97,11 @@ DEVICE void set_minimum(Codes& codes, float minimum) {
     codes.minimum[0] = codes.minimum[1] = minimum;
 }
 
+// Byte i of a word, by one instruction whatever i is.
+DEVICE uint32_t byte_of(uint32_t word, int i) {
+    return byte_permute(word, 0, 0x4440u + static_cast<uint32_t>(i));
+}
+
 DEVICE uint32_t word_of(const uint4& words, int i) {
     return i == 0 ? words.x : i == 1 ? words.y : i == 2 ? words.z : words.w;
 }
