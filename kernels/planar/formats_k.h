@@ -68,6 +68,13 @@ struct Q3_K : Blocks<Q3_K, 256, 2, 0> {
         const int low = raw.low >> 4 * half & 15, high = raw.high >> (4 * (group % 2) + 2 * half);
         return (low | (high & 3) << 4) - 32;
     }
+    // Both scales, a signed byte each.
+    DEVICE int both_scales(const Raw& raw, int group) {
+        const uint32_t high = group % 2 == 0 ? raw.high & 15u : raw.high >> 4;
+        const uint32_t low = (raw.low | raw.low << 4) & 0x0f0fu;
+        const uint32_t scales = low | ((high << 4 | high << 10) & 0x3030u);
+        return static_cast<int>((scales + 0x6060u) ^ 0x8080u);
+    }
     DEVICE Codes decode(const Raw& raw, int group) {
         Codes codes;
         const float d = half_to_float(raw.d);
@@ -81,8 +88,10 @@ struct Q3_K : Blocks<Q3_K, 256, 2, 0> {
     DEVICE float dot(const Raw& raw, int group, const RoundedGroup& x) {
         int q[8];
         numbers(raw, q);
-        const Halves32 sums = dot_halves_less<4>(q, x);
-        const int product = scale(raw, group, 0) * sums.first + scale(raw, group, 1) * sums.last;
+        const Halves32 sums = dot_halves(q, x);
+        const int both = static_cast<int>(byte_permute(sums.first, sums.last, 0x5410));
+        const int scales = both_scales(raw, group);
+        const int product = dp2a(both, scales, 0) - 4 * dp2a(static_cast<int>(x.sums), scales, 0);
         return x.scale * (half_to_float(raw.d) * static_cast<float>(product));
     }
 };
