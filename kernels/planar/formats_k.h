@@ -32,14 +32,11 @@ struct Q2_K : Blocks<Q2_K, 256, 2, 2> {
         return codes;
     }
     DEVICE float dot(const Raw& raw, int, const RoundedGroup& x) {
-        int q[8];
-#pragma unroll
-        for (int i = 0; i < 8; ++i) q[i] = two_bits<0>(raw.n2, i);
-        const Halves32 sums = dot_halves(q, x);
+        const Halves32 sums = dot_two_bits_times_four(raw.n2, x);  // within 16 bits
         const int both = static_cast<int>(byte_permute(sums.first, sums.last, 0x5410));
         const int product = dp2a(both, raw.scales & 0x0f0f, 0);
         const int minimum = dp2a(static_cast<int>(x.sums), raw.scales >> 4 & 0x0f0f, 0);
-        return x.scale * (half_low(raw.dm) * static_cast<float>(product) -
+        return x.scale * (half_low(raw.dm) * 0.25f * static_cast<float>(product) -
                           half_high(raw.dm) * static_cast<float>(minimum));
     }
 };
@@ -236,11 +233,9 @@ struct TQ2_0 : Blocks<TQ2_0, 256, 1, 0> {
         return codes;
     }
     DEVICE float dot(const Raw& raw, int, const RoundedGroup& x) {
-        int q[8];
-#pragma unroll
-        for (int i = 0; i < 8; ++i) q[i] = two_bits<0>(raw.n2, i);
-        const Halves32 sums = dot_halves_less<1>(q, x);
-        return x.scale * (half_to_float(raw.d) * static_cast<float>(sums.first + sums.last));
+        const Halves32 sums = dot_two_bits_times_four(raw.n2, x);
+        const int sum = sums.first + sums.last - 4 * (x.sum_first() + x.sum_last());
+        return x.scale * (half_to_float(raw.d) * 0.25f * static_cast<float>(sum));
     }
 };
 
