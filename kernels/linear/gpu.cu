@@ -4,7 +4,8 @@
 // (more where rows are short and less than a warp shares one) and goes on to others when it is
 // done. A step's loads are issued as soon as the registers of the step before are free, and those
 // of the first step before the previous kernel has ended: weights do not depend on it. Then the
-// block rounds x once into shared memory.
+// block rounds x once into shared memory. Of formats with few bits a lane reads 64 weights at once
+// where there is one token (planar/pairs.h).
 #include "planar/activations_one.h"
 #include "planar/formats.h"
 #include "planar/pairs.h"
