@@ -48,6 +48,15 @@ DEVICE int dp4a(int a, int b, int sum) {
     return sum;
 }
 
+DEVICE int dp2a(int a, int b, int sum) {
+    return sum + static_cast<int16_t>(a) * static_cast<int8_t>(b) +
+           (a >> 16) * static_cast<int8_t>(b >> 8);
+}
+
+DEVICE int unfolded(int number) {
+    return number;
+}
+
 DEVICE float add_toward_zero(float a, float b) {
     const double sum = static_cast<double>(a) + b;
     const float nearest = static_cast<float>(sum);

@@ -63,6 +63,11 @@ DEVICE int dp4a(int a, int b, int sum) {
     return __dp4a(a, b, sum);
 }
 
+// sum + the two products of the signed halves of a and the two low signed bytes of b.
+DEVICE int dp2a(int a, int b, int sum) {
+    return __dp2a_lo(a, b, sum);
+}
+
 // What lies behind the sum's last bit is dropped.
 DEVICE float add_toward_zero(float a, float b) {
     return __fadd_rz(a, b);
@@ -81,6 +86,13 @@ DEVICE uint32_t byte_permute(uint32_t low, uint32_t high, uint32_t selector) {
     uint32_t chosen;
     asm("prmt.b32 %0, %1, %2, %3;" : "=r"(chosen) : "r"(low), "r"(high), "r"(selector));
     return chosen;
+}
+
+// The number itself, of which the compiler knows nothing: it is kept in a register and not computed
+// anew wherever it is added.
+DEVICE int unfolded(int number) {
+    asm("" : "+r"(number));
+    return number;
 }
 
 DEVICE float fast_exp(float x) {

@@ -15,6 +15,7 @@
 #include "expert_ffn/down_one.h"
 #include "expert_ffn/hidden.h"
 #include "expert_ffn/hidden_one.h"
+#include "expert_ffn/hidden_small.h"
 
 namespace hybrid {
 
@@ -47,6 +48,32 @@ __global__ void __launch_bounds__(kThreads, 2) expert_hidden(const HiddenRecord 
     batch.load(record.routed, row, 0);
     if (!find_users(record.chosen, record.tokens, record.used, slot, users)) return;
     hidden_unit(record, record.routed, expert, unit, users, memory, batch);
+}
+
+// One token: the same units at once. Before sm_90 three blocks would spill registers of formats
+// with 32 bytes a load.
+template <class RG, class RU, class SG, class SU>
+__global__ void __launch_bounds__(kThreads, kOverlaps ? 3 : 2)
+    expert_hidden_small(const HiddenRecord record) {
+    DYNAMIC_SHARED(uint8_t, memory);
+    const int block = static_cast<int>(blockIdx.x), of_shared = units(record.shared);
+    SmallAhead ahead;
+    if (block < of_shared) {
+        UnitStream<SG, SU> stream(record.shared, 0, block);
+        ahead.load_norm(record.norm, record.shared.gate.columns);
+        wait_for_previous();
+        let_next_start();
+        hidden_small(record, stream, 0, ahead, memory);
+        return;
+    }
+    ahead.load_norm(record.norm, record.routed.gate.columns);
+    wait_for_previous();
+    let_next_start();
+    const int of_slot = units(record.routed), slot = (block - of_shared) / of_slot;
+    const int expert = expert_of_slot(record, slot);
+    if (expert < 0) return;
+    UnitStream<RG, RU> stream(record.routed, expert, (block - of_shared) % of_slot);
+    hidden_small(record, stream, slot, ahead, memory);
 }
 
 // One token: the same units, dealt to one block of each processor.

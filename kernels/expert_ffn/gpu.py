@@ -23,7 +23,8 @@ MOST_TOKENS, MOST_USED = 8, 16  # of users.h
 PROGRAM = Program("expert_ffn/gpu.cu")
 _THREADS, _WARPS, _UNIT_ROWS = 256, 8, 32
 _THREADS_OF_ONE = 512  # of hidden_one.h
-_EMULATED_PROCESSORS = 3
+_EMULATED_PROCESSORS = 2
+_AT_ONCE = 3  # of expert_hidden_small, run on a processor at once
 _PLAIN = ("F32", "F16", "BF16")
 _SHARED_BYTES = 96 << 10  # of a block, on every GPU from sm_80 on
 _ROWS_FOR_PAIRS = 4096  # from so many on a warp of expert_down takes two at once
@@ -114,7 +115,10 @@ def expert_hidden(
         units += -(-shared.rows // _UNIT_ROWS)
     shared_bytes = at_once * _held_bytes(formats, x.shape[-1])
     with_books = shared_bytes + max(_book_bytes(formats[:2]), _book_bytes(formats[2:]))
-    if tokens == 1 and with_books <= _SHARED_BYTES:
+    if tokens == 1 and with_books == shared_bytes and units <= _AT_ONCE * _processors(x.device):
+        kernel = PROGRAM.kernel(f"expert_hidden_small<{', '.join(formats)}>", x.device)
+        kernel.launch((units, 1, 1), _THREADS, record, shared_bytes)
+    elif tokens == 1 and with_books <= _SHARED_BYTES:
         kernel = PROGRAM.kernel(f"expert_hidden_one<{', '.join(formats)}>", x.device)
         blocks = min(units, _processors(x.device))
         kernel.launch((blocks, 1, 1), _THREADS_OF_ONE, record, with_books)

@@ -3,6 +3,7 @@
 
 #include "expert_ffn/products.h"
 #include "expert_ffn/users.h"
+#include "planar/activations_one.h"
 
 namespace hybrid {
 
@@ -229,6 +230,31 @@ DEVICE void hidden_unit(const HiddenRecord& record, const Halves& part, int expe
         write_hidden(part, users, first, count, unit, result);
         __syncthreads();
     }
+}
+
+// One token: x, as gate and up multiply it.
+template <class G, class U, int kFours>
+DEVICE void hold_one(const HiddenRecord& record, int columns, RowAheadOf<kFours>& ahead,
+                     uint8_t* held) {
+    if constexpr (kTakesFloats<G, U>) {
+        copy_into<1>(held, record.x, columns, 1, record.norm, record.epsilon);
+    }
+    if constexpr (kTakesRounded<G, U>) {
+        round_one(held + rounded_at<G, U>(columns), record.x, columns, record.norm, record.epsilon,
+                  ahead);
+    }
+}
+
+// One token: 32 values of a unit into row `slot` of hidden, by one warp.
+DEVICE void write_unit(const Halves& part, int slot, int unit, const float* result) {
+    float* const hidden = part.hidden + static_cast<int64_t>(slot) * part.gate.rows;
+    const int lane = lane_index(), at = unit * kUnitRows + lane;
+    if (!part.rounded) {
+        if (at < part.gate.rows) hidden[at] = result[lane];
+        return;
+    }
+    const float4 four = *reinterpret_cast<const float4*>(result + lane % 8 * 4);
+    round_group(Rounded(hidden, part.gate.rows, 0), unit, four);
 }
 
 }  // namespace hybrid

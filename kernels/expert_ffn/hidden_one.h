@@ -176,20 +176,6 @@ DEVICE float sums_of_four(const float (&values)[4]) {
     return sum;
 }
 
-// 32 values of unit `number` into its row of hidden, by one warp.
-DEVICE void write_one(const UnitsOfBlock& of_block, int number, const float* result) {
-    const Halves& part = of_block.part;
-    const int lane = lane_index(), unit = number % units(part), at = unit * kUnitRows + lane;
-    float* const hidden =
-        part.hidden + static_cast<int64_t>(of_block.slot(number)) * part.gate.rows;
-    if (!part.rounded) {
-        if (at < part.gate.rows) hidden[at] = result[lane];
-        return;
-    }
-    const float4 four = *reinterpret_cast<const float4*>(result + lane % 8 * 4);
-    round_group(Rounded(hidden, part.gate.rows, 0), unit, four);
-}
-
 // The products of the block's units with what it holds. Units that are complete are left to a warp
 // each after a barrier; the others go on, and write the values of the next ones elsewhere.
 template <class G, class U>
@@ -228,20 +214,11 @@ DEVICE void run_stream(Stream<G, U>& stream, const uint8_t* held, const uint8_t*
         __syncthreads();
         for (; written < complete; ++written) {
             const float* result = reinterpret_cast<const float*>(results[written % kOpen]);
+            const int number = of_block.first + written * of_block.step();
             if (warp_index() == written % warps_of_block())
-                write_one(of_block, of_block.first + written * of_block.step(), result);
+                write_unit(of_block.part, of_block.slot(number), number % units(of_block.part),
+                           result);
         }
-    }
-}
-
-template <class G, class U>
-DEVICE void hold_one(const HiddenRecord& record, int columns, RowAhead& ahead, uint8_t* held) {
-    if constexpr (kTakesFloats<G, U>) {
-        copy_into<1>(held, record.x, columns, 1, record.norm, record.epsilon);
-    }
-    if constexpr (kTakesRounded<G, U>) {
-        round_one(held + rounded_at<G, U>(columns), record.x, columns, record.norm, record.epsilon,
-                  ahead);
     }
 }
 

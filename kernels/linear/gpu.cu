@@ -4,9 +4,11 @@
 // (more where rows are short and less than a warp shares one) and goes on to others when it is
 // done. A step's loads are issued as soon as the registers of the step before are free, and those
 // of the first step before the previous kernel has ended: weights do not depend on it. Then the
-// block rounds x once into shared memory.
+// block rounds x once into shared memory. Of formats with few bits a lane reads 64 weights at once
+// where there is one token (planar/pairs.h).
 #include "planar/activations_one.h"
 #include "planar/formats.h"
+#include "planar/pairs.h"
 
 namespace hybrid {
 
@@ -33,12 +35,20 @@ struct MatvecRecord {
 
 constexpr int kRows = 2;
 
+// Whether a lane takes two neighbours of 32 weights at once.
+template <class Format, int kTokens>
+constexpr bool kPaired = kTokens == 1 && Pairs<Format>::kKnown;
+
+template <class Format, int kTokens>
+constexpr int kUnitOf = kPaired<Format, kTokens> ? 64 : Format::kUnit;
+
 // Steps of a row under way at once.
 template <class Format, int kTokens>
-constexpr int kUnits = kTokens == 1     ? Format::kSteps
-                       : kTokens == 8   ? 2
-                       : Format::kFloat ? 4
-                                        : 2;
+constexpr int kUnits = kPaired<Format, kTokens> ? 2
+                       : kTokens == 1           ? Format::kSteps
+                       : kTokens == 8           ? 2
+                       : Format::kFloat         ? 4
+                                                : 2;
 
 // What registers allow: MOST_THREADS of gpu.py.
 template <int kTokens>
@@ -56,28 +66,51 @@ struct Share {
     }
 };
 
-template <class Format, int kTokens>
-using Words = typename Format::Raw[kRows][kUnits<Format, kTokens>];
-
 // The rows of a tile, as Format reads them; behind the matrix its last one.
-template <class Format>
+template <class Format, bool kPairs>
 struct RowsOfTile {
+    using Raw = typename Format::Raw;
     decltype(Format::row(Matrix(), 0)) of[kRows];
 
+    __device__ __forceinline__ explicit RowsOfTile(const Matrix&) {}
     __device__ __forceinline__ void find(const Matrix& weight, const Share& share, int tile) {
 #pragma unroll
         for (int r = 0; r < kRows; ++r)
             of[r] = Format::row(weight, min(share.row(tile, r), weight.rows - 1));
     }
+    __device__ __forceinline__ Raw read(int r, int at) const { return Format::read(of[r], at); }
 };
+
+template <class Format>
+struct RowsOfTile<Format, true> {
+    using Raw = typename Pairs<Format>::Words;
+    typename Pairs<Format>::Planes planes;
+    uint32_t unit[kRows];
+
+    __device__ __forceinline__ explicit RowsOfTile(const Matrix& weight) : planes(weight) {}
+    __device__ __forceinline__ void find(const Matrix& weight, const Share& share, int tile) {
+        const uint32_t first = static_cast<uint32_t>(weight.first_row);
+#pragma unroll
+        for (int r = 0; r < kRows; ++r)
+            unit[r] = (first + min(share.row(tile, r), weight.rows - 1)) * (weight.columns / 32);
+    }
+    __device__ __forceinline__ Raw read(int r, int at) const {
+        return Pairs<Format>::read(planes, unit[r] + 2 * at);
+    }
+};
+
+template <class Format, int kTokens>
+using Rows = RowsOfTile<Format, kPaired<Format, kTokens>>;
+template <class Format, int kTokens>
+using Words = typename Rows<Format, kTokens>::Raw[kRows][kUnits<Format, kTokens>];
 
 // Unit u of a step, of each row.
 template <class Format, int kTokens>
-DEVICE void load_unit(const RowsOfTile<Format>& rows, const Share& share, int unit, int units,
+DEVICE void load_unit(const Rows<Format, kTokens>& rows, const Share& share, int unit, int units,
                       int u, Words<Format, kTokens>& words) {
     const int at = min(unit + u * share.lanes() + share.lane(), units - 1);
 #pragma unroll
-    for (int r = 0; r < kRows; ++r) words[r][u] = Format::read(rows.of[r], at);
+    for (int r = 0; r < kRows; ++r) words[r][u] = rows.read(r, at);
 }
 
 template <class Format, int kTokens>
@@ -96,6 +129,18 @@ DEVICE void add_unit(const Words<Format, kTokens>& words, int u, int at, int col
 #pragma unroll
                 for (int r = 0; r < kRows; ++r) sums[r * kTokens + t] += weights[r][i] * x[i];
             }
+        }
+    } else if constexpr (kPaired<Format, kTokens>) {
+        const int last = columns / 64 - 1;
+        const Rounded of_x(shared, columns, 0, true);
+#pragma unroll
+        for (int which = 0; which < 2; ++which) {
+            RoundedGroup x = of_x.group(min(at, last) + which * of_x.odd);
+            x.scale = at <= last ? x.scale : 0.0f;
+#pragma unroll
+            for (int r = 0; r < kRows; ++r)
+                sums[r] += dot_booked<Format>(Pairs<Format>::raw_of(words[r][u], which),
+                                              2 * min(at, last) + which, x, book);
         }
     } else if constexpr (kTokens == 1) {
         // Behind the row's end nothing is added, without a branch.
@@ -157,7 +202,8 @@ DEVICE int of_blocks(int tiles, int block, int blocks) {
 template <class Format, int kTokens>
 DEVICE void multiply(const MatvecRecord& record, const Product& product, unsigned char* shared) {
     const Share share{product.lane_bits};
-    const int columns = record.columns, units = (columns + Format::kUnit - 1) / Format::kUnit;
+    constexpr int kUnit = kUnitOf<Format, kTokens>;
+    const int columns = record.columns, units = (columns + kUnit - 1) / kUnit;
     const int step = share.lanes() * kUnits<Format, kTokens>;
     const int tiles = (product.weight.rows + share.rows_of_warp() - 1) / share.rows_of_warp();
     const int block = static_cast<int>(blockIdx.x) - product.first_block;
@@ -166,7 +212,7 @@ DEVICE void multiply(const MatvecRecord& record, const Product& product, unsigne
     const int tokens = min(kTokens, record.tokens - first_token);
     int tile = of_blocks(tiles, block, product.blocks) + warp_index(), unit = 0;
     Words<Format, kTokens> words;
-    RowsOfTile<Format> rows;
+    Rows<Format, kTokens> rows(product.weight);
     rows.find(product.weight, share, tile);
     const auto load_units = [&](int from) {
 #pragma unroll
@@ -188,7 +234,7 @@ DEVICE void multiply(const MatvecRecord& record, const Product& product, unsigne
         copy_into<kTokens>(shared, x, columns, tokens, record.norm, record.epsilon);
     } else if constexpr (kTokens == 1) {
         ahead.load_x(x, columns);
-        round_one(shared, x, columns, record.norm, record.epsilon, ahead);
+        round_one(shared, x, columns, record.norm, record.epsilon, ahead, kPaired<Format, kTokens>);
     } else {
         round_into<kTokens>(shared, x, columns, tokens, record.norm, record.epsilon);
     }

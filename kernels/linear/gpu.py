@@ -25,6 +25,11 @@ MOST_THREADS = {1: 512, 2: 512, 4: 512, 8: 448}  # of a processor: registers all
 ROWS = 2  # kRows of gpu.cu
 WARP = 32
 SHARED_BYTES = 99 << 10  # of a block on sm_86, 89 and 120
+# A step of one token takes so many loads of a lane without a branch: kUnits of gpu.cu.
+STEPS = {"TQ1_0": 1}
+PAIRED = frozenset(  # formats of pairs.h: a load of one token has 64 weights
+    ("Q2_K", "Q3_K", "TQ2_0", "IQ1_S", "IQ1_M") + ("IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S")
+)
 FLOAT_UNITS = {"F32": 4, "F16": 8, "BF16": 8}  # weights in 16 bytes
 
 
@@ -155,9 +160,12 @@ def _tokens_of_block(formats: tuple[str, ...], columns: int, tokens: int) -> tup
 
 def _lanes(weight: PlanarTensor, tokens: int) -> int:
     """Lanes that share a row: as many as it keeps busy."""
-    units = -(-weight.columns // FLOAT_UNITS.get(weight.format.name, 32))
+    name = weight.format.name
+    unit = 64 if tokens == 1 and name in PAIRED else FLOAT_UNITS.get(name, 32)
+    units = -(-weight.columns // unit)
+    steps = STEPS.get(name, 2) if tokens == 1 and name not in FLOAT_UNITS else 1
     choices = [lanes for lanes in (32, 16, 8, 4, 2) if lanes >= ROWS * tokens]
-    busy = {lanes: units / (-(-units // lanes) * lanes) for lanes in choices}
+    busy = {lanes: units / (-(-units // (lanes * steps)) * lanes * steps) for lanes in choices}
     return next(
         (lanes for lanes in choices if busy[lanes] >= 0.85),
         max(choices, key=lambda lanes: busy[lanes]),

@@ -23,13 +23,19 @@ struct Rounded {
     uint4* first;
     uint4* last;
     float2* factors;  // d; the bits of the sums of the numbers 0-15 and 16-31, 16 each
+    int odd;          // where odd groups begin, if they stand behind the even ones; otherwise 0
 
-    __device__ __forceinline__ Rounded(void* shared, int columns, int token) {
+    __device__ __forceinline__ Rounded(void* shared, int columns, int token, bool paired = false)
+        : odd(paired ? columns / 64 : 0) {
         unsigned char* begin = static_cast<unsigned char*>(shared) + token * rounded_bytes(columns);
         const int groups = columns / 32;
         first = reinterpret_cast<uint4*>(begin);
         last = first + groups;
         factors = reinterpret_cast<float2*>(last + groups);
+    }
+    // Where a group stands.
+    __device__ __forceinline__ int place(int group) const {
+        return odd > 0 ? group / 2 + group % 2 * odd : group;
     }
     __device__ __forceinline__ RoundedGroup group(int g) const {
         const float2 both = factors[g];
@@ -173,9 +179,10 @@ DEVICE void round_group(const Rounded& out, int group, const float4& x) {
     sum += shuffle_xor(sum, 1);
     sum += shuffle_xor(sum, 2);
     const uint32_t sums = byte_permute(sum, shuffle_xor(sum, 4), 0x5410);
-    int* words = reinterpret_cast<int*>((lane < 4 ? out.first : out.last) + group);
+    const int place = out.place(group);
+    int* words = reinterpret_cast<int*>((lane < 4 ? out.first : out.last) + place);
     words[lane % 4] = word;
-    if (lane == 0) out.factors[group] = make_float2(d, bits_float(sums));
+    if (lane == 0) out.factors[place] = make_float2(d, bits_float(sums));
 }
 
 // x̂ = x or rms_norm(x) norm of `tokens` rows, rounded, kTokens rounded_bytes(columns) of shared

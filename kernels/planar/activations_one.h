@@ -15,8 +15,9 @@ DEVICE int four_of(int first, int fours) {
 
 // The first values that each thread rounds, and the norm's weights of them, which are on their way
 // before x is there.
-struct RowAhead {
-    static constexpr int kFours = 4;
+template <int kCount>
+struct RowAheadOf {
+    static constexpr int kFours = kCount;
     float4 times[kFours], x[kFours];
 
     __device__ __forceinline__ void load_norm(const float* weight, int columns) {
@@ -39,6 +40,8 @@ struct RowAhead {
     }
 };
 
+using RowAhead = RowAheadOf<4>;
+
 DEVICE float squares(const float4& x) {
     return x.x * x.x + x.y * x.y + x.z * x.z + x.w * x.w;
 }
@@ -50,9 +53,9 @@ DEVICE float4 scaled(const float4& x, const float4& times, float factor) {
 
 // Several of a thread's fours together, without a branch between them, so that none waits for the
 // shuffles of another.
-DEVICE void round_fours(const Rounded& out, const float4 (&x)[RowAhead::kFours], int first,
-                        int fours) {
-    constexpr int kPairs = RowAhead::kFours / 2;
+template <int kFours>
+DEVICE void round_fours(const Rounded& out, const float4 (&x)[kFours], int first, int fours) {
+    constexpr int kPairs = kFours / 2;
     const int step = static_cast<int>(blockDim.x);
 #pragma unroll
     for (int pair = 0; pair < kPairs; ++pair) {
@@ -65,12 +68,12 @@ DEVICE void round_fours(const Rounded& out, const float4 (&x)[RowAhead::kFours],
 
 // round_into for one token, which reads most of x once. `ahead` was loaded with the same norm and
 // x.
+template <int kFours>
 DEVICE void round_one(void* shared, const float* x, int columns, const float* weight, float epsilon,
-                      RowAhead& ahead) {
-    constexpr int kFours = RowAhead::kFours;
+                      RowAheadOf<kFours>& ahead, bool paired = false) {
     const int thread = threadIdx.x, step = static_cast<int>(blockDim.x), fours = columns / 4;
     const float4* row = reinterpret_cast<const float4*>(x);
-    const Rounded out(shared, columns, 0);
+    const Rounded out(shared, columns, 0, paired);
     float4(&held)[kFours] = ahead.x;
     float factor = 1.0f;
     if (weight != nullptr) {

@@ -14,13 +14,15 @@ namespace hybrid {
 template <int kEntries, int kCopies>
 struct SharedWords {
     static constexpr int kBytes = 4 * kEntries * kCopies;
-    const uint32_t* words;  // this lane's copy
+    const uint8_t* begin;
+    int lane;  // bytes to this lane's copy
 
     DEVICE SharedWords of(const uint8_t* from) {
-        return {reinterpret_cast<const uint32_t*>(from) + lane_index() % kCopies};
+        return {from, unfolded(lane_index() % kCopies * 4)};
     }
     __device__ __forceinline__ uint32_t operator[](uint32_t entry) const {
-        return words[entry * kCopies];
+        const uint32_t at = entry * (4 * kCopies) + static_cast<uint32_t>(lane);
+        return *reinterpret_cast<const uint32_t*>(begin + at);
     }
     // Threads write the copies of an entry in turns of their own, so that they meet in few banks.
     template <class Word>

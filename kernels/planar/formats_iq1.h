@@ -31,7 +31,7 @@ struct IQ1_S : Blocks<IQ1_S, 256, 1, 0> {
         return {load4(at.each(0, 4)), load2(at.each(32, 2)), load2(at.in(48, 2))};
     }
     DEVICE uint32_t entry(const Raw& raw, int k) {
-        return (raw.index >> 8 * k & 255) | (raw.word >> 3 * k & 7) << 8;
+        return byte_of(raw.index, k) | (raw.word >> 3 * k & 7) << 8;
     }
     DEVICE Codes decode(const Raw& raw, int) {
         Codes codes;
@@ -74,7 +74,7 @@ struct IQ1_M : Blocks<IQ1_M, 256, 2, 0> {
         return {load4(at.each(0, 4)), load8(at.in(48, 8)), load2(at.each(32, 2))};
     }
     DEVICE uint32_t entry(const Raw& raw, int k) {
-        return (raw.index >> 8 * k & 255) | (raw.high >> 4 * k & 7) << 8;
+        return byte_of(raw.index, k) | (raw.high >> 4 * k & 7) << 8;
     }
     DEVICE uint32_t numbers(const Raw& raw, int k) {
         return raw.high >> 4 * k & 8 ? kShiftedDown : kShiftedUp;

@@ -60,7 +60,7 @@ struct IQ2_XXS : Blocks<IQ2_XXS, 256, 1, 0> {
     }
     DEVICE float dot(const Raw& raw, int, const RoundedGroup& x, const uint8_t* book) {
         const Halves32 sums = dot_iq2(
-            Book::of(book), [&](int k) { return raw.qs.x >> 8 * k & 255; },
+            Book::of(book), [&](int k) { return byte_of(raw.qs.x, k); },
             [&](int k) { return raw.qs.y >> 7 * k & 127; }, x);
         const int product = static_cast<int>(2 * (raw.qs.y >> 28) + 1) * (sums.first + sums.last);
         return x.scale * (half_to_float(raw.d) * static_cast<float>(product) * 0.125f);
@@ -142,7 +142,7 @@ struct IQ2_S : Blocks<IQ2_S, 256, 2, 0> {
                 load1(at.each(64, 1)), load1(at.each(72, 1))};
     }
     DEVICE uint32_t entry(const Raw& raw, int k) {
-        return (raw.index >> 8 * k & 255) | (raw.high >> 2 * k & 3) << 8;
+        return byte_of(raw.index, k) | (raw.high >> 2 * k & 3) << 8;
     }
     DEVICE Codes decode(const Raw& raw, int) {
         Codes codes;
@@ -158,7 +158,7 @@ struct IQ2_S : Blocks<IQ2_S, 256, 2, 0> {
     DEVICE float dot(const Raw& raw, int, const RoundedGroup& x, const uint8_t* book) {
         const Halves32 sums = dot_iq2(
             Book::of(book), [&](int k) { return entry(raw, k); },
-            [&](int k) { return raw.signs >> 8 * k & 255; }, x);
+            [&](int k) { return byte_of(raw.signs, k); }, x);
         return x.scale * times_two_scales(sums, half_to_float(raw.d), raw.scales);
     }
 };

@@ -62,7 +62,7 @@ struct IQ3_XXS : Blocks<IQ3_XXS, 256, 1, 0> {
         return {load8(at.each(0, 8)), load4(at.each(64, 4)), load2(at.in(96, 2))};
     }
     DEVICE uint32_t entry(const Raw& raw, int i) {
-        return (i < 4 ? raw.index.x : raw.index.y) >> 8 * (i % 4) & 255;
+        return byte_of(i < 4 ? raw.index.x : raw.index.y, i % 4);
     }
     DEVICE Codes decode(const Raw& raw, int) {
         Codes codes;
@@ -109,7 +109,7 @@ struct IQ3_S : Blocks<IQ3_S, 256, 1, 0> {
     }
     DEVICE uint32_t entry(const Raw& raw, int i) {
         const uint32_t four = i < 4 ? raw.index.x : raw.index.y;
-        return (four >> 8 * (i % 4) & 255) | (raw.high >> i & 1) << 8;
+        return byte_of(four, i % 4) | (raw.high >> i & 1) << 8;
     }
     DEVICE Codes decode(const Raw& raw, int group) {
         Codes codes;
@@ -125,7 +125,7 @@ struct IQ3_S : Blocks<IQ3_S, 256, 1, 0> {
     DEVICE float dot(const Raw& raw, int group, const RoundedGroup& x, const uint8_t* book) {
         const int sum = dot_iq3(
             Book::of(book), [&](int i) { return entry(raw, i); },
-            [&](int k) { return raw.signs >> 8 * k & 255; }, x);
+            [&](int k) { return byte_of(raw.signs, k); }, x);
         const int product = (2 * (raw.scales >> 4 * (group % 2) & 15) + 1) * sum;
         return x.scale * (half_to_float(raw.d) * static_cast<float>(product));
     }

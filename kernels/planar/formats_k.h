@@ -32,14 +32,11 @@ struct Q2_K : Blocks<Q2_K, 256, 2, 2> {
         return codes;
     }
     DEVICE float dot(const Raw& raw, int, const RoundedGroup& x) {
-        int q[8];
-#pragma unroll
-        for (int i = 0; i < 8; ++i) q[i] = two_bits<0>(raw.n2, i);
-        const Halves32 sums = dot_halves(q, x);
-        const int scales = raw.scales;
-        const int product = (scales & 15) * sums.first + (scales >> 8 & 15) * sums.last;
-        const int minimum = (scales >> 4 & 15) * x.sum_first() + (scales >> 12) * x.sum_last();
-        return x.scale * (half_low(raw.dm) * static_cast<float>(product) -
+        const Halves32 sums = dot_two_bits_times_four(raw.n2, x);  // within 16 bits
+        const int both = static_cast<int>(byte_permute(sums.first, sums.last, 0x5410));
+        const int product = dp2a(both, raw.scales & 0x0f0f, 0);
+        const int minimum = dp2a(static_cast<int>(x.sums), raw.scales >> 4 & 0x0f0f, 0);
+        return x.scale * (half_low(raw.dm) * 0.25f * static_cast<float>(product) -
                           half_high(raw.dm) * static_cast<float>(minimum));
     }
 };
@@ -68,6 +65,13 @@ struct Q3_K : Blocks<Q3_K, 256, 2, 0> {
         const int low = raw.low >> 4 * half & 15, high = raw.high >> (4 * (group % 2) + 2 * half);
         return (low | (high & 3) << 4) - 32;
     }
+    // Both scales, a signed byte each.
+    DEVICE int both_scales(const Raw& raw, int group) {
+        const uint32_t high = group % 2 == 0 ? raw.high & 15u : raw.high >> 4;
+        const uint32_t low = (raw.low | raw.low << 4) & 0x0f0fu;
+        const uint32_t scales = low | ((high << 4 | high << 10) & 0x3030u);
+        return static_cast<int>((scales + 0x6060u) ^ 0x8080u);
+    }
     DEVICE Codes decode(const Raw& raw, int group) {
         Codes codes;
         const float d = half_to_float(raw.d);
@@ -81,8 +85,10 @@ struct Q3_K : Blocks<Q3_K, 256, 2, 0> {
     DEVICE float dot(const Raw& raw, int group, const RoundedGroup& x) {
         int q[8];
         numbers(raw, q);
-        const Halves32 sums = dot_halves_less<4>(q, x);
-        const int product = scale(raw, group, 0) * sums.first + scale(raw, group, 1) * sums.last;
+        const Halves32 sums = dot_halves(q, x);
+        const int both = static_cast<int>(byte_permute(sums.first, sums.last, 0x5410));
+        const int scales = both_scales(raw, group);
+        const int product = dp2a(both, scales, 0) - 4 * dp2a(static_cast<int>(x.sums), scales, 0);
         return x.scale * (half_to_float(raw.d) * static_cast<float>(product));
     }
 };
@@ -200,7 +206,8 @@ struct IQ4_XS : Blocks<IQ4_XS, 256, 1, 0> {
         return codes;
     }
     DEVICE float dot(const Raw& raw, int group, const RoundedGroup& x) {
-        return x.scale * (factor(raw, group) * static_cast<float>(dot_table(raw.n4, x)));
+        return x.scale *
+               (factor(raw, group) * static_cast<float>(dot_table(kNonlinearHalves, raw.n4, x)));
     }
 };
 
@@ -226,11 +233,9 @@ struct TQ2_0 : Blocks<TQ2_0, 256, 1, 0> {
         return codes;
     }
     DEVICE float dot(const Raw& raw, int, const RoundedGroup& x) {
-        int q[8];
-#pragma unroll
-        for (int i = 0; i < 8; ++i) q[i] = two_bits<0>(raw.n2, i);
-        const Halves32 sums = dot_halves_less<1>(q, x);
-        return x.scale * (half_to_float(raw.d) * static_cast<float>(sums.first + sums.last));
+        const Halves32 sums = dot_two_bits_times_four(raw.n2, x);
+        const int sum = sums.first + sums.last - 4 * (x.sum_first() + x.sum_last());
+        return x.scale * (half_to_float(raw.d) * 0.25f * static_cast<float>(sum));
     }
 };
 

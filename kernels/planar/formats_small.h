@@ -141,12 +141,14 @@ struct IQ4_NL : Blocks<IQ4_NL, 32, 1, 0> {
     }
     DEVICE float factor(const Raw& raw, int) { return half_to_float(raw.d); }
     DEVICE float dot(const Raw& raw, int group, const RoundedGroup& x) {
-        return x.scale * (factor(raw, group) * static_cast<float>(dot_table(raw.n4, x)));
+        return x.scale *
+               (factor(raw, group) * static_cast<float>(dot_table(kNonlinearHalves, raw.n4, x)));
     }
 };
 
 // nibbles as NibbleTable says, e: weight = 2^(e - 128) table[number]
 struct MXFP4 : Blocks<MXFP4, 32, 1, 0> {
+    static constexpr bool kWhole = true;
     struct Raw {
         uint4 n4;
         uint32_t exponent;
@@ -158,10 +160,16 @@ struct MXFP4 : Blocks<MXFP4, 32, 1, 0> {
     DEVICE Codes decode(const Raw& raw, int) {
         Codes codes;
         look_up_all(kE2m1, raw.n4, codes.q);
-        const uint32_t e = raw.exponent;  // below 2 the scale is subnormal
-        set_scale(codes, bits_float(e < 2 ? 0x00200000u << e : (e - 1) << 23));
+        set_scale(codes, factor(raw));
         set_minimum(codes, 0.0f);
         return codes;
+    }
+    DEVICE float factor(const Raw& raw) {
+        const uint32_t e = raw.exponent;  // below 2 it is subnormal
+        return bits_float(e < 2 ? 0x00200000u << e : (e - 1) << 23);
+    }
+    DEVICE float dot(const Raw& raw, int, const RoundedGroup& x) {
+        return x.scale * (factor(raw) * static_cast<float>(dot_table(kE2m1Halves, raw.n4, x)));
     }
 };
 

@@ -97,6 +97,11 @@ DEVICE void set_minimum(Codes& codes, float minimum) {
     codes.minimum[0] = codes.minimum[1] = minimum;
 }
 
+// Byte i of a word, by one instruction whatever i is.
+DEVICE uint32_t byte_of(uint32_t word, int i) {
+    return byte_permute(word, 0, 0x4440u + static_cast<uint32_t>(i));
+}
+
 DEVICE uint32_t word_of(const uint4& words, int i) {
     return i == 0 ? words.x : i == 1 ? words.y : i == 2 ? words.z : words.w;
 }
@@ -158,19 +163,22 @@ DEVICE void look_up_all(const NibbleTable& table, const uint4& n4, int (&q)[8]) 
 // -127 -104 -83 -65 -49 -35 -22 -10 1 13 25 38 53 69 89 113
 constexpr NibbleTable kNonlinear = {{0xbfad9881u, 0xf6eaddcfu, 0x26190d01u, 0x71594535u}};
 
-// Four numbers of kNonlinear, by the nibbles of the low half of `word`, times those of x; the sum
-// of both sums is meant. A selector above 7 gives the chosen byte's sign: -1 out of the lower half
-// of the table, which is negative, and 0 out of the upper one. So both are multiplied and none is
-// chosen; the upper numbers are one greater for the -1 beside them.
-DEVICE void dot_nonlinear(uint32_t word, int x, int& lower, int& upper) {
-    const uint32_t low = byte_permute(kNonlinear.words[0], kNonlinear.words[1], word);
-    const uint32_t high =
-        byte_permute(kNonlinear.words[2] + kOnes, kNonlinear.words[3] + kOnes, word ^ 0x8888u);
+// 0 1 2 3 4 6 8 12 0 -1 -2 -3 -4 -6 -8 -12: the fp4 numbers, doubled
+constexpr NibbleTable kE2m1 = {{0x03020100u, 0x0c080604u, 0xfdfeff00u, 0xf4f8fafcu}};
+
+// The same tables as two that add up. A selector above 7 gives the chosen byte's sign, which is -1
+// out of a half of negative numbers and 0 out of the other half. So both halves are multiplied and
+// none is chosen; positive numbers are one greater for the -1 beside them.
+constexpr NibbleTable kNonlinearHalves = {{0xbfad9881u, 0xf6eaddcfu, 0x271a0e02u, 0x725a4636u}};
+constexpr NibbleTable kE2m1Halves = {{0x04030200u, 0x0d090705u, 0xfdfeff00u, 0xf4f8fafcu}};
+
+// Four numbers by the nibbles of the low half of `word`, times those of x; the sum of both sums is
+// meant.
+DEVICE void dot_nibbles(const NibbleTable& halves, uint32_t word, int x, int& lower, int& upper) {
+    const uint32_t low = byte_permute(halves.words[0], halves.words[1], word);
+    const uint32_t high = byte_permute(halves.words[2], halves.words[3], word ^ 0x8888u);
     lower = dp4a(static_cast<int>(low), x, lower);
     upper = dp4a(static_cast<int>(high), x, upper);
 }
-
-// 0 1 2 3 4 6 8 12 0 -1 -2 -3 -4 -6 -8 -12: the fp4 numbers, doubled
-constexpr NibbleTable kE2m1 = {{0x03020100u, 0x0c080604u, 0xfdfeff00u, 0xf4f8fafcu}};
 
 }  // namespace hybrid

@@ -32,6 +32,22 @@ DEVICE Halves32 dot_halves(const int (&q)[8], const RoundedGroup& x) {
     return sums;
 }
 
+// The same of numbers of two bits, as the plane n2 has them, times four: at the bits 2 and 6 of a
+// byte they stand so, and the sum of the others is shifted.
+DEVICE Halves32 dot_two_bits_times_four(const uint2& n2, const RoundedGroup& x) {
+    int sums[2];
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        const uint32_t low = half == 0 ? n2.x : n2.y, high = low >> 4;
+        const uint4& of_x = half == 0 ? x.first : x.last;
+        int sum = dp4a(static_cast<int>(low & 3 * kOnes), static_cast<int>(of_x.x), 0);
+        sum = dp4a(static_cast<int>(high & 3 * kOnes), static_cast<int>(of_x.z), sum) * 4;
+        sum = dp4a(static_cast<int>(low & 12 * kOnes), static_cast<int>(of_x.y), sum);
+        sums[half] = dp4a(static_cast<int>(high & 12 * kOnes), static_cast<int>(of_x.w), sum);
+    }
+    return {sums[0], sums[1]};
+}
+
 // The same for numbers that are `offset` less than those of q.
 template <int offset>
 DEVICE Halves32 dot_halves_less(const int (&q)[8], const RoundedGroup& x) {
@@ -39,14 +55,15 @@ DEVICE Halves32 dot_halves_less(const int (&q)[8], const RoundedGroup& x) {
     return {sums.first - offset * x.sum_first(), sums.last - offset * x.sum_last()};
 }
 
-// 32 numbers of kNonlinear, by their nibbles in the plane, times x.
-DEVICE int dot_table(const uint4& n4, const RoundedGroup& x) {
+// 32 numbers of a table in halves, by their nibbles in the plane, times x.
+DEVICE int dot_table(const NibbleTable& halves, const uint4& n4, const RoundedGroup& x) {
     int lower = 0, upper = 0, more_lower = 0, more_upper = 0;  // no product waits for another
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
         const uint32_t word = word_of(n4, i);
-        dot_nonlinear(word, static_cast<int>(word_of(x.first, i)), lower, upper);
-        dot_nonlinear(word >> 16, static_cast<int>(word_of(x.last, i)), more_lower, more_upper);
+        dot_nibbles(halves, word, static_cast<int>(word_of(x.first, i)), lower, upper);
+        dot_nibbles(halves, word >> 16, static_cast<int>(word_of(x.last, i)), more_lower,
+                    more_upper);
     }
     return lower + upper + (more_lower + more_upper);
 }

@@ -22,6 +22,8 @@ def test_experts_need_no_local_memory(capability: Capability) -> None:
     names = [
         "expert_hidden_one<IQ4_NL, IQ4_NL, Q8_0, Q8_0>",
         "expert_hidden_one<Q4_K, Q4_K, Q4_K, Q4_K>",
+        "expert_hidden_small<IQ4_NL, IQ4_NL, Q8_0, Q8_0>",
+        "expert_hidden_small<Q4_K, Q4_K, Q4_K, Q4_K>",
         "expert_hidden<2, IQ4_NL, IQ4_NL, Q8_0, Q8_0>",
         "expert_hidden<8, Q4_K, Q4_K, Q6_K, Q6_K>",
     ]
