@@ -29,9 +29,13 @@ ROOMS = {
         "placement",
         "kernels",
     ),
+    "hybrid.live": ("hybrid.runtime", "hybrid.errors", "placement"),
+    "hybrid.tui": ("hybrid.live", "hybrid.errors", "placement"),
     "hybrid": ("hybrid.errors", "hybrid.runtime", "hybrid.cli"),  # the front door
     "hybrid.cli": (
         "hybrid",
+        "hybrid.live",
+        "hybrid.tui",
         "hybrid.runtime",
         "hybrid.models",
         "hybrid.tokenizer",
@@ -52,6 +56,8 @@ TORCH_FREE = (
     "hybrid.runtime.options",
     "hybrid.runtime.prepare",
     "hybrid.runtime.prompt",
+    "hybrid.live.snapshot",
+    "hybrid.tui",
     "hybrid.cli",
     "kernels.native.tiers",
 )
