@@ -21,6 +21,7 @@ from hybrid.errors import UsageError
 from hybrid.models.deepseek import Model
 from hybrid.models.parts import Step
 from hybrid.runtime.gpu.failures import gpu_failures_told
+from hybrid.runtime.listening import Listener, Listeners
 from hybrid.runtime.loader import LatentCache
 from hybrid.runtime.memory import DeviceMemory, GpuMemory
 from hybrid.runtime.prepare import Prepared
@@ -72,12 +73,21 @@ class Engine:
         self._cached_ids: list[int] = []
         self._pending: list[int] = []  # the last generated token, which no pass has read yet
         self._turn = 0
+        self._listeners = Listeners()
+
+    def listen(self, listener: Listener) -> None:
+        """Tell it of every pass and token from now on."""
+        self._listeners.add(listener)
+
+    def unlisten(self, listener: Listener) -> None:
+        """Tell it no more."""
+        self._listeners.remove(listener)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user should hear about how threads and memory came out, one line each."""
         of_memory = (note for memory in self.memories.values() for note in memory.notes)
-        return (*self._notes, *of_memory)
+        return (*self._notes, *of_memory, *self._listeners.notes)
 
     @property
     def context_tokens(self) -> int:
@@ -198,7 +208,9 @@ class Engine:
             if last and stream:
                 text += stream.flush()
             self._pending = [token]
-            yield Token(token, text, step, ending if last else None)
+            told = Token(token, text, step, ending if last else None)
+            self._listeners.chose(told)
+            yield told
             if last:
                 return
             [(step, rows)] = self._passes([token], turn, all_rows=False, prompt=False)
@@ -235,6 +247,8 @@ class Engine:
     ) -> Iterator[tuple[StepStats, Tensor]]:
         """Run `ids` through the model, a micro-batch at a time, appending them to the cache."""
         ubatch = self.plan.workload.ubatch_tokens
+        if prompt:
+            self._listeners.prompted(0, len(ids))
         for first in range(0, len(ids), ubatch):
             if turn != self._turn:
                 raise UsageError(
@@ -242,16 +256,16 @@ class Engine:
                     remedy="finish one generation before the next, or load a second engine",
                 )
             part = list(ids[first : first + ubatch])
-            if all_rows:  # a list may be made of them, and the next pass writes over its rows
-                stats, rows = self._pass(part, rows=len(part), prompt=prompt)
-                yield stats, rows.clone()
-            else:
-                last = first + ubatch >= len(ids)
-                yield self._pass(part, rows=int(last), prompt=prompt)
+            last = first + ubatch >= len(ids)
+            stats, rows = self._pass(part, len(part) if all_rows else int(last), prompt=prompt)
+            if prompt:
+                self._listeners.prompted(first + len(part), len(ids))
+            # A list may be made of all of them, and the next pass writes over its rows.
+            yield stats, rows.clone() if all_rows else rows
 
     @gpu_failures_told()
     @torch.inference_mode()
-    def _pass(self, ids: list[int], *, rows: int, prompt: bool) -> tuple[StepStats, Tensor]:
+    def _pass(self, ids: list[int], rows: int, *, prompt: bool) -> tuple[StepStats, Tensor]:
         """One forward pass over new tokens; logits of the last `rows` of them, which the next pass
         may overwrite.
         """
@@ -275,6 +289,7 @@ class Engine:
             native_s=None if self._on_gpus else pool.native_seconds() - native_before,
         )
         self.stats.add(stats, prompt=prompt)
+        self._listeners.passed(stats, prompt=prompt)
         return stats, logits
 
 
