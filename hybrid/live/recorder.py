@@ -1,0 +1,230 @@
+"""What an engine tells while it works, kept so that any thread can ask for it: the listener.
+
+    generating thread   on_pass, on_prompt, on_token, on_times: a few numbers into rings
+    any other           heard(): the rings summed up
+
+One lock, held for an append by the one and for copying by the other; all sums are made outside it.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from time import monotonic
+from typing import Protocol
+
+from hybrid.live.rate_ring import RateRing
+from hybrid.live.snapshot import Phase, Progress
+from hybrid.runtime.step_times import StepTimes
+
+WINDOW_STEPS = 32  # measured tokens that a time is the mean of
+WINDOW_BATCHES = 4  # of a prompt
+MOST_PIECES, MOST_TEXT = 1024, 4000  # of the text's end: tokens, characters
+# Without news for so long, in passes of the last one's length, nothing is being computed.
+IDLE_PASSES, IDLE_S, IDLE_PROMPT_S = 4, 1.0, 60.0
+
+
+class PassStats(Protocol):
+    """What is asked of `hybrid.runtime.stats.StepStats`."""
+
+    @property
+    def tokens(self) -> int: ...
+
+    @property
+    def start(self) -> int: ...
+
+    @property
+    def seconds(self) -> float: ...
+
+    @property
+    def crossing_bytes(self) -> int: ...
+
+
+class ChosenToken(Protocol):
+    """What is asked of `hybrid.runtime.token.Token`."""
+
+    @property
+    def text(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class MeanTimes:
+    """Seconds of a token, mean over `tokens`.
+
+    parts       device -> part -> seconds
+    attention   by layer, experts likewise; None where no pass says
+    """
+
+    tokens: int = 0
+    parts: Mapping[str, Mapping[str, float]] | None = None
+    attention: tuple[float | None, ...] = ()
+    experts: tuple[float | None, ...] = ()
+    nodes: Mapping[int, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """All of it at one moment.
+
+    phase            PROMPT, DECODE or IDLE
+    cached_tokens    in the cache after the last pass; None before the first
+    crossing_bytes   of the last decoded token
+    """
+
+    phase: Phase
+    decode_now: float | None = None
+    decode_10_s: float | None = None
+    prompt_now: float | None = None
+    ms_a_token: float | None = None
+    history: tuple[float, ...] = ()
+    cached_tokens: int | None = None
+    crossing_bytes: int | None = None
+    progress: Progress | None = None
+    times: MeanTimes = MeanTimes()
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """The last one of its kind."""
+
+    end: float
+    seconds: float
+    tokens: int
+    crossing_bytes: int
+
+
+class Recorder:
+    """A listener of `Engine.listen`.
+
+    clock   seconds, never going back
+    """
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._decode, self._prompt = RateRing(), RateRing()
+        self._last: dict[bool, _Pass] = {}
+        self._was_prompt = False
+        self._cached_tokens: int | None = None
+        self._steps = deque[tuple[int, StepTimes]](maxlen=WINDOW_STEPS)
+        self._batches = deque[tuple[int, StepTimes]](maxlen=WINDOW_BATCHES)
+        self._total = 0
+        self._done = deque[tuple[float, int]](maxlen=WINDOW_BATCHES + 1)
+        self._pieces = deque[str](maxlen=MOST_PIECES)
+
+    def on_pass(self, stats: PassStats, *, prompt: bool) -> None:
+        now = self._clock()
+        with self._lock:
+            ring = self._prompt if prompt else self._decode
+            ring.add(now, stats.seconds, stats.tokens)
+            self._was_prompt = prompt
+            self._last[prompt] = _Pass(now, stats.seconds, stats.tokens, stats.crossing_bytes)
+            self._cached_tokens = stats.start + stats.tokens
+
+    def on_prompt(self, done: int, total: int) -> None:
+        now = self._clock()
+        with self._lock:
+            if done == 0:
+                self._done.clear()
+                self._batches.clear()
+                if self._pieces:
+                    self._pieces.append("\n\n")
+            self._total = total
+            self._done.append((now, done))
+
+    def on_token(self, token: ChosenToken) -> None:
+        with self._lock:
+            self._pieces.append(token.text)
+
+    def on_times(self, times: StepTimes) -> None:
+        with self._lock:
+            kept = self._batches if self._was_prompt else self._steps
+            kept.append((self._last[self._was_prompt].tokens, times))
+
+    def heard(self) -> Heard:
+        """As of now. From any thread."""
+        now = self._clock()
+        with self._lock:
+            pieces, done = tuple(self._pieces), tuple(self._done)
+            steps, batches = tuple(self._steps), tuple(self._batches)
+            decoded, read = self._last.get(False), self._last.get(True)
+            total, cached_tokens = self._total, self._cached_tokens
+            decode, prompt = self._decode.copy(), self._prompt.copy()
+        phase = _phase(now, done, total, decoded)
+        return Heard(
+            phase,
+            decode_now=_slow_too(decode.rate(now, 1.0), decoded, now),
+            decode_10_s=decode.rate(now, 10.0),
+            prompt_now=_slow_too(prompt.rate(now, 1.0), read, now),
+            ms_a_token=1e3 * decoded.seconds / decoded.tokens if decoded else None,
+            history=decode.history(now),
+            cached_tokens=cached_tokens,
+            crossing_bytes=decoded.crossing_bytes if decoded else None,
+            progress=_progress(done, total) if phase is Phase.PROMPT else None,
+            times=mean_times(batches if phase is Phase.PROMPT else steps),
+            text="".join(pieces)[-MOST_TEXT:],
+        )
+
+
+def mean_times(passes: Sequence[tuple[int, StepTimes]]) -> MeanTimes:
+    """Seconds of a token over these passes.
+
+    passes   (tokens, times) of each
+    """
+    tokens = sum(count for count, _ in passes)
+    if not tokens:
+        return MeanTimes()
+    parts: dict[str, dict[str, float]] = {}
+    nodes: dict[int, float] = {}
+    for _, times in passes:
+        for device, seconds in times.parts.items():
+            total = parts.setdefault(device, {})
+            for part, spent in seconds.items():
+                total[part] = total.get(part, 0.0) + spent / tokens
+        for node, spent in (times.nodes or {}).items():
+            nodes[node] = nodes.get(node, 0.0) + spent / tokens
+    return MeanTimes(
+        tokens,
+        parts,
+        _layer_means([[layer.attention_s for layer in t.layers] for _, t in passes], tokens),
+        _layer_means([[layer.experts_s for layer in t.layers] for _, t in passes], tokens),
+        nodes or None,
+    )
+
+
+def _layer_means(rows: Sequence[Sequence[float | None]], tokens: int) -> tuple[float | None, ...]:
+    """Column by column; None where a pass does not say."""
+    return tuple(
+        None if None in column else sum(map(float, column)) / tokens
+        for column in zip(*rows, strict=False)
+    )
+
+
+def _phase(
+    now: float, done: Sequence[tuple[float, int]], total: int, decoded: _Pass | None
+) -> Phase:
+    if done and done[-1][1] < total:
+        batch_s = done[-1][0] - done[-2][0] if len(done) > 1 else 0.0
+        stopped = now - done[-1][0] > max(IDLE_PASSES * batch_s, IDLE_PROMPT_S)
+        return Phase.IDLE if stopped else Phase.PROMPT
+    ends = [(at, 0.0) for at, _ in done[-1:]]
+    if decoded is not None:
+        ends.append((decoded.end, decoded.seconds))
+    last, seconds = max(ends, default=(now - 2 * IDLE_S, 0.0))
+    return Phase.IDLE if now - last > max(IDLE_PASSES * seconds, IDLE_S) else Phase.DECODE
+
+
+def _slow_too(rate: float | None, last: _Pass | None, now: float) -> float | None:
+    """Where passes take longer than the stretch of the rate, the last one's."""
+    if rate is not None or last is None or now - last.end > IDLE_PASSES * last.seconds:
+        return rate
+    return last.tokens / last.seconds
+
+
+def _progress(done: Sequence[tuple[float, int]], total: int) -> Progress:
+    """Of a prompt; its rate is of the last micro-batches, as later ones take longer."""
+    (first_at, before), (last_at, now) = done[0], done[-1]
+    rate = (now - before) / (last_at - first_at) if last_at > first_at else None
+    eta_s = (total - now) / rate if rate else None
+    return Progress("prompt", "tokens", now, total, rate, eta_s)
