@@ -58,7 +58,7 @@ def from_json(value: Any) -> Snapshot:
 
 
 @cache
-def _names(kind: type[Any]) -> tuple[str, ...]:
+def _names(kind: Any) -> tuple[str, ...]:
     return tuple(field.name for field in fields(kind))
 
 
@@ -74,7 +74,7 @@ def _plain(value: Any) -> Any:
         return value if whole else [_plain(each) for each in value]
     if isinstance(value, Mapping):
         return {str(key): _plain(each) for key, each in value.items()}
-    return {name: _plain(getattr(value, name)) for name in _names(type(value))}
+    return {name: _plain(getattr(value, name)) for name in _names(value.__class__)}
 
 
 @cache
@@ -132,7 +132,7 @@ def _enum_reader(kind: type[Enum]) -> _Reader:
     return read
 
 
-def _record_reader(kind: type[Any]) -> _Reader:
+def _record_reader(kind: Any) -> _Reader:
     hints = get_type_hints(kind)
     readers: dict[str, _Reader] | None = None
 

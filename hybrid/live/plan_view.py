@@ -13,7 +13,7 @@ from hybrid.runtime.prepare import Prepared
 from placement.cost.traffic import decode_traffic
 from placement.inventory import ModelInventory, Role
 from placement.machines.estimates import speeds_of
-from placement.machines.machine import CPU, UNLOADED, DeviceKind, Machine
+from placement.machines.machine import CPU, DeviceKind, Machine
 from placement.machines.speeds import MachineSpeeds
 from placement.memory.parts import WEIGHTS, Part, device_parts
 from placement.plan import DeviceUse, PlacementPlan
@@ -24,7 +24,7 @@ GB = 1e9
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Bytes that a decoded token reads on one device: weights, and so many for each token before."""
+    """Bytes that a decoded token reads on one device: weights, and some for each token before."""
 
     weight_bytes: int
     cached_token_bytes: int
@@ -167,9 +167,8 @@ def _layers(plan: PlacementPlan, stock: ModelInventory) -> tuple[LayerView, ...]
     experts = [Counter[str]() for _ in plan.layers]
     for part in plan.assignments:
         tensor = tensors[part.tensor]
-        if tensor.role is Role.ROUTED_EXPERT and part.device != UNLOADED:
-            if tensor.layer is not None and tensor.layer < len(experts):
-                experts[tensor.layer][part.device] += part.nbytes
+        if tensor.role is Role.ROUTED_EXPERT and tensor.layer is not None:
+            experts[tensor.layer][part.device] += part.nbytes
     return tuple(
         LayerView(index, home, tuple(name for name, _ in counts.most_common()))
         for index, (home, counts) in enumerate(zip(plan.layers, experts, strict=True))

@@ -139,8 +139,10 @@ class Recorder:
 
     def on_times(self, times: StepTimes) -> None:
         with self._lock:
-            kept = self._batches if self._was_prompt else self._steps
-            kept.append((self._last[self._was_prompt].tokens, times))
+            its = self._last.get(self._was_prompt)
+            if its is not None:  # else this began to listen within the pass
+                kept = self._batches if self._was_prompt else self._steps
+                kept.append((its.tokens, times))
 
     def heard(self) -> Heard:
         """As of now. From any thread."""

@@ -1,0 +1,137 @@
+"""A run that may be looked at: measured while somebody watches, and only then.
+
+    live = LiveRun(view, sources)      the plan is known
+    live.loading(done, total)          while weights are read
+    live.begin(engine, ...)            the engine is there
+    with live.watch(): live.snapshot()     any thread, any number of watchers
+    live.end()                         or end(error)
+
+With nobody watching nothing is listened to and nothing is asked: the run pays nothing.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from time import monotonic
+from typing import Protocol
+
+from hybrid.live.assembled import Readings, State, Totals, assembled
+from hybrid.live.plan_view import PlanView
+from hybrid.live.recorder import Recorder
+from hybrid.live.snapshot import Phase, Progress, Snapshot
+
+Usage = Callable[[], Mapping[int, Sequence[int]]]
+
+
+class Listened(Protocol):
+    """What is asked of an engine."""
+
+    @property
+    def stats(self) -> Totals: ...
+
+    def listen(self, listener: Recorder) -> None: ...
+
+    def unlisten(self, listener: Recorder) -> None: ...
+
+
+class SourcesOfRun(Protocol):
+    """What is asked of `hybrid.live.run_sources.RunSources`."""
+
+    @property
+    def readings(self) -> Readings: ...
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+class LiveRun:
+    """One model's run, from loading to its end."""
+
+    def __init__(self, view: PlanView, sources: SourcesOfRun, notes: tuple[str, ...] = ()) -> None:
+        self.view = view
+        self._sources = sources
+        self._notes = notes
+        self._recorder = Recorder()
+        self._engine: Listened | None = None
+        self._totals: Totals | None = None
+        self._usage: Usage | None = None
+        self._loading: tuple[float, int, int] | None = None
+        self._ended: State | None = None
+        self._lock = threading.Lock()
+        self._watchers = 0
+
+    @property
+    def is_over(self) -> bool:
+        return self._ended is not None
+
+    def loading(self, done_bytes: int, total_bytes: int) -> None:
+        """Weights read so far."""
+        began = self._loading[0] if self._loading else monotonic()
+        self._loading = (began, done_bytes, total_bytes)
+
+    def begin(
+        self, engine: Listened, notes: tuple[str, ...] = (), usage: Usage | None = None
+    ) -> None:
+        """The engine is loaded.
+
+        usage   times that each expert of a layer was chosen
+        """
+        with self._lock:
+            self._notes += notes
+            self._usage = usage
+            self._engine, self._totals = engine, engine.stats
+            if self._watchers:
+                engine.listen(self._recorder)
+
+    def end(self, error: str | None = None) -> None:
+        """Nothing comes any more. Snapshots stay as they are."""
+        usage = self._usage() if self._usage and self._watchers and error is None else {}
+        with self._lock:
+            phase = Phase.ENDED if error is None else Phase.FAILED
+            self._ended = State(phase, None, error, self._notes, usage)
+            if self._engine is not None:
+                self._engine.unlisten(self._recorder)
+            self._engine = self._usage = None
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """Measured inside."""
+        with self._lock:
+            self._watchers += 1
+            if self._watchers == 1:
+                self._sources.start()
+                if self._engine is not None:
+                    self._engine.listen(self._recorder)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._watchers -= 1
+                if self._watchers == 0:
+                    self._sources.stop()
+                    if self._engine is not None:
+                        self._engine.unlisten(self._recorder)
+
+    def snapshot(self) -> Snapshot:
+        """As of now; where nobody watches, of when somebody did."""
+        return assembled(
+            self.view, self._recorder.heard(), self._totals, self._sources.readings, self._state()
+        )
+
+    def _state(self) -> State:
+        if self._ended is not None:
+            return self._ended
+        usage = self._usage
+        if self._engine is not None:
+            return State(notes=self._notes, usage=usage() if usage else {})
+        return State(Phase.LOADING, self._load_progress(), notes=self._notes)
+
+    def _load_progress(self) -> Progress | None:
+        if self._loading is None:
+            return None
+        began, done, total = self._loading
+        passed_s = monotonic() - began
+        rate = done / passed_s if passed_s > 0.0 and done else None
+        eta_s = (total - done) / rate if rate else None
+        return Progress("loading", "bytes", done, total, rate, eta_s)
