@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hybrid.cli.auditing import add_audit_flag, say_audit
+from hybrid.cli.live_flags import LiveView, add_live_flags, live_view
 from hybrid.cli.loading import load_engine
 from hybrid.cli.output import print_json_line, say, table
 from hybrid.cli.parser import add_model, need_model, whole
@@ -55,17 +56,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="only the line of JSON on stdout")
     add_audit_flag(parser)
+    add_live_flags(parser)
     add_placement_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     need_model(args)
+    with live_view(args, "bench") as live:
+        return _benched(args, live)
+
+
+def _benched(args: argparse.Namespace, live: LiveView) -> int:
     cases = bench_cases(args.n_prompt, args.n_gen, args.n_depth)
     if args.ctx_size is None and args.plan is None:
         args.ctx_size = context_of(cases)
     engine = load_engine(
         args,
         lambda prepared, _: check_context(cases, prepared.plan.workload.context_tokens),
+        live,
     )
     if args.audit:
         say_audit(engine)

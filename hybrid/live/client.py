@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from time import time
 from typing import BinaryIO
 
 from hybrid.live.codec import WireError, from_line
@@ -18,7 +19,7 @@ from hybrid.live.socket_folder import ENDING, usable_folders
 from hybrid.live.wire import MOST_LINE, Hello, peer_is_us, read_hello, request_line
 
 ANSWER_S = 2.0  # that a run takes to say hello, at most; one that is stopped takes for ever
-SILENCE_S = 60.0  # in times of a snapshot's turn, without a snapshot: the run is stopped
+YOUNG_S = 10.0  # within them a socket that refuses may be about to listen
 
 
 class Ending(str, Enum):
@@ -70,9 +71,11 @@ class Attached:
         self.run = run
         self.ending: Ending | None = None
         self._last: Snapshot | None = None
+        self._connection: socket.socket | None = None
+        self._stream: BinaryIO | None = None
         met = _meet(run.path)
-        self._connection, self._stream = (met[1], met[2]) if met else (None, None)
-        if self._connection is not None:
+        if met is not None:
+            _, self._connection, self._stream = met
             self._connection.settimeout(None)
             with suppress(OSError):
                 self._connection.sendall(request_line(every_s))
@@ -171,11 +174,10 @@ def _is_alive(path: Path) -> bool:
 
 def _remove_dead(path: Path) -> None:
     """A socket that refuses belongs to a run that is dead, or to one that does not listen yet."""
-    pid = path.name.removesuffix(ENDING)
-    try:
-        os.kill(int(pid), 0)
-    except (ValueError, ProcessLookupError):
-        with suppress(OSError):
-            path.unlink()
-    except OSError:
-        pass
+    with suppress(OSError, ValueError):
+        if time() - path.lstat().st_mtime < YOUNG_S:
+            with suppress(PermissionError):
+                os.kill(int(path.name.removesuffix(ENDING)), 0)  # raises for one that is gone
+                return
+    with suppress(OSError):
+        path.unlink()

@@ -10,6 +10,7 @@ With nobody watching nothing is listened to and nothing is asked: the run pays n
 """
 
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import monotonic
@@ -53,17 +54,29 @@ class LiveRun:
         self._sources = sources
         self._notes = notes
         self._recorder = Recorder()
-        self._engine: Listened | None = None
+        self._engine: Callable[[], Listened | None] = _nobody  # held weakly: its memory is large
         self._totals: Totals | None = None
         self._usage: Usage | None = None
         self._loading: tuple[float, int, int] | None = None
         self._ended: State | None = None
+        self._over = threading.Event()
         self._lock = threading.Lock()
         self._watchers = 0
 
     @property
     def is_over(self) -> bool:
-        return self._ended is not None
+        return self._over.is_set()
+
+    def replan(self, view: PlanView, sources: SourcesOfRun, notes: tuple[str, ...] = ()) -> None:
+        """Another model or placement follows in the same process; whoever watches goes on."""
+        with self._lock:
+            self._listen(False)
+            if self._watchers:
+                self._sources.stop()
+                sources.start()
+            self.view, self._sources, self._notes = view, sources, notes
+            self._recorder = Recorder()
+            self._totals = self._usage = self._loading = None
 
     def loading(self, done_bytes: int, total_bytes: int) -> None:
         """Weights read so far."""
@@ -80,9 +93,8 @@ class LiveRun:
         with self._lock:
             self._notes += notes
             self._usage = usage
-            self._engine, self._totals = engine, engine.stats
-            if self._watchers:
-                engine.listen(self._recorder)
+            self._engine, self._totals = weakref.ref(engine), engine.stats
+            self._listen(self._watchers > 0)
 
     def end(self, error: str | None = None) -> None:
         """Nothing comes any more. Snapshots stay as they are."""
@@ -90,9 +102,9 @@ class LiveRun:
         with self._lock:
             phase = Phase.ENDED if error is None else Phase.FAILED
             self._ended = State(phase, None, error, self._notes, usage)
-            if self._engine is not None:
-                self._engine.unlisten(self._recorder)
-            self._engine = self._usage = None
+            self._listen(False)
+            self._usage = None
+        self._over.set()
 
     @contextmanager
     def watch(self) -> Iterator[None]:
@@ -101,8 +113,7 @@ class LiveRun:
             self._watchers += 1
             if self._watchers == 1:
                 self._sources.start()
-                if self._engine is not None:
-                    self._engine.listen(self._recorder)
+                self._listen(not self.is_over)
         try:
             yield
         finally:
@@ -110,8 +121,7 @@ class LiveRun:
                 self._watchers -= 1
                 if self._watchers == 0:
                     self._sources.stop()
-                    if self._engine is not None:
-                        self._engine.unlisten(self._recorder)
+                    self._listen(False)
 
     def snapshot(self) -> Snapshot:
         """As of now; where nobody watches, of when somebody did."""
@@ -119,13 +129,28 @@ class LiveRun:
             self.view, self._recorder.heard(), self._totals, self._sources.readings, self._state()
         )
 
+    def follow(self, every_s: float = 0.25) -> Iterator[Snapshot]:
+        """Snapshots as `client.attach` gives them, of this very process; the last one is of the
+        end.
+        """
+        with self.watch():
+            while not self.is_over:
+                yield self.snapshot()
+                self._over.wait(every_s)
+            yield self.snapshot()
+
     def _state(self) -> State:
         if self._ended is not None:
             return self._ended
         usage = self._usage
-        if self._engine is not None:
+        if self._totals is not None:
             return State(notes=self._notes, usage=usage() if usage else {})
         return State(Phase.LOADING, self._load_progress(), notes=self._notes)
+
+    def _listen(self, wanted: bool) -> None:
+        engine = self._engine()
+        if engine is not None:
+            (engine.listen if wanted else engine.unlisten)(self._recorder)
 
     def _load_progress(self) -> Progress | None:
         if self._loading is None:
@@ -135,3 +160,7 @@ class LiveRun:
         rate = done / passed_s if passed_s > 0.0 and done else None
         eta_s = (total - done) / rate if rate else None
         return Progress("loading", "bytes", done, total, rate, eta_s)
+
+
+def _nobody() -> None:
+    """In place of a reference to an engine."""

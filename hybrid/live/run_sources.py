@@ -59,7 +59,8 @@ class RunSources:
         before = self._of_host
         actual = dict(self.actual()) if self.actual else {}
         peak = {name: max(nbytes, before.peak.get(name, 0)) for name, nbytes in actual.items()}
-        ours = before.ours or (self.ours() if self.ours else {})
+        ask, self.ours = self.ours, None
+        ours = ask() if ask else before.ours
         self._of_host = Readings(
             source.read(), actual=actual, peak={**before.peak, **peak}, ours=ours
         )

@@ -31,7 +31,7 @@ LAST_WORDS_S = 0.25  # that the end of a run waits for watchers to take the last
 STOP_S = 2.0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Watcher:
     """every_s   None before it has asked; pending: bytes of a line that it has not taken yet."""
 
@@ -83,7 +83,7 @@ class SocketServer:
                     told_to_stop = True
                 elif key.fileobj is self._listener:
                     self._accept()
-                elif key.data in self._watchers.values():
+                elif key.fileobj in self._watchers:
                     self._serve(key.data, events)
             if not told_to_stop:
                 self._send_due()
@@ -111,7 +111,7 @@ class SocketServer:
     def _serve(self, watcher: _Watcher, events: int) -> None:
         if events & selectors.EVENT_WRITE:
             self._flush(watcher)
-        if events & selectors.EVENT_READ:
+        if events & selectors.EVENT_READ and watcher.connection in self._watchers:
             self._hear(watcher)
 
     def _hear(self, watcher: _Watcher) -> None:
