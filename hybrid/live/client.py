@@ -71,6 +71,7 @@ class Attached:
         self.run = run
         self.ending: Ending | None = None
         self._last: Snapshot | None = None
+        self._is_left = False
         self._connection: socket.socket | None = None
         self._stream: BinaryIO | None = None
         met = _meet(run.path)
@@ -98,14 +99,18 @@ class Attached:
         return self._last
 
     def close(self) -> None:
-        """Detach: the run goes on and is not measured for this watcher any more."""
-        if self._stream is not None:
-            self._stream.close()
-        if self._connection is not None:
-            with suppress(OSError):  # whoever waits in another thread wakes
-                self._connection.shutdown(socket.SHUT_RDWR)
-            self._connection.close()
+        """Detach: the run goes on and is not measured for this watcher any more. From any thread;
+        one that waits for the next snapshot is woken.
+        """
+        self._is_left = True
+        connection, stream = self._connection, self._stream
         self._stream = self._connection = None
+        if connection is not None:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
+        if stream is not None:
+            stream.close()
 
     def __enter__(self) -> "Attached":
         return self
@@ -115,15 +120,16 @@ class Attached:
 
     def _line(self) -> bytes:
         """Empty, or cut, where the connection ended."""
-        if self._stream is None:
+        stream = self._stream
+        if stream is None:
             return b""
         try:
-            return self._stream.readline(MOST_LINE)
+            return stream.readline(MOST_LINE)
         except (OSError, ValueError):
             return b""
 
     def _finish(self) -> None:
-        if self.ending is None:
+        if self.ending is None and not self._is_left:
             self.ending = self._how()
         self.close()
 

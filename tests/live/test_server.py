@@ -211,6 +211,7 @@ def test_closing_wakes_a_watcher_that_waits_in_another_thread(served, folder):
     watched.close()
     waiting.join(5.0)
     assert not waiting.is_alive()
+    assert watched.ending is None
 
 
 def test_another_version_is_told(served, folder, monkeypatch):
