@@ -26,7 +26,7 @@ class GpuHead:
         self._step_tokens = len(h) if len(h) <= MOST_TOKENS else 0
         if self._step_tokens and self.chain is not None:
             return self.chain.logits(len(h), rows)
-        with self._meter.on(self.home.name):
+        with self._meter.on(self.home.name, "head"):
             return self._of_prompt(h[len(h) - rows :])
 
     def _of_prompt(self, x: Tensor) -> Tensor:
