@@ -188,11 +188,12 @@ class GpuBlocks:
         self, home: Place, layers: Sequence[int], shape: ModelShape, workload: Workload
     ) -> None:
         entries = {layer: self._blocks[layer] for layer in layers}
+        usage = self._usage[home]
         parts = {
-            layer: PromptParts(entry.plain, entry.weights, entry.places.in_ram)
+            layer: PromptParts(entry.plain, entry.weights, entry.places.in_ram, usage[layer])
             for layer, entry in entries.items()
         }
-        for layer, prompt in prompt_passes(home, parts, shape, workload).items():
+        for layer, prompt in prompt_passes(home, parts, shape, workload, self._meter).items():
             entries[layer].block.prompt = prompt
 
     @torch.inference_mode()
