@@ -38,6 +38,7 @@ __all__ = [
     "LatentWeights",
     "RoutedWeights",
     "Rotation",
+    "Watched",
 ]
 
 # Longer passes go block by block: Ctrl-C is heard between calls, and a call costs them nothing.
@@ -61,6 +62,19 @@ class Rotation:
 
     cosine: Tensor
     sine: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What a pass over a chain of blocks leaves behind of itself.
+
+    marks   int64 [2 * blocks + 1], ns of a clock: the beginning, then after each block's attention
+            and after its feed-forward
+    usage   int64 [blocks, experts]: + 1 for each token that chose the expert
+    """
+
+    marks: Tensor
+    usage: Tensor
 
 
 class LatentBlock:
@@ -130,7 +144,13 @@ class BlockChain:
         self._pass = records.BlockPass(tier=first.tier, precision=first.precision)
 
     def __call__(
-        self, hidden: Tensor, start: int, rotation: Rotation, workspace: Tensor, threads: int
+        self,
+        hidden: Tensor,
+        start: int,
+        rotation: Rotation,
+        workspace: Tensor,
+        threads: int,
+        watched: Watched | None = None,
     ) -> None:
         """One pass, in place.
 
@@ -138,6 +158,7 @@ class BlockChain:
         start       position of the first token: cache rows before it are read, its own written
         workspace   uint8, at least `needs` bytes of each block
         threads     workers of the pool, 0: all
+        watched     filled, of this chain's blocks; None: nobody asks
 
         Raises KernelInputError when shapes do not fit, WorkerFailed when a worker fails: hidden and
         the new cache rows are undefined then.
@@ -155,6 +176,7 @@ class BlockChain:
         record.workspace_bytes = workspace.numel()
         at_once = self._count if tokens < AT_ONCE_TOKENS else 1
         for first in range(0, self._count, at_once):
+            self._watch(first, watched)
             pool.run(
                 library().hybrid_latent_blocks,
                 ctypes.byref(self._blocks, first * ctypes.sizeof(ctypes.c_void_p)),
@@ -162,6 +184,17 @@ class BlockChain:
                 at_once,
                 ctypes.byref(record),
             )
+
+    def _watch(self, first: int, watched: Watched | None) -> None:
+        record = self._pass
+        record.marks = record.usage = None
+        if watched is None:
+            return
+        assert len(watched.marks) == 2 * self._count + 1
+        assert len(watched.usage) == self._count
+        record.marks = watched.marks[2 * first :].data_ptr()
+        record.usage = watched.usage[first].data_ptr()
+        record.usage_experts = watched.usage.shape[1]
 
     def _check_pass(self, hidden: Tensor, end: int, rotation: Rotation) -> None:
         tokens = hidden.shape[0]

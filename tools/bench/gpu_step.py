@@ -96,7 +96,7 @@ def _main(words: Sequence[str]) -> None:
     parser.add_argument("-d", "--n-depth", type=whole(0), default=0, metavar="N", help="of context")
     parser.add_argument("-n", "--n-gen", type=whole(1), default=64, metavar="N", help="tokens (64)")
     add_placement_flags(parser)
-    parser.set_defaults(visible=None)
+    parser.set_defaults(visible=None, profiles=None)
     args = parser.read(words)
     need_gpu("the parts of a decode step")
     gpu_gb_s = copy_gb_s()

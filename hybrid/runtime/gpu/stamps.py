@@ -1,0 +1,165 @@
+"""One chain's one-token step with stamps between its parts, and what they say.
+
+    stamp │ begin │ stamp │ attention │ stamp │ router │ stamp │ experts │ stamp │ receive │ stamp
+                            └──────────── every block ──────────────────────────────────┘
+    ... head │ stamp, stamp, stamp ... of nothing: what a stamp costs
+
+The graph with stamps is captured beside the one without, at load, since nothing is taken of the GPU
+later. A stamp costs about what an empty kernel does; the graph is replayed for one token of so many
+(`hybrid.runtime.timing`), and the cost is taken out of what it says. `receive` holds both the wait
+for the CPU and the crossing:
+
+    crossing    from the post to the end of receive, less the CPU's time: half there, half back.
+                The way there passes while the GPU computes shared experts, the rest is in receive
+
+The launches also count experts: of the tokens that take this graph only.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hybrid.runtime.gpu.replay import Replay
+from hybrid.runtime.gpu.step import Mark
+from kernels.stamp import stamp
+
+CLOSING = 8  # stamps of nothing at the end
+MARKS = 4  # of a block
+# What ended at a stamp -> the part of a device's time that it is.
+PART_OF = {
+    "begin": "crossing",
+    "attention": "attention",
+    "router": "experts",
+    "experts": "experts",
+    "dense": "dense",
+    "receive": "waiting",
+    "head": "head",
+}
+NO_LAYER = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """Seconds of one step between its stamps.
+
+    parts         sums, without the stamps' own cost
+    cost_s        of all stamps
+    attention_s   [blocks]
+    experts_s     [blocks] all behind attention, of blocks with a router; NaN for others
+    """
+
+    parts: dict[str, float]
+    cost_s: float
+    attention_s: NDArray[np.float64]
+    experts_s: NDArray[np.float64]
+
+
+class Stamps:
+    """The stamps of one chain.
+
+    first    number of its first block in the model
+    blocks   how many it has
+    usage    int32 [blocks of the model, experts] on the GPU: choices so far
+    """
+
+    def __init__(self, device: torch.device, first: int, blocks: int, usage: Tensor) -> None:
+        slots = slots_of(blocks)
+        self._first, self._blocks, self._usage = first, blocks, usage
+        self._times = torch.zeros(slots, dtype=torch.int64, device=device)
+        self._host = torch.zeros(slots, dtype=torch.int64, pin_memory=device.type == "cuda")
+        self._ended: list[tuple[int, str]] = []
+        self._closing_ns: list[float] = []
+
+    def begin(self) -> None:
+        self._ended = []
+        stamp(self._times, 0, implementation="gpu")
+
+    def mark(self, layer: int, what: str, chosen: Tensor | None = None) -> None:
+        """`what` has ended, of a block of this chain or of none.
+
+        chosen   its experts, to be counted
+        """
+        self._ended.append((layer, what))
+        usage = None if chosen is None else self._usage[self._first + layer]
+        stamp(self._times, len(self._ended), chosen, usage, implementation="gpu")
+
+    def of(self, layer: int) -> Mark:
+        return partial(self.mark, layer)
+
+    def end(self) -> None:
+        last = len(self._ended)
+        for number in range(1, CLOSING + 1):
+            stamp(self._times, last + number, implementation="gpu")
+        self._host.copy_(self._times, non_blocking=True)
+
+    def spans(self, computed_s: Sequence[float]) -> Spans:
+        """Of the step that is done.
+
+        computed_s   the CPU's time with each crossing
+        """
+        count = len(self._ended)
+        times = self._host.numpy()[: count + 1 + CLOSING]
+        cost_s = self._cost_s(times[count:])
+        spent = np.maximum(np.diff(times[: count + 1]) * 1e-9 - cost_s, 0.0)
+        layers = np.array([layer for layer, _ in self._ended])
+        whats = np.array([what for _, what in self._ended])
+        parts: dict[str, float] = {}
+        for what, part in PART_OF.items():
+            if (found := whats == what).any():
+                parts[part] = parts.get(part, 0.0) + float(spent[found].sum())
+        if computed_s:
+            crossing_s = _crossing_s(spent, whats == "receive", whats == "router", computed_s)
+            parts["crossing"] += crossing_s
+            parts["waiting"] -= crossing_s
+        in_attention = whats == "attention"
+        behind = (layers != NO_LAYER) & ~in_attention
+        experts_s = self._by_block(layers[behind], spent[behind])
+        routed = np.isin(np.arange(self._blocks), layers[whats == "router"])
+        experts_s[~routed] = np.nan
+        attention_s = self._by_block(layers[in_attention], spent[in_attention])
+        return Spans(parts, cost_s * (count + CLOSING), attention_s, experts_s)
+
+    def _by_block(
+        self, layers: NDArray[np.int64], spent: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        sums = np.zeros(self._blocks)
+        np.add.at(sums, layers, spent)
+        return sums
+
+    def _cost_s(self, closing: NDArray[np.int64]) -> float:
+        """Of one stamp: the median of what steps so far said."""
+        self._closing_ns = [*self._closing_ns[-63:], float(closing[-1] - closing[0]) / CLOSING]
+        return float(np.median(self._closing_ns)) * 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class StampedStep:
+    """A step of one token with stamps."""
+
+    replay: Replay
+    stamps: Stamps
+
+
+def slots_of(blocks: int) -> int:
+    """Of the first stamp, those of the input and the head, and the others."""
+    return 1 + 2 + MARKS * blocks + CLOSING
+
+
+def _crossing_s(
+    spent: NDArray[np.float64],
+    receives: NDArray[np.bool_],
+    routers: NDArray[np.bool_],
+    computed_s: Sequence[float],
+) -> float:
+    """What of the waits in `receive` is bytes on their way."""
+    at = np.flatnonzero(receives)
+    stalled = spent[at]
+    beside = np.where(routers[at - 1], 0.0, spent[at - 1])
+    under_way = np.maximum(stalled + beside - np.asarray(computed_s), 0.0)
+    seen = under_way - np.minimum(beside, under_way / 2)
+    return float(np.minimum(stalled, seen).sum())
