@@ -56,7 +56,15 @@ TORCH_FREE = (
     "hybrid.runtime.options",
     "hybrid.runtime.prepare",
     "hybrid.runtime.prompt",
+    "hybrid.live.client",
+    "hybrid.live.live_run",
+    "hybrid.live.plan_view",
+    "hybrid.live.prometheus",
+    "hybrid.live.run_sources",
+    "hybrid.live.server",
     "hybrid.live.snapshot",
+    "hybrid.live.sources",
+    "hybrid.live.stats_file",
     "hybrid.tui",
     "hybrid.cli",
     "kernels.native.tiers",
@@ -175,13 +183,16 @@ def test_rooms_of_placement_use_only_those_before_them() -> None:
     assert trespasses == []
 
 
-def test_machine_libraries_are_imported_by_the_probe_alone() -> None:
+def test_machine_libraries_are_imported_by_the_probe_and_each_live_source_alone() -> None:
     users = {
         (library, name)
-        for name, path in modules("placement")
+        for name, path in modules(*SHIPPED)
         for library in MACHINE_LIBRARIES & asked_for(path)
+        if name != "hybrid.cli.doctor"  # names them to tell their versions
     }
-    assert users == {(library, "placement.machines.probe") for library in MACHINE_LIBRARIES}
+    probe = {(library, "placement.machines.probe") for library in MACHINE_LIBRARIES}
+    live = {("pynvml", "hybrid.live.sources.nvml"), ("psutil", "hybrid.live.sources.host")}
+    assert users == probe | live
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="only the line of JSON on stdout")
     add_audit_flag(parser)
-    add_live_flags(parser)
+    add_live_flags(parser, counts=False)
     add_placement_flags(parser)
 
 

@@ -7,6 +7,7 @@
 """
 
 import argparse
+import os
 import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,12 +16,14 @@ from typing import TYPE_CHECKING
 
 from hybrid.cli.failures import as_reported
 from hybrid.cli.output import note, say
+from hybrid.errors import OutputError
 from hybrid.live.live_run import LiveRun
 from hybrid.live.plan_view import plan_view
 from hybrid.live.prometheus import LOOPBACK, MetricsServer
 from hybrid.live.run_sources import RunSources
 from hybrid.live.server import SocketServer
 from hybrid.live.stats_file import StatsFile
+from hybrid.runtime.expert_usage import write_expert_stats
 from hybrid.runtime.prepare import Prepared
 from placement.machines.probe import usable_cpus
 
@@ -31,8 +34,11 @@ MOST_PORT = 65535
 SYSFS, PROC = Path("/sys"), Path("/proc")
 
 
-def add_live_flags(parser: argparse.ArgumentParser) -> None:
-    """Call it before `add_placement_flags`: llama.cpp's --metrics is another one."""
+def add_live_flags(parser: argparse.ArgumentParser, *, counts: bool = True) -> None:
+    """Call it before `add_placement_flags`: llama.cpp's --metrics is another one.
+
+    counts   whether the command's tokens are worth counting the experts that they choose
+    """
     group = parser.add_argument_group("live view")
     group.add_argument(
         "--stats-json",
@@ -52,6 +58,14 @@ def add_live_flags(parser: argparse.ArgumentParser) -> None:
         action="store_false",
         help="no socket for `hybrid top`; it costs nothing while nobody watches",
     )
+    parser.set_defaults(save_expert_stats=None)
+    if counts:
+        # Not --expert-stats itself: a run that is planned by a file would write over it.
+        group.add_argument(
+            "--save-expert-stats",
+            metavar="FILE",
+            help="at the end, how often each expert was chosen: --expert-stats FILE plans with it",
+        )
 
 
 @contextmanager
@@ -65,6 +79,8 @@ def live_view(args: argparse.Namespace, command: str) -> Iterator["LiveView"]:
         if args.stats_json is not None:
             live.stats_file = StatsFile(args.stats_json, note)
             outputs.callback(live.stats_file.stop)
+        if args.save_expert_stats is not None:
+            live.counts_file = checked_folder(args.save_expert_stats)
         if args.metrics is not None:
             live.metrics = MetricsServer(*args.metrics)
             outputs.callback(live.metrics.stop)
@@ -89,6 +105,8 @@ class LiveView:
         self.run: LiveRun | None = None
         self.stats_file: StatsFile | None = None
         self.metrics: MetricsServer | None = None
+        self.counts_file: Path | None = None
+        self._counted: Engine | None = None
         self._command, self._folders = command, folders
         self._sources: RunSources | None = None
         self._kept = ExitStack()
@@ -125,19 +143,26 @@ class LiveView:
         still_there = weakref.ref(engine)
         self._sources.actual = lambda: held_bytes(its) if (its := still_there()) else {}
         self._sources.ours = lambda: ours_by_node(its) if (its := still_there()) else {}
-        self.run.begin(engine, notes)
+        self.run.begin(
+            engine, notes, lambda: its.expert_usage.layers if (its := still_there()) else {}
+        )
+        if self.counts_file is not None:
+            self._counted = engine  # its counts are asked for when its command has let go of it
 
     def end(self, error: str | None = None) -> None:
         """The first call counts."""
         if self.run is not None and not self.run.is_over:
             self.run.end(error)
+            counted, self._counted = self._counted, None
+            if self.counts_file is not None and counted is not None and error is None:
+                write_expert_stats(self.counts_file, counted.expert_usage.layers)
 
     def close(self) -> None:
         """Whoever watches is told how the run ended."""
         self._kept.close()
 
     def _serve(self, run: LiveRun) -> None:
-        if self.stats_file is not None or self.metrics is not None:
+        if self.stats_file or self.metrics or self.counts_file:
             self._kept.enter_context(run.watch())
         if self.stats_file is not None:
             self.stats_file.serve(run)
@@ -148,6 +173,20 @@ class LiveView:
                 self._kept.callback(SocketServer(run, self._folders).stop)
             except OSError as error:
                 note(f"`hybrid top` cannot watch this run: {error.strerror or error}")
+
+
+def checked_folder(path: str) -> Path:
+    """The path of --save-expert-stats. Raises OutputError where no file can be made: said now, not
+    after hours.
+    """
+    folder = Path(path).resolve().parent
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+        raise OutputError(
+            f"--save-expert-stats {path} cannot be written",
+            f"{folder} is no folder that may be written to",
+            remedy="name a file in a folder that exists and may be written",
+        )
+    return Path(path)
 
 
 def _address(text: str) -> tuple[str, int]:

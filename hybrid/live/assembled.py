@@ -57,14 +57,12 @@ class State:
 
     phase      in place of what was heard; None while an engine works
     progress   likewise
-    usage      layer -> times that each expert was chosen
     """
 
     phase: Phase | None = None
     progress: Progress | None = None
     error: str | None = None
     notes: tuple[str, ...] = ()
-    usage: Mapping[int, Sequence[int]] = field(default_factory=dict)
 
 
 def assembled(
@@ -84,7 +82,7 @@ def assembled(
         rates=_rates(heard, totals),
         devices=devices,
         nodes=_nodes(view, heard, readings, devices),
-        layers=_layers(view.layers, heard, state.usage),
+        layers=_layers(view.layers, heard),
         host=readings.host.view,
         progress=state.progress if state.phase else heard.progress,
         text=heard.text,
@@ -170,9 +168,7 @@ def _node(
     )
 
 
-def _layers(
-    layers: Sequence[LayerView], heard: Heard, usage: Mapping[int, Sequence[int]]
-) -> tuple[LayerView, ...]:
+def _layers(layers: Sequence[LayerView], heard: Heard) -> tuple[LayerView, ...]:
     attention, experts = (
         dict(enumerate(heard.times.attention)),
         dict(enumerate(heard.times.experts)),
@@ -184,7 +180,7 @@ def _layers(
             layer.experts,
             attention.get(layer.index),
             experts.get(layer.index),
-            tuple(usage.get(layer.index, ())),
+            tuple(heard.usage.get(layer.index, ())),
         )
         for layer in layers
     )

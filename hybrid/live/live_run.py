@@ -11,17 +11,15 @@ With nobody watching nothing is listened to and nothing is asked: the run pays n
 
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
 from typing import Protocol
 
 from hybrid.live.assembled import Readings, State, Totals, assembled
 from hybrid.live.plan_view import PlanView
-from hybrid.live.recorder import Recorder
+from hybrid.live.recorder import Recorder, Usage
 from hybrid.live.snapshot import Phase, Progress, Snapshot
-
-Usage = Callable[[], Mapping[int, Sequence[int]]]
 
 
 class Listened(Protocol):
@@ -56,7 +54,6 @@ class LiveRun:
         self._recorder = Recorder()
         self._engine: Callable[[], Listened | None] = _nobody  # held weakly: its memory is large
         self._totals: Totals | None = None
-        self._usage: Usage | None = None
         self._loading: tuple[float, int, int] | None = None
         self._ended: State | None = None
         self._over = threading.Event()
@@ -76,7 +73,7 @@ class LiveRun:
                 sources.start()
             self.view, self._sources, self._notes = view, sources, notes
             self._recorder = Recorder()
-            self._totals = self._usage = self._loading = None
+            self._totals = self._loading = None
 
     def loading(self, done_bytes: int, total_bytes: int) -> None:
         """Weights read so far."""
@@ -84,26 +81,28 @@ class LiveRun:
         self._loading = (began, done_bytes, total_bytes)
 
     def begin(
-        self, engine: Listened, notes: tuple[str, ...] = (), usage: Usage | None = None
+        self,
+        engine: Listened,
+        notes: tuple[str, ...] = (),
+        usage: Callable[[], Usage] | None = None,
     ) -> None:
         """The engine is loaded.
 
-        usage   times that each expert of a layer was chosen
+        usage   as `Recorder.counts` takes it; it does not hold the engine
         """
         with self._lock:
             self._notes += notes
-            self._usage = usage
+            if usage is not None:
+                self._recorder.counts(usage)
             self._engine, self._totals = weakref.ref(engine), engine.stats
             self._listen(self._watchers > 0)
 
     def end(self, error: str | None = None) -> None:
         """Nothing comes any more. Snapshots stay as they are."""
-        usage = self._usage() if self._usage and self._watchers and error is None else {}
         with self._lock:
             phase = Phase.ENDED if error is None else Phase.FAILED
-            self._ended = State(phase, None, error, self._notes, usage)
+            self._ended = State(phase, None, error, self._notes)
             self._listen(False)
-            self._usage = None
         self._over.set()
 
     @contextmanager
@@ -142,9 +141,8 @@ class LiveRun:
     def _state(self) -> State:
         if self._ended is not None:
             return self._ended
-        usage = self._usage
         if self._totals is not None:
-            return State(notes=self._notes, usage=usage() if usage else {})
+            return State(notes=self._notes)
         return State(Phase.LOADING, self._load_progress(), notes=self._notes)
 
     def _listen(self, wanted: bool) -> None:

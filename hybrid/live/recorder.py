@@ -9,7 +9,7 @@ One lock, held for an append by the one and for copying by the other; all sums a
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 from typing import Protocol
 
@@ -20,8 +20,12 @@ from hybrid.runtime.step_times import StepTimes
 WINDOW_STEPS = 32  # measured tokens that a time is the mean of
 WINDOW_BATCHES = 4  # of a prompt
 MOST_PIECES, MOST_TEXT = 1024, 4000  # of the text's end: tokens, characters
+USAGE_S = 2.0  # from one look at the counts to the next: many layers' take a millisecond
 # Without news for so long, in passes of the last one's length, nothing is being computed.
 IDLE_PASSES, IDLE_S, IDLE_PROMPT_S = 4, 1.0, 60.0
+
+
+Usage = Mapping[int, Sequence[int]]
 
 
 class PassStats(Protocol):
@@ -69,6 +73,7 @@ class Heard:
     phase            PROMPT, DECODE or IDLE
     cached_tokens    in the cache after the last pass; None before the first
     crossing_bytes   of the last decoded token
+    usage            layer -> times that each expert was chosen, at most USAGE_S old
     """
 
     phase: Phase
@@ -82,6 +87,7 @@ class Heard:
     progress: Progress | None = None
     times: MeanTimes = MeanTimes()
     text: str = ""
+    usage: Usage = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +118,16 @@ class Recorder:
         self._total = 0
         self._done = deque[tuple[float, int]](maxlen=WINDOW_BATCHES + 1)
         self._pieces = deque[str](maxlen=MOST_PIECES)
+        self._count: Callable[[], Usage] | None = None
+        self._usage: Usage = {}
+        self._usage_due = 0.0
+
+    def counts(self, usage: Callable[[], Usage]) -> None:
+        """Have counts of chosen experts too.
+
+        usage   called on the generating thread, between passes
+        """
+        self._count = usage
 
     def on_pass(self, stats: PassStats, *, prompt: bool) -> None:
         now = self._clock()
@@ -121,6 +137,8 @@ class Recorder:
             self._was_prompt = prompt
             self._last[prompt] = _Pass(now, stats.seconds, stats.tokens, stats.crossing_bytes)
             self._cached_tokens = stats.start + stats.tokens
+        if self._count is not None and now >= self._usage_due:
+            self._usage, self._usage_due = self._count(), now + USAGE_S
 
     def on_prompt(self, done: int, total: int) -> None:
         now = self._clock()
@@ -166,6 +184,7 @@ class Recorder:
             progress=_progress(done, total) if phase is Phase.PROMPT else None,
             times=mean_times(batches if phase is Phase.PROMPT else steps),
             text="".join(pieces)[-MOST_TEXT:],
+            usage=self._usage,
         )
 
 

@@ -1,13 +1,12 @@
 """All sources of one run: threads that read them, and the last readings."""
 
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from hybrid.live.assembled import Readings
 from hybrid.live.plan_view import PlanView
-from hybrid.live.sources.host import HostSource
+from hybrid.live.sources.host import HostSource, load_psutil
 from hybrid.live.sources.nvml import NvmlGpus, load_nvml
 from hybrid.live.sources.readings import GpuReading
 from hybrid.live.sources.ticker import Ticker
@@ -76,11 +75,3 @@ class RunSources:
             self._of_gpus = opened[0].read()
 
         return read
-
-
-def load_psutil() -> Any | None:
-    """psutil, None where it is missing."""
-    try:
-        return importlib.import_module("psutil")
-    except (ImportError, OSError):
-        return None

@@ -117,6 +117,7 @@ def heard() -> Heard:
         crossing_bytes=28672,
         times=MeanTimes(8, parts, (0.005, 0.005), (None, 0.04), {0: 0.02, 1: 0.02}),
         text="Once “upon” a\ntime \x1b[31m",
+        usage={1: (3, 0, 12)},
     )
 
 
@@ -130,7 +131,7 @@ def readings() -> Readings:
 
 def full_snapshot() -> Snapshot:
     """With a value in every field that can be there while decoding, and then some."""
-    state = State(notes=("a note",), usage={1: (3, 0, 12)})
+    state = State(notes=("a note",))
     made = assembled(view(), heard(), Stats(), readings(), state)
     cpu, gpu = made.devices
     return replace(

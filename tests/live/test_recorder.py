@@ -170,3 +170,17 @@ def test_any_thread_may_ask_while_the_engine_tells():
     stop.set()
     thread.join()
     assert faults == []
+
+
+def test_chosen_experts_are_counted_now_and_again_between_passes(clock):
+    recorder, asked = Recorder(clock), []
+
+    def usage():
+        asked.append(threading.current_thread())
+        return {1: (len(asked), 0)}
+
+    recorder.counts(usage)
+    decode(recorder, clock, passes=50)
+    assert recorder.heard().usage == {1: (3, 0)}
+    assert set(asked) == {threading.current_thread()}
+    assert len(asked) == 3  # of five seconds

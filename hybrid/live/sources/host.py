@@ -7,6 +7,7 @@ psutil                        load of each core
 /proc/self/smaps_rollup       huge pages; walks all page tables, so asked seldom
 """
 
+import importlib
 import mmap
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,14 @@ from placement.machines.sysfiles import meminfo, read_text
 HUGE_EVERY_S, HUGE_MOST_SHARE = 5.0, 0.005  # of the time, for walks of page tables
 _MAJOR_FAULTS = 9  # field of /proc/self/stat, counted from 0 after the program's name
 _HUGE_FIELDS = ("AnonHugePages", "ShmemPmdMapped", "FilePmdMapped", "Private_Hugetlb")
+
+
+def load_psutil() -> Any | None:
+    """psutil, None where it is missing."""
+    try:
+        return importlib.import_module("psutil")
+    except (ImportError, OSError):
+        return None
 
 
 class HostSource:
