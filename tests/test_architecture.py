@@ -183,16 +183,26 @@ def test_rooms_of_placement_use_only_those_before_them() -> None:
     assert trespasses == []
 
 
-def test_machine_libraries_are_imported_by_the_probe_and_each_live_source_alone() -> None:
+def test_machine_libraries_are_imported_by_the_probe_alone() -> None:
     users = {
         (library, name)
-        for name, path in modules(*SHIPPED)
+        for name, path in modules("placement")
         for library in MACHINE_LIBRARIES & asked_for(path)
-        if name != "hybrid.cli.doctor"  # names them to tell their versions
     }
-    probe = {(library, "placement.machines.probe") for library in MACHINE_LIBRARIES}
-    live = {("pynvml", "hybrid.live.sources.nvml"), ("psutil", "hybrid.live.sources.host")}
-    assert users == probe | live
+    assert users == {(library, "placement.machines.probe") for library in MACHINE_LIBRARIES}
+
+
+def test_while_a_model_runs_nvml_and_psutil_are_asked_by_one_module_each() -> None:
+    users = {
+        (library, name)
+        for name, path in modules("hybrid")
+        for library in {"psutil", "pynvml"} & asked_for(path)
+        if name != "hybrid.cli.doctor"  # tells their versions
+    }
+    assert users == {
+        ("psutil", "hybrid.live.sources.host"),
+        ("pynvml", "hybrid.live.sources.nvml"),
+    }
 
 
 @pytest.mark.parametrize(
