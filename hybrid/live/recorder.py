@@ -1,9 +1,11 @@
 """What an engine tells while it works, kept so that any thread can ask for it: the listener.
 
-    generating thread   on_pass, on_prompt, on_token, on_times: a few numbers into rings
-    any other           heard(): the rings summed up
+    generating thread   on_pass, on_prompt, on_times ─> events, as they come; on_token ─> tokens
+    any other           heard(): events ─> rings ─> sums
 
-One lock, held for an append by the one and for copying by the other; all sums are made outside it.
+Between two tokens of a millisecond every line of Python is paid for: it comes out of a cache that
+the weights have just gone through. So an event is one append without a lock; whoever asks adds it
+to the rings, and the generating thread itself only once a second.
 """
 
 import threading
@@ -11,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Protocol
+from typing import Any, Protocol
 
 from hybrid.live.rate_ring import RateRing
 from hybrid.live.snapshot import Phase, Progress
@@ -20,6 +22,7 @@ from hybrid.runtime.step_times import StepTimes
 WINDOW_STEPS = 32  # measured tokens that a time is the mean of
 WINDOW_BATCHES = 4  # of a prompt
 MOST_PIECES, MOST_TEXT = 1024, 4000  # of the text's end: tokens, characters
+SETTLE_S = 1.0
 USAGE_S = 2.0  # from one look at the counts to the next: many layers' take a millisecond
 # Without news for so long, in passes of the last one's length, nothing is being computed.
 IDLE_PASSES, IDLE_S, IDLE_PROMPT_S = 4, 1.0, 60.0
@@ -49,6 +52,16 @@ class ChosenToken(Protocol):
 
     @property
     def text(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Separator:
+    """Stands between tokens of one turn and of the next."""
+
+    text: str
+
+
+BETWEEN_TURNS = _Separator("\n\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +121,16 @@ class Recorder:
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
-        self._lock = threading.Lock()
+        self._events = deque[tuple[Any, ...]]()
+        self._tokens = deque[ChosenToken](maxlen=MOST_PIECES)
+        # Bound once: an event is a tuple and an append, a token the append alone.
+        self.on_token = self._tokens.append
+        self._pass, self._batch, self._times = self._add_pass, self._add_batch, self._add_times
+        self._settle_at = 0.0
+        self._count: Callable[[], Usage] | None = None
+        self._usage: Usage = {}
+        self._usage_at = 0.0
+        self._lock = threading.Lock()  # of all below
         self._decode, self._prompt = RateRing(), RateRing()
         self._last: dict[bool, _Pass] = {}
         self._was_prompt = False
@@ -117,10 +139,6 @@ class Recorder:
         self._batches = deque[tuple[int, StepTimes]](maxlen=WINDOW_BATCHES)
         self._total = 0
         self._done = deque[tuple[float, int]](maxlen=WINDOW_BATCHES + 1)
-        self._pieces = deque[str](maxlen=MOST_PIECES)
-        self._count: Callable[[], Usage] | None = None
-        self._usage: Usage = {}
-        self._usage_due = 0.0
 
     def counts(self, usage: Callable[[], Usage]) -> None:
         """Have counts of chosen experts too.
@@ -131,45 +149,27 @@ class Recorder:
 
     def on_pass(self, stats: PassStats, *, prompt: bool) -> None:
         now = self._clock()
-        with self._lock:
-            ring = self._prompt if prompt else self._decode
-            ring.add(now, stats.seconds, stats.tokens)
-            self._was_prompt = prompt
-            self._last[prompt] = _Pass(now, stats.seconds, stats.tokens, stats.crossing_bytes)
-            self._cached_tokens = stats.start + stats.tokens
-        if self._count is not None and now >= self._usage_due:
-            self._usage, self._usage_due = self._count(), now + USAGE_S
+        self._events.append((self._pass, now, stats, prompt))
+        if now >= self._settle_at:
+            self._settle(now)
 
     def on_prompt(self, done: int, total: int) -> None:
-        now = self._clock()
-        with self._lock:
-            if done == 0:
-                self._done.clear()
-                self._batches.clear()
-                if self._pieces:
-                    self._pieces.append("\n\n")
-            self._total = total
-            self._done.append((now, done))
-
-    def on_token(self, token: ChosenToken) -> None:
-        with self._lock:
-            self._pieces.append(token.text)
+        if done == 0 and self._tokens:
+            self._tokens.append(BETWEEN_TURNS)
+        self._events.append((self._batch, self._clock(), done, total))
 
     def on_times(self, times: StepTimes) -> None:
-        with self._lock:
-            its = self._last.get(self._was_prompt)
-            if its is not None:  # else this began to listen within the pass
-                kept = self._batches if self._was_prompt else self._steps
-                kept.append((its.tokens, times))
+        self._events.append((self._times, times))
 
     def heard(self) -> Heard:
         """As of now. From any thread."""
         now = self._clock()
         with self._lock:
-            pieces, done = tuple(self._pieces), tuple(self._done)
+            self._add_events()
+            done, total = tuple(self._done), self._total
             steps, batches = tuple(self._steps), tuple(self._batches)
             decoded, read = self._last.get(False), self._last.get(True)
-            total, cached_tokens = self._total, self._cached_tokens
+            cached_tokens = self._cached_tokens
             decode, prompt = self._decode.copy(), self._prompt.copy()
         phase = _phase(now, done, total, decoded)
         return Heard(
@@ -183,9 +183,43 @@ class Recorder:
             crossing_bytes=decoded.crossing_bytes if decoded else None,
             progress=_progress(done, total) if phase is Phase.PROMPT else None,
             times=mean_times(batches if phase is Phase.PROMPT else steps),
-            text="".join(pieces)[-MOST_TEXT:],
+            text="".join(token.text for token in self._tokens.copy())[-MOST_TEXT:],
             usage=self._usage,
         )
+
+    def _settle(self, now: float) -> None:
+        """On the generating thread: events do not pile up where nobody asks."""
+        self._settle_at = now + SETTLE_S
+        with self._lock:
+            self._add_events()
+        if self._count is not None and now >= self._usage_at:
+            self._usage, self._usage_at = self._count(), now + USAGE_S
+
+    def _add_events(self) -> None:
+        """Those told so far, in their order."""
+        for _ in range(len(self._events)):
+            add, *told = self._events.popleft()
+            add(*told)
+
+    def _add_pass(self, now: float, stats: PassStats, prompt: bool) -> None:
+        ring = self._prompt if prompt else self._decode
+        ring.add(now, stats.seconds, stats.tokens)
+        self._was_prompt = prompt
+        self._last[prompt] = _Pass(now, stats.seconds, stats.tokens, stats.crossing_bytes)
+        self._cached_tokens = stats.start + stats.tokens
+
+    def _add_batch(self, now: float, done: int, total: int) -> None:
+        if done == 0:
+            self._done.clear()
+            self._batches.clear()
+        self._total = total
+        self._done.append((now, done))
+
+    def _add_times(self, times: StepTimes) -> None:
+        its = self._last.get(self._was_prompt)
+        if its is not None:  # else this began to listen within the pass
+            kept = self._batches if self._was_prompt else self._steps
+            kept.append((its.tokens, times))
 
 
 def mean_times(passes: Sequence[tuple[int, StepTimes]]) -> MeanTimes:
