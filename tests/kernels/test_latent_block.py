@@ -13,9 +13,9 @@ from kernels.latent_block import (
     CacheMemory,
     LatentBlock,
     LatentWeights,
+    Watched,
     cases,
     reference,
-    Watched,
 )
 from kernels.latent_block.cases import Case
 from kernels.native import pool
