@@ -15,6 +15,7 @@ from hybrid.runtime.engine import Engine
 from hybrid.runtime.gpu.blocks import GpuBlock
 from hybrid.runtime.gpu.stamps import PART_OF, Stamps
 from hybrid.runtime.step_times import StepTimes
+from hybrid.runtime.timing import Intervals
 from tests.runtime.gpu.placements import ignored_warnings
 from tests.runtime.gpu.test_cuda_memory import MADE
 from tests.runtime.listeners import Ear, assert_times_are_whole
@@ -22,11 +23,19 @@ from tools.make_model import make_model
 
 pytestmark = [pytest.mark.gpu, ignored_warnings]
 
-TOKENS, PROMPT = 192, 40
+TOKENS, PROMPT = 400, 40
+EVERY = 4  # passes, the first of them measured
 PLACES: dict[str, dict[str, Any]] = {
     "all on the GPU": {"rules": [".*=CUDA0"]},
     "experts in RAM": {"rules": ["exps=CPU"]},
 }
+
+
+class Often(Intervals):
+    """Steps of a made model are so short that hardly any would be measured."""
+
+    def took(self, cost_s: float, pass_s: float) -> None:
+        self._left = EVERY - 1
 
 
 @dataclass
@@ -51,6 +60,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", params=PLACES)
 def run(request: pytest.FixtureRequest, made: Path) -> Run:
     engine = hybrid.load(made, devices=("CUDA0",), context=1024, **PLACES[request.param])
+    engine._timing._intervals[False] = Often()
     alone, ear = generated(engine), Ear()
     torch.cuda.synchronize()
     segments = torch.cuda.memory_stats()["segment.all.allocated"]
@@ -71,8 +81,8 @@ def generated(engine: Engine, count: int = TOKENS) -> list[int]:
 
 
 def steps(ear: Ear) -> list[StepTimes]:
-    """All but the first, whose kernels have not run yet."""
-    return [times for _, prompt, times in ear.times if not prompt][1:]
+    """All but the first few, when clocks and caches are still cold."""
+    return [times for _, prompt, times in ear.times if not prompt][4:]
 
 
 def test_tokens_are_the_same_with_and_without_listening(run: Run) -> None:
@@ -119,6 +129,7 @@ def test_parts_agree_with_a_profilers_table(run: Run) -> None:
         torch.cuda.synchronize()
     run.engine.unlisten(ear)
     heard = [times for _, prompt, times in ear.times if not prompt]
+    assert len(heard) > 10
     stamps = stamps_of(run.engine)
     ended = [
         event.time_range.end
@@ -130,15 +141,13 @@ def test_parts_agree_with_a_profilers_table(run: Run) -> None:
     # The counts of the prompt's experts are of the same kernel, and come first.
     ended = sorted(ended)[-each * len(heard) :]
     assert len(ended) == each * len(heard)
-    for number, times in list(enumerate(heard))[1:]:
+    for number, times in list(enumerate(heard))[4:]:
         marks = ended[number * each : (number + 1) * each]
         cost_us = median(b - a for a, b in zip(marks[-9:-1], marks[-8:], strict=True))
         table = dict.fromkeys(PART_OF.values(), 0.0)
         for what, begin, end in zip(places, marks[:-1], marks[1:], strict=False):
             table[PART_OF[what]] += max(end - begin - cost_us, 0.0)
-        parts = {name: 1e6 * times.parts["CUDA0"].get(name, 0.0) for name in table}
-        for names in (("attention",), ("experts",), ("dense",), ("crossing", "waiting"), ("head",)):
-            if names == ("crossing", "waiting"):
-                continue  # of the step and for its turn: `waiting` has both
-            wanted, got = (sum(one[name] for name in names) for one in (table, parts))
-            assert abs(got - wanted) < 0.03 * wanted + 0.5 * len(places), (names, table, parts)
+        for name in ("attention", "experts", "dense", "head"):
+            got_us = 1e6 * times.parts["CUDA0"].get(name, 0.0)
+            allowed_us = 0.03 * table[name] + 0.2 * places.count(name)
+            assert abs(got_us - table[name]) < allowed_us, (name, table, times.parts)
