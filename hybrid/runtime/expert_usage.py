@@ -53,12 +53,13 @@ def write_expert_stats(path: str | Path, layers: Mapping[int, Sequence[int]]) ->
     path = Path(path)
     value = {"version": STATS_VERSION, "layers": {str(k): list(v) for k, v in layers.items()}}
     try:
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-            json.dump(value, file)
+        number, beside = tempfile.mkstemp(dir=path.parent, prefix=path.name)
         try:
-            os.replace(file.name, path)
+            with open(number, "w", encoding="utf-8") as file:
+                json.dump(value, file)
+            os.replace(beside, path)
         except OSError:
-            os.unlink(file.name)
+            os.unlink(beside)
             raise
     except OSError as error:
         raise UsageError(

@@ -43,43 +43,42 @@ class Listeners:
 
     def __init__(self) -> None:
         self.notes: list[str] = []
-        self._heard: list[Listener] = []
+        self._heard: tuple[Listener, ...] = ()  # replaced, never changed: it may be gone through
 
     def __bool__(self) -> bool:
         return bool(self._heard)
 
     def add(self, listener: Listener) -> None:
         if listener not in self._heard:
-            self._heard.append(listener)
+            self._heard = (*self._heard, listener)
 
     def remove(self, listener: Listener) -> None:
         """Also of one that does not listen any more."""
-        if listener in self._heard:
-            self._heard.remove(listener)
+        self._heard = tuple(each for each in self._heard if each is not listener)
 
     def passed(self, stats: StepStats, *, prompt: bool) -> None:
-        for listener in tuple(self._heard):
+        for listener in self._heard:
             try:
                 listener.on_pass(stats, prompt=prompt)
             except Exception as error:  # noqa: BLE001  a view must not end the run it looks at
                 self._drop(listener, error)
 
     def prompted(self, done: int, total: int) -> None:
-        for listener in tuple(self._heard):
+        for listener in self._heard:
             try:
                 listener.on_prompt(done, total)
             except Exception as error:  # noqa: BLE001
                 self._drop(listener, error)
 
     def chose(self, token: Token) -> None:
-        for listener in tuple(self._heard):
+        for listener in self._heard:
             try:
                 listener.on_token(token)
             except Exception as error:  # noqa: BLE001
                 self._drop(listener, error)
 
     def timed(self, times: StepTimes) -> None:
-        for listener in tuple(self._heard):
+        for listener in self._heard:
             try:
                 listener.on_times(times)
             except Exception as error:  # noqa: BLE001
