@@ -1,0 +1,174 @@
+"""The whole screen: a Snapshot, a size and a view -> exactly `height` lines of `width` cells.
+
+    overview   header, devices, RAM, tokens/s, layers, experts, generated text, keys
+    devices    every device with its sensors, RAM
+    layers     the layer strip, the expert strip large, and so on
+
+What a small screen has no room for is left out: panels get their least height in the order of
+NEED, a panel without it is dropped; then they grow to what they want in the order shown, the text
+last. From TWO_COLUMNS on the panels stand in two columns.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from hybrid.live.snapshot import Snapshot
+from hybrid.tui import devices, experts, layers, ram, speed, text
+from hybrid.tui.footer import footer, help_lines
+from hybrid.tui.header import header
+from hybrid.tui.lines import Line, beside, fitted
+from hybrid.tui.look import Look
+
+VIEWS = ("overview", "devices", "layers", "experts", "text")
+PANELS_OF = {
+    "devices": ("devices", "ram"),
+    "layers": ("layers", "speed"),
+    "experts": ("experts",),
+    "text": ("text",),
+}
+TITLES = {
+    "devices": "memory, and time of a token",
+    "ram": "RAM",
+    "speed": "tokens a second",
+    "layers": "layers",
+    "experts": "experts",
+    "text": "text",
+}
+NEED = ("devices", "ram", "text", "layers", "speed", "experts")
+TWO_COLUMNS = 160
+SHORT = 30  # lines below which only the rate of the present phase is shown
+TITLED = 26  # lines from which every panel has a title, not the text alone
+LEFT_SHARE = 0.58  # of the devices' column
+LEAST_WIDTH, LEAST_HEIGHT = 20, 5
+PAGE = 1000  # more lines than any terminal has
+
+Draw = Callable[[Snapshot, int, int, Look], list[Line]]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What the reader chose. banner   said in the title: "PAUSED" """
+
+    name: str = VIEWS[0]
+    paused: bool = False
+    shows_help: bool = False
+    banner: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One part of the screen.
+
+    levels   heights that it has a use for, ascending, the title not counted; none: not shown
+    """
+
+    name: str
+    title: str
+    levels: Sequence[int]
+    draw: Callable[[int, int], list[Line]]
+
+
+def screen(snapshot: Snapshot, width: int, height: int, look: Look, view: View) -> list[Line]:
+    """What the terminal shows."""
+    if width < LEAST_WIDTH or height < LEAST_HEIGHT:
+        words = fitted([("too small", "warning")], width, look.more)
+        return [words, *[fitted([], width)] * (height - 1)][:height]
+    banner = "PAUSED" if view.paused else view.banner
+    top = header(snapshot, width, look, banner, short=height < SHORT)[: height - 1]
+    bottom = footer(snapshot, width, look, VIEWS, view.name)
+    bottom = bottom[-1:] if height < 20 else bottom
+    room = max(height - len(top) - len(bottom), 0)
+    body = _body(snapshot, width, room, look, view)
+    body = [*body[:room], *[fitted([], width)] * (room - len(body))]
+    return [*top, *body, *bottom][:height]
+
+
+def _body(snapshot: Snapshot, width: int, height: int, look: Look, view: View) -> list[Line]:
+    if view.shows_help:
+        return [fitted(line, width, look.more) for line in help_lines(look, VIEWS)]
+    if view.name != VIEWS[0]:
+        panels = _panels(snapshot, width, PAGE, look)
+        return _stack([panels[name] for name in PANELS_OF[view.name]], width, height, look)
+    if width < TWO_COLUMNS:
+        panels = _panels(snapshot, width, height, look)
+        return _stack(list(panels.values()), width, height, look)
+    return _two_columns(snapshot, width, height, look)
+
+
+def _two_columns(snapshot: Snapshot, width: int, height: int, look: Look) -> list[Line]:
+    """What is watched at the left with the text; what is looked at in rest at the right."""
+    left_width = int(width * LEFT_SHARE)
+    right_width = width - left_width - 1
+    panels = _panels(snapshot, left_width, height, look)
+    names = ("devices", "ram", "speed", "text")
+    left = _stack([panels[name] for name in names], left_width, height, look)
+    panels = _panels(snapshot, right_width, PAGE, look)
+    right = _stack([panels[name] for name in ("layers", "experts")], right_width, height, look)
+    return beside(left, right, left_width, right_width)
+
+
+def _panels(snapshot: Snapshot, width: int, height: int, look: Look) -> dict[str, Panel]:
+    """In the order shown, with what each has a use for in so many lines."""
+
+    def panel(name: str, levels: Sequence[int], draw: Draw) -> Panel:
+        def drawn(columns: int, rows: int) -> list[Line]:
+            return draw(snapshot, columns, rows, look)
+
+        return Panel(name, TITLES[name], [level for level in levels if level > 0], drawn)
+
+    nodes, charted = len(snapshot.nodes), 3 if snapshot.rates.history else 0
+    layer_rows = layers.rows(snapshot)
+    expert_rows = min(experts.rows(snapshot), height // 5)
+    text_rows = max(height // 8, 2) if height < PAGE else 2
+    drawn = (
+        panel("devices", devices.levels(snapshot, width, look), devices.devices),
+        panel("ram", sorted({min(nodes, 2), nodes, ram.rows(snapshot, look)}), ram.ram),
+        panel("speed", range(1, charted + 1), speed.speed),
+        panel("layers", range(2, layer_rows + 1), layers.layers),
+        panel("experts", range(1, expert_rows + 1), experts.experts),
+        panel("text", range(text_rows, PAGE), text.generated),
+    )
+    return {each.name: each for each in drawn}
+
+
+def _stack(panels: Sequence[Panel], width: int, height: int, look: Look) -> list[Line]:
+    """Panels one below another in at most `height` lines."""
+    lines: list[Line] = []
+    for panel, rows in shares(panels, height):
+        if _titled(panel, height):
+            lines.append(_title(panel.title, width, look))
+        drawn = panel.draw(width, rows)[:rows]
+        lines += [fitted(line, width, look.more) for line in drawn]
+    return lines
+
+
+def shares(panels: Sequence[Panel], height: int) -> list[tuple[Panel, int]]:
+    """Lines for each panel that fits, in the order given, its title not counted."""
+    rows: dict[str, int] = {}
+    left = height
+    by_need = sorted((panel for panel in panels if panel.levels), key=_need)
+    for panel in by_need:
+        least = panel.levels[0] + _titled(panel, height)
+        if least <= left:
+            rows[panel.name] = panel.levels[0]
+            left -= least
+    for panel in (*(each for each in by_need if each.name != "text"), *by_need):
+        now = rows.get(panel.name)
+        if now is not None:
+            most = now + left
+            rows[panel.name] = max(level for level in panel.levels if level <= most)
+            left = most - rows[panel.name]
+    return [(panel, rows[panel.name]) for panel in panels if panel.name in rows]
+
+
+def _need(panel: Panel) -> int:
+    return NEED.index(panel.name)
+
+
+def _titled(panel: Panel, height: int) -> bool:
+    return height >= TITLED or panel.name == "text"
+
+
+def _title(text: str, width: int, look: Look) -> Line:
+    begin = f"{look.rule} {text} "
+    return [(begin, "title"), (look.rule * max(width - len(begin), 0), "faint")]
