@@ -1,9 +1,10 @@
 """Bars, gauges, heights and shades: numbers -> spans of exactly so many cells."""
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 
 from hybrid.tui.lines import Line
-from hybrid.tui.look import Look, heat_name
+from hybrid.tui.look import Look
 
 
 def stacked(parts: Mapping[str, float], whole: float, cells: int, look: Look) -> Line:
@@ -77,17 +78,15 @@ def _height(level: float, row: int, look: Look) -> str:
     return look.heights[min(int(level), len(look.heights) - 1)]
 
 
-def coloured(text: str, shares: Sequence[float | None]) -> Line:
-    """Each character in the colour of its share's heat, neighbours of one colour as one span."""
+def coloured(text: str, names: Sequence[str]) -> Line:
+    """Each character in the style beside it, neighbours of one style as one span."""
     line: Line = []
-    begin, last = 0, None
-    for index, share in enumerate(shares):
-        name = "faint" if share is None else heat_name(share)
-        if last is not None and name != last:
-            line.append((text[begin:index], last))
-            begin = index
-        last = name
-    return [*line, (text[begin:], last or "")]
+    begin = 0
+    for name, alike in groupby(names):
+        end = begin + sum(1 for _ in alike)
+        line.append((text[begin:end], name))
+        begin = end
+    return line
 
 
 def folded(count: int, cells: int) -> list[range]:

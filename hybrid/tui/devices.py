@@ -80,7 +80,7 @@ def _pair(device: DeviceView, scale: Scale) -> list[Line]:
         left = [("mem ", "faint"), *_memory(device, half - 5, scale.look)]
         right = [("time ", "faint"), *_time(device, half - 5, scale)]
         name = [(f"{device.name:{NAME}} ", "strong")]
-        return [[*name, *fitted(left, half), (" ", ""), *fitted(right, half)]]
+        return [fitted([*name, *fitted(left, half), (" ", ""), *right], scale.width)]
     room = scale.width - NAME - 6
     memory, time = _memory(device, room, scale.look), _time(device, room, scale)
     return [
@@ -167,7 +167,8 @@ def _single(device: DeviceView, scale: Scale) -> Line:
     line: Line = [(f"{device.name:{NAME}} ", "strong"), *memory_bar(device, cells, look)]
     line += [(f"{size:{SIZE_CELLS}} ", "warning" if memory_warning(memory) else "")]
     line += [*stacked(device.seconds, scale.wall_s, cells, look), (f"{time:>10}", "strong")]
-    return [*line, *part_numbers(device, width - width_of(line), look, without="waiting")]
+    numbers = part_numbers(device, width - width_of(line), look, without="waiting")
+    return fitted([*line, *numbers], width)
 
 
 def held_bytes(device: DeviceView) -> int:
@@ -192,7 +193,7 @@ def _columns(shown: Sequence[DeviceView], scale: Scale, height: int) -> list[Lin
     for column in range(1, columns):
         used = (width + 1) * column - 1
         block = beside(block, lines[column * rows : (column + 1) * rows], used, width)
-    return block
+    return [fitted(line, scale.width) for line in block]
 
 
 def _half(device: DeviceView, scale: Scale) -> Line:

@@ -8,16 +8,18 @@ the hottest of them: their mean would always look even.
 from bisect import bisect_right
 from collections.abc import Sequence
 from functools import lru_cache
+from heapq import nlargest
 
 from hybrid.live.snapshot import LayerView, Snapshot
 from hybrid.tui.amounts import count, percent
 from hybrid.tui.bars import coloured, folded, heights
 from hybrid.tui.layers import MOST_CELLS, NAME, columns
 from hybrid.tui.lines import Line, fitted, joined
-from hybrid.tui.look import Look
+from hybrid.tui.look import Look, heat_name
 
 HOT = 0.1  # the part of all experts that the key tells the share of
 STEPS = (1.0, 2.0, 4.0, 8.0)  # times an even share: borders of the shades
+SHADE_HEATS = tuple(heat_name(shade / (len(STEPS) + 1)) for shade in range(len(STEPS) + 1))
 
 
 def experts(snapshot: Snapshot, width: int, height: int, look: Look) -> list[Line]:
@@ -47,35 +49,33 @@ def _busiest(shown: Sequence[LayerView], width: int, look: Look) -> Line:
         for group in groups
         for _ in range(wide)
     ]
-    shares = [value or None for value in values]
-    return [(f"{'top 10 %':{NAME}}", ""), *coloured(heights(values, 1.0, look), shares)]
+    names = [heat_name(value or None) for value in values]
+    return [(f"{'top 10 %':{NAME}}", ""), *coloured(heights(values, 1.0, look), names)]
 
 
 def _row(counted: Sequence[LayerView], group: range, cells: int, wide: int, look: Look) -> Line:
     first, last = counted[group.start].index, counted[group.stop - 1].index
     title = f"layer {first}" if first == last else f"{first}-{last}"
     heats = [hottest(counted[index].usage, cells) for index in group]
-    shades = [max(column) for column in zip(*heats, strict=False)]
-    text = "".join(look.shades[shade] * wide for shade in shades)
-    shares = [shade / (len(STEPS) + 1) for shade in shades for _ in range(wide)]
-    return [(f"{title:{NAME}}", "faint"), *coloured(text, shares)]
+    shades = [shade for shade in map(max, zip(*heats, strict=False)) for _ in range(wide)]
+    text = "".join([look.shades[shade] for shade in shades])
+    return [(f"{title:{NAME}}", "faint"), *coloured(text, [SHADE_HEATS[each] for each in shades])]
 
 
 @lru_cache(maxsize=512)
 def hottest(usage: tuple[int, ...], cells: int) -> tuple[int, ...]:
     """The shade of each cell's most chosen expert: how many of STEPS it reaches."""
     even = sum(usage) / len(usage)
-    return tuple(
-        bisect_right(STEPS, max(usage[group.start : group.stop]) / even) if even else 0
-        for group in folded(len(usage), cells)
-    )
+    borders = [step * even for step in STEPS]
+    tops = [max(usage[group.start : group.stop]) for group in folded(len(usage), cells)]
+    return tuple([bisect_right(borders, top) if top else 0 for top in tops])
 
 
 @lru_cache(maxsize=512)
 def hot_share(usage: tuple[int, ...]) -> float:
     """The share of all choices that the most chosen tenth of the experts has."""
     hot = max(int(len(usage) * HOT + 0.5), 1)
-    return sum(sorted(usage, reverse=True)[:hot]) / max(sum(usage), 1)
+    return sum(nlargest(hot, usage)) / max(sum(usage), 1)
 
 
 def _key(counted: Sequence[LayerView], width: int, look: Look) -> Line:

@@ -124,16 +124,19 @@ def _place_line(
     title: str, places: Sequence[str], times: Sequence[float | None], most: float, wide: int
 ) -> Line:
     text = "".join(place * wide for place in places)
-    shares = [
-        None if value is None or most <= 0 else value / most for value in times for _ in range(wide)
-    ]
-    return [(f"{title:{NAME}}", ""), *coloured(text, shares)]
+    return [(f"{title:{NAME}}", ""), *coloured(text, _heats(times, most, wide))]
+
+
+def _heats(times: Sequence[float | None], most: float, wide: int) -> list[str]:
+    """A style for each cell."""
+    names = [heat_name(value / most if value is not None and most > 0 else None) for value in times]
+    return [name for name in names for _ in range(wide)]
 
 
 def _time_line(times: Sequence[float | None], most: float, wide: int, look: Look) -> Line:
     values = [0.0 if value is None else value for value in times for _ in range(wide)]
-    shares = [None if not value else value / most for value in values]
-    return [(f"{'  time':{NAME}}", "faint"), *coloured(heights(values, most, look), shares)]
+    names = _heats(times, most, wide)
+    return [(f"{'  time':{NAME}}", "faint"), *coloured(heights(values, most, look), names)]
 
 
 def _ruler(groups: Sequence[range], wide: int) -> Line:

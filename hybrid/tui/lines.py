@@ -20,7 +20,7 @@ _ESCAPE = re.compile("\x1b(?:\\[[0-?]*[ -/]*[@-~]|[@-Z\\\\^_])")
 
 
 def width_of(line: Sequence[Span]) -> int:
-    return sum(cell_len(text) for text, _ in line)
+    return sum([len(text) if text.isascii() else cell_len(text) for text, _ in line])
 
 
 def fitted(line: Sequence[Span], width: int, more: str = "") -> Line:
@@ -55,14 +55,11 @@ def apart(left: Sequence[Span], right: Sequence[Span], width: int, more: str = "
 def beside(
     left: Sequence[Line], right: Sequence[Line], left_width: int, right_width: int
 ) -> list[Line]:
-    """Two blocks of lines as columns, a blank between them; the shorter one is filled up."""
+    """Two blocks of fitted lines as columns, a blank between them; the shorter is filled up."""
     rows = max(len(left), len(right))
-    first = [*left, *([[]] * (rows - len(left)))]
-    second = [*right, *([[]] * (rows - len(right)))]
-    return [
-        [*fitted(a, left_width), (" ", ""), *fitted(b, right_width)]
-        for a, b in zip(first, second, strict=True)
-    ]
+    first = [*left, *([[(" " * left_width, "")]] * (rows - len(left)))]
+    second = [*right, *([[(" " * right_width, "")]] * (rows - len(right)))]
+    return [[*a, (" ", ""), *b] for a, b in zip(first, second, strict=True)]
 
 
 def joined(parts: Iterable[Sequence[Span]], between: str, width: int) -> Line:

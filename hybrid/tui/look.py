@@ -128,8 +128,10 @@ def style(name: str) -> Style | None:
     return Style.parse(COLOURS[name])
 
 
-def heat_name(share: float) -> str:
-    """The colour of a share of the hottest."""
+def heat_name(share: float | None) -> str:
+    """The colour of a share of the hottest; faint where it is absent."""
+    if share is None:
+        return "faint"
     return f"heat{min(int(max(share, 0.0) * len(HEATS)), len(HEATS) - 1)}"
 
 

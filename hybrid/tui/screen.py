@@ -9,8 +9,9 @@ NEED, a panel without it is dropped; then they grow to what they want in the ord
 last. From TWO_COLUMNS on the panels stand in two columns.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from hybrid.live.snapshot import Snapshot
 from hybrid.tui import devices, experts, layers, ram, speed, text
@@ -34,12 +35,14 @@ TITLES = {
     "experts": "experts",
     "text": "text",
 }
+SHOWN = ("devices", "ram", "speed", "layers", "experts", "text")
 NEED = ("devices", "ram", "text", "layers", "speed", "experts")
 TWO_COLUMNS = 160
 SHORT = 30  # lines below which only the rate of the present phase is shown
 TITLED = 26  # lines from which every panel has a title, not the text alone
 LEFT_SHARE = 0.58  # of the devices' column
 LEAST_WIDTH, LEAST_HEIGHT = 20, 5
+CHART_ROWS = 3
 PAGE = 1000  # more lines than any terminal has
 
 Draw = Callable[[Snapshot, int, int, Look], list[Line]]
@@ -63,7 +66,6 @@ class Panel:
     """
 
     name: str
-    title: str
     levels: Sequence[int]
     draw: Callable[[int, int], list[Line]]
 
@@ -87,11 +89,10 @@ def _body(snapshot: Snapshot, width: int, height: int, look: Look, view: View) -
     if view.shows_help:
         return [fitted(line, width, look.more) for line in help_lines(look, VIEWS)]
     if view.name != VIEWS[0]:
-        panels = _panels(snapshot, width, PAGE, look)
-        return _stack([panels[name] for name in PANELS_OF[view.name]], width, height, look)
+        panels = _panels(PANELS_OF[view.name], snapshot, width, PAGE, look)
+        return _stack(panels, width, height, look)
     if width < TWO_COLUMNS:
-        panels = _panels(snapshot, width, height, look)
-        return _stack(list(panels.values()), width, height, look)
+        return _stack(_panels(SHOWN, snapshot, width, height, look), width, height, look)
     return _two_columns(snapshot, width, height, look)
 
 
@@ -99,36 +100,73 @@ def _two_columns(snapshot: Snapshot, width: int, height: int, look: Look) -> lis
     """What is watched at the left with the text; what is looked at in rest at the right."""
     left_width = int(width * LEFT_SHARE)
     right_width = width - left_width - 1
-    panels = _panels(snapshot, left_width, height, look)
-    names = ("devices", "ram", "speed", "text")
-    left = _stack([panels[name] for name in names], left_width, height, look)
-    panels = _panels(snapshot, right_width, PAGE, look)
-    right = _stack([panels[name] for name in ("layers", "experts")], right_width, height, look)
-    return beside(left, right, left_width, right_width)
-
-
-def _panels(snapshot: Snapshot, width: int, height: int, look: Look) -> dict[str, Panel]:
-    """In the order shown, with what each has a use for in so many lines."""
-
-    def panel(name: str, levels: Sequence[int], draw: Draw) -> Panel:
-        def drawn(columns: int, rows: int) -> list[Line]:
-            return draw(snapshot, columns, rows, look)
-
-        return Panel(name, TITLES[name], [level for level in levels if level > 0], drawn)
-
-    nodes, charted = len(snapshot.nodes), 3 if snapshot.rates.history else 0
-    layer_rows = layers.rows(snapshot)
-    expert_rows = min(experts.rows(snapshot), height // 5)
-    text_rows = max(height // 8, 2) if height < PAGE else 2
-    drawn = (
-        panel("devices", devices.levels(snapshot, width, look), devices.devices),
-        panel("ram", sorted({min(nodes, 2), nodes, ram.rows(snapshot, look)}), ram.ram),
-        panel("speed", range(1, charted + 1), speed.speed),
-        panel("layers", range(2, layer_rows + 1), layers.layers),
-        panel("experts", range(1, expert_rows + 1), experts.experts),
-        panel("text", range(text_rows, PAGE), text.generated),
+    left = _panels(("devices", "ram", "speed", "text"), snapshot, left_width, height, look)
+    right = _panels(("layers", "experts"), snapshot, right_width, PAGE, look)
+    return beside(
+        _stack(left, left_width, height, look),
+        _stack(right, right_width, height, look),
+        left_width,
+        right_width,
     )
-    return {each.name: each for each in drawn}
+
+
+def _panels(
+    names: Sequence[str], snapshot: Snapshot, width: int, height: int, look: Look
+) -> list[Panel]:
+    """With the heights that each has a use for in so many lines."""
+    found = []
+    for name in names:
+        levels, draw = _LEVELS[name](snapshot, width, height, look), _DRAW[name]
+        useful = [level for level in levels if level > 0]
+        found.append(Panel(name, useful, partial(_drawn, draw, snapshot, look)))
+    return found
+
+
+def _drawn(draw: Draw, snapshot: Snapshot, look: Look, width: int, height: int) -> list[Line]:
+    return draw(snapshot, width, height, look)
+
+
+def _device_levels(snapshot: Snapshot, width: int, height: int, look: Look) -> Sequence[int]:
+    return devices.levels(snapshot, width, look)
+
+
+def _ram_levels(snapshot: Snapshot, width: int, height: int, look: Look) -> Sequence[int]:
+    nodes = len(snapshot.nodes)
+    return sorted({min(nodes, 2), nodes, ram.rows(snapshot, look)})
+
+
+def _speed_levels(snapshot: Snapshot, width: int, height: int, look: Look) -> Sequence[int]:
+    return range(1, CHART_ROWS + 1) if snapshot.rates.history else ()
+
+
+def _layer_levels(snapshot: Snapshot, width: int, height: int, look: Look) -> Sequence[int]:
+    return range(2, layers.rows(snapshot) + 1)
+
+
+def _expert_levels(snapshot: Snapshot, width: int, height: int, look: Look) -> Sequence[int]:
+    return range(1, min(experts.rows(snapshot), height // 5) + 1)
+
+
+def _text_levels(snapshot: Snapshot, width: int, height: int, look: Look) -> Sequence[int]:
+    return range(max(height // 8, 2) if height < PAGE else 2, PAGE)
+
+
+_LEVELS: Mapping[str, Callable[[Snapshot, int, int, Look], Sequence[int]]] = {
+    "devices": _device_levels,
+    "ram": _ram_levels,
+    "speed": _speed_levels,
+    "layers": _layer_levels,
+    "experts": _expert_levels,
+    "text": _text_levels,
+}
+_DRAW: Mapping[str, Draw] = {
+    "devices": devices.devices,
+    "ram": ram.ram,
+    "speed": speed.speed,
+    "layers": layers.layers,
+    "experts": experts.experts,
+    "text": text.generated,
+}
 
 
 def _stack(panels: Sequence[Panel], width: int, height: int, look: Look) -> list[Line]:
@@ -136,9 +174,8 @@ def _stack(panels: Sequence[Panel], width: int, height: int, look: Look) -> list
     lines: list[Line] = []
     for panel, rows in shares(panels, height):
         if _titled(panel, height):
-            lines.append(_title(panel.title, width, look))
-        drawn = panel.draw(width, rows)[:rows]
-        lines += [fitted(line, width, look.more) for line in drawn]
+            lines.append(_title(TITLES[panel.name], width, look))
+        lines += panel.draw(width, rows)[:rows]
     return lines
 
 
@@ -171,4 +208,4 @@ def _titled(panel: Panel, height: int) -> bool:
 
 def _title(text: str, width: int, look: Look) -> Line:
     begin = f"{look.rule} {text} "
-    return [(begin, "title"), (look.rule * max(width - len(begin), 0), "faint")]
+    return fitted([(begin, "title"), (look.rule * max(width - len(begin), 0), "faint")], width)

@@ -32,10 +32,13 @@ def _parts(device: DeviceView, look: Look) -> list[Line]:
 
 
 def _filled(parts: list[Line], width: int) -> tuple[Line, list[Line]]:
-    """A line of the first parts, and those that had no room."""
-    count = len(parts)
-    while count > 1 and sum(width_of(part) + len(GAP) for part in parts[:count]) > width:
-        count -= 1
+    """A line of the first parts, one at least, and those that had no room."""
+    left, count = width, 0
+    for part in parts:
+        left -= width_of(part) + (len(GAP) if count else 0)
+        if left < 0 and count:
+            break
+        count += 1
     return joined(parts[:count], GAP, width), parts[count:]
 
 
