@@ -60,7 +60,7 @@ class _Route:
         """
         signal.signal(number, self.before)  # type: ignore[arg-type]
         signal.raise_signal(number)
-        signal.signal(number, self)  # type: ignore[arg-type]
+        signal.signal(number, self)
 
 
 class _Stop(_Route):

@@ -1,7 +1,8 @@
 """The screen with a run that is played: `python -m tests.tui.play [gpu1] [--seconds 30]`.
 
 Loads, reads a prompt and decodes in a minute's time or less, while the main thread prints the text
-as a run would; `--crash` ends with an exception, `--pid` says the process's number first.
+as a run would. `--crash` ends the run with an exception, `--break-panel` the drawing; `--top` looks
+at two such runs as `hybrid top` does.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import time
 from dataclasses import replace
 
 from hybrid.live.snapshot import Phase, Progress, Rates, Snapshot
-from hybrid.tui.app import watching
+from hybrid.tui.app import RunChoice, top, watching
 from tests.tui.recorded import SCENES, TEXT
 
 
@@ -93,8 +94,24 @@ def main() -> None:
     parser.add_argument("scene", nargs="?", default="gpu1", choices=sorted(SCENES))
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--crash", action="store_true")
+    parser.add_argument("--break-panel", action="store_true")
+    parser.add_argument("--top", action="store_true")
     args = parser.parse_args()
-    play = Play(SCENES[args.scene](), args.seconds)
+    scene = SCENES[args.scene]()
+    if args.break_panel:
+        scene = replace(scene, devices=(replace(scene.devices[0], seconds={"unheard of": 1.0}),))
+    if args.top:
+        runs = [RunChoice(11, "first", time.time()), RunChoice(12, "second", time.time())]
+        top(runs, lambda run: Play(_named(scene, run.model), args.seconds).newest)
+        return
+    _run(Play(scene, args.seconds), args)
+
+
+def _named(scene: Snapshot, model: str) -> Snapshot:
+    return replace(scene, facts=replace(scene.facts, model=model))
+
+
+def _run(play: Play, args: argparse.Namespace) -> None:
     end = time.time() + args.seconds
     words = TEXT.split(" ")
     with watching(play.newest):
@@ -105,7 +122,7 @@ def main() -> None:
             play.write(text)
             sys.stdout.write(text)
             sys.stdout.flush()
-            time.sleep(0.1)
+            time.sleep(0.02)
         if args.crash:
             raise RuntimeError("the run has failed")
     sys.stdout.write("\n")
