@@ -3,27 +3,28 @@
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
-from hybrid.tui.lines import Line
+from hybrid.tui.lines import Line, fitted
 from hybrid.tui.look import Look
 
 
 def stacked(parts: Mapping[str, float], whole: float, cells: int, look: Look) -> Line:
     """Each part with its glyph, as long as its share of `whole`; blanks for the rest.
 
-    Borders are rounded, not lengths, so that no part pushes another one; a part that is there but
-    less than half a cell is not seen.
+    Cells that are left over when all shares are cut to whole cells go to those that lost most.
     """
-    line: Line = []
-    end, drawn = 0.0, 0
-    for name, amount in parts.items():
-        end += max(amount, 0.0)
-        border = min(round(end / whole * cells), cells) if whole > 0 else 0
-        if border > drawn:
-            line.append((look.glyphs[name] * (border - drawn), name))
-        drawn = max(border, drawn)
-    if drawn < cells:
-        line.append((" " * (cells - drawn), ""))
-    return line
+    if whole <= 0:
+        return [(" " * cells, "")]
+    exact = {name: max(amount, 0.0) / whole * cells for name, amount in parts.items()}
+    exact[""] = max(cells - sum(exact.values()), 0.0)
+    counts = {name: int(size) for name, size in exact.items()}
+    left = cells - sum(counts.values())
+    if left > 0:
+        for name in sorted(exact, key=lambda name: counts[name] - exact[name])[:left]:
+            counts[name] += 1
+    line = [(look.glyphs[name] * count, name) for name, count in counts.items() if name and count]
+    if counts[""]:
+        line.append((" " * counts[""], ""))
+    return fitted(line, cells)
 
 
 def marked(line: Line, at: int, glyph: str) -> Line:
@@ -41,7 +42,7 @@ def marked(line: Line, at: int, glyph: str) -> Line:
     return found
 
 
-def gauge(share: float | None, cells: int, look: Look, name: str = "experts") -> Line:
+def gauge(share: float | None, cells: int, look: Look, name: str = "attention") -> Line:
     """Filled up to `share`, which more than 1 fills wholly; an absent one is blank."""
     if share is None:
         return [(" " * cells, "")]

@@ -5,7 +5,7 @@ More: a row per layer, a column per expert. Where several layers or experts shar
 the hottest of them: their mean would always look even.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left
 from collections.abc import Sequence
 from functools import lru_cache
 from heapq import nlargest
@@ -18,8 +18,8 @@ from hybrid.tui.lines import Line, fitted, joined
 from hybrid.tui.look import Look, heat_name
 
 HOT = 0.1  # the part of all experts that the key tells the share of
-STEPS = (1.0, 2.0, 4.0, 8.0)  # times an even share: borders of the shades
-SHADE_HEATS = tuple(heat_name(shade / (len(STEPS) + 1)) for shade in range(len(STEPS) + 1))
+BORDERS = (0.4, 0.7, 0.9, 0.97)  # of all cells that are shown: as many are below each shade
+SHADE_HEATS = ("faint", *(heat_name(shade / len(BORDERS)) for shade in range(len(BORDERS))))
 
 
 def experts(snapshot: Snapshot, width: int, height: int, look: Look) -> list[Line]:
@@ -32,13 +32,23 @@ def experts(snapshot: Snapshot, width: int, height: int, look: Look) -> list[Lin
         lines = [_busiest(snapshot.layers, width, look), _key(counted, width, look)][:height]
         return [fitted(line, width) for line in lines]
     wide = min(max(cells // max(len(layer.usage) for layer in counted), 1), MOST_CELLS)
-    lines = [_row(counted, group, cells, wide, look) for group in folded(len(counted), height - 1)]
-    return [fitted(line, width) for line in [*lines, _key(counted, width, look)]]
+    groups = folded(len(counted), height - 1)
+    rows = [_heats(counted, group, cells) for group in groups]
+    borders = _borders(rows)
+    lines = [
+        _row(_title(counted, group), heats, borders, wide, look)
+        for group, heats in zip(groups, rows, strict=True)
+    ]
+    return [fitted(line, width) for line in [*lines, _key(counted, width, look, borders)]]
 
 
-def rows(snapshot: Snapshot) -> int:
+def levels(snapshot: Snapshot, most: int) -> list[int]:
+    """Heights up to `most` that it has a use for, ascending: rows of as many layers each."""
     counted = sum(1 for layer in snapshot.layers if layer.usage)
-    return counted + 1 if counted else 0
+    if not counted:
+        return []
+    whole = {-(-counted // each) + 1 for each in range(1, counted + 1)}
+    return sorted(height for height in {1, 2, *whole} if height <= max(most, 1))
 
 
 def _busiest(shown: Sequence[LayerView], width: int, look: Look) -> Line:
@@ -53,22 +63,37 @@ def _busiest(shown: Sequence[LayerView], width: int, look: Look) -> Line:
     return [(f"{'top 10 %':{NAME}}", ""), *coloured(heights(values, 1.0, look), names)]
 
 
-def _row(counted: Sequence[LayerView], group: range, cells: int, wide: int, look: Look) -> Line:
-    first, last = counted[group.start].index, counted[group.stop - 1].index
-    title = f"layer {first}" if first == last else f"{first}-{last}"
+def _heats(counted: Sequence[LayerView], group: range, cells: int) -> list[float]:
     heats = [hottest(counted[index].usage, cells) for index in group]
-    shades = [shade for shade in map(max, zip(*heats, strict=False)) for _ in range(wide)]
-    text = "".join([look.shades[shade] for shade in shades])
-    return [(f"{title:{NAME}}", "faint"), *coloured(text, [SHADE_HEATS[each] for each in shades])]
+    return [max(column) for column in zip(*heats, strict=False)]
 
 
 @lru_cache(maxsize=512)
-def hottest(usage: tuple[int, ...], cells: int) -> tuple[int, ...]:
-    """The shade of each cell's most chosen expert: how many of STEPS it reaches."""
-    even = sum(usage) / len(usage)
-    borders = [step * even for step in STEPS]
-    tops = [max(usage[group.start : group.stop]) for group in folded(len(usage), cells)]
-    return tuple([bisect_right(borders, top) if top else 0 for top in tops])
+def hottest(usage: tuple[int, ...], cells: int) -> tuple[float, ...]:
+    """Of each cell's experts the most chosen one: how many times an even share."""
+    even = sum(usage) / len(usage) or 1.0
+    return tuple(
+        [max(usage[group.start : group.stop]) / even for group in folded(len(usage), cells)]
+    )
+
+
+def _borders(rows: Sequence[Sequence[float]]) -> list[float]:
+    """Where one shade ends: from what is shown, as the hottest of many is always hot."""
+    values = sorted([value for row in rows for value in row])
+    return [values[int(len(values) * border)] for border in BORDERS]
+
+
+def _title(counted: Sequence[LayerView], group: range) -> str:
+    first, last = counted[group.start].index, counted[group.stop - 1].index
+    return f"layer {first}" if first == last else f"{first}-{last}"
+
+
+def _row(
+    title: str, heats: Sequence[float], borders: Sequence[float], wide: int, look: Look
+) -> Line:
+    shades = [bisect_left(borders, heat) for heat in heats for _ in range(wide)]
+    text = "".join([look.shades[shade] for shade in shades])
+    return [(f"{title:{NAME}}", "faint"), *coloured(text, [SHADE_HEATS[each] for each in shades])]
 
 
 @lru_cache(maxsize=512)
@@ -78,15 +103,20 @@ def hot_share(usage: tuple[int, ...]) -> float:
     return sum(nlargest(hot, usage)) / max(sum(usage), 1)
 
 
-def _key(counted: Sequence[LayerView], width: int, look: Look) -> Line:
+def _key(
+    counted: Sequence[LayerView], width: int, look: Look, borders: Sequence[float] = ()
+) -> Line:
     shares = [hot_share(layer.usage) for layer in counted]
     never = sum(layer.usage.count(0) for layer in counted)
     everything = sum(len(layer.usage) for layer in counted)
+    steps = " ".join(
+        f"{glyph} {border:.1f}" for glyph, border in zip(look.shades, borders, strict=False)
+    )
     texts = [
-        f"the busiest tenth takes {percent(sum(shares) / len(shares))} (even: {percent(HOT)})",
+        f"busiest tenth {percent(sum(shares) / len(shares))} of choices",
+        f"{steps} {look.shades[-1]} times even" if borders else "",
         f"never chosen {never} of {everything}",
         f"{count(sum(sum(layer.usage) for layer in counted))} choices",
-        f"{look.shades} below 1, 2, 4, 8 times an even share, and above",
     ]
-    line = joined(([(text, "faint")] for text in texts), look.join, width - NAME)
+    line = joined(([(text, "faint")] for text in texts if text), look.join, width - NAME)
     return [(" " * NAME, ""), *line]

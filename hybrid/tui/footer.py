@@ -7,18 +7,20 @@ from hybrid.tui.lines import Line, apart, fitted, joined
 from hybrid.tui.look import WORDS, Look, memory_groups
 
 HELP = (
-    ("p, space", "stop at what is shown; again to go on (the run goes on all the time)"),
+    ("p, space", "stop at what is shown, and go on; the run goes on all the time"),
     ("tab, 1 to 5", "the panels: {views}"),
     ("q", "leave the view; a run goes on and prints its text"),
-    ("Ctrl-Z, Ctrl-C", "as everywhere: suspend, end"),
-    ("? or h", "this page and back"),
+    ("Ctrl-Z, Ctrl-C", "suspend, end: as everywhere"),
+    ("? or h", "this page, and back"),
 )
 MEANINGS = (
-    ("mem", "what the plan puts there by kind; {mark} the budget; {foreign} other programs"),
-    ("time", "of one token, all bars to one scale; waiting is for another device"),
-    ("GB/s", "bytes that a token needs by the time of reading them, of what was measured"),
-    ("layers", "which device computes it, coloured and high by its time"),
-    ("experts", "how often each was chosen, against all alike"),
+    ("mem", "the plan by kind, to the device's size; {mark} the budget"),
+    ("", "{foreign} what other programs hold"),
+    ("time", "of a token, all bars to one scale; waiting: for another device"),
+    ("GB/s", "bytes a token needs by the time that it takes, of the measured"),
+    ("layers", "the device that computes it; bright and high: takes long"),
+    ("top 10 %", "how much of the choices its busiest tenth of experts takes"),
+    ("experts", "each cell's most chosen one, in times of an even share"),
     ("-", "no source says it"),
 )
 
@@ -69,6 +71,6 @@ def help_lines(look: Look, views: Sequence[str]) -> list[Line]:
         "mark": look.mark,
         "foreign": look.glyphs["foreign"],
     }
-    keys = [[(f" {key:16}", "key"), (what.format(**words), "")] for key, what in HELP]
-    texts = [[(f" {name:16}", "key"), (what.format(**words), "")] for name, what in MEANINGS]
+    keys = [[(f" {key:15}", "key"), (what.format(**words), "")] for key, what in HELP]
+    texts = [[(f" {name:15}", "key"), (what.format(**words), "")] for name, what in MEANINGS]
     return [[], *keys, [], *texts]

@@ -15,7 +15,7 @@ from functools import lru_cache
 from hybrid.live.snapshot import LayerView, Snapshot
 from hybrid.tui.amounts import ms
 from hybrid.tui.bars import coloured, folded, heights
-from hybrid.tui.lines import Line, fitted
+from hybrid.tui.lines import Line, fitted, joined
 from hybrid.tui.look import Look, heat_name
 
 NAME = 10
@@ -161,14 +161,10 @@ def _key(
         words.append(f"{letters[gpus[0]]}..{letters[gpus[-1]]} {gpus[0]}..{gpus[-1]}")
     else:
         words += [f"{letters[name]} {name}" for name in gpus]
-    words += [f"C CPU  {MIXED} several  {NONE} dense"]
-    line: Line = [(" " * NAME, ""), ("  ".join(words), "faint")]
+    words += ["C CPU", f"{MIXED} several", f"{NONE} dense"]
+    parts: list[Line] = [[("  ".join(words), "faint")]]
     if most > 0:
-        line += [("   time ", "faint"), (look.full, heat_name(0)), (" 0 ", "faint")]
-        line += [
-            (look.full, heat_name(0.3)),
-            (look.full, heat_name(0.6)),
-            (look.full, heat_name(1)),
-        ]
-        line += [(f" {ms(most)} ms", "faint")]
-    return fitted(line, width, look.more)
+        heats: Line = [(look.full, heat_name(share)) for share in (0.3, 0.6, 1.0)]
+        times: Line = [("time ", "faint"), (look.full, heat_name(0)), (" 0 ", "faint"), *heats]
+        parts.append([*times, (f" {ms(most)} ms", "faint")])
+    return fitted([(" " * NAME, ""), *joined(parts, "  ", width - NAME)], width)

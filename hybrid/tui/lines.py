@@ -68,8 +68,6 @@ def joined(parts: Iterable[Sequence[Span]], between: str, width: int) -> Line:
     left = width
     for part in parts:
         size = width_of(part) + (len(between) if line else 0)
-        if not part:
-            continue
         if size > left:
             break
         line += [(between, "faint"), *part] if line else part

@@ -43,7 +43,7 @@ COLOURS = {
     "key": "bold",
     "chosen": "reverse",
 }
-HEATS = ("dim blue", "cyan", "yellow", "bold yellow")
+HEATS = ("dim", "cyan", "yellow", "bold white")  # as of glowing iron; all brighter and brighter
 WORDS = {"routed": "experts", "foreign": "other programs"}
 
 

@@ -75,7 +75,7 @@ def _node_line(title: str, node: NodeView, width: int, look: Look) -> Line:
 def _gauge_colour(share: float | None) -> str:
     if share is not None and share >= RAM_AT_LIMIT:
         return "done"
-    return "experts" if share is None or share >= RAM_SLOW else "warning"
+    return "attention" if share is None or share >= RAM_SLOW else "warning"
 
 
 def _numbers(node: NodeView, share: float | None) -> list[Line]:

@@ -39,10 +39,11 @@ SHOWN = ("devices", "ram", "speed", "layers", "experts", "text")
 NEED = ("devices", "ram", "text", "layers", "speed", "experts")
 TWO_COLUMNS = 160
 SHORT = 30  # lines below which only the rate of the present phase is shown
-TITLED = 26  # lines from which every panel has a title, not the text alone
+# Lines from which a panel has a title: those with names in their lines do with less.
+TITLED = {"devices": 26, "ram": 26, "layers": 26, "experts": 45, "speed": 45, "text": 0}
 LEFT_SHARE = 0.58  # of the devices' column
 LEAST_WIDTH, LEAST_HEIGHT = 20, 5
-CHART_ROWS = 3
+CHART_ROWS, LARGE_CHART_ROWS = 3, 6
 PAGE = 1000  # more lines than any terminal has
 
 Draw = Callable[[Snapshot, int, int, Look], list[Line]]
@@ -100,8 +101,8 @@ def _two_columns(snapshot: Snapshot, width: int, height: int, look: Look) -> lis
     """What is watched at the left with the text; what is looked at in rest at the right."""
     left_width = int(width * LEFT_SHARE)
     right_width = width - left_width - 1
-    left = _panels(("devices", "ram", "speed", "text"), snapshot, left_width, height, look)
-    right = _panels(("layers", "experts"), snapshot, right_width, PAGE, look)
+    left = _panels(("devices", "ram", "text"), snapshot, left_width, height, look)
+    right = _panels(("layers", "experts", "speed"), snapshot, right_width, PAGE, look)
     return beside(
         _stack(left, left_width, height, look),
         _stack(right, right_width, height, look),
@@ -136,7 +137,8 @@ def _ram_levels(snapshot: Snapshot, width: int, height: int, look: Look) -> Sequ
 
 
 def _speed_levels(snapshot: Snapshot, width: int, height: int, look: Look) -> Sequence[int]:
-    return range(1, CHART_ROWS + 1) if snapshot.rates.history else ()
+    most = LARGE_CHART_ROWS if height >= PAGE else CHART_ROWS
+    return (1, *range(3, most + 1)) if snapshot.rates.history else ()
 
 
 def _layer_levels(snapshot: Snapshot, width: int, height: int, look: Look) -> Sequence[int]:
@@ -144,7 +146,7 @@ def _layer_levels(snapshot: Snapshot, width: int, height: int, look: Look) -> Se
 
 
 def _expert_levels(snapshot: Snapshot, width: int, height: int, look: Look) -> Sequence[int]:
-    return range(1, min(experts.rows(snapshot), height // 5) + 1)
+    return experts.levels(snapshot, height // 5)
 
 
 def _text_levels(snapshot: Snapshot, width: int, height: int, look: Look) -> Sequence[int]:
@@ -203,7 +205,7 @@ def _need(panel: Panel) -> int:
 
 
 def _titled(panel: Panel, height: int) -> bool:
-    return height >= TITLED or panel.name == "text"
+    return height >= TITLED[panel.name]
 
 
 def _title(text: str, width: int, look: Look) -> Line:

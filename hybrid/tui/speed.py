@@ -7,14 +7,14 @@ where the changes can be seen. Both its ends are written beside it.
 from collections.abc import Sequence
 
 from hybrid.live.snapshot import Snapshot
-from hybrid.tui.amounts import duration, tokens_s
+from hybrid.tui.amounts import tokens_s
 from hybrid.tui.bars import chart
 from hybrid.tui.lines import Line, fitted
 from hybrid.tui.look import Look
 
 AXIS, RANGE = 10, 11  # cells of the axis at the left, of its ends after a single line
 SLOW_SECONDS = 0.1  # of all seconds that may lie below the axis: the first ones, a pause
-LEAST_SPAN = 0.1  # of the fastest: less is noise, which must not look like a change
+LEAST_SPAN = 0.2  # of the fastest: less is noise, which must not look like a change
 
 
 def speed(snapshot: Snapshot, width: int, height: int, look: Look) -> list[Line]:
@@ -30,7 +30,7 @@ def speed(snapshot: Snapshot, width: int, height: int, look: Look) -> list[Line]
     if height > 1:
         labels[-1] = tokens_s(least)
     if height > 2:
-        labels[height // 2] = f"{duration(len(shown))}"
+        labels[height // 2] = "tok/s"
     return [
         fitted([(f"{label:>{AXIS - 1}} ", "faint"), (row, "attention")], width)
         for label, row in zip(labels, rows, strict=True)
