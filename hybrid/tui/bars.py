@@ -1,7 +1,6 @@
 """Bars, gauges, heights and shades: numbers -> spans of exactly so many cells."""
 
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 
 from hybrid.tui.lines import Line, fitted
 from hybrid.tui.look import Look
@@ -83,10 +82,10 @@ def coloured(text: str, names: Sequence[str]) -> Line:
     """Each character in the style beside it, neighbours of one style as one span."""
     line: Line = []
     begin = 0
-    for name, alike in groupby(names):
-        end = begin + sum(1 for _ in alike)
-        line.append((text[begin:end], name))
-        begin = end
+    for index in range(1, len(names) + 1):
+        if index == len(names) or names[index] != names[begin]:
+            line.append((text[begin:index], names[begin]))
+            begin = index
     return line
 
 

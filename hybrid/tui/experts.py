@@ -7,10 +7,11 @@ the hottest of them: their mean would always look even.
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from heapq import nlargest
 
-from hybrid.live.snapshot import LayerView, Snapshot
+from hybrid.live.snapshot import Snapshot
 from hybrid.tui.amounts import count, percent
 from hybrid.tui.bars import coloured, folded, heights
 from hybrid.tui.layers import MOST_CELLS, NAME, columns
@@ -22,24 +23,50 @@ BORDERS = (0.4, 0.7, 0.9, 0.97)  # of all cells that are shown: as many are belo
 SHADE_HEATS = ("faint", *(heat_name(shade / len(BORDERS)) for shade in range(len(BORDERS))))
 
 
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """A layer whose experts were chosen at all."""
+
+    index: int
+    usage: tuple[int, ...]
+
+
 def experts(snapshot: Snapshot, width: int, height: int, look: Look) -> list[Line]:
     """Layers folded to the height, experts to the width; the last line says what that means."""
-    counted = [layer for layer in snapshot.layers if layer.usage and sum(layer.usage)]
-    cells = width - NAME
-    if not counted or cells < 8 or height < 1:
+    if width - NAME < 8 or height < 1:
         return []
+    usages = tuple([layer.usage for layer in snapshot.layers])
+    first = snapshot.layers[0].index if snapshot.layers else 0
+    return list(_panel(usages, first, (width, height), look))
+
+
+@lru_cache(maxsize=4)
+def _panel(
+    usages: tuple[tuple[int, ...], ...], first: int, size: tuple[int, int], look: Look
+) -> tuple[Line, ...]:
+    """Kept as long as no count changes. first   the number of the first of these layers"""
+    counted = [Counted(first + at, usage) for at, usage in enumerate(usages) if sum(usage)]
+    width, height = size
+    if not counted:
+        return ()
     if height < 3:
-        lines = [_busiest(snapshot.layers, width, look), _key(counted, width, look)][:height]
-        return [fitted(line, width) for line in lines]
+        lines = [_busiest(usages, width, look), _key(counted, width, look)][:height]
+    else:
+        lines = _map(counted, width, height - 1, look)
+    return tuple([fitted(line, width) for line in lines])
+
+
+def _map(counted: Sequence[Counted], width: int, rows: int, look: Look) -> list[Line]:
+    cells = width - NAME
     wide = min(max(cells // max(len(layer.usage) for layer in counted), 1), MOST_CELLS)
-    groups = folded(len(counted), height - 1)
-    rows = [_heats(counted, group, cells) for group in groups]
-    borders = _borders(rows)
+    groups = folded(len(counted), rows)
+    heats = [_heats(counted, group, cells) for group in groups]
+    borders = _borders(heats)
     lines = [
-        _row(_title(counted, group), heats, borders, wide, look)
-        for group, heats in zip(groups, rows, strict=True)
+        _row(_title(counted, group), row, borders, wide, look)
+        for group, row in zip(groups, heats, strict=True)
     ]
-    return [fitted(line, width) for line in [*lines, _key(counted, width, look, borders)]]
+    return [*lines, _key(counted, width, look, borders)]
 
 
 def levels(snapshot: Snapshot, most: int) -> list[int]:
@@ -51,11 +78,11 @@ def levels(snapshot: Snapshot, most: int) -> list[int]:
     return sorted(height for height in {1, 2, *whole} if height <= max(most, 1))
 
 
-def _busiest(shown: Sequence[LayerView], width: int, look: Look) -> Line:
+def _busiest(usages: Sequence[tuple[int, ...]], width: int, look: Look) -> Line:
     """The share of each layer's busiest tenth, columns as in the layer strip."""
-    groups, wide = columns(len(shown), width)
+    groups, wide = columns(len(usages), width)
     values = [
-        max((hot_share(shown[index].usage) for index in group if shown[index].usage), default=0.0)
+        max((hot_share(usages[index]) for index in group if usages[index]), default=0.0)
         for group in groups
         for _ in range(wide)
     ]
@@ -63,12 +90,11 @@ def _busiest(shown: Sequence[LayerView], width: int, look: Look) -> Line:
     return [(f"{'top 10 %':{NAME}}", ""), *coloured(heights(values, 1.0, look), names)]
 
 
-def _heats(counted: Sequence[LayerView], group: range, cells: int) -> list[float]:
+def _heats(counted: Sequence[Counted], group: range, cells: int) -> list[float]:
     heats = [hottest(counted[index].usage, cells) for index in group]
     return [max(column) for column in zip(*heats, strict=False)]
 
 
-@lru_cache(maxsize=512)
 def hottest(usage: tuple[int, ...], cells: int) -> tuple[float, ...]:
     """Of each cell's experts the most chosen one: how many times an even share."""
     even = sum(usage) / len(usage) or 1.0
@@ -83,7 +109,7 @@ def _borders(rows: Sequence[Sequence[float]]) -> list[float]:
     return [values[int(len(values) * border)] for border in BORDERS]
 
 
-def _title(counted: Sequence[LayerView], group: range) -> str:
+def _title(counted: Sequence[Counted], group: range) -> str:
     first, last = counted[group.start].index, counted[group.stop - 1].index
     return f"layer {first}" if first == last else f"{first}-{last}"
 
@@ -96,16 +122,14 @@ def _row(
     return [(f"{title:{NAME}}", "faint"), *coloured(text, [SHADE_HEATS[each] for each in shades])]
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=128)
 def hot_share(usage: tuple[int, ...]) -> float:
     """The share of all choices that the most chosen tenth of the experts has."""
     hot = max(int(len(usage) * HOT + 0.5), 1)
     return sum(nlargest(hot, usage)) / max(sum(usage), 1)
 
 
-def _key(
-    counted: Sequence[LayerView], width: int, look: Look, borders: Sequence[float] = ()
-) -> Line:
+def _key(counted: Sequence[Counted], width: int, look: Look, borders: Sequence[float] = ()) -> Line:
     shares = [hot_share(layer.usage) for layer in counted]
     never = sum(layer.usage.count(0) for layer in counted)
     everything = sum(len(layer.usage) for layer in counted)

@@ -47,7 +47,7 @@ HEATS = ("dim", "cyan", "yellow", "bold white")  # as of glowing iron; all brigh
 WORDS = {"routed": "experts", "foreign": "other programs"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Look:
     """Glyphs of one kind of terminal.
 

@@ -182,20 +182,24 @@ def _stack(panels: Sequence[Panel], width: int, height: int, look: Look) -> list
 
 
 def shares(panels: Sequence[Panel], height: int) -> list[tuple[Panel, int]]:
-    """Lines for each panel that fits, in the order given, its title not counted."""
+    """Lines for each panel that fits, in the order given, its title not counted.
+
+    What is needed most is shown in any case, with less than its least.
+    """
     rows: dict[str, int] = {}
     left = height
     by_need = sorted((panel for panel in panels if panel.levels), key=_need)
     for panel in by_need:
-        least = panel.levels[0] + _titled(panel, height)
-        if least <= left:
-            rows[panel.name] = panel.levels[0]
-            left -= least
+        title = _titled(panel, height)
+        least = panel.levels[0] if rows else min(panel.levels[0], left - title)
+        if 0 < least <= left - title:
+            rows[panel.name] = least
+            left -= least + title
     for panel in (*(each for each in by_need if each.name != "text"), *by_need):
         now = rows.get(panel.name)
         if now is not None:
             most = now + left
-            rows[panel.name] = max(level for level in panel.levels if level <= most)
+            rows[panel.name] = max((level for level in panel.levels if level <= most), default=now)
             left = most - rows[panel.name]
     return [(panel, rows[panel.name]) for panel in panels if panel.name in rows]
 

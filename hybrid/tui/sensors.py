@@ -1,5 +1,8 @@
 """The line under a device's bars: what it reads, what its cache holds, what NVML says of it."""
 
+from dataclasses import dataclass
+from functools import lru_cache
+
 from hybrid.live.snapshot import DeviceView, Sensors
 from hybrid.tui.amounts import gb_s, mean_of, percent
 from hybrid.tui.findings import sensor_warnings
@@ -10,25 +13,51 @@ INDENT = 7
 GAP = "  "
 
 
-def sensor_lines(device: DeviceView, width: int, most: int, look: Look) -> list[Line]:
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What of a device the lines are made of; of two, the second is the most there can be."""
+
+    sensors: Sensors | None
+    description: str
+    cache_tokens: tuple[int | None, int | None]
+    read_bytes_s: tuple[float | None, float | None]
+    streamed_bytes_s: float | None
+    crossing_bytes: int | None
+
+
+def sensor_lines(device: DeviceView, width: int, most: int, look: Look) -> tuple[Line, ...]:
     """At most so many lines, what is amiss first; absent values are left out, not written."""
-    parts = _parts(device, look)
+    known = Known(
+        device.sensors,
+        device.description,
+        (device.cache_used_tokens, device.cache_capacity_tokens),
+        (device.read_bytes_s, device.read_limit_bytes_s),
+        device.streamed_bytes_s,
+        device.crossing_bytes,
+    )
+    return _lines(known, width, look)[:most]
+
+
+@lru_cache(maxsize=64)
+def _lines(known: Known, width: int, look: Look) -> tuple[Line, ...]:
+    """All of them; kept, as the layout asks for their number before they are drawn."""
+    parts = _parts(known, look)
     lines: list[Line] = []
-    while parts and len(lines) < most:
+    while parts:
         line, parts = _filled(parts, width - INDENT)
         lines.append(fitted([(" " * INDENT, ""), *line], width))
-    return lines
+    return tuple(lines)
 
 
-def _parts(device: DeviceView, look: Look) -> list[Line]:
-    sensors = device.sensors
-    texts = _work_texts(device)
+def _parts(known: Known, look: Look) -> list[Line]:
+    sensors = known.sensors
+    texts = _work_texts(known)
     parts: list[Line] = []
     if sensors is not None:
         parts += [[(text, "warning")] for text in sensor_warnings(sensors)]
         texts = [*_heat_texts(sensors, look), *texts, *_clock_texts(sensors)]
     parts += [[(text, "")] for text in texts]
-    return [*parts, [(one_line(device.description), "faint")]] if device.description else parts
+    return [*parts, [(one_line(known.description), "faint")]] if known.description else parts
 
 
 def _filled(parts: list[Line], width: int) -> tuple[Line, list[Line]]:
@@ -42,20 +71,20 @@ def _filled(parts: list[Line], width: int) -> tuple[Line, list[Line]]:
     return joined(parts[:count], GAP, width), parts[count:]
 
 
-def _work_texts(device: DeviceView) -> list[str]:
+def _work_texts(known: Known) -> list[str]:
     texts = []
-    used, capacity = device.cache_used_tokens, device.cache_capacity_tokens
+    used, capacity = known.cache_tokens
     if used is not None and capacity:
         texts.append(f"cache {used}/{capacity}")
-    read, limit = device.read_bytes_s, device.read_limit_bytes_s
+    read, limit = known.read_bytes_s
     if read is not None:
         share = mean_of(limit, read)
         text = f"reads {gb_s(read)}" + (f" of {gb_s(limit)}" if limit is not None else "") + " GB/s"
         texts.append(text + (f" {percent(share)}" if share is not None else ""))
-    if device.streamed_bytes_s is not None:
-        texts.append(f"weights in {gb_s(device.streamed_bytes_s)} GB/s")
-    if device.crossing_bytes is not None:
-        texts.append(f"crossing {device.crossing_bytes / 1024:.0f} KiB a token")
+    if known.streamed_bytes_s is not None:
+        texts.append(f"weights in {gb_s(known.streamed_bytes_s)} GB/s")
+    if known.crossing_bytes is not None:
+        texts.append(f"crossing {known.crossing_bytes / 1024:.0f} KiB a token")
     return texts
 
 

@@ -29,6 +29,7 @@ Source = Callable[[], Snapshot | None]
 GONE = (EOFError, StopIteration, OSError)  # what a source raises when there will be no more
 
 REFRESH_S = 0.25
+COUNTS_EVERY_S = 2.0  # expert counts change slowly, and cost more than all the rest to draw
 PATIENCE_S = 1.0  # that a thread has to leave the terminal before it is left past it
 
 
@@ -55,6 +56,7 @@ class ScreenView:
         self._wanted = Wanted.ON
         self._view = View()
         self._newest: Snapshot | None = None
+        self._counted: Snapshot | None = None  # whose expert counts are shown
         self._drawn: tuple[Snapshot | None, View, tuple[int, int]] = None, self._view, (0, 0)
         self._lines: list[Line] = []
         self._is_off, self._is_closed = threading.Event(), threading.Event()
@@ -150,9 +152,15 @@ class ScreenView:
     def _take(self) -> None:
         """The newest snapshot; the last one stays on the screen when its run is gone."""
         try:
-            self._newest = self._source() or self._newest
+            newest = self._source()
         except GONE:
             self._view = replace(self._view, banner="GONE")
+            return
+        if newest is None:
+            return
+        if self._counted is None or newest.at - self._counted.at >= COUNTS_EVERY_S:
+            self._counted = newest
+        self._newest = with_counts_of(newest, self._counted)
 
     def _obey(self, key: str) -> None:
         view = self._view
@@ -175,6 +183,17 @@ class ScreenView:
 
     def _choose(self, index: int) -> None:
         self._view = replace(self._view, name=VIEWS[index % len(VIEWS)], shows_help=False)
+
+
+def with_counts_of(newest: Snapshot, counted: Snapshot) -> Snapshot:
+    """`newest` with the expert counts of an earlier one of the same layers."""
+    if newest is counted or len(newest.layers) != len(counted.layers):
+        return newest
+    layers = [
+        replace(layer, usage=earlier.usage)
+        for layer, earlier in zip(newest.layers, counted.layers, strict=True)
+    ]
+    return replace(newest, layers=tuple(layers))
 
 
 def _nothing_yet(width: int, height: int) -> list[Line]:
