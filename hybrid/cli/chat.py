@@ -56,7 +56,8 @@ def _talk(args: argparse.Namespace, live: LiveView) -> int:
         if line.strip() == "/clear":
             chat.clear()
         elif line.strip():
-            chat.turn(engine, line, interactive)
+            with live.screen():
+                chat.turn(engine, line, interactive)
     return 0
 
 

@@ -1,7 +1,7 @@
 """What a run shows of itself while it lives, and to whom: the socket for `hybrid top`,
---stats-json, --metrics.
+--stats-json, --metrics; and the screen of --tui.
 
-    with live_view(args, "run") as live:            the file and the port are taken: mistakes first
+    with live_view(args, "run") as live:            file and port are taken, the screen stands
         engine = load_engine(args, before, live)    the socket from the plan on, loading shown
         ...                                         at the end all are told how it ended
 """
@@ -40,6 +40,11 @@ def add_live_flags(parser: argparse.ArgumentParser, *, counts: bool = True) -> N
     counts   whether the command's tokens are worth counting the experts that they choose
     """
     group = parser.add_argument_group("live view")
+    group.add_argument(
+        "--tui",
+        action="store_true",
+        help="a screen of every device's time, memory and speed; q leaves it and the run goes on",
+    )
     group.add_argument(
         "--stats-json",
         metavar="FILE",
@@ -85,7 +90,10 @@ def live_view(args: argparse.Namespace, command: str) -> Iterator["LiveView"]:
             live.metrics = MetricsServer(*args.metrics)
             outputs.callback(live.metrics.stop)
             say(f"metrics on {live.metrics.address}")
+        live.has_screen = args.tui
         outputs.callback(live.close)
+        if command != "chat":
+            outputs.enter_context(live.screen())
         try:
             yield live
         except Exception as error:
@@ -106,6 +114,7 @@ class LiveView:
         self.stats_file: StatsFile | None = None
         self.metrics: MetricsServer | None = None
         self.counts_file: Path | None = None
+        self.has_screen = False
         self._counted: Engine | None = None
         self._command, self._folders = command, folders
         self._sources: RunSources | None = None
@@ -124,9 +133,9 @@ class LiveView:
         sources = RunSources(view, tuple(sorted(usable_cpus(SYSFS, PROC).cpus)))
         self._sources = sources
         if self.run is not None:
-            self.run.replan(view, sources, prepared.notes)
+            self.run.replan(view, sources)
             return
-        self.run = LiveRun(view, sources, prepared.notes)
+        self.run = LiveRun(view, sources)
         self._serve(self.run)
 
     def loading(self, done_bytes: int, total_bytes: int) -> None:
@@ -149,6 +158,17 @@ class LiveView:
         if self.counts_file is not None:
             self._counted = engine  # its counts are asked for when its command has let go of it
 
+    @contextmanager
+    def screen(self) -> Iterator[None]:
+        """Shown inside, where --tui asks for it; a chat leaves it for every line of the user's."""
+        if not self.has_screen:
+            yield
+            return
+        from hybrid.tui.app import watching  # noqa: PLC0415  rich, for those who want a screen
+
+        with watching(lambda: self.run.snapshot() if self.run else None):
+            yield
+
     def end(self, error: str | None = None) -> None:
         """The first call counts."""
         if self.run is not None and not self.run.is_over:
@@ -162,7 +182,7 @@ class LiveView:
         self._kept.close()
 
     def _serve(self, run: LiveRun) -> None:
-        if self.stats_file or self.metrics or self.counts_file:
+        if self.has_screen or self.stats_file or self.metrics or self.counts_file:
             self._kept.enter_context(run.watch())
         if self.stats_file is not None:
             self.stats_file.serve(run)

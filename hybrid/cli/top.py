@@ -1,7 +1,6 @@
 """`hybrid top`: watch a run of this user's that lives, in another terminal or for a script."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict
@@ -12,6 +11,7 @@ from hybrid.cli.parser import whole
 from hybrid.errors import MachineError, UsageError
 from hybrid.live.client import Attached, Ending, Run, attach, runs
 from hybrid.live.codec import to_json
+from hybrid.live.newest import Newest
 from hybrid.live.snapshot import Snapshot
 
 REFRESH_S, MEASURED_S = 0.25, 1.0
@@ -31,25 +31,36 @@ def run(args: argparse.Namespace) -> int:
     if args.list:
         print_runs(found, as_json=args.json)
         return 0
-    chosen = _chosen(found, args.pid)
-    with closing(attach(chosen, MEASURED_S if args.json else REFRESH_S)) as watched:
-        if args.json:
+    if not found:
+        raise MachineError("there is no run to watch", remedy=NOTHING)
+    if args.pid is not None:
+        found = [_of_pid(found, args.pid)]
+    if args.json:
+        with closing(attach(_only(found), MEASURED_S)) as watched:
             print_json(to_json(_measured(watched)))
-            return 0
-        show(watched)
-        return told(watched.ending)
+        return 0
+    return _show(found)
 
 
-def show(watched: Attached) -> None:
-    """Draw the snapshots until the run ends, or the user has seen enough."""
-    for snapshot in watched:
-        rate = snapshot.rates.decode_now_tok_s
-        speed = "-" if rate is None else f"{rate:.1f}"
-        print(f"{snapshot.phase.value} {speed} tok/s", flush=True)
+def _show(found: Sequence[Run]) -> int:
+    """The screen, after a choice where there are several; how the run looked at last ended."""
+    from hybrid.tui.app import RunChoice, top  # noqa: PLC0415  rich, for those who want a screen
 
+    by_pid = {its.pid: its for its in found}
+    watched: list[Attached] = []
 
-def told(ending: Ending | None) -> int:
-    """Say how the run ended; the exit code. None: the user left, and it goes on."""
+    def connect(choice: RunChoice) -> Newest:
+        for before in watched:
+            before.close()
+        watched.append(attach(by_pid[choice.pid], REFRESH_S))
+        return Newest(watched[-1])
+
+    try:
+        top([RunChoice(its.pid, its.model, its.started_at) for its in found], connect)
+    finally:
+        for each in watched:
+            each.close()
+    ending = watched[-1].ending if watched else None
     if ending is not None:
         say(ending.value)
     return 0 if ending in (None, Ending.ENDED) else 1
@@ -64,36 +75,25 @@ def print_runs(found: Sequence[Run], *, as_json: bool) -> None:
         say(f"no run lives; {NOTHING}")
 
 
-def _chosen(found: Sequence[Run], pid: int | None) -> Run:
-    """By number; the only one; or the one that the user picks."""
-    if not found:
-        raise MachineError("there is no run to watch", remedy=NOTHING)
-    by_pid = {its.pid: its for its in found}
-    if pid is not None and pid not in by_pid:
-        listed = ", ".join(map(str, by_pid))
-        raise UsageError(f"process {pid} is no run that can be watched", remedy=f"one of {listed}")
-    if pid is not None:
-        return by_pid[pid]
-    if len(found) == 1:
-        return found[0]
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        listed = ", ".join(map(str, by_pid))
-        raise UsageError(f"{len(found)} runs live", remedy=f"hybrid top PID with one of {listed}")
-    return _picked(by_pid)
+def _of_pid(found: Sequence[Run], pid: int) -> Run:
+    for its in found:
+        if its.pid == pid:
+            return its
+    raise UsageError(
+        f"process {pid} is no run that can be watched", remedy=f"one of {_numbers(found)}"
+    )
 
 
-def _picked(by_pid: dict[int, Run]) -> Run:
-    """Asked until an answer is one of them; Ctrl-C and Ctrl-D end the command."""
-    say(_runs_table(list(by_pid.values())))
-    newest = list(by_pid)[-1]
-    while True:
-        print(f"which one? [{newest}] ", end="", file=sys.stderr, flush=True)
-        line = sys.stdin.readline()
-        if not line:
-            raise KeyboardInterrupt
-        word = line.strip() or str(newest)
-        if word.isdecimal() and int(word) in by_pid:
-            return by_pid[int(word)]
+def _only(found: Sequence[Run]) -> Run:
+    if len(found) > 1:
+        raise UsageError(
+            f"{len(found)} runs live", remedy=f"hybrid top --json PID with one of {_numbers(found)}"
+        )
+    return found[0]
+
+
+def _numbers(found: Sequence[Run]) -> str:
+    return ", ".join(str(its.pid) for its in found)
 
 
 def _measured(watched: Attached) -> Snapshot:

@@ -47,10 +47,10 @@ class SourcesOfRun(Protocol):
 class LiveRun:
     """One model's run, from loading to its end."""
 
-    def __init__(self, view: PlanView, sources: SourcesOfRun, notes: tuple[str, ...] = ()) -> None:
+    def __init__(self, view: PlanView, sources: SourcesOfRun) -> None:
         self.view = view
         self._sources = sources
-        self._notes = notes
+        self._notes: tuple[str, ...] = ()
         self._recorder = Recorder()
         self._engine: Callable[[], Listened | None] = _nobody  # held weakly: its memory is large
         self._totals: Totals | None = None
@@ -64,14 +64,14 @@ class LiveRun:
     def is_over(self) -> bool:
         return self._over.is_set()
 
-    def replan(self, view: PlanView, sources: SourcesOfRun, notes: tuple[str, ...] = ()) -> None:
+    def replan(self, view: PlanView, sources: SourcesOfRun) -> None:
         """Another model or placement follows in the same process; whoever watches goes on."""
         with self._lock:
             self._listen(False)
             if self._watchers:
                 self._sources.stop()
                 sources.start()
-            self.view, self._sources, self._notes = view, sources, notes
+            self.view, self._sources, self._notes = view, sources, ()
             self._recorder = Recorder()
             self._totals = self._loading = None
 
@@ -88,10 +88,11 @@ class LiveRun:
     ) -> None:
         """The engine is loaded.
 
+        notes   what the engine has to say: of threads and memory that came out otherwise
         usage   as `Recorder.counts` takes it; it does not hold the engine
         """
         with self._lock:
-            self._notes += notes
+            self._notes = notes
             if usage is not None:
                 self._recorder.counts(usage)
             self._engine, self._totals = weakref.ref(engine), engine.stats

@@ -19,7 +19,7 @@ def sources():
 
 @pytest.fixture
 def live(sources):
-    return LiveRun(view(), sources, ("a note",))
+    return LiveRun(view(), sources)
 
 
 def test_nobody_watching_costs_nothing(live, sources):
@@ -44,9 +44,9 @@ def test_an_engine_that_comes_later_is_listened_to_from_its_first_pass(live):
     engine = Engine()
     with live.watch():
         assert live.snapshot().phase is Phase.LOADING
-        live.begin(engine, ("more",))
+        live.begin(engine, ("a note",))
         assert len(engine.listeners) == 1
-        assert live.snapshot().notes == ("a note", "more")
+        assert live.snapshot().notes == ("a note",)
 
 
 def test_loading_shows_bytes_and_what_is_left(live):
