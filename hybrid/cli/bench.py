@@ -1,35 +1,55 @@
-"""`hybrid bench`: prompt and decode tokens per second at several depths of context.
+"""`hybrid bench`: prompt and decode tokens per second at several depths of context, of one or
+several placements, each loaded when the one before is gone.
 
 A table on stdout in the manner of llama-bench, then all of it as one line of JSON.
 """
 
 import argparse
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from hybrid.cli.auditing import add_audit_flag, say_audit
+from hybrid.cli.bench_files import add_file_flags, check_files, write_files
+from hybrid.cli.bench_placements import (
+    Placement,
+    add_placements_flag,
+    placements_of,
+    with_placement,
+)
+from hybrid.cli.bench_record import (
+    Bench,
+    Failure,
+    PlacementRun,
+    common_facts,
+    placement_facts,
+)
+from hybrid.cli.bench_table import results_table
+from hybrid.cli.failures import as_reported, report
 from hybrid.cli.live_flags import LiveView, add_live_flags, live_view
 from hybrid.cli.loading import load_engine
-from hybrid.cli.output import print_json_line, say, table
+from hybrid.cli.output import print_json_line, say
 from hybrid.cli.parser import add_model, need_model, whole
 from hybrid.cli.placement_flags import add_placement_flags
 from hybrid.cli.progress import progress_bar
-from hybrid.runtime.bench import (
-    BenchCase,
-    BenchResult,
-    Work,
-    bench_cases,
-    check_context,
-    context_of,
-    measure,
+from hybrid.errors import (
+    ContextError,
+    GgufError,
+    GpuLost,
+    OutputError,
+    UnsupportedModel,
+    UsageError,
 )
+from hybrid.runtime.bench import BenchCase, Work, bench_cases, check_context, context_of, measure
+from hybrid.runtime.bench_memory import free_engines
+from placement.errors import RequestError
 from placement.report.audit import Measured
-from placement.units import format_bytes
 
 if TYPE_CHECKING:
     from hybrid.runtime.engine import Engine
 
 MAX_REPETITIONS = 1000
+# Every placement would meet them again: of the command line, the file, the process.
+OF_ALL = (UsageError, RequestError, GgufError, UnsupportedModel, ContextError, OutputError, GpuLost)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,113 +74,128 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="counted runs of each test, after one that is not (3)",
     )
+    add_placements_flag(parser)
     parser.add_argument("--json", action="store_true", help="only the line of JSON on stdout")
+    add_file_flags(parser)
     add_audit_flag(parser)
     add_live_flags(parser, counts=False)
     add_placement_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    need_model(args)
-    with live_view(args, "bench") as live:
-        return _benched(args, live)
-
-
-def _benched(args: argparse.Namespace, live: LiveView) -> int:
+    """Returns 1 when a placement failed; an error that would stop all of them is raised, as Ctrl-C
+    is, behind the table of what was measured.
+    """
+    bench = Bench(need_model(args), args.repetitions, args.kernels)
     cases = bench_cases(args.n_prompt, args.n_gen, args.n_depth)
+    placements = placements_of(args)
+    check_files(args)
     if args.ctx_size is None and args.plan is None:
         args.ctx_size = context_of(cases)
-    engine = load_engine(
-        args,
-        lambda prepared, _: check_context(cases, prepared.plan.workload.context_tokens),
-        live,
-    )
-    if args.audit:
-        say_audit(engine)
-    # It needs torch, whose 1.5 s are spent by now.
-    from hybrid.runtime.bandwidth import ram_read_gb_s  # noqa: PLC0415
-
-    read_gb_s = ram_read_gb_s(engine.threads)
-    say(f"the RAM reads {read_gb_s:.1f} GB/s with {engine.threads} threads")
-    results = _measured(engine, cases, args.repetitions, read_gb_s)
-    if not args.json:
-        print(results_table(results))
-    audited = (
-        {"audit": say_audit(engine, _rates(results), profiles=args.profiles)} if args.audit else {}
-    )
-    print_json_line({**_summary(engine, args, read_gb_s, results), **audited})
-    return 0
-
-
-def results_table(results: Sequence[BenchResult]) -> str:
-    """One row per test; columns that no test has a value for are left out."""
-    columns = {
-        "test": [result.case.name for result in results],
-        "   tok/s": [f"{result.median_tok_s:8.2f}" for result in results],
-        "  min .. max": [f"{min(r.tok_s):8.2f} .. {max(r.tok_s):.2f}" for r in results],
-        "RAM/token": [_shown(r.ram_bytes, format_bytes) for r in results],
-        "RAM limit tok/s": [_shown(r.limit_tok_s, "{:.2f}".format) for r in results],
-        "of limit": [_shown(r.share_of_limit, "{:.1%}".format) for r in results],
-        "outside native": [_shown(r.outside_native, "{:.1%}".format) for r in results],
-    }
-    kept = {title: cells for title, cells in columns.items() if set(cells) != {"-"}}
-    return table([list(kept), *(list(row) for row in zip(*kept.values(), strict=True))])
+    try:
+        with live_view(args, "bench") as live:
+            for placement in placements:
+                if len(placements) > 1:
+                    say(f"placement {placement.number} of {len(placements)}: {placement.text}")
+                _run_placement(bench, placement, cases, args, live, is_alone=len(placements) == 1)
+    except KeyboardInterrupt:
+        bench.is_interrupted = True
+        raise
+    finally:
+        if bench.rows or bench.failures:
+            _show(bench, args)
+    return int(bool(bench.failures))
 
 
 def _counts(text: str) -> tuple[int, ...]:
     return tuple(whole(0)(word) for word in text.split(","))
 
 
-def _measured(
-    engine: "Engine", cases: Sequence[BenchCase], repetitions: int, read_gb_s: float
-) -> list[BenchResult]:
-    """All results, each said on stderr as it comes: a long bench may be interrupted."""
-    results: list[BenchResult] = []
+def _run_placement(
+    bench: Bench,
+    placement: Placement,
+    cases: Sequence[BenchCase],
+    args: argparse.Namespace,
+    live: LiveView,
+    *,
+    is_alone: bool,
+) -> None:
+    """Its results into `bench`, or its error; nothing of its engine is left.
+
+    Raises what would stop every placement; a lost GPU's memory is not touched then.
+    """
+    found = PlacementRun(placement)
+    bench.runs.append(found)
+    try:
+        _measure_into(found, bench, cases, with_placement(args, placement), live)
+    except Exception as error:  # noqa: BLE001  whatever it is, the next placement may do
+        found.error = _failure(error, is_alone=is_alone, with_traceback=args.traceback)
+    free_engines()
+
+
+def _failure(error: Exception, *, is_alone: bool, with_traceback: bool) -> Failure:
+    """The error told and put on record, or raised where no placement can do better."""
+    reported = as_reported(error)
+    if is_alone or isinstance(reported, OF_ALL):
+        raise error
+    report(error, with_traceback=with_traceback)
+    return Failure.of(reported)
+
+
+def _measure_into(
+    found: PlacementRun,
+    bench: Bench,
+    cases: Sequence[BenchCase],
+    args: argparse.Namespace,
+    live: LiveView,
+) -> None:
+    """Each result is said on stderr as it comes: a long bench may be interrupted."""
+    engine = load_engine(
+        args,
+        lambda prepared, _: check_context(cases, prepared.plan.workload.context_tokens),
+        live,
+    )
+    found.facts, bench.common = placement_facts(engine), bench.common or common_facts(engine)
+    if args.audit:
+        say_audit(engine)
+    if bench.ram_read_gb_s is None:
+        bench.ram_read_gb_s = _ram_read_gb_s(engine)
     with progress_bar("bench", "tests") as bar:
         bar(0, len(cases))
-        for result in measure(engine, cases, repetitions, read_gb_s):
-            results.append(result)
+        for result in measure(engine, cases, bench.repetitions, bench.ram_read_gb_s):
+            found.results.append(result)
             say(f"  {result.case.name}: {result.median_tok_s:.2f} tok/s")
-            bar(len(results), len(cases))
-    return results
+            bar(len(found.results), len(cases))
+    if args.audit:
+        found.audit = say_audit(engine, _rates(found), profiles=args.profiles)
 
 
-def _rates(results: Sequence[BenchResult]) -> tuple[Measured, ...]:
-    """For the audit; tokens that are decoded lie on average in the middle of a test."""
+def _ram_read_gb_s(engine: "Engine") -> float:
+    # It needs torch, whose 1.5 s are spent by now.
+    from hybrid.runtime.bandwidth import ram_read_gb_s  # noqa: PLC0415
+
+    read_gb_s = ram_read_gb_s(engine.threads)
+    threads = "1 thread" if engine.threads == 1 else f"{engine.threads} threads"
+    say(f"the RAM reads {read_gb_s:.1f} GB/s with {threads}")
+    return read_gb_s
+
+
+def _rates(found: PlacementRun) -> tuple[Measured, ...]:
+    """For the audit."""
     names = {Work.PROMPT: "prompt", Work.DECODE: "decode"}
-    rates = []
-    for result in results:
-        case = result.case
-        middle = case.tokens // 2 if case.work is Work.DECODE else 0
-        depth = case.depth_tokens + middle
-        rates.append(Measured(names[case.work], depth, case.tokens, result.median_tok_s))
-    return tuple(rates)
+    return tuple(
+        Measured(names[case.work], case.middle_tokens, case.tokens, result.median_tok_s)
+        for result in found.results
+        for case in [result.case]
+    )
 
 
-def _shown(value: Any, text: Callable[[Any], str]) -> str:
-    return "-" if value is None else text(value)
-
-
-def _summary(
-    engine: "Engine", args: argparse.Namespace, read_gb_s: float, results: Sequence[BenchResult]
-) -> dict[str, Any]:
-    plan, machine = engine.plan, engine.prepared.machine
-    return {
-        "bench": "hybrid",
-        "model": {
-            "name": plan.model,
-            "architecture": plan.architecture,
-            "path": str(engine.prepared.file.path),
-            "bytes": plan.model_bytes,
-        },
-        "machine": [device.description or device.name for device in machine.devices],
-        "threads": engine.threads,
-        "kernels": args.kernels,
-        "context_tokens": engine.context_tokens,
-        "ubatch_tokens": plan.workload.ubatch_tokens,
-        "cache_format": plan.workload.cache_format,
-        "cache_in_ram": plan.workload.cache_in_ram,
-        "devices": {use.name: use.total_bytes for use in plan.devices},
-        "ram_read_gb_s": read_gb_s,
-        "tests": [result.record() for result in results],
-    }
+def _show(bench: Bench, args: argparse.Namespace) -> None:
+    """The files last: whatever is wrong with them, the figures are out."""
+    if not args.json:
+        if bench.rows:
+            print(results_table(bench.rows))
+        for placement, failure in bench.failures:
+            print(f"{placement.label}: failed: {failure.cause}")
+    print_json_line(bench.record())
+    write_files(args, bench)

@@ -4,29 +4,28 @@
                        the first run is a warm-up and not counted
 
 Token ids are drawn evenly from the vocabulary, the same in every run of the program, so that files
-without a vocabulary can be measured too. A physical limit is given where it is known: a decoded
-token cannot come faster than its bytes out of the RAM.
+without a vocabulary can be measured too. Beside each speed stands what the cost model expects, and
+for decoding what the memories allow (`bench_limits.py`).
 """
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from statistics import median
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from hybrid.errors import ContextError, UsageError
+from hybrid.runtime.bench_limits import ReadLimit, read_limit, token_reads
 from hybrid.runtime.stats import StepStats
-from placement.cost.traffic import decode_traffic
-from placement.machines.machine import DeviceKind
+from placement.cost.predict import expected_pace
 
 if TYPE_CHECKING:
     from hybrid.runtime.engine import Engine
 
 SEED = "hybrid bench"
 WARM_DECODE_TOKENS = 2
-LEAST_RAM_SHARE = 0.01  # below it the GPUs' memory is the limit, not the RAM
 
 
 class Work(str, Enum):
@@ -54,6 +53,11 @@ class BenchCase:
     def end_tokens(self) -> int:
         return self.depth_tokens + self.tokens
 
+    @property
+    def middle_tokens(self) -> int:
+        """In the cache on average: half way through what is decoded, or before a prompt."""
+        return self.depth_tokens + (self.tokens // 2 if self.work is Work.DECODE else 0)
+
 
 @dataclass(frozen=True, slots=True)
 class BenchResult:
@@ -62,7 +66,8 @@ class BenchResult:
     tok_s            tokens per second of each counted repetition
     device_bytes     bytes of weights and cache read per token, by device; empty for prompts
     ram_bytes        those that come out of the RAM, simulated GPUs included; None for prompts
-    limit_tok_s      what reading them allows; None for prompts and where GPUs hold nearly all
+    limit            what reading them allows; None for prompts
+    predicted_tok_s  what the cost model expects of this plan on this machine
     outside_native   share of the passes' time spent outside native code; None when not counted
     """
 
@@ -70,7 +75,8 @@ class BenchResult:
     tok_s: tuple[float, ...]
     device_bytes: Mapping[str, int]
     ram_bytes: int | None = None
-    limit_tok_s: float | None = None
+    limit: ReadLimit | None = None
+    predicted_tok_s: float | None = None
     outside_native: float | None = None
 
     @property
@@ -78,8 +84,18 @@ class BenchResult:
         return median(self.tok_s)
 
     @property
+    def spread(self) -> float:
+        """From the slowest to the fastest repetition, as a share of the median."""
+        return (max(self.tok_s) - min(self.tok_s)) / self.median_tok_s
+
+    @property
     def share_of_limit(self) -> float | None:
-        return self.median_tok_s / self.limit_tok_s if self.limit_tok_s else None
+        return self.median_tok_s / self.limit.tok_s if self.limit else None
+
+    @property
+    def over_prediction(self) -> float | None:
+        """Faster than predicted by this share; below 0: slower."""
+        return self.median_tok_s / self.predicted_tok_s - 1 if self.predicted_tok_s else None
 
     def record(self) -> dict[str, Any]:
         """All of it as plain values for JSON."""
@@ -91,11 +107,16 @@ class BenchResult:
             "tok_s": self.median_tok_s,
             "min_tok_s": min(self.tok_s),
             "max_tok_s": max(self.tok_s),
+            "spread": self.spread,
             "repetitions_tok_s": list(self.tok_s),
             "device_bytes_per_token": dict(self.device_bytes),
             "ram_bytes_per_token": self.ram_bytes,
-            "limit_tok_s": self.limit_tok_s,
+            "limit_tok_s": self.limit.tok_s if self.limit else None,
+            "limit_memory": self.limit.memory if self.limit else None,
+            "limit_is_measured": self.limit.is_measured if self.limit else None,
             "share_of_limit": self.share_of_limit,
+            "predicted_tok_s": self.predicted_tok_s,
+            "over_prediction": self.over_prediction,
             "outside_native": self.outside_native,
         }
 
@@ -172,13 +193,24 @@ def _measured(
         started = perf_counter()
         steps += _repetition(engine, case, drawn)
         tok_s.append(case.tokens / (perf_counter() - started))
-    outside = _outside_native(steps)
+    return replace(
+        _expected(engine, case, ram_read_gb_s),
+        tok_s=tuple(tok_s),
+        outside_native=_outside_native(steps),
+    )
+
+
+def _expected(engine: "Engine", case: BenchCase, ram_read_gb_s: float) -> BenchResult:
+    """All that is known of a test before it is run."""
+    prepared, depth = engine.prepared, case.middle_tokens
+    known = (prepared.plan, prepared.inventory, prepared.machine)
     if case.work is Work.PROMPT:
-        return BenchResult(case, tuple(tok_s), {}, outside_native=outside)
-    device_bytes, ram_bytes = _bytes_per_token(engine, case)
-    known = ram_bytes > LEAST_RAM_SHARE * sum(device_bytes.values())
-    limit = ram_read_gb_s * 1e9 / ram_bytes if known else None
-    return BenchResult(case, tuple(tok_s), device_bytes, ram_bytes, limit, outside)
+        pace, _ = expected_pace(*known, depth, case.tokens)
+        return BenchResult(case, (), {}, predicted_tok_s=pace.tokens_per_s)
+    pace, _ = expected_pace(*known, depth)
+    reads = token_reads(*known, depth)
+    limit = read_limit(reads, prepared.machine, ram_read_gb_s)
+    return BenchResult(case, (), reads.by_device, reads.ram_bytes, limit, pace.tokens_per_s)
 
 
 def _warm_up_tokens(case: BenchCase) -> int:
@@ -202,13 +234,3 @@ def _outside_native(steps: Sequence[StepStats]) -> float | None:
     if len(native) < len(steps):
         return None
     return 1 - sum(native) / sum(step.seconds for step in steps)
-
-
-def _bytes_per_token(engine: "Engine", case: BenchCase) -> tuple[dict[str, int], int]:
-    """(bytes by device, those out of the RAM) of the test's token half way."""
-    prepared = engine.prepared
-    cached_tokens = case.depth_tokens + case.tokens // 2
-    traffic = decode_traffic(prepared.plan, prepared.inventory, cached_tokens)
-    device_bytes = {name: read.total_bytes for name, read in traffic.items()}
-    on_card = {d.name for d in prepared.machine.devices if d.kind is DeviceKind.GPU}
-    return device_bytes, sum(n for name, n in device_bytes.items() if name not in on_card)

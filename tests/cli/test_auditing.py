@@ -67,7 +67,8 @@ def test_without_the_flag_nothing_is_audited(command):
 
 def test_a_bench_audits_each_test(command):
     line = ("bench", "demo", "-p", "16", "-n", "10", "-d", "0,32", "-r", "1", "--audit", "--json")
-    audit = json.loads(command(*line).out.splitlines()[-1])["audit"]
+    [placement] = json.loads(command(*line).out.splitlines()[-1])["placements"]
+    audit = placement["audit"]
     found = [(line["what"], line["depth"], line["tokens"]) for line in audit["speed"]]
     assert sorted(found) == [
         ("decode", 5, 10),

@@ -4,8 +4,6 @@ import json
 
 import pytest
 
-from hybrid.cli.bench import results_table
-from hybrid.runtime.bench import BenchCase, BenchResult, Work
 from tests.cli.test_bad_input import assert_one_block
 from tools.make_model import make_model
 
@@ -28,6 +26,8 @@ def test_a_table_and_then_one_line_of_json(command):
         assert 0 < test["min_tok_s"] <= test["tok_s"] <= test["max_tok_s"]
         assert len(test["repetitions_tok_s"]) == 2
         assert (test["limit_tok_s"] is None) == (test["work"] == "prompt")
+        assert test["limit_memory"] == (None if test["work"] == "prompt" else "RAM")
+        assert test["predicted_tok_s"] > 0
     assert "tiny-tales (deepseek2)" in outcome.err
     assert "tg2 @ d5: " in outcome.err
 
@@ -44,7 +44,7 @@ def test_with_json_that_line_is_all_of_stdout(command):
 def test_placement_flags_decide_where_the_bytes_are_read(command):
     line = ("--simulate", "CUDA0=64MiB", "-ot", "exps=CPU", "-ub", "4", "--json")
     answer = json.loads(command("bench", "demo", *QUICK, *line).out)
-    assert set(answer["devices"]) == {"CPU", "CUDA0"}
+    assert set(answer["placements"][0]["devices"]) == {"CPU", "CUDA0"}
     assert answer["ubatch_tokens"] == 4
     assert min(answer["tests"][1]["device_bytes_per_token"].values()) > 0
 
@@ -63,19 +63,6 @@ def test_a_file_without_vocabulary_is_measured_too(command, tmp_path):
     outcome = command("bench", path, *QUICK, "--json")
     assert outcome.code == 0, outcome.err
     assert len(json.loads(outcome.out)["tests"]) == 2
-
-
-def test_columns_without_a_value_are_left_out():
-    prompt = BenchResult(BenchCase(Work.PROMPT, 128), (60.0, 50.0, 70.0), {})
-    decode = BenchResult(BenchCase(Work.DECODE, 32), (10.0,), {"CPU": 1 << 30}, 1 << 30, 20.0)
-    native = BenchResult(BenchCase(Work.DECODE, 32), (10.0,), {}, outside_native=0.021)
-    assert results_table([prompt]).splitlines()[0].split() == ["test", "tok/s", "min", "..", "max"]
-    titles, first, second = results_table([prompt, decode]).splitlines()
-    assert "of limit" in titles
-    assert "outside native" not in titles
-    assert first.split() == ["pp128", "60.00", "50.00", "..", "70.00", "-", "-", "-"]
-    assert second.split()[-4:] == ["1.0", "GiB", "20.00", "50.0%"]
-    assert results_table([native]).splitlines()[1].endswith("2.1%")
 
 
 # exit code, words of the block, flags

@@ -15,6 +15,8 @@ from hybrid.runtime.bench import (
     context_of,
     measure,
 )
+from hybrid.runtime.bench_limits import RAM, ReadLimit
+from placement.cost.predict import expected_pace
 from placement.cost.traffic import decode_traffic
 
 MIB = 1 << 20
@@ -95,22 +97,18 @@ def test_decoding_is_held_against_the_bytes_that_the_ram_gives():
     assert dict(decode.device_bytes) == {name: read.total_bytes for name, read in traffic.items()}
     assert set(decode.device_bytes) == {"CPU", "CUDA0"}
     assert decode.ram_bytes == sum(decode.device_bytes.values())  # a simulated GPU reads RAM too
-    assert decode.limit_tok_s == 40e9 / decode.ram_bytes
-    assert decode.share_of_limit == decode.median_tok_s / decode.limit_tok_s
-    assert (prompt.ram_bytes, prompt.limit_tok_s, prompt.share_of_limit) == (None, None, None)
+    assert decode.limit == ReadLimit(40e9 / decode.ram_bytes, RAM)
+    assert decode.share_of_limit == decode.median_tok_s / decode.limit.tok_s
+    assert (prompt.ram_bytes, prompt.limit, prompt.share_of_limit) == (None, None, None)
 
 
-def test_a_real_gpu_reads_no_ram_and_alone_leaves_no_limit(engine, monkeypatch):
-    simulated = hybrid.load(
-        "demo", simulate={"CUDA0": 64 * MIB}, rules=[".*=CUDA0"], context=32, threads=1
-    )
-    host, gpu = simulated.prepared.machine.devices
-    real = replace(
-        simulated.prepared.machine, devices=(host, replace(gpu, kind=type(gpu.kind).GPU))
-    )
-    monkeypatch.setattr(simulated, "prepared", replace(simulated.prepared, machine=real))
-    [result] = measure(simulated, [BenchCase(DECODE, 2)], 1, 40.0)
-    assert (result.ram_bytes, result.limit_tok_s) == (result.device_bytes["CPU"], None)
+def test_each_speed_stands_beside_what_the_cost_model_expects_there(engine):
+    cases = [BenchCase(PROMPT, 8, 3), BenchCase(DECODE, 4, 20)]
+    prompt, decode = measure(engine, cases, 1, 40.0)
+    known = (engine.plan, engine.prepared.inventory, engine.prepared.machine)
+    assert prompt.predicted_tok_s == expected_pace(*known, 3, 8)[0].tokens_per_s
+    assert decode.predicted_tok_s == expected_pace(*known, 22)[0].tokens_per_s
+    assert decode.over_prediction == decode.median_tok_s / decode.predicted_tok_s - 1
 
 
 def test_time_outside_native_code_is_a_share_of_the_passes_when_it_is_counted(engine, monkeypatch):
@@ -127,10 +125,13 @@ def test_time_outside_native_code_is_a_share_of_the_passes_when_it_is_counted(en
 
 
 def test_a_result_gives_the_median_and_the_spread():
-    result = BenchResult(BenchCase(DECODE, 4), (9.0, 11.0, 10.0), {"CPU": 7}, 7, 20.0)
+    limit = ReadLimit(20.0, "CUDA0", is_measured=False)
+    result = BenchResult(BenchCase(DECODE, 4), (9.0, 11.0, 10.0), {"CPU": 7}, 7, limit, 8.0)
     record = result.record()
     assert (record["tok_s"], record["min_tok_s"], record["max_tok_s"]) == (10.0, 9.0, 11.0)
-    assert record["share_of_limit"] == 0.5
+    assert record["spread"] == pytest.approx(0.2)
+    assert (record["share_of_limit"], record["over_prediction"]) == (0.5, 0.25)
+    assert (record["limit_memory"], record["limit_is_measured"]) == ("CUDA0", False)
     assert (record["test"], record["work"]) == ("tg4", "decode")
 
 

@@ -1,0 +1,44 @@
+"""The table of a bench: one row for each test and placement."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from hybrid.cli.bench_placements import Placement
+from hybrid.cli.output import table
+from hybrid.runtime.bench import BenchResult
+from placement.units import format_bytes
+
+MOST_LABEL = 36  # characters of a placement; its number tells it from others that begin alike
+
+
+def results_table(rows: Sequence[tuple[Placement, BenchResult]]) -> str:
+    """Columns that no row has a value for are left out."""
+    results = [result for _, result in rows]
+    columns = {
+        "test": [result.case.name for result in results],
+        "placement": [short_label(placement) or "-" for placement, _ in rows],
+        "   tok/s": [f"{result.median_tok_s:8.2f}" for result in results],
+        "  min .. max": [f"{min(r.tok_s):8.2f} .. {max(r.tok_s):.2f}" for r in results],
+        "spread": [f"{result.spread:6.1%}" for result in results],
+        "limit tok/s": [_limit(result) for result in results],
+        "of limit": [_shown(r.share_of_limit, "{:8.1%}".format) for r in results],
+        "predicted": [_shown(r.predicted_tok_s, "{:9.2f}".format) for r in results],
+        "difference": [_shown(r.over_prediction, "{:+10.1%}".format) for r in results],
+        "RAM/token": [_shown(r.ram_bytes, format_bytes) for r in results],
+        "outside native": [_shown(r.outside_native, "{:.1%}".format) for r in results],
+    }
+    kept = {title: cells for title, cells in columns.items() if set(cells) != {"-"}}
+    return table([list(kept), *(list(row) for row in zip(*kept.values(), strict=True))])
+
+
+def short_label(placement: Placement) -> str:
+    label = placement.label
+    return label if len(label) <= MOST_LABEL else f"{label[: MOST_LABEL - 3]}..."
+
+
+def _limit(result: BenchResult) -> str:
+    return f"{result.limit.tok_s:.2f} {result.limit.text()}" if result.limit else "-"
+
+
+def _shown(value: Any, text: Callable[[Any], str]) -> str:
+    return "-" if value is None else text(value)

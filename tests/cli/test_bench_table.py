@@ -1,0 +1,52 @@
+"""Rows and columns."""
+
+from dataclasses import replace
+
+from hybrid.cli.bench_placements import Placement
+from hybrid.cli.bench_table import MOST_LABEL, results_table, short_label
+from hybrid.runtime.bench import BenchCase, BenchResult, Work
+from tests.cli.bench_results import IN_RAM, ON_GPU, decode, measured, prompt
+
+ONLY = Placement(1, "", ())
+
+
+def test_placements_of_one_test_stand_below_each_other():
+    rows = [line.split() for line in results_table(measured().rows).splitlines()[1:]]
+    assert [(row[0], row[1]) for row in rows[:4]] == [
+        *(("pp128", "1"), ("pp128", "2")),
+        *(("tg32", "1"), ("tg32", "2")),
+    ]
+    assert [row[:4] for row in rows[4:]] == [
+        ["pp128", "@", "d64", "1"],
+        ["pp128", "@", "d64", "2"],
+        ["tg32", "@", "d64", "1"],
+    ]
+
+
+def test_a_row_has_the_spread_the_memory_that_binds_and_the_prediction():
+    titles, of_ram, of_gpu = results_table(
+        [(IN_RAM, decode(0, 10)), (ON_GPU, decode(0, 20, "CUDA0"))]
+    ).splitlines()
+    assert titles.split()[:4] == ["test", "placement", "tok/s", "min"]
+    words = "tg32 1 exps=CPU 10.00 9.50 .. 10.50 10.0% 20.00 RAM 50.0% 8.00 +25.0% 1.0 GiB"
+    assert of_ram.split() == words.split()
+    assert "40.00 CUDA0 (estimated)" in of_gpu
+
+
+def test_columns_without_a_value_are_left_out():
+    native = BenchResult(BenchCase(Work.DECODE, 32), (10.0,), {}, outside_native=0.021)
+    bare = replace(prompt(0, 60), predicted_tok_s=None)
+    titles = results_table([(ONLY, bare)]).splitlines()[0]
+    assert titles.split() == ["test", "tok/s", "min", "..", "max", "spread"]
+    titles, first, _ = results_table([(ONLY, prompt(0, 60)), (ONLY, decode(0, 10))]).splitlines()
+    assert "of limit" in titles
+    assert "outside native" not in titles
+    assert first.split()[-5:] == ["-", "-", "60.00", "+0.0%", "-"]
+    assert results_table([(ONLY, native)]).splitlines()[1].endswith("2.1%")
+
+
+def test_a_long_placement_is_cut_and_keeps_its_number():
+    label = short_label(Placement(12, "x" * 200, ()))
+    assert len(label) == MOST_LABEL
+    assert label.startswith("12 xxx")
+    assert label.endswith("...")
