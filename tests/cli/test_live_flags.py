@@ -126,3 +126,32 @@ def test_top_without_runs_says_how_to_get_one(command, session, monkeypatch):
     listed = command("top", "--list")
     assert (listed.code, listed.out) == (0, "")
     assert json.loads(command("top", "--list", "--json").out) == []
+
+
+def test_a_bench_is_watched_to_its_end(command, tmp_path):
+    path = tmp_path / "stats.json"
+    words = ("-p", "16", "-n", "200", "-r", "2", "-t", "1", "--json", "--stats-json", str(path))
+    outcome = command("bench", "demo", "--device", "none", *words)
+    assert outcome.code == 0, outcome.err
+    shots = [from_line(line) for line in path.read_bytes().splitlines()]
+    assert shots[-1].phase is Phase.ENDED
+    assert shots[-1].facts.command == "bench"
+    assert shots[-1].rates.decode_tokens >= 400
+
+
+def test_without_a_terminal_the_screen_is_a_line_a_second_on_stderr(command):
+    outcome = command("run", *DEMO, "--tui", "--temp", "0")
+    plain = command("run", *DEMO, "--temp", "0")
+    assert outcome.code == 0
+    assert outcome.out == plain.out
+    assert outcome.err.splitlines()[-1].startswith("ended ")
+
+
+def test_a_chat_from_a_pipe_is_watched_too(command, tmp_path):
+    path = tmp_path / "stats.json"
+    words = ("--device", "none", "-n", "8", "-t", "1", "--stats-json", str(path))
+    outcome = command("chat", "demo", *words, stdin="Once upon a time\nand then\n")
+    assert outcome.code == 0, outcome.err
+    last = from_line(path.read_bytes().splitlines()[-1])
+    assert (last.phase, last.facts.command) == (Phase.ENDED, "chat")
+    assert last.rates.reused_tokens > 0
