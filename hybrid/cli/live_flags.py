@@ -190,7 +190,7 @@ class LiveView:
             self.metrics.serve(run)
         if self._folders:
             try:
-                self._kept.callback(SocketServer(run, self._folders).stop)
+                self._kept.callback(SocketServer(run, self._folders, note).stop)
             except OSError as error:
                 note(f"`hybrid top` cannot watch this run: {error.strerror or error}")
 

@@ -10,6 +10,7 @@ is measured while at least one watcher has asked for snapshots.
 import selectors
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,12 +47,16 @@ class SocketServer:
     """Serves a run until `stop`.
 
     folders   candidates for the socket's folder (`socket_folder.run_folders`)
-    Raises OSError when none of them can be used.
+    note      told why nobody is served any more, when serving fails; the run goes on
+
+    Raises OSError when none of the folders can be used.
     """
 
-    def __init__(self, live: LiveRun, folders: tuple[Path, ...]) -> None:
+    def __init__(
+        self, live: LiveRun, folders: tuple[Path, ...], note: Callable[[str], None]
+    ) -> None:
         facts = live.view.facts
-        self._live = live
+        self._live, self._note = live, note
         self._hello = hello_line(Hello(facts.pid, facts.command, facts.model, facts.started_at))
         self.path = socket_path(make_folder(folders), facts.pid)
         self._listener = _listening(self.path)
@@ -76,6 +81,17 @@ class SocketServer:
         self._thread.join(STOP_S)
 
     def _run(self) -> None:
+        try:
+            self._serve_all()
+            self._say_goodbye()
+        except Exception as error:  # noqa: BLE001  a view must not end the run it looks at
+            self._note(f"`hybrid top` is not served any more: {type(error).__name__}: {error}")
+            self.path.unlink(missing_ok=True)
+        finally:
+            self._close()
+
+    def _serve_all(self) -> None:
+        """Until told to stop."""
         told_to_stop = False
         while not told_to_stop:
             for key, events in self._selector.select(self._wait_s()):
@@ -87,7 +103,6 @@ class SocketServer:
                     self._serve(key.data, events)
             if not told_to_stop:
                 self._send_due()
-        self._say_goodbye()
 
     def _wait_s(self) -> float | None:
         """Until the next snapshot is due; None for as long as it takes."""
@@ -182,6 +197,9 @@ class SocketServer:
                 if watcher.every_s is not None:
                     watcher.connection.settimeout(max(until - monotonic(), 0.01))
                     watcher.connection.sendall(bytes(watcher.pending) + line)
+
+    def _close(self) -> None:
+        for watcher in self._watchers.values():
             watcher.connection.close()
         self._watching.close()
         self._selector.close()

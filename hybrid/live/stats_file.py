@@ -73,8 +73,8 @@ class StatsFile:
     def _write(self) -> None:
         if self._live is None or self._failed:
             return
-        rest = memoryview(to_line(for_file(self._live.snapshot())))
         try:
+            rest = memoryview(to_line(for_file(self._live.snapshot())))
             while rest:
                 rest = rest[os.write(self._file.fileno(), rest) :]
         except (OSError, ValueError) as error:

@@ -2,12 +2,16 @@
 
 import json
 import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from hybrid.live.codec import from_line
 from hybrid.live.snapshot import Phase
 
+ROOT = Path(__file__).resolve().parents[2]
 DEMO = ("demo", "-p", "Once upon a time", "-n", "8", "--device", "none", "-t", "1")
 
 
@@ -155,3 +159,14 @@ def test_a_chat_from_a_pipe_is_watched_too(command, tmp_path):
     last = from_line(path.read_bytes().splitlines()[-1])
     assert (last.phase, last.facts.command) == (Phase.ENDED, "chat")
     assert last.rates.reused_tokens > 0
+
+
+def test_a_list_of_runs_imports_nothing_heavy():
+    program = (
+        "import sys\n"
+        "from hybrid.cli.main import main\n"
+        "assert main(['top', '--list', '--json']) == 0\n"
+        "sys.exit(', '.join({'torch', 'numpy', 'rich', 'http'} & set(sys.modules)) or 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

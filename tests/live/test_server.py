@@ -39,7 +39,7 @@ def live(engine):
 
 @pytest.fixture
 def served(live, folder):
-    made = SocketServer(live, (folder,))
+    made = SocketServer(live, (folder,), pytest.fail)
     yield made
     made.stop()
 
@@ -241,8 +241,20 @@ def test_sockets_of_dead_runs_are_removed_by_who_finds_them(folder):
 
 def test_a_dead_run_s_socket_gives_way_to_one_with_its_number(folder, live):
     dead_socket(folder, os.getpid(), 0.0)
-    made = SocketServer(live, (folder,))
+    made = SocketServer(live, (folder,), pytest.fail)
     assert [run.pid for run in runs([folder])] == [os.getpid()]
+    made.stop()
+
+
+def test_serving_that_fails_is_noted_and_leaves_no_socket(live, folder, monkeypatch):
+    noted = []
+    made = SocketServer(live, (folder,), noted.append)
+    monkeypatch.setattr(live, "snapshot", lambda: 1 / 0)
+    watched = attach(runs([folder])[0], 0.05)
+    assert list(watched) == []
+    until(lambda: noted)
+    assert noted == ["`hybrid top` is not served any more: ZeroDivisionError: division by zero"]
+    assert runs([folder]) == []
     made.stop()
 
 
