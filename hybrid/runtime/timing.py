@@ -16,8 +16,8 @@ from hybrid.runtime.stats import Meter, StepStats
 from kernels.native import pool
 from placement.machines.cpus import ThreadCpus
 
-SHARE = 0.005  # of the time, for measuring
-MOST_PASSES = 256  # from one measured to the next
+SHARE = 0.003  # of the time, for measuring; telling of every pass comes on top
+MOST_PASSES = 512  # from one measured to the next
 
 
 class Intervals:
