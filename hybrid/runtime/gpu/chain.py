@@ -11,6 +11,7 @@ memory, and crossings are counted on both sides.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from time import perf_counter
 
 from torch import Tensor
 
@@ -118,22 +119,21 @@ class GpuChain:
         sized = next(it for it in self._sizes if it.tokens >= step.tokens)
         self._last = sized
         self._write(sized.source, h, step)
-        ledger = self._meter.ledger
-        stamped = None if ledger is None else sized.stamped
+        stamped = None if self._meter.ledger is None else sized.stamped
         replay = sized.replay if stamped is None else stamped.replay
         try:
             replay.start()
+            launched = perf_counter()
             self._serve(sized.tokens)
             replay.wait()
+            ran_s = perf_counter() - launched
             if self._cpu is not None:
                 self._cpu.service.check_received()
         except BaseException:
             self._give_up(replay)
             raise
-        if ledger is not None:
-            ledger.whole = ledger.whole and stamped is not None
-        if ledger is not None and stamped is not None:
-            ledger.later(partial(self._tell, stamped.stamps))
+        if self._meter.counts:
+            self._watch(sized, ran_s)
         return sized.target.hidden[: step.tokens]
 
     def logits(self, tokens: int, rows: int) -> Tensor:
@@ -166,10 +166,22 @@ class GpuChain:
         self._meter.crossing_bytes += self._cpu.crossing_bytes(tokens)
         self._meter.shift(sum(self._cpu.service.computed_s), self._home.name, CPU)
 
-    def _tell(self, stamps: Stamps, ledger: Ledger) -> None:
+    def _watch(self, sized: SizedStep, ran_s: float) -> None:
+        """For whoever listens: a step is done."""
+        ledger = self._meter.ledger
+        if ledger is not None:
+            ledger.whole = ledger.whole and sized.stamped is not None
+        if sized.stamped is None:
+            return
+        if ledger is None:
+            sized.stamped.stamps.cost.plain(ran_s)
+        else:
+            ledger.later(partial(self._tell, sized.stamped.stamps, ran_s))
+
+    def _tell(self, stamps: Stamps, ran_s: float, ledger: Ledger) -> None:
         """What the stamps of the last step say, before the next one begins."""
         computed_s = [] if self._cpu is None else self._cpu.service.computed_s
-        found = stamps.spans(computed_s)
+        found = stamps.spans(computed_s, ran_s)
         ledger.divide(self._home.name, found.parts)
         ledger.measuring(self._home.name, found.cost_s)
         ledger.layers(self._first, found.attention_s.tolist(), found.experts_s.tolist())

@@ -105,6 +105,7 @@ def test_parts_sum_to_a_step_without_stamps(run: Run) -> None:
     sums = [
         sum(each.parts["CUDA0"].values()) - each.parts["CPU"]["sampling"] for each in steps(run.ear)
     ]
+    assert all(each.measuring_s > 0 for each in steps(run.ear))
     assert abs(median(sums) / plain - 1) < 0.03, (median(sums), plain)
 
 
