@@ -24,9 +24,9 @@ class StepTimes:
     """Of one measured pass.
 
     parts         device -> part -> seconds (parts as in `hybrid.live.snapshot`: attention, dense,
-                  experts, head, crossing, waiting, sampling, other). Every device's sum to the same:
-                  the wall time of the pass, less `measuring_s`, and the choice of its token before
-                  it, which is the CPU's `sampling`
+                  experts, head, crossing, waiting, sampling, other). They sum to one number for all
+                  devices: the wall time of the pass, less `measuring_s`, and the choice of its
+                  token before it, which is the CPU's `sampling`
     layers        in order
     nodes         NUMA node -> seconds its workers spent in experts, mean of them; None where nobody
                   counts

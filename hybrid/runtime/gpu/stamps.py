@@ -4,11 +4,11 @@
                             └──────────── every block ──────────────────────────────────┘
     ... head │ stamp, stamp, stamp ... of nothing: what a stamp costs
 
-The graph with stamps is captured beside the one without, at load: nothing is taken of the GPU later.
-It is replayed for one token of so many (`hybrid.runtime.timing`). What a stamp costs is taken out of
-what it says: what one of nothing takes, or what steps with stamps take longer than steps without,
-since between two large kernels it also parts what would overlap. `receive` holds both the wait for
-the CPU and the crossing:
+The graph with stamps is captured beside the one without, at load: nothing is taken of the GPU
+later. It is replayed for one token of so many (`hybrid.runtime.timing`). What a stamp costs is
+taken out of what it says: what one of nothing takes, or what steps with stamps take longer than
+steps without, since between two large kernels it also parts what would overlap. `receive` holds
+both the wait for the CPU and the crossing:
 
     crossing    from the post to the end of receive, less the CPU's time: half there, half back.
                 The way there passes while the GPU computes shared experts, the rest is in receive
@@ -53,7 +53,7 @@ class Spans:
     """Seconds of one step between its stamps.
 
     parts         sums, without the stamps' own cost
-    cost_s        of all stamps
+    cost_s        of all stamps, and of launching them
     attention_s   [blocks]
     experts_s     [blocks] all behind attention, of blocks with a router; NaN for others
     """
@@ -64,26 +64,41 @@ class Spans:
     experts_s: NDArray[np.float64]
 
 
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A step as the host saw it: seconds until it was launched, and from there to its end."""
+
+    launch_s: float
+    run_s: float
+
+
 class StampCost:
-    """What one stamp adds to a step, in seconds, from the steps that were listened to lately."""
+    """What stamps add to a step, from the steps that were listened to lately."""
 
     def __init__(self) -> None:
-        self._plain: deque[float] = deque(maxlen=LATELY)
+        self._plain: deque[Ran] = deque(maxlen=LATELY)
         self._of_nothing: deque[float] = deque(maxlen=LATELY)
         self._added: deque[float] = deque(maxlen=LATELY)
 
-    def plain(self, run_s: float) -> None:
-        """A step without stamps took so long on the GPU, as the host saw it."""
-        self._plain.append(run_s)
+    def plain(self, ran: Ran) -> None:
+        """A step without stamps."""
+        self._plain.append(ran)
 
-    def stamped(self, run_s: float, stamps: int, of_nothing_s: float) -> None:
-        """One with stamps did."""
+    def stamped(self, ran: Ran, stamps: int, of_nothing_s: float) -> None:
+        """A step with so many."""
         self._of_nothing.append(of_nothing_s)
         if len(self._plain) >= LATELY // 2:
-            self._added.append((run_s - median(self._plain)) / stamps)
+            plain_s = median([each.run_s for each in self._plain])
+            self._added.append((ran.run_s - plain_s) / stamps)
+
+    def launch_s(self, ran: Ran) -> float:
+        """What launching took longer with stamps: a graph that ran last a while ago is cold."""
+        plain = [each.launch_s for each in self._plain]
+        return max(ran.launch_s - median(plain), 0.0) if plain else 0.0
 
     @property
     def seconds(self) -> float:
+        """Of one stamp."""
         least = median(self._of_nothing)
         added = median(self._added) if self._added else 0.0
         return min(max(added, least), least + MOST_APART_S)
@@ -127,16 +142,16 @@ class Stamps:
             stamp(self._times, last + number, implementation="gpu")
         self._host.copy_(self._times, non_blocking=True)
 
-    def spans(self, computed_s: Sequence[float], run_s: float) -> Spans:
+    def spans(self, computed_s: Sequence[float], ran: Ran) -> Spans:
         """Of the step that is done.
 
         computed_s   the CPU's time with each crossing
-        run_s        of the step on the GPU, as the host saw it
+        ran          the step as the host saw it
         """
         count = len(self._ended)
         times = self._host.numpy()[: count + 1 + CLOSING]
         of_nothing_s = float(times[-1] - times[count]) * 1e-9 / CLOSING
-        self.cost.stamped(run_s, len(times), of_nothing_s)
+        self.cost.stamped(ran, len(times), of_nothing_s)
         cost_s = self.cost.seconds
         spent = np.maximum(np.diff(times[: count + 1]) * 1e-9 - cost_s, 0.0)
         layers = np.array([layer for layer, _ in self._ended])
@@ -155,7 +170,8 @@ class Stamps:
         routed = np.isin(np.arange(self._blocks), layers[whats == "router"])
         experts_s[~routed] = np.nan
         attention_s = self._by_block(layers[in_attention], spent[in_attention])
-        return Spans(parts, cost_s * len(times), attention_s, experts_s)
+        all_s = cost_s * len(times) + self.cost.launch_s(ran)
+        return Spans(parts, all_s, attention_s, experts_s)
 
     def _by_block(
         self, layers: NDArray[np.int64], spent: NDArray[np.float64]
