@@ -61,6 +61,8 @@ class Timing:
     def begin(self, *, prompt: bool) -> None:
         """Before a pass."""
         meter = self._meter
+        if meter.ledger is not None:  # of a pass that failed
+            pool.clocks(False)
         meter.reset()
         meter.counts = bool(self.listeners)
         if meter.counts and self._intervals[prompt].due():
