@@ -85,7 +85,7 @@ class Ledger:
         found = {device: _filled(parts, wall_s, WAITING) for device, parts in of_gpus.items()}
         found[CPU] = _filled(self._of_cpu(turns_s, sampling_s), wall_s, OTHER)
         layers = tuple(map(LayerTimes, self.attention_s, self.experts_s))
-        return StepTimes(found, layers, nodes or None)
+        return StepTimes(found, layers, nodes or None, self.cost_s)
 
     def _of_cpu(self, turns_s: float, sampling_s: float) -> Parts:
         """All but its `other`, which is the rest."""

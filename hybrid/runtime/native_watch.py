@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
 from hybrid.runtime.ledger import Ledger
 from kernels.latent_block import Watched
@@ -19,13 +18,9 @@ class ChainWatch:
     """
 
     def __init__(self, first: int, experts: Sequence[int]) -> None:
-        blocks = len(experts)
         self._first, self._experts = first, experts
         self._routed = np.array(experts) > 0
-        self.watched = Watched(
-            torch.zeros(2 * blocks + 1, dtype=torch.int64),
-            torch.zeros(blocks, max(*experts, 1), dtype=torch.int64),
-        )
+        self.watched = Watched(len(experts), max(*experts, 1))
 
     def tell(self, ledger: Ledger) -> None:
         """The parts of the pass that is done: a feed-forward with its router and shared experts is

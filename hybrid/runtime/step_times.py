@@ -23,13 +23,17 @@ class LayerTimes:
 class StepTimes:
     """Of one measured pass.
 
-    parts     device -> part -> seconds; a device's parts sum to the wall time of the pass
-              (parts as in `hybrid.live.snapshot`: attention, dense, experts, head, crossing,
-              waiting, sampling, other)
-    layers    in order
-    nodes     NUMA node -> seconds its workers spent in experts; empty where nobody counts
+    parts         device -> part -> seconds (parts as in `hybrid.live.snapshot`: attention, dense,
+                  experts, head, crossing, waiting, sampling, other). They sum to one number for all
+                  devices: the wall time of the pass, less `measuring_s`, and the choice of its
+                  token before it, which is the CPU's `sampling`
+    layers        in order
+    nodes         NUMA node -> seconds its workers spent in experts, mean of them; None where nobody
+                  counts
+    measuring_s   of the pass that went into measuring it
     """
 
     parts: Mapping[str, Mapping[str, float]]
     layers: tuple[LayerTimes, ...] = ()
     nodes: Mapping[int, float] | None = None
+    measuring_s: float = 0.0

@@ -16,8 +16,8 @@ from hybrid.runtime.stats import Meter, StepStats
 from kernels.native import pool
 from placement.machines.cpus import ThreadCpus
 
-SHARE = 0.005  # of the time, for measuring
-MOST_PASSES = 256  # from one measured to the next
+SHARE = 0.003  # of the time, for measuring; telling of every pass comes on top
+MOST_PASSES = 512  # from one measured to the next
 
 
 class Intervals:
@@ -61,6 +61,8 @@ class Timing:
     def begin(self, *, prompt: bool) -> None:
         """Before a pass."""
         meter = self._meter
+        if meter.ledger is not None:  # of a pass that failed
+            pool.clocks(False)
         meter.reset()
         meter.counts = bool(self.listeners)
         if meter.counts and self._intervals[prompt].due():

@@ -43,6 +43,7 @@ __all__ = [
 
 # Longer passes go block by block: Ctrl-C is heard between calls, and a call costs them nothing.
 AT_ONCE_TOKENS = 16
+INT64_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,6 @@ class Rotation:
     sine: Tensor
 
 
-@dataclass(frozen=True, slots=True)
 class Watched:
     """What a pass over a chain of blocks leaves behind of itself.
 
@@ -73,8 +73,18 @@ class Watched:
     usage   int64 [blocks, experts]: + 1 for each token that chose the expert
     """
 
-    marks: Tensor
-    usage: Tensor
+    def __init__(self, blocks: int, experts: int) -> None:
+        self.marks = torch.zeros(2 * blocks + 1, dtype=torch.int64)
+        self.usage = torch.zeros(blocks, experts, dtype=torch.int64)
+        self._experts = experts
+        self._marks_at, self._usage_at = self.marks.data_ptr(), self.usage.data_ptr()
+
+    def fill(self, record: records.BlockPass, first: int) -> None:
+        """By the next call over blocks from `first` on."""
+        experts = self._experts
+        record.marks = self._marks_at + 2 * first * INT64_BYTES
+        record.usage = self._usage_at + first * experts * INT64_BYTES
+        record.usage_experts = experts
 
 
 class LatentBlock:
@@ -174,9 +184,11 @@ class BlockChain:
         record.threads = threads
         record.workspace = workspace.data_ptr()
         record.workspace_bytes = workspace.numel()
+        record.marks = record.usage = None
         at_once = self._count if tokens < AT_ONCE_TOKENS else 1
         for first in range(0, self._count, at_once):
-            self._watch(first, watched)
+            if watched is not None:
+                watched.fill(record, first)
             pool.run(
                 library().hybrid_latent_blocks,
                 ctypes.byref(self._blocks, first * ctypes.sizeof(ctypes.c_void_p)),
@@ -184,17 +196,6 @@ class BlockChain:
                 at_once,
                 ctypes.byref(record),
             )
-
-    def _watch(self, first: int, watched: Watched | None) -> None:
-        record = self._pass
-        record.marks = record.usage = None
-        if watched is None:
-            return
-        assert len(watched.marks) == 2 * self._count + 1
-        assert len(watched.usage) == self._count
-        record.marks = watched.marks[2 * first :].data_ptr()
-        record.usage = watched.usage[first].data_ptr()
-        record.usage_experts = watched.usage.shape[1]
 
     def _check_pass(self, hidden: Tensor, end: int, rotation: Rotation) -> None:
         tokens = hidden.shape[0]

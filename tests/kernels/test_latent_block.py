@@ -265,7 +265,8 @@ def test_a_watched_pass_leaves_marks_in_order_and_counts_its_choices(
     alone, hidden = cases.hidden_of(case, tokens), cases.hidden_of(case, tokens)
     BlockChain([block], [cache])(alone, 3, turn, workspace_of(shared), 2)
     experts, used = (case.rules.experts, case.rules.used) if case.rules else (1, 0)
-    watched = Watched(torch.zeros(3, dtype=torch.int64), torch.ones(1, experts).long())
+    watched = Watched(1, experts)
+    watched.usage += 1
     pool.clocks(True)
     BlockChain([block], [cache])(hidden, 3, turn, workspace_of(shared), 2, watched)
     spent = pool.experts_seconds(2)

@@ -1,8 +1,11 @@
 """Listeners of an engine on the CPU and on simulated GPUs as the model built them."""
 
+from dataclasses import replace
+
 import pytest
 
 import hybrid
+from hybrid.runtime.timing import Intervals
 from tests.runtime.listeners import Ear, assert_times_are_whole
 
 GIB = 1 << 30
@@ -31,6 +34,8 @@ def greedy(engine, count=12):
 
 
 def listened(engine, *ears):
+    """Greedy tokens; the first pass of the prompt and the first of decoding are measured."""
+    engine._timing._intervals = {True: Intervals(), False: Intervals()}
     for ear in ears:
         engine.listen(ear)
     try:
@@ -133,3 +138,19 @@ def test_seconds_in_experts_are_told_by_node():
         assert times.nodes is not None
         assert list(times.nodes) == sorted(set(engine.prepared.cpus.system_nodes))
         assert all(0 < seconds < stats.seconds for seconds in times.nodes.values())
+
+
+def test_a_measured_pass_that_fails_is_not_told_and_the_next_one_is_whole(monkeypatch):
+    engine, ear = demo(devices=("none",)), Ear()
+    engine.listen(ear)
+
+    def fail(*_):
+        raise RuntimeError("on purpose")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "_model", replace(engine._model, ending=fail))
+        with pytest.raises(RuntimeError, match="on purpose"):
+            engine.fill(engine.encode(PROMPT)[:4])
+    assert ear.passes == ear.times == []
+    assert listened(engine, ear) == greedy(engine)
+    assert_times_are_whole(ear)

@@ -82,7 +82,7 @@ def _main(words: Sequence[str]) -> None:
     draw = random.Random("listening")
     ids = draw.choices(range(engine.prepared.config.vocabulary), k=PROMPT)
     one_round(engine, ids, args.n_gen)  # warm
-    rounds = [one_round(engine, ids, args.n_gen) for _ in range(args.repetitions)]
+    rounds = [one_round(engine, ids, args.n_gen, number) for number in range(args.repetitions)]
     rows = [each.row(number + 1) for number, each in enumerate(rounds)]
     say(f"rate: listening takes {100 * (1 / median(each.ratio for each in rounds) - 1):.2f} %")
     say(f"tokens: listening takes {100 * share_of(rounds):.2f} %")
@@ -118,14 +118,14 @@ def share_of(rounds: Sequence[Round]) -> float:
     return sums / (len(measured) + len(other)) / plain - 1
 
 
-def one_round(engine: Engine, ids: Sequence[int], tokens: int) -> Round:
-    """All tokens but the first, which reads the prompt."""
+def one_round(engine: Engine, ids: Sequence[int], tokens: int, number: int = 0) -> Round:
+    """All tokens but the first, which reads the prompt; whose segment is first goes by number."""
     ear, found = Ear(), Round([], [], [])
     engine.forget()
     stream = engine.generate(ids, max_tokens=tokens + 1, temperature=0, ignore_stop=True)
     next(stream)
-    for number in range(tokens):
-        listened = number // SEGMENT % 2 == 1
+    for token in range(tokens):
+        listened = (token // SEGMENT + number) % 2 == 1
         if listened:
             engine.listen(ear)
         before, began = ear.measured, perf_counter()

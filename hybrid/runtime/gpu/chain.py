@@ -11,13 +11,14 @@ memory, and crossings are counted on both sides.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from time import perf_counter
 
 from torch import Tensor
 
 from hybrid.models.parts import Step
 from hybrid.runtime.crossing import Place
 from hybrid.runtime.gpu.replay import Replay
-from hybrid.runtime.gpu.stamps import StampedStep, Stamps
+from hybrid.runtime.gpu.stamps import Ran, StampedStep, Stamps
 from hybrid.runtime.gpu.step import MOST_TOKENS, HeadStep
 from hybrid.runtime.ledger import Ledger
 from hybrid.runtime.stats import Meter
@@ -118,22 +119,22 @@ class GpuChain:
         sized = next(it for it in self._sizes if it.tokens >= step.tokens)
         self._last = sized
         self._write(sized.source, h, step)
-        ledger = self._meter.ledger
-        stamped = None if ledger is None else sized.stamped
+        stamped = None if self._meter.ledger is None else sized.stamped
         replay = sized.replay if stamped is None else stamped.replay
         try:
+            began = perf_counter()
             replay.start()
+            launched = perf_counter()
             self._serve(sized.tokens)
             replay.wait()
+            ran = Ran(launched - began, perf_counter() - launched)
             if self._cpu is not None:
                 self._cpu.service.check_received()
         except BaseException:
             self._give_up(replay)
             raise
-        if ledger is not None:
-            ledger.whole = ledger.whole and stamped is not None
-        if ledger is not None and stamped is not None:
-            ledger.later(partial(self._tell, stamped.stamps))
+        if self._meter.counts:
+            self._watch(sized, ran)
         return sized.target.hidden[: step.tokens]
 
     def logits(self, tokens: int, rows: int) -> Tensor:
@@ -166,10 +167,22 @@ class GpuChain:
         self._meter.crossing_bytes += self._cpu.crossing_bytes(tokens)
         self._meter.shift(sum(self._cpu.service.computed_s), self._home.name, CPU)
 
-    def _tell(self, stamps: Stamps, ledger: Ledger) -> None:
+    def _watch(self, sized: SizedStep, ran: Ran) -> None:
+        """For whoever listens: a step is done."""
+        ledger = self._meter.ledger
+        if ledger is not None:
+            ledger.whole = ledger.whole and sized.stamped is not None
+        if sized.stamped is None:
+            return
+        if ledger is None:
+            sized.stamped.stamps.cost.plain(ran)
+        else:
+            ledger.later(partial(self._tell, sized.stamped.stamps, ran))
+
+    def _tell(self, stamps: Stamps, ran: Ran, ledger: Ledger) -> None:
         """What the stamps of the last step say, before the next one begins."""
         computed_s = [] if self._cpu is None else self._cpu.service.computed_s
-        found = stamps.spans(computed_s)
+        found = stamps.spans(computed_s, ran)
         ledger.divide(self._home.name, found.parts)
         ledger.measuring(self._home.name, found.cost_s)
         ledger.layers(self._first, found.attention_s.tolist(), found.experts_s.tolist())

@@ -4,10 +4,11 @@
                             └──────────── every block ──────────────────────────────────┘
     ... head │ stamp, stamp, stamp ... of nothing: what a stamp costs
 
-The graph with stamps is captured beside the one without, at load, since nothing is taken of the GPU
-later. A stamp costs about what an empty kernel does; the graph is replayed for one token of so many
-(`hybrid.runtime.timing`), and the cost is taken out of what it says. `receive` holds both the wait
-for the CPU and the crossing:
+The graph with stamps is captured beside the one without, at load: nothing is taken of the GPU
+later. It is replayed for one token of so many (`hybrid.runtime.timing`). What a stamp costs is
+taken out of what it says: what one of nothing takes, or what steps with stamps take longer than
+steps without, since between two large kernels it also parts what would overlap. `receive` holds
+both the wait for the CPU and the crossing:
 
     crossing    from the post to the end of receive, less the CPU's time: half there, half back.
                 The way there passes while the GPU computes shared experts, the rest is in receive
@@ -15,9 +16,11 @@ for the CPU and the crossing:
 The launches also count experts: of the tokens that take this graph only.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from statistics import median
 
 import numpy as np
 import torch
@@ -29,6 +32,8 @@ from hybrid.runtime.gpu.step import Mark
 from kernels.stamp import stamp
 
 CLOSING = 8  # stamps of nothing at the end
+LATELY = 16  # steps
+MOST_APART_S = 3e-6  # that a stamp costs beyond one of nothing: more is the step's own unevenness
 MARKS = 4  # of a block
 # What ended at a stamp -> the part of a device's time that it is.
 PART_OF = {
@@ -48,7 +53,7 @@ class Spans:
     """Seconds of one step between its stamps.
 
     parts         sums, without the stamps' own cost
-    cost_s        of all stamps
+    cost_s        of all stamps, and of launching them
     attention_s   [blocks]
     experts_s     [blocks] all behind attention, of blocks with a router; NaN for others
     """
@@ -57,6 +62,46 @@ class Spans:
     cost_s: float
     attention_s: NDArray[np.float64]
     experts_s: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A step as the host saw it: seconds until it was launched, and from there to its end."""
+
+    launch_s: float
+    run_s: float
+
+
+class StampCost:
+    """What stamps add to a step, from the steps that were listened to lately."""
+
+    def __init__(self) -> None:
+        self._plain: deque[Ran] = deque(maxlen=LATELY)
+        self._of_nothing: deque[float] = deque(maxlen=LATELY)
+        self._added: deque[float] = deque(maxlen=LATELY)
+
+    def plain(self, ran: Ran) -> None:
+        """A step without stamps."""
+        self._plain.append(ran)
+
+    def stamped(self, ran: Ran, stamps: int, of_nothing_s: float) -> None:
+        """A step with so many."""
+        self._of_nothing.append(of_nothing_s)
+        if len(self._plain) >= LATELY // 2:
+            plain_s = median([each.run_s for each in self._plain])
+            self._added.append((ran.run_s - plain_s) / stamps)
+
+    def launch_s(self, ran: Ran) -> float:
+        """What launching took longer with stamps: a graph that ran last a while ago is cold."""
+        plain = [each.launch_s for each in self._plain]
+        return max(ran.launch_s - median(plain), 0.0) if plain else 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Of one stamp."""
+        least = median(self._of_nothing)
+        added = median(self._added) if self._added else 0.0
+        return min(max(added, least), least + MOST_APART_S)
 
 
 class Stamps:
@@ -73,7 +118,7 @@ class Stamps:
         self._times = torch.zeros(slots, dtype=torch.int64, device=device)
         self._host = torch.zeros(slots, dtype=torch.int64, pin_memory=device.type == "cuda")
         self._ended: list[tuple[int, str]] = []
-        self._closing_ns: list[float] = []
+        self.cost = StampCost()
 
     def begin(self) -> None:
         self._ended = []
@@ -97,14 +142,17 @@ class Stamps:
             stamp(self._times, last + number, implementation="gpu")
         self._host.copy_(self._times, non_blocking=True)
 
-    def spans(self, computed_s: Sequence[float]) -> Spans:
+    def spans(self, computed_s: Sequence[float], ran: Ran) -> Spans:
         """Of the step that is done.
 
         computed_s   the CPU's time with each crossing
+        ran          the step as the host saw it
         """
         count = len(self._ended)
         times = self._host.numpy()[: count + 1 + CLOSING]
-        cost_s = self._cost_s(times[count:])
+        of_nothing_s = float(times[-1] - times[count]) * 1e-9 / CLOSING
+        self.cost.stamped(ran, len(times), of_nothing_s)
+        cost_s = self.cost.seconds
         spent = np.maximum(np.diff(times[: count + 1]) * 1e-9 - cost_s, 0.0)
         layers = np.array([layer for layer, _ in self._ended])
         whats = np.array([what for _, what in self._ended])
@@ -122,7 +170,8 @@ class Stamps:
         routed = np.isin(np.arange(self._blocks), layers[whats == "router"])
         experts_s[~routed] = np.nan
         attention_s = self._by_block(layers[in_attention], spent[in_attention])
-        return Spans(parts, cost_s * (count + CLOSING), attention_s, experts_s)
+        all_s = cost_s * len(times) + self.cost.launch_s(ran)
+        return Spans(parts, all_s, attention_s, experts_s)
 
     def _by_block(
         self, layers: NDArray[np.int64], spent: NDArray[np.float64]
@@ -130,11 +179,6 @@ class Stamps:
         sums = np.zeros(self._blocks)
         np.add.at(sums, layers, spent)
         return sums
-
-    def _cost_s(self, closing: NDArray[np.int64]) -> float:
-        """Of one stamp: the median of what steps so far said."""
-        self._closing_ns = [*self._closing_ns[-63:], float(closing[-1] - closing[0]) / CLOSING]
-        return float(np.median(self._closing_ns)) * 1e-9
 
 
 @dataclass(frozen=True, slots=True)

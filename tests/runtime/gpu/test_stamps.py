@@ -9,7 +9,7 @@ import torch
 
 import hybrid
 from hybrid.runtime.expert_usage import ExpertUsage
-from hybrid.runtime.gpu.stamps import CLOSING, NO_LAYER, Stamps
+from hybrid.runtime.gpu.stamps import CLOSING, NO_LAYER, Ran, StampCost, Stamps
 from tests.runtime.gpu.emulated import load_emulated
 from tests.runtime.gpu.test_steps import TWO
 from tests.runtime.listeners import Ear, assert_times_are_whole
@@ -42,13 +42,36 @@ def stamped(
         stamps._host[number] = at
     for number in range(1, CLOSING + 1):
         stamps._host[len(us) + number] = at + round(1000 * cost_us * number)
-    return stamps.spans([each * 1e-6 for each in computed_us])
+    return stamps.spans([each * 1e-6 for each in computed_us], Ran(0.0, 1.0))
 
 
 def test_a_stamps_own_cost_is_taken_out_of_every_span():
     found = stamped([(NO_LAYER, "begin", 3), (0, "attention", 11), (0, "dense", 6)])
     assert found.parts == pytest.approx({"crossing": 2e-6, "attention": 10e-6, "dense": 5e-6})
-    assert found.cost_s == pytest.approx((3 + CLOSING) * 1e-6)
+    assert found.cost_s == pytest.approx((4 + CLOSING) * 1e-6)
+
+
+def test_a_stamp_costs_what_steps_take_longer_with_it():
+    cost = StampCost()
+    cost.stamped(Ran(9e-6, 1.0), 100, 1e-6)  # nothing to compare with yet
+    assert cost.seconds == 1e-6
+    assert cost.launch_s(Ran(9e-6, 1.0)) == 0
+    for run_s in [700e-6, 701e-6, 699e-6, 5e-3] * 4:
+        cost.plain(Ran(5e-6, run_s))
+    for run_s in (900e-6, 900e-6, 30e-3):
+        cost.stamped(Ran(9e-6, run_s), 100, 1e-6)
+    assert cost.seconds == pytest.approx(2e-6, rel=0.01)
+    assert cost.launch_s(Ran(9e-6, 1.0)) == pytest.approx(4e-6)
+    assert cost.launch_s(Ran(3e-6, 1.0)) == 0
+
+
+@pytest.mark.parametrize(("run_us", "wanted_us"), [(500, 1), (100_000, 4)])
+def test_an_uneven_step_is_not_taken_for_the_cost_of_stamps(run_us, wanted_us):
+    cost = StampCost()
+    for _ in range(16):
+        cost.plain(Ran(0.0, 1e-3))
+        cost.stamped(Ran(0.0, run_us * 1e-6), 100, 1e-6)
+    assert cost.seconds == pytest.approx(wanted_us * 1e-6)
 
 
 def test_spans_are_told_by_block_and_dense_blocks_have_no_experts():
