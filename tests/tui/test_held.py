@@ -14,7 +14,7 @@ class TerminalText(io.StringIO):
 
 
 def on_terminal(monkeypatch: pytest.MonkeyPatch) -> TerminalText:
-    """Both streams on one terminal. No fixture: pytest puts its own streams in place after those."""
+    """Both streams on one terminal. No fixture: pytest sets its own after those."""
     shared = TerminalText()
     monkeypatch.setattr(sys, "stdout", shared)
     monkeypatch.setattr(sys, "stderr", shared)
