@@ -142,5 +142,5 @@ def _key(counted: Sequence[Counted], width: int, look: Look, borders: Sequence[f
         f"never chosen {never} of {everything}",
         f"{count(sum(sum(layer.usage) for layer in counted))} choices",
     ]
-    line = joined(([(text, "faint")] for text in texts if text), look.join, width - NAME)
+    line = joined(([(text, "faint")] for text in texts if text), "; ", width - NAME)
     return [(" " * NAME, ""), *line]

@@ -64,6 +64,7 @@ class Terminal:
         before = termios.tcgetattr(self._descriptor)
         self._guard = _guard(self._descriptor)
         typed = [*before[:6], list(before[6])]
+        typed[0] &= ~termios.IXON  # Ctrl-S would stop the drawing thread, and whoever waits for it
         typed[3] &= ~(termios.ICANON | termios.ECHO)
         typed[6][termios.VMIN], typed[6][termios.VTIME] = 1, 0
         self._before = before
@@ -76,7 +77,6 @@ class Terminal:
             return
         with contextlib.suppress(OSError, termios.error):
             if raw:
-                termios.tcflow(self._descriptor, termios.TCOON)
                 os.write(self._descriptor, RESTORE.encode())
         with contextlib.suppress(OSError, termios.error):
             termios.tcsetattr(

@@ -29,7 +29,7 @@ Source = Callable[[], Snapshot | None]
 GONE = (EOFError, StopIteration, OSError)  # what a source raises when there will be no more
 
 REFRESH_S = 0.25
-COUNTS_EVERY_S = 2.0  # expert counts change slowly, and cost more than all the rest to draw
+COUNTS_EVERY_S = 5.0  # expert counts change slowly, and cost more than all the rest to draw
 PATIENCE_S = 1.0  # that a thread has to leave the terminal before it is left past it
 
 

@@ -32,6 +32,8 @@ class Play:
 
     def newest(self) -> Snapshot:
         now = time.time()
+        if now - self._began > self._seconds:
+            raise EOFError
         if self._last is None or now - self._last.at >= 0.25:
             self._last = self._at(now, (now - self._began) / self._seconds)
         return self._last

@@ -190,6 +190,26 @@ def test_top_asks_which_run_and_q_leads_back_to_the_list() -> None:
         assert terminal.modes() == terminal.before
 
 
+def test_a_run_that_is_gone_stays_on_the_screen_of_top_until_q() -> None:
+    with PseudoTerminal(*PLAY, "2", "--top") as terminal:
+        terminal.read_until("up, down, enter")
+        terminal.type("1")
+        terminal.read_until(" GONE ")
+        terminal.read(0.5)
+        assert terminal.program.poll() is None
+        terminal.type("q")
+        terminal.read_until("up, down, enter")
+
+
+def test_ctrl_s_does_not_stop_the_run() -> None:
+    with PseudoTerminal(*PLAY, "2") as terminal:
+        terminal.read_until("[1 overview]")
+        terminal.type("\x13")
+        assert terminal.ended() == 0
+        assert "The old lighthouse" in terminal.after_screen()
+        assert terminal.modes() == terminal.before
+
+
 def test_a_view_that_is_stopped_from_outside_comes_back() -> None:
     with PseudoTerminal(*PLAY, "20") as terminal:
         terminal.read_until("[1 overview]")
