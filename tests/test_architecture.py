@@ -29,9 +29,13 @@ ROOMS = {
         "placement",
         "kernels",
     ),
+    "hybrid.live": ("hybrid.runtime", "hybrid.errors", "placement"),
+    "hybrid.tui": ("hybrid.live", "hybrid.errors", "placement"),
     "hybrid": ("hybrid.errors", "hybrid.runtime", "hybrid.cli"),  # the front door
     "hybrid.cli": (
         "hybrid",
+        "hybrid.live",
+        "hybrid.tui",
         "hybrid.runtime",
         "hybrid.models",
         "hybrid.tokenizer",
@@ -52,6 +56,16 @@ TORCH_FREE = (
     "hybrid.runtime.options",
     "hybrid.runtime.prepare",
     "hybrid.runtime.prompt",
+    "hybrid.live.client",
+    "hybrid.live.live_run",
+    "hybrid.live.plan_view",
+    "hybrid.live.prometheus",
+    "hybrid.live.run_sources",
+    "hybrid.live.server",
+    "hybrid.live.snapshot",
+    "hybrid.live.sources",
+    "hybrid.live.stats_file",
+    "hybrid.tui",
     "hybrid.cli",
     "kernels.native.tiers",
 )
@@ -176,6 +190,19 @@ def test_machine_libraries_are_imported_by_the_probe_alone() -> None:
         for library in MACHINE_LIBRARIES & asked_for(path)
     }
     assert users == {(library, "placement.machines.probe") for library in MACHINE_LIBRARIES}
+
+
+def test_while_a_model_runs_nvml_and_psutil_are_asked_by_one_module_each() -> None:
+    users = {
+        (library, name)
+        for name, path in modules("hybrid")
+        for library in {"psutil", "pynvml"} & asked_for(path)
+        if name != "hybrid.cli.doctor"  # tells their versions
+    }
+    assert users == {
+        ("psutil", "hybrid.live.sources.host"),
+        ("pynvml", "hybrid.live.sources.nvml"),
+    }
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from hybrid.cli.bench_record import (
 )
 from hybrid.cli.bench_table import results_table
 from hybrid.cli.failures import as_reported, report
+from hybrid.cli.live_flags import LiveView, add_live_flags, live_view
 from hybrid.cli.loading import load_engine
 from hybrid.cli.output import print_json_line, say
 from hybrid.cli.parser import add_model, need_model, whole
@@ -77,6 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="only the line of JSON on stdout")
     add_file_flags(parser)
     add_audit_flag(parser)
+    add_live_flags(parser, counts=False)
     add_placement_flags(parser)
 
 
@@ -91,10 +93,11 @@ def run(args: argparse.Namespace) -> int:
     if args.ctx_size is None and args.plan is None:
         args.ctx_size = context_of(cases)
     try:
-        for placement in placements:
-            if len(placements) > 1:
-                say(f"placement {placement.number} of {len(placements)}: {placement.text}")
-            _run_placement(bench, placement, cases, args, is_alone=len(placements) == 1)
+        with live_view(args, "bench") as live:
+            for placement in placements:
+                if len(placements) > 1:
+                    say(f"placement {placement.number} of {len(placements)}: {placement.text}")
+                _run_placement(bench, placement, cases, args, live, is_alone=len(placements) == 1)
     except KeyboardInterrupt:
         bench.is_interrupted = True
         raise
@@ -113,6 +116,7 @@ def _run_placement(
     placement: Placement,
     cases: Sequence[BenchCase],
     args: argparse.Namespace,
+    live: LiveView,
     *,
     is_alone: bool,
 ) -> None:
@@ -123,7 +127,7 @@ def _run_placement(
     found = PlacementRun(placement)
     bench.runs.append(found)
     try:
-        _measure_into(found, bench, cases, with_placement(args, placement))
+        _measure_into(found, bench, cases, with_placement(args, placement), live)
     except Exception as error:  # noqa: BLE001  whatever it is, the next placement may do
         found.error = _failure(error, is_alone=is_alone, with_traceback=args.traceback)
     free_engines()
@@ -139,12 +143,17 @@ def _failure(error: Exception, *, is_alone: bool, with_traceback: bool) -> Failu
 
 
 def _measure_into(
-    found: PlacementRun, bench: Bench, cases: Sequence[BenchCase], args: argparse.Namespace
+    found: PlacementRun,
+    bench: Bench,
+    cases: Sequence[BenchCase],
+    args: argparse.Namespace,
+    live: LiveView,
 ) -> None:
     """Each result is said on stderr as it comes: a long bench may be interrupted."""
     engine = load_engine(
         args,
         lambda prepared, _: check_context(cases, prepared.plan.workload.context_tokens),
+        live,
     )
     found.facts, bench.common = placement_facts(engine), bench.common or common_facts(engine)
     if args.audit:

@@ -9,6 +9,7 @@ import importlib
 import sys
 from typing import TYPE_CHECKING
 
+from hybrid.cli.live_flags import LiveView, add_live_flags, live_view
 from hybrid.cli.loading import load_engine, say_context_full, say_when_nearly_full
 from hybrid.cli.output import error_block, note, say
 from hybrid.cli.parser import add_model
@@ -31,14 +32,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument("-sys", "--system-prompt", metavar="TEXT", help="said before all else")
     add_sampling_flags(parser)
+    add_live_flags(parser)
     add_placement_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    with live_view(args, "chat") as live:
+        return _talk(args, live)
+
+
+def _talk(args: argparse.Namespace, live: LiveView) -> int:
     def before(prepared: Prepared, tokenizer: Tokenizer | None) -> None:
         Conversation(prepared, tokenizer, args).check()
 
-    engine = load_engine(args, before)
+    engine = load_engine(args, before, live)
     chat = Conversation(engine.prepared, engine.tokenizer, args)
     interactive = sys.stdin.isatty()
     if interactive:
@@ -49,7 +56,8 @@ def run(args: argparse.Namespace) -> int:
         if line.strip() == "/clear":
             chat.clear()
         elif line.strip():
-            chat.turn(engine, line, interactive)
+            with live.screen():
+                chat.turn(engine, line, interactive)
     return 0
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from hybrid.cli.live_flags import LiveView
 from hybrid.cli.output import note, notes, say
 from hybrid.cli.parser import need_model
 from hybrid.cli.placement_flags import load_options
@@ -31,12 +32,16 @@ PREPARING = "preparing the GPUs' kernels"
 
 
 def load_engine(
-    args: argparse.Namespace, before: Callable[[Prepared, Tokenizer | None], object] | None = None
+    args: argparse.Namespace,
+    before: Callable[[Prepared, Tokenizer | None], object] | None = None,
+    live: LiveView | None = None,
 ) -> "Engine":
     """Print notes and the plan's short form on stderr, then load.
 
     before   called when all but the weights is there: the last chance to find a mistake early
+    live     told of the plan, of bytes read and of the engine
     """
+    live = live or LiveView.unseen()
     model = need_model(args)
     options, heard = load_options(args)
     need_machine_here(options.machine)
@@ -50,6 +55,7 @@ def load_engine(
     tokenizer = open_tokenizer(prepared, options.conventions)
     if before is not None:
         before(prepared, tokenizer)
+    live.planned(prepared)
     # torch takes 1.5 s to import: mistakes in flags, file or plan are told before it.
     with interrupts_held():
         from hybrid.runtime.load import load_prepared  # noqa: PLC0415
@@ -60,9 +66,12 @@ def load_engine(
         def report(done: int, total: int) -> None:
             preparing = on_gpus and done == total
             bar(done, total, PREPARING if preparing else "")
+            live.loading(done, total)
 
         engine = load_prepared(prepared, tokenizer, options, report)
-    notes(engine.notes)
+    heard_of_engine = engine.notes
+    notes(heard_of_engine)
+    live.loaded(engine, heard_of_engine)
     return engine
 
 

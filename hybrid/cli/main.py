@@ -16,6 +16,7 @@ from hybrid.cli.failures import as_reported, report
 from hybrid.cli.output import abandon_broken_streams, prepare_streams
 from hybrid.cli.parser import Parser
 from hybrid.errors import GpuLost, UsageError
+from hybrid.live.socket_folder import run_folders
 from placement.machines.profile import profile_folder
 
 COMMANDS = {
@@ -25,6 +26,7 @@ COMMANDS = {
     "inspect": "show what a GGUF file holds",
     "bench": "measure tokens per second of prompts and decoding",
     "perplexity": "measure the model on a text",
+    "top": "watch a run that lives: where its time goes, what each device holds",
     "doctor": "show what was found of this machine and from where",
 }
 USAGE = "usage: hybrid COMMAND [MODEL] [flags]      hybrid COMMAND --help"
@@ -80,6 +82,7 @@ def _run(words: list[str]) -> int:
     parser.set_defaults(
         visible=os.environ.get("CUDA_VISIBLE_DEVICES"),
         profiles=profile_folder(os.environ.get("XDG_CACHE_HOME")),
+        run_folders=run_folders(os.environ.get("XDG_RUNTIME_DIR")),
     )
     command.add_arguments(parser)
     return command.run(parser.read(flags))

@@ -4,6 +4,7 @@ import argparse
 import sys
 from time import perf_counter
 
+from hybrid.cli.live_flags import LiveView, add_live_flags, live_view
 from hybrid.cli.loading import load_engine
 from hybrid.cli.output import print_json
 from hybrid.cli.parser import add_model, need_model, whole
@@ -24,11 +25,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--limit-windows", type=whole(1), metavar="K", help="only the first K windows of -c tokens"
     )
     parser.add_argument("--json", action="store_true", help="one object on stdout")
+    add_live_flags(parser)
     add_placement_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     need_model(args)
+    with live_view(args, "perplexity") as live:
+        return _scored(args, live)
+
+
+def _scored(args: argparse.Namespace, live: LiveView) -> int:
     if args.file is None and sys.stdin.isatty():
         raise UsageError("no text is given", remedy=["-f FILE", "-f - for stdin"])
     text = read_text(args.file or "-")
@@ -39,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         size = prepared.plan.workload.context_tokens
         windows.extend(text_windows(known, text, size)[: args.limit_windows])
 
-    engine = load_engine(args, before)
+    engine = load_engine(args, before, live)
     started, score = perf_counter(), Score()
     with progress_bar("perplexity", "windows") as bar:
         bar(0, len(windows))

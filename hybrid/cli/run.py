@@ -5,6 +5,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from hybrid.cli.auditing import add_audit_flag, say_audit
+from hybrid.cli.live_flags import LiveView, add_live_flags, live_view
 from hybrid.cli.loading import load_engine, say_context_full
 from hybrid.cli.output import note, print_json, say
 from hybrid.cli.parser import add_model, need_model
@@ -39,11 +40,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="repeat the prompt before the text; left out: on a terminal only",
     )
     add_sampling_flags(parser)
+    add_live_flags(parser)
     add_placement_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     need_model(args)
+    with live_view(args, "run") as live:
+        return _continued(args, live)
+
+
+def _continued(args: argparse.Namespace, live: LiveView) -> int:
     prompt = read_prompt(args)
     drawn = sampling(args)
     prompt_ids: list[int] = []
@@ -54,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         if isinstance(prompt, str) and tokenizer and ids[:2] == [tokenizer.bos_id] * 2:
             note("the prompt begins with two begin-of-text tokens: leave out the one in the text")
 
-    engine = load_engine(args, before)
+    engine = load_engine(args, before, live)
     if args.audit:
         say_audit(engine)
     if isinstance(prompt, str) and _shows_prompt(args):

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from hybrid.models.parts import Block, LayerCache, Step
+from hybrid.runtime.ledger import OTHER
 from hybrid.runtime.stats import Meter
 
 
@@ -62,7 +63,10 @@ class Crossing:
 
     def _move(self, tensor: Tensor, to: Place) -> Tensor:
         self._meter.crossing_bytes += tensor.nbytes
-        return tensor.to(to.torch_device)
+        if self._meter.ledger is None:
+            return tensor.to(to.torch_device)
+        with self._meter.part("crossing"):
+            return tensor.to(to.torch_device)
 
 
 class CrossedOp:
@@ -91,5 +95,5 @@ class PlacedBlock:
         if self._moves:
             self._meter.crossing_bytes += h.nbytes
             h = h.to(self._home.torch_device)
-        with self._meter.on(self._home.name):
+        with self._meter.on(self._home.name, OTHER):
             return self._block(h, step, cache)

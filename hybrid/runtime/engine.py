@@ -8,7 +8,7 @@ The cache remembers which ids it holds; a call that starts with the same ids com
 rest, so a chat does not read its history again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -20,13 +20,17 @@ from torch import Tensor
 from hybrid.errors import UsageError
 from hybrid.models.deepseek import Model
 from hybrid.models.parts import Step
+from hybrid.runtime.expert_usage import Counts, ExpertUsage, joined_usage
 from hybrid.runtime.gpu.failures import gpu_failures_told
+from hybrid.runtime.ledger import HOST
+from hybrid.runtime.listening import Listener
 from hybrid.runtime.loader import LatentCache
 from hybrid.runtime.memory import DeviceMemory, GpuMemory
 from hybrid.runtime.prepare import Prepared
-from hybrid.runtime.prompt import checked, encode
-from hybrid.runtime.sampling import Sampler, SamplingOptions
+from hybrid.runtime.prompt import checked, common_prefix, encode
+from hybrid.runtime.sampling import Sampler, SamplingOptions, sampling_options
 from hybrid.runtime.stats import Meter, RunStats, StepStats
+from hybrid.runtime.timing import Timing
 from hybrid.runtime.token import Token
 from hybrid.tokenizer.tokenizer import Tokenizer
 from kernels.native import pool, tiers
@@ -55,6 +59,7 @@ class Engine:
         memories: dict[str, DeviceMemory],
         meter: Meter,
         threads: int,
+        usage: Sequence[Callable[[], Counts]] = (),
         notes: tuple[str, ...] = (),
     ) -> None:
         self._notes = notes
@@ -72,12 +77,28 @@ class Engine:
         self._cached_ids: list[int] = []
         self._pending: list[int] = []  # the last generated token, which no pass has read yet
         self._turn = 0
+        self._usage = usage
+        self._timing = Timing(meter, len(caches), prepared.cpus)
+        self._listeners = self._timing.listeners
+
+    def listen(self, listener: Listener) -> None:
+        """Tell it of every pass and token from now on."""
+        self._listeners.add(listener)
+
+    def unlisten(self, listener: Listener) -> None:
+        """Tell it no more."""
+        self._listeners.remove(listener)
+
+    @property
+    def expert_usage(self) -> ExpertUsage:
+        """How often experts were chosen in passes that somebody listened to; between passes."""
+        return joined_usage(self._usage, self.prepared.inventory.shape.expert_used_count)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user should hear about how threads and memory came out, one line each."""
         of_memory = (note for memory in self.memories.values() for note in memory.notes)
-        return (*self._notes, *of_memory)
+        return (*self._notes, *of_memory, *self._listeners.notes)
 
     @property
     def context_tokens(self) -> int:
@@ -162,12 +183,7 @@ class Engine:
         One generation at a time: a call that uses the cache ends every iterator still open.
         Raises ContextError before any work when prompt and max_tokens exceed the reserved cache.
         """
-        if sampling is not None and sampling_fields:
-            raise UsageError(
-                f"sampling and {', '.join(sampling_fields)} are given at once",
-                remedy="one of them: sampling=SamplingOptions(...), or its fields",
-            )
-        options = sampling or SamplingOptions.from_keywords(**sampling_fields)
+        options = sampling_options(sampling, sampling_fields)
         if max_tokens is not None and max_tokens < 0:
             raise UsageError(
                 f"max_tokens is {max_tokens}", remedy="0 or more, or None for no limit"
@@ -189,7 +205,7 @@ class Engine:
         stream = self.tokenizer.stream(at_start=False) if self.tokenizer else None
         step, row = self._read_prompt(ids, turn)
         for count in range(1, limit + 1):
-            token = sampler.sample(row, self._model.ending.greatest())
+            token = self._timing.choice(sampler, row, self._model.ending.greatest())
             if token in stop_ids:
                 self.finish_reason = "stop"
                 break
@@ -198,7 +214,9 @@ class Engine:
             if last and stream:
                 text += stream.flush()
             self._pending = [token]
-            yield Token(token, text, step, ending if last else None)
+            told = Token(token, text, step, ending if last else None)
+            self._listeners.chose(told)
+            yield told
             if last:
                 return
             [(step, rows)] = self._passes([token], turn, all_rows=False, prompt=False)
@@ -212,7 +230,7 @@ class Engine:
 
     def _read_prompt(self, ids: list[int], turn: int) -> tuple[StepStats, Tensor]:
         """Bring the cache to hold exactly `ids`; the logits after the last of them."""
-        known = _common_prefix(self._cached_ids, ids[:-1])
+        known = common_prefix(self._cached_ids, ids[:-1])
         self._cached_ids = self._cached_ids[:known]
         self.stats.reused_tokens += known
         *_, (step, rows) = self._passes(ids[known:], turn, all_rows=False, prompt=True)
@@ -235,6 +253,8 @@ class Engine:
     ) -> Iterator[tuple[StepStats, Tensor]]:
         """Run `ids` through the model, a micro-batch at a time, appending them to the cache."""
         ubatch = self.plan.workload.ubatch_tokens
+        if prompt:
+            self._listeners.prompted(0, len(ids))
         for first in range(0, len(ids), ubatch):
             if turn != self._turn:
                 raise UsageError(
@@ -242,27 +262,27 @@ class Engine:
                     remedy="finish one generation before the next, or load a second engine",
                 )
             part = list(ids[first : first + ubatch])
-            if all_rows:  # a list may be made of them, and the next pass writes over its rows
-                stats, rows = self._pass(part, rows=len(part), prompt=prompt)
-                yield stats, rows.clone()
-            else:
-                last = first + ubatch >= len(ids)
-                yield self._pass(part, rows=int(last), prompt=prompt)
+            last = first + ubatch >= len(ids)
+            stats, rows = self._pass(part, len(part) if all_rows else int(last), prompt=prompt)
+            if prompt:
+                self._listeners.prompted(first + len(part), len(ids))
+            # A list may be made of all of them, and the next pass writes over its rows.
+            yield stats, rows.clone() if all_rows else rows
 
     @gpu_failures_told()
     @torch.inference_mode()
-    def _pass(self, ids: list[int], *, rows: int, prompt: bool) -> tuple[StepStats, Tensor]:
+    def _pass(self, ids: list[int], rows: int, *, prompt: bool) -> tuple[StepStats, Tensor]:
         """One forward pass over new tokens; logits of the last `rows` of them, which the next pass
         may overwrite.
         """
-        self._meter.reset()
+        self._timing.begin(prompt=prompt)
         pool.use_threads(self._threads)
         native_before = pool.native_seconds()
         started = perf_counter()
         step = Step(start=len(self._cached_ids), tokens=len(ids))
         small = step.tokens < SMALL_TOKENS and step.end <= SMALL_ROWS
         torch.set_num_threads(1 if small else self._threads)
-        with self._meter.on(self.plan.layers[-1]):
+        with self._meter.on(self.plan.layers[-1], HOST):
             logits = self._model.logits(torch.tensor(ids), step, self._caches, rows).cpu()
         self._cached_ids += ids
         self._pending = []
@@ -275,14 +295,5 @@ class Engine:
             native_s=None if self._on_gpus else pool.native_seconds() - native_before,
         )
         self.stats.add(stats, prompt=prompt)
+        self._timing.end(stats, prompt=prompt)
         return stats, logits
-
-
-def _common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many leading ids agree."""
-    count = 0
-    for left, right in zip(a, b, strict=False):
-        if left != right:
-            break
-        count += 1
-    return count

@@ -25,6 +25,7 @@ from hybrid.runtime.prepare import Prepared, prepare
 from hybrid.runtime.prompt import open_tokenizer
 from hybrid.runtime.reading import Progress, ReadHow, read_weights
 from hybrid.runtime.stats import Meter
+from hybrid.runtime.timed_ops import TimedBlocks
 from hybrid.tokenizer.tokenizer import Tokenizer
 from kernels.errors import NativeLibraryMissing
 from kernels.native import pool, tiers
@@ -84,11 +85,12 @@ def load_prepared(
     weights, pieces = place_weights(file, plan, memories, layout, mapped=options.mmap)
     meter = Meter()
     exact = options.kernels == "exact"
-    native = NativeBlocks(exact=exact, threads=threads)
+    native = NativeBlocks(exact=exact, threads=threads, meter=meter)
     gpu = GpuBlocks(meter, threads, exact=exact)
+    timed = TimedBlocks(meter, shape.expert_count)
     places = {name: memory.place for name, memory in memories.items()}
     homes = [places[home] for home in plan.layers]
-    parts = PlacedParts(file.path.name, weights, places, homes, meter, native, gpu)
+    parts = PlacedParts(file.path.name, weights, places, homes, meter, native, gpu, timed)
     # Built before the weights are read: a missing tensor is told now, not after 400 GB.
     model = builder(prepared.config.architecture)(
         prepared.config, parts, attention_work_bytes=plan.workload.attention_work_bytes
@@ -110,6 +112,7 @@ def load_prepared(
         memories=memories,
         meter=meter,
         threads=threads,
+        usage=(native.usage, gpu.usage, timed.usage),
         notes=cpus.notes,
     )
     engine.stats.load_s = perf_counter() - started

@@ -14,8 +14,10 @@ from torch import Tensor
 from hybrid.models.parts import Block, Experts, LayerCache, Step
 from hybrid.runtime.cache import FloatCache, QuantisedCache
 from hybrid.runtime.experts import expert_parts
+from hybrid.runtime.native_watch import ChainWatch
 from hybrid.runtime.ops import NormOp, RouterOp, VectorOp
 from hybrid.runtime.plain_block import NotPlain, PlainBlock, read_block, values
+from hybrid.runtime.stats import Meter
 from kernels.latent_block import (
     BlockChain,
     LatentBlock,
@@ -34,12 +36,14 @@ class NativeBlocks:
 
     exact     float32 activations; else rounded to eight bits
     threads   workers of the pool that a block uses
+    meter     knows whether somebody wants a pass measured
 
     Memory is reserved once, for the widest pass at full context; passes follow one another.
     """
 
-    def __init__(self, *, exact: bool, threads: int) -> None:
+    def __init__(self, *, exact: bool, threads: int, meter: Meter) -> None:
         self.threads = threads
+        self.meter = meter
         self.workspace = torch.empty(0, dtype=torch.uint8)
         self._exact = exact
         self._blocks: dict[int, NativeBlock] = {}
@@ -60,6 +64,7 @@ class NativeBlocks:
         rope = plain.attention.config.rope
         registered = LatentBlock(plain.shape, weights, exact=self._exact)
         made = NativeBlock(registered, plain.attention.frequency, rope.amplitude, self)
+        made.experts = 0 if plain.router is None else plain.router.rules.experts
         self._blocks[layer] = made
         return made
 
@@ -71,8 +76,15 @@ class NativeBlocks:
             end = layer
             while end in self._blocks:
                 end += 1
-            members = [self._blocks[number].native for number in range(layer, end)]
-            first.chain = BlockChain(members, [cache.memory() for cache in caches[layer:end]])
+            members = [self._blocks[number] for number in range(layer, end)]
+            memories = [cache.memory() for cache in caches[layer:end]]
+            first.chain = BlockChain([each.native for each in members], memories)
+            first.watch = ChainWatch(layer, [each.experts for each in members])
+
+    def usage(self) -> dict[int, list[int]]:
+        """How often experts of blocks here were chosen while somebody listened: all tokens."""
+        watches = [block.watch for block in self._blocks.values() if block.watch is not None]
+        return {layer: counts for watch in watches for layer, counts in watch.usage().items()}
 
     def needs(self, ubatch: int, context: int) -> tuple[int, int]:
         """Bytes of the workspace, and of each worker's scratch, that passes of 1 .. ubatch tokens
@@ -150,6 +162,8 @@ class NativeBlock:
     ) -> None:
         self.native = native
         self.chain: BlockChain | None = None  # of the blocks that start here
+        self.watch: ChainWatch | None = None  # of the same
+        self.experts = 0  # routed ones
         self._frequency = frequency
         self._amplitude = amplitude
         self._shared = shared
@@ -158,5 +172,8 @@ class NativeBlock:
         if self.chain is not None:
             shared = self._shared
             turn = shared.rotation(step, self._frequency, self._amplitude)
-            self.chain(h, step.start, turn, shared.workspace, shared.threads)
+            watched = self.watch.watched if self.watch and shared.meter.counts else None
+            self.chain(h, step.start, turn, shared.workspace, shared.threads, watched)
+            if self.watch is not None and shared.meter.ledger is not None:
+                shared.meter.ledger.later(self.watch.tell)
         return h

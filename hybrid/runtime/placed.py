@@ -45,6 +45,7 @@ from hybrid.runtime.ops import (
 )
 from hybrid.runtime.shards import NodeParts, halves
 from hybrid.runtime.stats import Meter
+from hybrid.runtime.timed_ops import TimedBlocks
 from kernels.blocks import BlockTensor
 from kernels.router import RouterRules
 from placement.machines.machine import CPU
@@ -60,6 +61,7 @@ class PlacedParts:
     homes    place of each trunk block
     native   makes one call of blocks that are wholly on the CPU
     gpu      makes graphs of blocks that are wholly on a GPU
+    timed    watches all others
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class PlacedParts:
         meter: Meter,
         native: NativeBlocks,
         gpu: GpuBlocks,
+        timed: TimedBlocks,
     ) -> None:
         self._source = source
         self._weights = weights
@@ -79,6 +82,7 @@ class PlacedParts:
         self._meter = meter
         self._native = native
         self._gpu = gpu
+        self._timed = timed
         self._embedding: BlockTensor | None = None
         self._rows_at = homes[0]
 
@@ -133,16 +137,18 @@ class PlacedParts:
     def place(self, layer: int, block: Block) -> Block:
         before, home = self._homes[layer - 1] if layer else self._rows_at, self._homes[layer]
         if home.name == CPU:
-            block = self._native.registered(layer, block) or block
+            block = self._native.registered(layer, block) or self._timed.block(layer, block)
         elif found := self._gpu.registered(layer, block, home):
             return found
+        else:
+            block = self._timed.block(layer, block)
         return PlacedBlock(block, before, home, self._meter)
 
     def ending(self, norm: Norm, head: Linear) -> Ending:
         tied = isinstance(head, LinearOp) and head.weight is self._embedding
         # Rows of a tied embedding are read as blocks.
         found = None if tied else self._gpu.head(norm, head, len(self._homes) - 1)
-        return found or NormedHead(norm, head)
+        return found or NormedHead(norm, self._timed.head(head))
 
     def _range_of_experts(self, layer: int, first: int, pieces: list[AnyShard]) -> Experts:
         home = self._homes[layer]

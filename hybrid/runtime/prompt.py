@@ -52,6 +52,16 @@ def encode(
     return need_tokenizer(prepared, tokenizer, remedy).encode(prompt, parse_special=parse_special)
 
 
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many leading ids agree."""
+    count = 0
+    for left, right in zip(a, b, strict=False):
+        if left != right:
+            break
+        count += 1
+    return count
+
+
 def checked(
     prepared: Prepared, ids: Sequence[int], new_tokens: int = 0, *, cached_tokens: int = 0
 ) -> list[int]:

@@ -2,20 +2,32 @@
 order)."""
 
 import secrets
+from collections.abc import Mapping
 from math import isfinite
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hybrid.errors import UnsupportedModel
+from hybrid.errors import UnsupportedModel, UsageError
 from hybrid.runtime.options import SamplingOptions
 
-__all__ = ["Sampler", "SamplingOptions"]
+__all__ = ["Sampler", "SamplingOptions", "sampling_options"]
 
 # Below this every draw is the best token already; float32 would divide by nothing.
 LEAST_TEMPERATURE = 1e-30
 COLUMN_ROWS = 64  # of the table whose columns' maxima bound the k greatest logits from below
+
+
+def sampling_options(given: SamplingOptions | None, fields: Mapping[str, Any]) -> SamplingOptions:
+    """The options given, or those of the fields. Raises UsageError for both at once."""
+    if given is not None and fields:
+        raise UsageError(
+            f"sampling and {', '.join(fields)} are given at once",
+            remedy="one of them: sampling=SamplingOptions(...), or its fields",
+        )
+    return given or SamplingOptions.from_keywords(**fields)
 
 
 class Sampler:

@@ -1,9 +1,11 @@
 """Where time and bytes went: the meter that runs along, and the figures a step leaves behind."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
+
+from hybrid.runtime.ledger import OTHER, Ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,24 +69,35 @@ class Meter:
     """Wall time by device, exclusive: while the CPU computes for CUDA0, CUDA0's clock stands.
 
     Host clocks only. A real GPU's work is charged when it is waited for: at every crossing.
+
+    ledger   of a pass that is measured in parts, else None
+    counts   whether somebody wants to know which experts are chosen
     """
 
     def __init__(self) -> None:
         self.device_seconds: dict[str, float] = {}
         self.crossing_bytes = 0
-        self._running: list[str] = []
+        self.ledger: Ledger | None = None
+        self.counts = False
+        self._running: list[tuple[str, str]] = []
         self._since = 0.0
 
     @contextmanager
-    def on(self, device: str) -> Iterator[None]:
-        """Charge the time inside to `device`."""
+    def on(self, device: str, part: str | None = None) -> Iterator[None]:
+        """Charge the time inside to `device`, and to a part of its work: without one, to the part
+        that is under way where this is called from.
+        """
         self._charge()
-        self._running.append(device)
+        self._running.append((device, part or (self._running[-1][1] if self._running else OTHER)))
         try:
             yield
         finally:
             self._charge()
             self._running.pop()
+
+    def part(self, name: str) -> AbstractContextManager[None]:
+        """Charge the time inside to a part of the work of the device that is at work."""
+        return self.on(self._running[-1][0], name)
 
     def shift(self, seconds: float, source: str, target: str) -> None:
         """Charge to `target` what was, or will be, charged to `source`: they took turns inside."""
@@ -92,13 +105,16 @@ class Meter:
             self.device_seconds[device] = self.device_seconds.get(device, 0.0) + more
 
     def reset(self) -> None:
+        self.ledger = None
         self.device_seconds = {}
         self.crossing_bytes = 0
 
     def _charge(self) -> None:
         now = perf_counter()
         if self._running:
-            device = self._running[-1]
+            device, part = self._running[-1]
             spent = now - self._since
+            if self.ledger is not None:
+                self.ledger.turn(device, part, spent)
             self.device_seconds[device] = self.device_seconds.get(device, 0.0) + spent
         self._since = now

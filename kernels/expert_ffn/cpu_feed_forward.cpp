@@ -1,6 +1,7 @@
 #include <cstring>
 
 #include "feed_forward.h"
+#include "wait.h"
 
 namespace hybrid {
 namespace {
@@ -29,6 +30,24 @@ void over_parts(const Worker& worker, Tail* tails, int parts, const Units& units
                     [&](int begin, int end) { run(part, begin, end); });
     }
 }
+
+// Adds a stretch of a worker's time, without its waits for others, to its clock of experts.
+class Stretch {
+  public:
+    Stretch(Worker& worker, bool counts) : clocks_(worker.clocks), counts_(counts && clocks_.on) {
+        if (counts_) begin_ = now_ns() - clocks_.waiting;
+    }
+    ~Stretch() {
+        if (counts_) clocks_.experts += now_ns() - clocks_.waiting - begin_;
+    }
+    Stretch(const Stretch&) = delete;
+    Stretch& operator=(const Stretch&) = delete;
+
+  private:
+    Clocks& clocks_;
+    const bool counts_;
+    Nanoseconds begin_ = 0;
+};
 
 }  // namespace
 
@@ -90,6 +109,7 @@ void FeedForward::add(const Experts& experts, const std::int32_t* chosen, const 
         if (entries_[e].tokens > most_tokens_) most_tokens_ = entries_[e].tokens;
     }
     if (experts.parts > parts_) parts_ = experts.parts;
+    routed_ = true;
 }
 
 void FeedForward::add(const Matrix& gate, const Matrix& up, const Matrix& down) {
@@ -99,6 +119,7 @@ void FeedForward::add(const Matrix& gate, const Matrix& up, const Matrix& down) 
 
 void FeedForward::run(Worker& worker, Tail* tails, float* out) {
     if (count_ == 0) return;
+    const Stretch stretch(worker, routed_);
     reserve_inputs();
     fill_inputs(worker, tails[0], false);
     widen(worker, tails + 3);

@@ -98,6 +98,7 @@ class FeedForward {
     int tokens_;
     int most_tokens_ = 0;  // of an entry
     int parts_ = 1;
+    bool routed_ = false;
     Entry* entries_;
     int count_ = 0;
     float* part_outputs_ = nullptr;  // [parts][tokens][width], with more than one part

@@ -38,10 +38,12 @@ __all__ = [
     "LatentWeights",
     "RoutedWeights",
     "Rotation",
+    "Watched",
 ]
 
 # Longer passes go block by block: Ctrl-C is heard between calls, and a call costs them nothing.
 AT_ONCE_TOKENS = 16
+INT64_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,28 @@ class Rotation:
 
     cosine: Tensor
     sine: Tensor
+
+
+class Watched:
+    """What a pass over a chain of blocks leaves behind of itself.
+
+    marks   int64 [2 * blocks + 1], ns of a clock: the beginning, then after each block's attention
+            and after its feed-forward
+    usage   int64 [blocks, experts]: + 1 for each token that chose the expert
+    """
+
+    def __init__(self, blocks: int, experts: int) -> None:
+        self.marks = torch.zeros(2 * blocks + 1, dtype=torch.int64)
+        self.usage = torch.zeros(blocks, experts, dtype=torch.int64)
+        self._experts = experts
+        self._marks_at, self._usage_at = self.marks.data_ptr(), self.usage.data_ptr()
+
+    def fill(self, record: records.BlockPass, first: int) -> None:
+        """By the next call over blocks from `first` on."""
+        experts = self._experts
+        record.marks = self._marks_at + 2 * first * INT64_BYTES
+        record.usage = self._usage_at + first * experts * INT64_BYTES
+        record.usage_experts = experts
 
 
 class LatentBlock:
@@ -130,7 +154,13 @@ class BlockChain:
         self._pass = records.BlockPass(tier=first.tier, precision=first.precision)
 
     def __call__(
-        self, hidden: Tensor, start: int, rotation: Rotation, workspace: Tensor, threads: int
+        self,
+        hidden: Tensor,
+        start: int,
+        rotation: Rotation,
+        workspace: Tensor,
+        threads: int,
+        watched: Watched | None = None,
     ) -> None:
         """One pass, in place.
 
@@ -138,6 +168,7 @@ class BlockChain:
         start       position of the first token: cache rows before it are read, its own written
         workspace   uint8, at least `needs` bytes of each block
         threads     workers of the pool, 0: all
+        watched     filled, of this chain's blocks; None: nobody asks
 
         Raises KernelInputError when shapes do not fit, WorkerFailed when a worker fails: hidden and
         the new cache rows are undefined then.
@@ -153,8 +184,11 @@ class BlockChain:
         record.threads = threads
         record.workspace = workspace.data_ptr()
         record.workspace_bytes = workspace.numel()
+        record.marks = record.usage = None
         at_once = self._count if tokens < AT_ONCE_TOKENS else 1
         for first in range(0, self._count, at_once):
+            if watched is not None:
+                watched.fill(record, first)
             pool.run(
                 library().hybrid_latent_blocks,
                 ctypes.byref(self._blocks, first * ctypes.sizeof(ctypes.c_void_p)),

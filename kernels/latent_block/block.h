@@ -41,9 +41,14 @@ struct BlockPass {
     const float* cosine;  // [tokens][rope / 2]
     const float* sine;
     std::int32_t tokens, start;
-    std::int32_t tier, precision, threads, unused;
+    std::int32_t tier, precision, threads;
+    std::int32_t usage_experts;  // length of a row of `usage`
     void* workspace;
     std::int64_t workspace_bytes;
+    std::int64_t* marks;  // [2 * count + 1] out: ns of the steady clock at the beginning, after
+                          // each block's attention, after its feed-forward; null: nobody asks
+    std::int64_t* usage;  // [count][usage_experts] in and out: + 1 for each token that chose the
+                          // expert; null: nobody asks
 };
 
 // Bytes that a pass needs at most: of the workspace that workers share, and of each worker's own.

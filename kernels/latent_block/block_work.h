@@ -9,6 +9,7 @@
 
 #include "block.h"
 #include "product_job.h"
+#include "wait.h"
 
 namespace hybrid {
 
@@ -59,8 +60,19 @@ class BlockWork {
           own(of.scratch, of.scratch_bytes),
           shared(pass.workspace, static_cast<std::size_t>(pass.workspace_bytes)),
           tokens(static_cast<std::size_t>(pass.tokens)),
+          number_(number),
           next_tail_(job.tails[number % 2].phases),
           last_tail_(next_tail_ + BlockTails::kPhases) {}
+
+    // Writes a mark of the pass: 0 its beginning, 1 this block's attention is done, 2 its end.
+    void mark(int which) const {
+        if (pass.marks && worker.index == 0) pass.marks[2 * number_ + which] = now_ns();
+    }
+    // This block's row of expert usage; null where nobody asks, and on all workers but one.
+    std::int64_t* usage() const {
+        return pass.usage && worker.index == 0 ? pass.usage + number_ * pass.usage_experts
+                                               : nullptr;
+    }
 
     Tail& tail() {
         if (next_tail_ == last_tail_) throw std::logic_error("a block has more phases than tails");
@@ -113,6 +125,7 @@ class BlockWork {
   private:
     void multiply_units(const Inputs& inputs, const Matrix& matrix, float* out, int begin, int end);
 
+    const int number_;
     Tail* next_tail_;
     Tail* last_tail_;
 };

@@ -108,6 +108,13 @@ Choice route(BlockWork& work, const Inputs& x) {
     return choice;
 }
 
+void count_usage(const BlockWork& work, const Choice& choice) {
+    std::int64_t* const usage = work.usage();
+    if (!usage) return;
+    const auto pairs = work.tokens * static_cast<std::size_t>(work.block.rules.used);
+    for (std::size_t pair = 0; pair < pairs; ++pair) ++usage[choice.expert[pair]];
+}
+
 void feed_forward(BlockWork& work, Tail* tails) {
     const LatentBlock& b = work.block;
     const auto width = static_cast<std::size_t>(b.width);
@@ -121,6 +128,7 @@ void feed_forward(BlockWork& work, Tail* tails) {
         return dense.run(work.worker, tails, work.pass.hidden);
     }
     const Choice choice = route(work, x);
+    count_usage(work, choice);
     FeedForward mixture(work.arithmetic, work.own, work.shared, x.x().first, width, tokens,
                         most_entries(b.experts, tokens) + 1);
     mixture.add(b.experts, choice.expert, choice.share);
@@ -134,7 +142,9 @@ void run_blocks(Worker& worker, void* context) {
         if (number) worker.barrier();  // the hidden state; and nobody is in the block before
         if (worker.index == 0) job.tails[(number + 1) % 2].reset();
         BlockWork work(worker, job, number);
+        work.mark(0);
         add_output(work, attend(work));
+        work.mark(1);
         feed_forward(work, job.tails[number % 2].feed_forward);
     }
 }
@@ -145,7 +155,9 @@ void run_blocks(Worker& worker, void* context) {
 std::int32_t hybrid_latent_blocks(const hybrid::LatentBlock* const* blocks,
                                   const hybrid::CacheRows* caches, std::int32_t count,
                                   const hybrid::BlockPass* pass) {
-    return hybrid::run_kept<hybrid::BlocksJob>(pass->threads, hybrid::run_blocks, blocks, caches,
-                                               count, *pass,
-                                               hybrid::arithmetic_of(pass->tier, pass->precision));
+    const auto arithmetic = hybrid::arithmetic_of(pass->tier, pass->precision);
+    const std::int32_t error = hybrid::run_kept<hybrid::BlocksJob>(
+        pass->threads, hybrid::run_blocks, blocks, caches, count, *pass, arithmetic);
+    if (pass->marks && error == 0) pass->marks[2 * count] = hybrid::now_ns();
+    return error;
 }

@@ -156,6 +156,10 @@ std::int32_t Crew::reserve(std::size_t bytes) {
     return error;
 }
 
+void Crew::set_clocks(bool on) {
+    for (Member* member : members_) member->worker.clocks = Clocks{on, 0, 0};
+}
+
 bool Crew::dismiss(Nanoseconds limit) {
     publish(((generation_.load(std::memory_order_relaxed) >> 16) + 1) << 16);
     wake_all(generation_);

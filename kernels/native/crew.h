@@ -66,6 +66,9 @@ class Crew {
     std::int32_t grow(const std::int32_t* cpus, const std::int32_t* nodes, int count);
     std::int32_t reserve(std::size_t bytes);
     std::int32_t run(int threads, Job job, void* context);
+    // Clocks of all workers at zero, and whether they run from now on.
+    void set_clocks(bool on);
+    const Clocks& clocks(int worker) const { return members_[worker]->worker.clocks; }
     int size() const { return static_cast<int>(members_.size()); }
     const char* failure_text() const { return failure_text_; }
 

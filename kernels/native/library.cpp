@@ -37,7 +37,7 @@ bool fill_eighths() {
 }  // namespace hybrid
 
 std::int32_t hybrid_abi_version() {
-    return 6;
+    return 7;
 }
 
 std::int32_t hybrid_has_tier(std::int32_t tier) {

@@ -17,7 +17,7 @@ from kernels.native.file import BUILD, find, open_library
 from kernels.native.records import RECORDS
 from kernels.native.signatures import SIGNATURES
 
-ABI_VERSION = 6  # hybrid_abi_version() of the library.h that this file was written for
+ABI_VERSION = 7  # hybrid_abi_version() of the library.h that this file was written for
 
 
 @lru_cache

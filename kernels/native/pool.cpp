@@ -47,7 +47,10 @@ Nanoseconds stall_limit() {
 }
 
 void Worker::barrier() {
+    if (!clocks.on) return crew->barrier(*this);
+    const Nanoseconds begin = now_ns();
     crew->barrier(*this);
+    clocks.waiting += now_ns() - begin;
 }
 
 std::int32_t Crew::run(int threads, Job job, void* context) {

@@ -28,6 +28,14 @@ class Crew;  // the threads of one start, in pool.cpp
 // Leaves a job whose other worker failed. A job may let it pass; it must not swallow it.
 struct Aborted {};
 
+// Nanoseconds of one worker since somebody asked for them (hybrid_pool_clocks): written by itself,
+// within jobs only.
+struct Clocks {
+    bool on = false;
+    std::int64_t waiting = 0;  // in barriers
+    std::int64_t experts = 0;  // in routed experts, without barriers
+};
+
 // What a job sees of the thread it runs on. Valid during the job only.
 struct Worker {
     int index;           // 0 .. count - 1; 0 is the calling thread
@@ -42,6 +50,7 @@ struct Worker {
     void barrier();
 
     Crew* crew = nullptr;
+    Clocks clocks{};
 };
 
 // May throw: the job then ends for all workers and run_job returns an error.

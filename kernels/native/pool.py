@@ -82,6 +82,20 @@ def set_timeout(seconds: float) -> None:
     check(library().hybrid_pool_set_timeout(seconds))
 
 
+def clocks(on: bool) -> None:  # noqa: FBT001
+    """Workers' clocks at zero, and whether they run from now on: 50 ns a barrier of each."""
+    check(library().hybrid_pool_clocks(int(on)))
+
+
+def experts_seconds(count: int) -> list[float]:
+    """What each of the first workers has spent in routed experts since `clocks(True)`, without
+    waits for other workers.
+    """
+    found = (ctypes.c_double * count)()
+    check(library().hybrid_pool_clocked(ctypes.addressof(found), count))
+    return list(found)
+
+
 def read_gb_s(threads: int, nbytes: int = READ_NBYTES) -> float:
     """Bytes per second, in 1e9, at which this many workers together read RAM: the best of five.
 

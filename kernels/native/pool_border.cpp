@@ -169,6 +169,22 @@ std::int32_t hybrid_pool_set_timeout(double seconds) {
     return kPoolOk;
 }
 
+std::int32_t hybrid_pool_clocks(std::int32_t on) {
+    return hybrid::in_turn([&](hybrid::Crew& crew) {
+        crew.set_clocks(on != 0);
+        return kPoolOk;
+    });
+}
+
+std::int32_t hybrid_pool_clocked(double* experts, std::int32_t count) {
+    return hybrid::in_turn([&](hybrid::Crew& crew) -> std::int32_t {
+        if (count > crew.size()) return hybrid::pool_error(kPoolTooFew, crew.size());
+        for (int i = 0; i < count; ++i)
+            experts[i] = static_cast<double>(crew.clocks(i).experts) * 1e-9;
+        return kPoolOk;
+    });
+}
+
 const char* hybrid_pool_error_text() {
     return hybrid::error_text;
 }

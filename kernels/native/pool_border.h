@@ -40,6 +40,14 @@ HYBRID_EXPORT std::int32_t hybrid_pool_reserve(std::size_t bytes);
 // which the whole process was stopped does not count.
 HYBRID_EXPORT std::int32_t hybrid_pool_set_timeout(double seconds);
 
+// Workers' clocks at zero, and whether they run from now on: each worker then looks at the clock
+// before and after every barrier. Off at first.
+HYBRID_EXPORT std::int32_t hybrid_pool_clocks(std::int32_t on);
+
+// What the clocks of the first `count` workers have found, in seconds.
+//   experts   [count] in routed experts, without waits for other workers
+HYBRID_EXPORT std::int32_t hybrid_pool_clocked(double* experts, std::int32_t count);
+
 // What is known of this thread's last error beyond its number: an exception's text, or nothing.
 //   returns  zero-terminated, valid until this thread's next call
 HYBRID_EXPORT const char* hybrid_pool_error_text();

@@ -114,9 +114,11 @@ class BlockPass(ctypes.Structure):
         ("tier", _Int32),
         ("precision", _Int32),
         ("threads", _Int32),
-        ("unused", _Int32),
+        ("usage_experts", _Int32),
         ("workspace", _Pointer),
         ("workspace_bytes", _Int64),
+        ("marks", _Pointer),
+        ("usage", _Pointer),
     ]
 
 

@@ -17,6 +17,8 @@ SIGNATURES = {
     "hybrid_pool_workers": (_I, []),
     "hybrid_pool_reserve": (_I, [_SIZE]),
     "hybrid_pool_set_timeout": (_I, [_DOUBLE]),
+    "hybrid_pool_clocks": (_I, [_I]),
+    "hybrid_pool_clocked": (_I, [_P, _I]),
     "hybrid_pool_error_text": (ctypes.c_char_p, []),
     "hybrid_pool_fill": (_I, [_P, _SIZE, _I]),
     "hybrid_pool_read": (_I, [_P, _SIZE, _I, _P, _P]),

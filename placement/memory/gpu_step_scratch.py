@@ -9,6 +9,8 @@ FLOAT_BYTES = 4
 STEP_TOKENS = (1, 2, 4, 8)
 MOST_PROCESSORS = 192  # multiprocessors of the largest GPUs; splits of attention fill them once
 MOST_GROUP = 64  # heads of one split at most
+STAMP_BYTES, STAMPS_OF_BLOCK, OTHER_STAMPS = 8, 4, 11
+COUNT_BYTES = 4  # how often an expert was chosen
 PART_COLUMNS = 32  # latent values that a block of `unfold` merges at least
 
 
@@ -19,7 +21,16 @@ def step_bytes(shape: ModelShape, *, head: bool) -> int:
     """
     token = _token_values(shape) + (shape.vocabulary if head else 0)
     values = sum(tokens * token + _split_values(shape, tokens) for tokens in STEP_TOKENS)
-    return FLOAT_BYTES * values
+    return (
+        FLOAT_BYTES * values + stamp_bytes(shape) + COUNT_BYTES * shape.layers * shape.expert_count
+    )
+
+
+def stamp_bytes(shape: ModelShape) -> int:
+    """Of the one-token graph with stamps (`hybrid.runtime.gpu.stamps`): four a block, those at both
+    ends.
+    """
+    return STAMP_BYTES * (STAMPS_OF_BLOCK * shape.layers + OTHER_STAMPS)
 
 
 def _token_values(shape: ModelShape) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from placement.inventory import ModelShape
 from placement.machines.machine import Device, DeviceKind, Machine
 from placement.machines.speeds import CONTEXT_MIB
-from placement.memory.gpu_step_scratch import STEP_TOKENS
+from placement.memory.gpu_step_scratch import STEP_TOKENS, stamp_bytes
 from placement.workload import FLOAT_BYTES, Hosted, Workload
 
 Named = tuple[str, int]  # what it is, bytes
@@ -130,6 +130,7 @@ def _pinned_bytes(shape: ModelShape, hosted: Hosted) -> int:
     powers of two, at most to twice its size.
     """
     nbytes = FLOAT_BYTES * sum(STEP_TOKENS) * (shape.embedding_length + 4)
+    nbytes += stamp_bytes(shape)
     if hosted.head:
         nbytes += FLOAT_BYTES * sum(STEP_TOKENS) * (shape.vocabulary + 2)
     if hosted.away_experts:

@@ -13,6 +13,7 @@ from kernels.latent_block import (
     CacheMemory,
     LatentBlock,
     LatentWeights,
+    Watched,
     cases,
     reference,
 )
@@ -250,3 +251,45 @@ def test_a_pass_beyond_its_cache_or_of_another_width_is_refused() -> None:
         chain(torch.zeros(2, case.width + 1), 3, turn, memory, 1)
     with pytest.raises(KernelInputError, match="cos and sin"):
         chain(torch.zeros(3, case.width), 0, turn, memory, 1)
+
+
+@every_case
+@pytest.mark.parametrize("tokens", [1, 5])
+def test_a_watched_pass_leaves_marks_in_order_and_counts_its_choices(
+    case: Case, tokens: int
+) -> None:
+    block = LatentBlock(cases.shape_of(case), cases.weights_of(case))
+    cache, turn = filled_cache(case, "F32", tokens, 3), cases.rotation_of(case, tokens, 3)
+    shared, own = block.needs(tokens, 3 + tokens, 2)
+    pool.reserve(own)
+    alone, hidden = cases.hidden_of(case, tokens), cases.hidden_of(case, tokens)
+    BlockChain([block], [cache])(alone, 3, turn, workspace_of(shared), 2)
+    experts, used = (case.rules.experts, case.rules.used) if case.rules else (1, 0)
+    watched = Watched(1, experts)
+    watched.usage += 1
+    pool.clocks(True)
+    BlockChain([block], [cache])(hidden, 3, turn, workspace_of(shared), 2, watched)
+    spent = pool.experts_seconds(2)
+    pool.clocks(False)
+    assert torch.equal(hidden, alone)
+    begin, attended, end = watched.marks.tolist()
+    assert 0 < begin < attended < end
+    assert watched.usage.sum() == experts + tokens * used
+    for seconds in spent:
+        assert (0 < seconds < (end - attended) * 1e-9) if case.rules else seconds == 0
+
+
+def test_clocks_count_nothing_once_they_are_off() -> None:
+    case = next(case for case in cases.SMALL.values() if case.rules)
+    pool.clocks(True)
+    pool.clocks(False)
+    run(
+        LatentBlock(cases.shape_of(case), cases.weights_of(case)),
+        case,
+        filled_cache(case, "F32", 1, 3),
+        1,
+        3,
+    )
+    assert pool.experts_seconds(1) == [0.0]
+    with pytest.raises(KernelInputError, match="more threads"):
+        pool.experts_seconds(pool.threads() + 1)

@@ -38,6 +38,7 @@ from hybrid.runtime.gpu.weights import (
     planar_weights,
     vector,
 )
+from hybrid.runtime.ledger import OTHER
 from hybrid.runtime.ops import NormOp
 from hybrid.runtime.plain_block import NotPlain, PlainBlock, matrix, read_block
 from hybrid.runtime.stats import Meter
@@ -69,10 +70,10 @@ class GpuBlock:
         if step.tokens <= MOST_TOKENS:
             if self.chain is None:
                 return h
-            with self._meter.on(self._home.name):
+            with self._meter.on(self._home.name, OTHER):
                 return self.chain(h, step)
         assert self.prompt is not None, "made when the weights had been read"
-        with self._meter.on(self._home.name):
+        with self._meter.on(self._home.name, OTHER):
             if h.device != self._home.torch_device:
                 self._meter.crossing_bytes += h.nbytes
                 h = h.to(self._home.torch_device)
@@ -104,6 +105,18 @@ class GpuBlocks:
         self._crossings: dict[int, Crossings | None] = {}
         self._blocks: dict[int, _Registered] = {}
         self._head: GpuHead | None = None
+        self._usage: dict[Place, Tensor] = {}
+
+    def usage(self) -> dict[int, list[int]]:
+        """How often experts of blocks here were chosen, where somebody counted: of tokens whose
+        step had stamps.
+        """
+        counts = {home: usage.cpu() for home, usage in self._usage.items()}
+        return {
+            layer: counts[entry.home][layer].tolist()
+            for layer, entry in self._blocks.items()
+            if entry.weights.router is not None
+        }
 
     def registered(self, layer: int, block: Block, home: Place) -> GpuBlock | None:
         """The same block for its GPU; None when some of it is not plainly there."""
@@ -160,6 +173,8 @@ class GpuBlocks:
         workspace   uint8 of `cpu_bytes()`
         """
         for home, layers in self._homes().items():
+            sizes = (len(caches), max(shape.expert_count, 1))
+            self._usage[home] = torch.zeros(sizes, dtype=torch.int32, device=home.torch_device)
             self._make_prompts(home, layers, shape, workload)
         memories = {
             home: step_memory(home, [self._blocks[layer].weights for layer in layers])
@@ -173,11 +188,12 @@ class GpuBlocks:
         self, home: Place, layers: Sequence[int], shape: ModelShape, workload: Workload
     ) -> None:
         entries = {layer: self._blocks[layer] for layer in layers}
+        usage = self._usage[home]
         parts = {
-            layer: PromptParts(entry.plain, entry.weights, entry.places.in_ram)
+            layer: PromptParts(entry.plain, entry.weights, entry.places.in_ram, usage[layer])
             for layer, entry in entries.items()
         }
-        for layer, prompt in prompt_passes(home, parts, shape, workload).items():
+        for layer, prompt in prompt_passes(home, parts, shape, workload, self._meter).items():
             entries[layer].block.prompt = prompt
 
     @torch.inference_mode()
@@ -224,7 +240,8 @@ class GpuBlocks:
         workspace: Tensor,
     ) -> None:
         memories = [cache.memory() for cache in caches[layers.start : layers.stop]]
-        parts = replace(self._parts(layers), caches=memories)
+        parts = self._parts(layers)
+        parts = replace(parts, caches=memories, usage=self._usage[parts.home])
         found = self._crossings[layers.start]
         cpu = None
         if found is not None:
@@ -235,11 +252,13 @@ class GpuBlocks:
             self._head.chain = chain
 
     def _parts(self, layers: range) -> ChainParts:
-        """All but the caches."""
+        """All but the caches and where choices are counted."""
         entries = [self._blocks[layer] for layer in layers]
         ends = self._head is not None and layers.stop == max(self._blocks) + 1
         return ChainParts(
             home=entries[0].home,
+            first=layers.start,
+            usage=torch.empty(0),
             plains=[entry.plain for entry in entries],
             weights=[entry.weights for entry in entries],
             in_ram=[entry.places.in_ram for entry in entries],

@@ -4,13 +4,16 @@ service, captured steps. All memory that a step uses is taken here.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
+from torch import Tensor
 
 from hybrid.runtime.crossing import CrossedOp, Place
 from hybrid.runtime.experts import expert_parts
 from hybrid.runtime.gpu.chain import SIZES, CpuSide, GpuChain, SizedStep
 from hybrid.runtime.gpu.replay import EmulatedReplay, GraphReplay, Launches, Replay
+from hybrid.runtime.gpu.stamps import NO_LAYER, StampedStep, Stamps
 from hybrid.runtime.gpu.step import (
     MOST_TOKENS,
     BlockStep,
@@ -36,11 +39,15 @@ WORKSPACE_ALIGNMENT = 64
 class ChainParts:
     """Blocks in order; each list has one entry a block.
 
+    first    number of the first block in the model
+    usage    of `Stamps`
     in_ram   the op over the block's experts in RAM
     head     where the last block is the model's, and the head on this GPU
     """
 
     home: Place
+    first: int
+    usage: Tensor
     plains: Sequence[PlainBlock]
     weights: Sequence[GpuWeights]
     in_ram: Sequence[CrossedOp | None]
@@ -108,7 +115,7 @@ def build_chain(
     """
     steps = _block_steps(parts, None if cpu is None else cpu.mailbox)
     sizes = [_sized(parts, steps, its, cpu) for its in memory]
-    return GpuChain(parts.home, sizes, cpu, meter)
+    return GpuChain(parts.home, parts.first, sizes, cpu, meter)
 
 
 def _block_steps(parts: ChainParts, mailbox: Mailbox | None) -> list[BlockStep]:
@@ -134,15 +141,29 @@ def _sized(
         if head is not None:
             head.launch(target.hidden)
 
-    def rehearsal() -> None:
-        _rehearse(launches, cpu, tokens, device)
+    def stamped_launches(stamps: Stamps) -> None:
+        stamps.begin()
+        begin_step(source, target, implementation="gpu")
+        stamps.mark(NO_LAYER, "begin")
+        for number, step in enumerate(steps):
+            step.launch(buffers, stamps.of(number))
+        if head is not None:
+            head.launch(target.hidden)
+            stamps.mark(NO_LAYER, "head")
+        stamps.end()
 
-    replay: Replay = (
-        GraphReplay(device, launches, rehearsal)
-        if device.type == "cuda"
-        else EmulatedReplay(launches)
-    )
-    return SizedStep(replay, source, target, head)
+    replay, stamped = _replay(launches, cpu, tokens, device), None
+    if tokens == 1:
+        stamps = Stamps(device, parts.first, len(steps), parts.usage)
+        replayed = _replay(partial(stamped_launches, stamps), cpu, tokens, device)
+        stamped = StampedStep(replayed, stamps)
+    return SizedStep(replay, source, target, head, stamped)
+
+
+def _replay(launches: Launches, cpu: CpuSide | None, tokens: int, device: torch.device) -> Replay:
+    if device.type != "cuda":
+        return EmulatedReplay(launches)
+    return GraphReplay(device, launches, partial(_rehearse, launches, cpu, tokens, device))
 
 
 def _rehearse(launches: Launches, cpu: CpuSide | None, tokens: int, device: torch.device) -> None:

@@ -10,13 +10,17 @@ memory, and crossings are counted on both sides.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from time import perf_counter
 
 from torch import Tensor
 
 from hybrid.models.parts import Step
 from hybrid.runtime.crossing import Place
 from hybrid.runtime.gpu.replay import Replay
+from hybrid.runtime.gpu.stamps import Ran, StampedStep, Stamps
 from hybrid.runtime.gpu.step import MOST_TOKENS, HeadStep
+from hybrid.runtime.ledger import Ledger
 from hybrid.runtime.stats import Meter
 from kernels.errors import GpuSilent
 from kernels.mailbox import Mailbox
@@ -38,12 +42,14 @@ class SizedStep:
     source   pinned host memory that the first launch reads
     target   what it becomes on the GPU; its hidden is the residual stream, and the result
     head     of the model's last chain, where the head is on its GPU
+    stamped  the same launches with stamps between them, of a step of one token
     """
 
     replay: Replay
     source: StepInput
     target: StepInput
     head: HeadStep | None
+    stamped: StampedStep | None = None
 
     @property
     def tokens(self) -> int:
@@ -80,14 +86,21 @@ class CpuSide:
 class GpuChain:
     """One pass over the blocks, h [T, D] on any device -> [T, D] on the GPU, T up to MOST_TOKENS.
 
+    first   number of its first block in the model
     sizes   of SIZES, in order
     cpu     None where no experts are in RAM
     """
 
     def __init__(
-        self, home: Place, sizes: Sequence[SizedStep], cpu: CpuSide | None, meter: Meter
+        self,
+        home: Place,
+        first: int,
+        sizes: Sequence[SizedStep],
+        cpu: CpuSide | None,
+        meter: Meter,
     ) -> None:
         self._home = home
+        self._first = first
         self._sizes = sizes
         self._cpu = cpu
         self._meter = meter
@@ -106,15 +119,22 @@ class GpuChain:
         sized = next(it for it in self._sizes if it.tokens >= step.tokens)
         self._last = sized
         self._write(sized.source, h, step)
+        stamped = None if self._meter.ledger is None else sized.stamped
+        replay = sized.replay if stamped is None else stamped.replay
         try:
-            sized.replay.start()
+            began = perf_counter()
+            replay.start()
+            launched = perf_counter()
             self._serve(sized.tokens)
-            sized.replay.wait()
+            replay.wait()
+            ran = Ran(launched - began, perf_counter() - launched)
             if self._cpu is not None:
                 self._cpu.service.check_received()
         except BaseException:
-            self._give_up(sized.replay)
+            self._give_up(replay)
             raise
+        if self._meter.counts:
+            self._watch(sized, ran)
         return sized.target.hidden[: step.tokens]
 
     @property
@@ -151,6 +171,28 @@ class GpuChain:
         self._cpu.answer(tokens)
         self._meter.crossing_bytes += self._cpu.crossing_bytes(tokens)
         self._meter.shift(sum(self._cpu.service.computed_s), self._home.name, CPU)
+
+    def _watch(self, sized: SizedStep, ran: Ran) -> None:
+        """For whoever listens: a step is done."""
+        ledger = self._meter.ledger
+        if ledger is not None:
+            ledger.whole = ledger.whole and sized.stamped is not None
+        if sized.stamped is None:
+            return
+        if ledger is None:
+            sized.stamped.stamps.cost.plain(ran)
+        else:
+            ledger.later(partial(self._tell, sized.stamped.stamps, ran))
+
+    def _tell(self, stamps: Stamps, ran: Ran, ledger: Ledger) -> None:
+        """What the stamps of the last step say, before the next one begins."""
+        computed_s = [] if self._cpu is None else self._cpu.service.computed_s
+        found = stamps.spans(computed_s, ran)
+        ledger.divide(self._home.name, found.parts)
+        ledger.measuring(self._home.name, found.cost_s)
+        ledger.layers(self._first, found.attention_s.tolist(), found.experts_s.tolist())
+        if computed_s:
+            ledger.beside("experts", sum(computed_s))
 
     def _give_up(self, replay: Replay) -> None:
         """The GPU waits for nobody any more; when it is done, the next step can begin. A GPU that

@@ -26,7 +26,10 @@ class GpuHead:
         self._step_tokens = len(h) if len(h) <= MOST_TOKENS else 0
         if self._step_tokens and self.chain is not None:
             return self.chain.logits(len(h), rows)
-        with self._meter.on(self.home.name):
+        if self._meter.ledger is not None and rows:
+            with self._meter.on(self.home.name):  # else the wait for all blocks would be the head's
+                self.home.wait()
+        with self._meter.on(self.home.name, "head"):
             return self._of_prompt(h[len(h) - rows :])
 
     def _of_prompt(self, x: Tensor) -> Tensor:

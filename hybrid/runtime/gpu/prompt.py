@@ -26,6 +26,7 @@ from hybrid.runtime.gpu.prompt_experts import (
     Routing,
     resident_source,
 )
+from hybrid.runtime.gpu.prompt_watch import UNWATCHED, Unwatched
 from hybrid.runtime.gpu.weights import GpuWeights, HeadMatrices, RouterWeights
 from kernels.attention import reference
 from kernels.dequantize.gpu import decode_into
@@ -79,6 +80,7 @@ class PromptPass:
                     or None
     implementation  "triton" or "reference"; None: "triton" on a GPU, else "reference"
     stream_tokens   `Workload.stream_tokens`: prompts are long from so many an expert on
+    watch           hears of the block's parts
     """
 
     weights: GpuWeights
@@ -89,6 +91,7 @@ class PromptPass:
     stream: ExpertSource | None = None
     implementation: str | None = None
     stream_tokens: int = STREAM_TOKENS
+    watch: Unwatched = UNWATCHED
 
     def __call__(self, h: Tensor, step: Step, cache: LayerCache) -> Tensor:
         with torch.cuda.device(h.device) if h.is_cuda else nullcontext():
@@ -97,9 +100,11 @@ class PromptPass:
 
     def _attend_and_feed(self, h: Tensor, step: Step, cache: LayerCache) -> None:
         w = self.weights
+        self.watch.began()
         h += self._product(
             self._attention(self._queries_and_rows(h, step, cache), step, cache), w.output
         )
+        self.watch.attended()
         x32 = rms_norm(h, w.feed_forward_norm, w.shape.epsilon)
         x = x32.to(self.decoded.dtype)
         if w.router is not None:
@@ -107,6 +112,7 @@ class PromptPass:
         del x32
         if w.dense is not None:
             h += self._gated(x, *w.dense)
+        self.watch.fed("dense" if w.router is None else "experts")
 
     def _queries_and_rows(self, h: Tensor, step: Step, cache: LayerCache) -> Tensor:
         """Writes the cache rows; queries [T, H, nope + rope], rotated."""
@@ -209,6 +215,7 @@ class PromptPass:
         chosen, share = choose_experts(logits, router.bias, router.rules, implementation=chooser)
         routing = Routing(chosen.contiguous(), share.contiguous())
         del logits
+        self.watch.chose(routing.chosen)
         experts = ExpertPass(self.decoded, self.implementation)
         most_values = self.decoded.numel() - ALIGNED_VALUES
         if self.weights.resident is not None:
@@ -216,7 +223,7 @@ class PromptPass:
         if self.stream is not None and self._streams(len(x), router.rules):
             experts.add(h, x, routing, self.stream)
         elif self.away is not None:
-            h += self.away(x32, routing.chosen, routing.share)
+            h += self.watch.away(self.away, x32, routing.chosen, routing.share)
 
     def _streams(self, tokens: int, rules: RouterRules) -> bool:
         enough = streams_experts(tokens, rules.used, rules.experts, self.stream_tokens)

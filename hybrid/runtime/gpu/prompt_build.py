@@ -11,8 +11,10 @@ from hybrid.runtime.experts import ExpertWeights, expert_parts
 from hybrid.runtime.gpu.expert_stream import ExpertStream
 from hybrid.runtime.gpu.prompt import PromptPass, Turn
 from hybrid.runtime.gpu.prompt_experts import ALIGNED_VALUES
+from hybrid.runtime.gpu.prompt_watch import PromptWatch
 from hybrid.runtime.gpu.weights import GpuWeights
 from hybrid.runtime.plain_block import PlainBlock
+from hybrid.runtime.stats import Meter
 from placement.inventory import ModelShape
 from placement.memory.gpu_scratch import decoded_values, stream_bytes, streams_experts
 from placement.workload import Workload
@@ -25,15 +27,24 @@ def product_type(device: torch.device) -> torch.dtype:
 
 @dataclass(frozen=True, slots=True)
 class PromptParts:
-    """One block; `in_ram` is the op over its experts in RAM."""
+    """One block.
+
+    in_ram   the op over its experts in RAM
+    usage    of `PromptWatch`
+    """
 
     plain: PlainBlock
     weights: GpuWeights
     in_ram: CrossedOp | None
+    usage: Tensor
 
 
 def prompt_passes(
-    home: Place, blocks: Mapping[int, PromptParts], shape: ModelShape, workload: Workload
+    home: Place,
+    blocks: Mapping[int, PromptParts],
+    shape: ModelShape,
+    workload: Workload,
+    meter: Meter,
 ) -> dict[int, PromptPass]:
     """By layer, for passes of up to a micro-batch; takes the buffers that all of them share."""
     device = home.torch_device
@@ -49,6 +60,7 @@ def prompt_passes(
             turn=turn,
             decoded=decoded,
             work_bytes=attention.work_bytes,
+            watch=PromptWatch(home, layer, meter, block.usage),
             away=block.in_ram,
             stream=None if stream is None else stream.source(layer),
             stream_tokens=workload.stream_tokens,

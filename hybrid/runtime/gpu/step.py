@@ -15,6 +15,7 @@ buffer is fixed at load and every length is read from device memory, so that the
 be captured once as a CUDA graph and replayed while the context grows.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +50,8 @@ from kernels.router.gpu import route
 from kernels.step import ArgmaxScratch, Greatest, StepInput, argmax, argmax_scratch
 
 MOST_TOKENS = 8  # of a step; more are a prompt
+# Told what has ended, and with a router which experts it chose.
+Mark = Callable[..., None]
 FLOAT_CACHES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
@@ -139,9 +142,10 @@ class BlockStep:
     amplitude: float
     mailbox: Mailbox | None
 
-    def launch(self, buffers: StepBuffers) -> None:
+    def launch(self, buffers: StepBuffers, mark: Mark = lambda *_: None) -> None:
         self._attention(buffers)
-        self._feed_forward(buffers)
+        mark("attention")
+        self._feed_forward(buffers, mark)
 
     def _attention(self, b: StepBuffers) -> None:
         w, shape, tokens = self.weights, self.weights.shape, len(b.compressed)
@@ -170,7 +174,7 @@ class BlockStep:
         matvec(h, products, tokens, w.attention_norm, epsilon)
         matvec(b.query_low, [Product(w.query, query)], tokens, w.query_norm, epsilon)
 
-    def _feed_forward(self, b: StepBuffers) -> None:
+    def _feed_forward(self, b: StepBuffers, mark: Mark) -> None:
         w, tokens, epsilon = self.weights, len(b.compressed), self.weights.shape.epsilon
         h = b.input.hidden
         if w.router is not None:
@@ -188,12 +192,15 @@ class BlockStep:
                 tokens,
                 self.mailbox,
             )
+            mark("router", b.chosen)
         routing, routed, shared = self._halves(b)
         if routed is not None or shared is not None:
             expert_hidden(h, tokens, routing, routed, shared, w.feed_forward_norm, epsilon)
             expert_down(h, tokens, routing, routed, shared)
+            mark("dense" if routed is None else "experts")
         if self.mailbox is not None:
             receive(self.mailbox, h)
+            mark("receive")
 
     def _halves(self, b: StepBuffers) -> tuple[Routed | None, Halves | None, Halves | None]:
         w, tokens = self.weights, len(b.compressed)

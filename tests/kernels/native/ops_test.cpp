@@ -95,8 +95,8 @@ struct Chain {
         const Floats cosine(turns, 0.8f), sine(turns, 0.6f);
         CHECK(hybrid_pool_reserve(static_cast<std::size_t>(most.own_bytes)) == kPoolOk);
         const BlockPass of{
-            hidden.data(), cosine.data(), sine.data(), tokens,          start,          0,
-            precision,     threads,       0,           workspace.first, workspace.bytes};
+            hidden.data(),   cosine.data(),   sine.data(), tokens, start, 0, precision, threads, 0,
+            workspace.first, workspace.bytes, nullptr,     nullptr};
         CHECK(hybrid_latent_blocks(pointers, rows, kBlocks, &of) == kPoolOk);
         check_finite(hidden);
     }

@@ -1,0 +1,209 @@
+"""One chain's one-token step with stamps between its parts, and what they say.
+
+    stamp │ begin │ stamp │ attention │ stamp │ router │ stamp │ experts │ stamp │ receive │ stamp
+                            └──────────── every block ──────────────────────────────────┘
+    ... head │ stamp, stamp, stamp ... of nothing: what a stamp costs
+
+The graph with stamps is captured beside the one without, at load: nothing is taken of the GPU
+later. It is replayed for one token of so many (`hybrid.runtime.timing`). What a stamp costs is
+taken out of what it says: what one of nothing takes, or what steps with stamps take longer than
+steps without, since between two large kernels it also parts what would overlap. `receive` holds
+both the wait for the CPU and the crossing:
+
+    crossing    from the post to the end of receive, less the CPU's time: half there, half back.
+                The way there passes while the GPU computes shared experts, the rest is in receive
+
+The launches also count experts: of the tokens that take this graph only.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from statistics import median
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hybrid.runtime.gpu.replay import Replay
+from hybrid.runtime.gpu.step import Mark
+from kernels.stamp import stamp
+
+CLOSING = 8  # stamps of nothing at the end
+LATELY = 16  # steps
+MOST_APART_S = 3e-6  # that a stamp costs beyond one of nothing: more is the step's own unevenness
+MARKS = 4  # of a block
+# What ended at a stamp -> the part of a device's time that it is.
+PART_OF = {
+    "begin": "crossing",
+    "attention": "attention",
+    "router": "experts",
+    "experts": "experts",
+    "dense": "dense",
+    "receive": "waiting",
+    "head": "head",
+}
+NO_LAYER = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """Seconds of one step between its stamps.
+
+    parts         sums, without the stamps' own cost
+    cost_s        of all stamps, and of launching them
+    attention_s   [blocks]
+    experts_s     [blocks] all behind attention, of blocks with a router; NaN for others
+    """
+
+    parts: dict[str, float]
+    cost_s: float
+    attention_s: NDArray[np.float64]
+    experts_s: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A step as the host saw it: seconds until it was launched, and from there to its end."""
+
+    launch_s: float
+    run_s: float
+
+
+class StampCost:
+    """What stamps add to a step, from the steps that were listened to lately."""
+
+    def __init__(self) -> None:
+        self._plain: deque[Ran] = deque(maxlen=LATELY)
+        self._of_nothing: deque[float] = deque(maxlen=LATELY)
+        self._added: deque[float] = deque(maxlen=LATELY)
+
+    def plain(self, ran: Ran) -> None:
+        """A step without stamps."""
+        self._plain.append(ran)
+
+    def stamped(self, ran: Ran, stamps: int, of_nothing_s: float) -> None:
+        """A step with so many."""
+        self._of_nothing.append(of_nothing_s)
+        if len(self._plain) >= LATELY // 2:
+            plain_s = median([each.run_s for each in self._plain])
+            self._added.append((ran.run_s - plain_s) / stamps)
+
+    def launch_s(self, ran: Ran) -> float:
+        """What launching took longer with stamps: a graph that ran last a while ago is cold."""
+        plain = [each.launch_s for each in self._plain]
+        return max(ran.launch_s - median(plain), 0.0) if plain else 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Of one stamp."""
+        least = median(self._of_nothing)
+        added = median(self._added) if self._added else 0.0
+        return min(max(added, least), least + MOST_APART_S)
+
+
+class Stamps:
+    """The stamps of one chain.
+
+    first    number of its first block in the model
+    blocks   how many it has
+    usage    int32 [blocks of the model, experts] on the GPU: choices so far
+    """
+
+    def __init__(self, device: torch.device, first: int, blocks: int, usage: Tensor) -> None:
+        slots = slots_of(blocks)
+        self._first, self._blocks, self._usage = first, blocks, usage
+        self._times = torch.zeros(slots, dtype=torch.int64, device=device)
+        self._host = torch.zeros(slots, dtype=torch.int64, pin_memory=device.type == "cuda")
+        self._ended: list[tuple[int, str]] = []
+        self.cost = StampCost()
+
+    def begin(self) -> None:
+        self._ended = []
+        stamp(self._times, 0, implementation="gpu")
+
+    def mark(self, layer: int, what: str, chosen: Tensor | None = None) -> None:
+        """`what` has ended, of a block of this chain or of none.
+
+        chosen   its experts, to be counted
+        """
+        self._ended.append((layer, what))
+        usage = None if chosen is None else self._usage[self._first + layer]
+        stamp(self._times, len(self._ended), chosen, usage, implementation="gpu")
+
+    def of(self, layer: int) -> Mark:
+        return partial(self.mark, layer)
+
+    def end(self) -> None:
+        last = len(self._ended)
+        for number in range(1, CLOSING + 1):
+            stamp(self._times, last + number, implementation="gpu")
+        self._host.copy_(self._times, non_blocking=True)
+
+    def spans(self, computed_s: Sequence[float], ran: Ran) -> Spans:
+        """Of the step that is done.
+
+        computed_s   the CPU's time with each crossing
+        ran          the step as the host saw it
+        """
+        count = len(self._ended)
+        times = self._host.numpy()[: count + 1 + CLOSING]
+        of_nothing_s = float(times[-1] - times[count]) * 1e-9 / CLOSING
+        self.cost.stamped(ran, len(times), of_nothing_s)
+        cost_s = self.cost.seconds
+        spent = np.maximum(np.diff(times[: count + 1]) * 1e-9 - cost_s, 0.0)
+        layers = np.array([layer for layer, _ in self._ended])
+        whats = np.array([what for _, what in self._ended])
+        parts: dict[str, float] = {}
+        for what, part in PART_OF.items():
+            if (found := whats == what).any():
+                parts[part] = parts.get(part, 0.0) + float(spent[found].sum())
+        if computed_s:
+            crossing_s = _crossing_s(spent, whats == "receive", whats == "router", computed_s)
+            parts["crossing"] += crossing_s
+            parts["waiting"] -= crossing_s
+        in_attention = whats == "attention"
+        behind = (layers != NO_LAYER) & ~in_attention
+        experts_s = self._by_block(layers[behind], spent[behind])
+        routed = np.isin(np.arange(self._blocks), layers[whats == "router"])
+        experts_s[~routed] = np.nan
+        attention_s = self._by_block(layers[in_attention], spent[in_attention])
+        all_s = cost_s * len(times) + self.cost.launch_s(ran)
+        return Spans(parts, all_s, attention_s, experts_s)
+
+    def _by_block(
+        self, layers: NDArray[np.int64], spent: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        sums = np.zeros(self._blocks)
+        np.add.at(sums, layers, spent)
+        return sums
+
+
+@dataclass(frozen=True, slots=True)
+class StampedStep:
+    """A step of one token with stamps."""
+
+    replay: Replay
+    stamps: Stamps
+
+
+def slots_of(blocks: int) -> int:
+    """Of the first stamp, those of the input and the head, and the others."""
+    return 1 + 2 + MARKS * blocks + CLOSING
+
+
+def _crossing_s(
+    spent: NDArray[np.float64],
+    receives: NDArray[np.bool_],
+    routers: NDArray[np.bool_],
+    computed_s: Sequence[float],
+) -> float:
+    """What of the waits in `receive` is bytes on their way."""
+    at = np.flatnonzero(receives)
+    stalled = spent[at]
+    beside = np.where(routers[at - 1], 0.0, spent[at - 1])
+    under_way = np.maximum(stalled + beside - np.asarray(computed_s), 0.0)
+    seen = under_way - np.minimum(beside, under_way / 2)
+    return float(np.minimum(stalled, seen).sum())

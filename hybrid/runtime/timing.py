@@ -1,0 +1,95 @@
+"""Which passes are measured, and who hears of it.
+
+Measuring costs time, stamps in a graph and sums in Python; so it takes every n-th pass, n such that
+all of it stays below SHARE of the time. n follows what the last measured pass took.
+"""
+
+from math import ceil
+from time import perf_counter
+
+import torch
+
+from hybrid.runtime.ledger import Ledger
+from hybrid.runtime.listening import Listeners
+from hybrid.runtime.sampling import Sampler
+from hybrid.runtime.stats import Meter, StepStats
+from kernels.native import pool
+from placement.machines.cpus import ThreadCpus
+
+SHARE = 0.003  # of the time, for measuring; telling of every pass comes on top
+MOST_PASSES = 512  # from one measured to the next
+
+
+class Intervals:
+    """Every n-th pass, the first one first."""
+
+    def __init__(self) -> None:
+        self._left = 0
+
+    def due(self) -> bool:
+        self._left -= 1
+        return self._left < 0
+
+    def took(self, cost_s: float, pass_s: float) -> None:
+        """Of the pass that was due; pass_s without the cost."""
+        every = ceil(cost_s / (SHARE * pass_s)) if pass_s > 0 else MOST_PASSES
+        self._left = min(max(every, 1), MOST_PASSES) - 1
+
+
+class Timing:
+    """Of one engine.
+
+    layers   of the model
+    cpus     of the workers
+    """
+
+    def __init__(self, meter: Meter, layers: int, cpus: ThreadCpus) -> None:
+        self.listeners = Listeners()
+        self._meter = meter
+        self._layers = layers
+        self._nodes = [cpus.system_nodes[node] for node in cpus.nodes]
+        self._intervals = {True: Intervals(), False: Intervals()}  # of prompts, of steps
+        self._sampling_s = 0.0
+
+    def choice(self, sampler: Sampler, row: torch.Tensor, best: tuple[int, float] | None) -> int:
+        """What the sampler chooses; the time of it counts to the pass that reads the token."""
+        began = perf_counter()
+        token = sampler.sample(row, best)
+        self._sampling_s = perf_counter() - began
+        return token
+
+    def begin(self, *, prompt: bool) -> None:
+        """Before a pass."""
+        meter = self._meter
+        if meter.ledger is not None:  # of a pass that failed
+            pool.clocks(False)
+        meter.reset()
+        meter.counts = bool(self.listeners)
+        if meter.counts and self._intervals[prompt].due():
+            meter.ledger = Ledger(self._layers)
+            pool.clocks(True)
+
+    def end(self, stats: StepStats, *, prompt: bool) -> None:
+        """After a pass that did not fail."""
+        ledger, self._meter.ledger = self._meter.ledger, None
+        sampling_s, self._sampling_s = self._sampling_s, 0.0
+        self.listeners.passed(stats, prompt=prompt)
+        if ledger is None:
+            return
+        began = perf_counter()
+        nodes = self._node_seconds()
+        times = ledger.times(stats.seconds, 0.0 if prompt else sampling_s, nodes)
+        if ledger.whole:
+            self.listeners.timed(times)
+        cost_s = perf_counter() - began + ledger.cost_s
+        self._intervals[prompt].took(cost_s, stats.seconds - ledger.cost_s)
+
+    def _node_seconds(self) -> dict[int, float]:
+        """Node -> mean of its workers' seconds in experts; nothing where none was in any."""
+        seconds = pool.experts_seconds(min(len(self._nodes), pool.threads()))
+        pool.clocks(False)
+        by_node: dict[int, list[float]] = {}
+        for node, spent in zip(self._nodes, seconds, strict=False):
+            by_node.setdefault(node, []).append(spent)
+        found = {node: sum(spent) / len(spent) for node, spent in by_node.items()}
+        return found if any(found.values()) else {}

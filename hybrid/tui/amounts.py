@@ -1,0 +1,72 @@
+"""Numbers as the screen writes them; "-" for what no source says."""
+
+from placement.units import rate
+
+ABSENT = "-"
+
+
+def tokens_s(value: float | None) -> str:
+    return ABSENT if value is None else rate(value)
+
+
+def ms(seconds: float | None) -> str:
+    """Three digits without the unit: "0.41", "12.1", "101", "2.4k"."""
+    if seconds is None:
+        return ABSENT
+    value = seconds * 1e3
+    if value >= 10_000:
+        return f"{value / 1e3:.1f}k"
+    return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}"
+
+
+def gib(nbytes: int | None) -> str:
+    """Without the unit: "0.02", "16.3", "412"."""
+    if nbytes is None:
+        return ABSENT
+    value = nbytes / (1 << 30)
+    return f"{value:.{2 if value < 0.995 else 1 if value < 99.95 else 0}f}"
+
+
+def gb_s(bytes_s: float | None) -> str:
+    """Without the unit, powers of 1000 as data sheets have them."""
+    if bytes_s is None:
+        return ABSENT
+    value = bytes_s / 1e9
+    return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}"
+
+
+def percent(share: float | None) -> str:
+    return ABSENT if share is None else f"{share * 100:.0f} %"
+
+
+def signed_percent(share: float) -> str:
+    """ "+4 %", "-12 %"; "as predicted" is for a difference that rounds to nothing."""
+    return f"{share * 100:+.0f} %" if abs(share) >= 0.005 else "0 %"
+
+
+def duration(seconds: float | None) -> str:
+    """ "8 s", "3:05", "2:03:05"."""
+    if seconds is None:
+        return ABSENT
+    whole = int(max(seconds, 0.0) + 0.5)
+    if whole < 60:
+        return f"{whole} s"
+    hours, rest = divmod(whole, 3600)
+    if hours:
+        return f"{hours}:{rest // 60:02}:{rest % 60:02}"
+    return f"{rest // 60}:{rest % 60:02}"
+
+
+def count(value: float | None) -> str:
+    """ "812", "12.4k", "3.1M"."""
+    if value is None:
+        return ABSENT
+    for size, unit in ((1e6, "M"), (1e4, "k")):
+        if value >= size:
+            return f"{value / (1e3 if unit == 'k' else size):.1f}{unit}"
+    return f"{value:.0f}"
+
+
+def mean_of(whole: float | None, parts: float) -> float | None:
+    """A share, None where either is absent or the whole is nothing."""
+    return None if whole is None or whole <= 0 else parts / whole

@@ -1,0 +1,163 @@
+"""What a reader would conclude from a Snapshot, in words: what takes the time, what is amiss.
+
+The thresholds are of attention, not of correctness: they only decide what is said first.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from hybrid.live.snapshot import DeviceView, MemoryView, Phase, Sensors, Snapshot
+from hybrid.tui.amounts import gb_s, gib, mean_of, ms, percent, tokens_s
+
+NEAR_FULL = 0.95  # of a device's memory, by all programs
+CACHE_NEAR_FULL = 0.9
+RAM_AT_LIMIT = 0.85  # of what was measured: the rest is lost between layers
+RAM_SLOW = 0.7
+LARGE_ERROR = 0.15  # where a prediction says no error of its own
+IDLE_PARTS = ("waiting", "other")
+
+
+@dataclass(frozen=True, slots=True)
+class Slowest:
+    """The longest work of a token: all GPUs' part together, as they work one after another.
+
+    devices   "CUDA0", "16 GPUs", "CPU"
+    kind      "gpu" or "cpu"
+    """
+
+    devices: str
+    kind: str
+    part: str
+    seconds: float
+    wall_s: float
+
+    @property
+    def share(self) -> float:
+        return self.seconds / self.wall_s
+
+
+def slowest(snapshot: Snapshot) -> Slowest | None:
+    """None until a token was measured; waiting is no work."""
+    wall = wall_seconds(snapshot)
+    found: list[Slowest] = []
+    for kind, plural in (("gpu", "GPUs"), ("cpu", "CPUs")):
+        alike = [device for device in snapshot.devices if device.kind == kind]
+        name = alike[0].name if len(alike) == 1 else f"{len(alike)} {plural}"
+        parts = dict.fromkeys(part for device in alike for part in device.seconds)
+        for part in parts:
+            seconds = sum(device.seconds.get(part, 0.0) for device in alike)
+            if part not in IDLE_PARTS:
+                found.append(Slowest(name, kind, part, min(seconds, wall), wall))
+    return max(found, key=lambda piece: piece.seconds, default=None) if wall > 0 else None
+
+
+def wall_seconds(snapshot: Snapshot) -> float:
+    """Of a token: the longest of all devices' sums, as each sums to it but for rounding."""
+    return max((sum(device.seconds.values()) for device in snapshot.devices), default=0.0)
+
+
+def reason(snapshot: Snapshot) -> str:
+    """Why a token takes as long as it does; empty until one was measured."""
+    found = slowest(snapshot)
+    if found is None:
+        return ""
+    text = (
+        f"{found.devices} {found.part} {ms(found.seconds)} of {ms(found.wall_s)} ms"
+        f" ({percent(found.share)})"
+    )
+    read, limit = read_speed(snapshot)
+    share = mean_of(limit, read) if read is not None else None
+    if found.part == "experts" and found.kind == "cpu" and share is not None:
+        return f"{text}; RAM at {_ram_state(share, gb_s(limit))}"
+    return f"{text}; bound by {snapshot.facts.limit}" if snapshot.facts.limit else text
+
+
+def _ram_state(share: float, limit: str) -> str:
+    if share >= RAM_AT_LIMIT:
+        return f"{percent(share)} of {limit} GB/s, its limit"
+    only = "only " if share < RAM_SLOW else ""
+    return f"{only}{percent(share)} of its {limit} GB/s"
+
+
+def read_speed(snapshot: Snapshot) -> tuple[float | None, float | None]:
+    """Of all the RAM: bytes a second read, and the most. None where a node says none."""
+    speeds = [(node.read_bytes_s, node.read_limit_bytes_s) for node in snapshot.nodes]
+    if not speeds:
+        speeds = [
+            (device.read_bytes_s, device.read_limit_bytes_s)
+            for device in snapshot.devices
+            if device.kind == "cpu"
+        ]
+    read = [value for value, _ in speeds if value is not None]
+    most = [value for _, value in speeds if value is not None]
+    return (
+        sum(read) if read and len(read) == len(speeds) else None,
+        sum(most) if most and len(most) == len(speeds) else None,
+    )
+
+
+def difference(snapshot: Snapshot) -> float | None:
+    """Measured against predicted tokens a second, as a share of the prediction."""
+    facts, rates = snapshot.facts, snapshot.rates
+    if snapshot.phase is Phase.PROMPT:
+        predicted, actual = facts.predicted_prompt_tok_s, rates.prompt_now_tok_s
+    else:
+        predicted = facts.predicted_decode_tok_s
+        actual = rates.decode_run_tok_s
+    if not predicted or actual is None:
+        return None
+    return actual / predicted - 1.0
+
+
+def warnings(snapshot: Snapshot) -> list[str]:
+    """What is amiss, the worst first."""
+    return [
+        *(text for device in snapshot.devices for text in _device_warnings(device)),
+        *_host_warnings(snapshot),
+        *snapshot.notes,
+    ]
+
+
+def _device_warnings(device: DeviceView) -> Iterator[str]:
+    if device.sensors is not None:
+        yield from (f"{device.name} {text}" for text in sensor_warnings(device.sensors))
+    text = memory_warning(device.memory)
+    if text:
+        yield f"{device.name} {text}"
+    used, capacity = device.cache_used_tokens, device.cache_capacity_tokens
+    if used is not None and capacity and used >= CACHE_NEAR_FULL * capacity:
+        yield f"{device.name} cache {used} of {capacity} tokens"
+
+
+def memory_warning(memory: MemoryView) -> str:
+    """Over the budget, or near the end of the device; empty for neither."""
+    held = memory.actual_bytes
+    if held is not None and memory.budget_bytes and held > memory.budget_bytes:
+        return f"holds {gib(held)} GiB, budget {gib(memory.budget_bytes)}"
+    used = memory.used_by_all_bytes
+    if used is not None and memory.total_bytes and used >= NEAR_FULL * memory.total_bytes:
+        return f"memory {gib(used)} of {gib(memory.total_bytes)} GiB in use"
+    return ""
+
+
+def sensor_warnings(sensors: Sensors) -> Iterator[str]:
+    if sensors.throttle:
+        yield f"slowed by {', '.join(sensors.throttle)}"
+    width, most = sensors.link_width, sensors.link_most_width
+    if width and most and width < most:
+        yield f"PCIe x{width} of x{most}"
+
+
+def _host_warnings(snapshot: Snapshot) -> Iterator[str]:
+    faults, disc = snapshot.host.major_faults_s, snapshot.host.disc_read_bytes_s
+    if faults is not None and faults >= 1 and snapshot.phase is not Phase.LOADING:
+        text = f"weights come from the disc: {faults:.0f} page faults/s"
+        yield text + (f", {gb_s(disc)} GB/s" if disc is not None else "")
+    off = difference(snapshot)
+    allowed = snapshot.facts.predicted_error or LARGE_ERROR
+    if off is not None and off < -allowed:
+        rates, facts = snapshot.rates, snapshot.facts
+        prompt = snapshot.phase is Phase.PROMPT
+        actual = rates.prompt_now_tok_s if prompt else rates.decode_run_tok_s
+        predicted = facts.predicted_prompt_tok_s if prompt else facts.predicted_decode_tok_s
+        yield f"{tokens_s(actual)} tok/s where {tokens_s(predicted)} were predicted"

@@ -1,0 +1,161 @@
+"""The top of the screen: what runs, how fast against the prediction, why, and what is amiss."""
+
+from hybrid.live.snapshot import Phase, Progress, Snapshot
+from hybrid.tui.amounts import (
+    ABSENT,
+    count,
+    duration,
+    gib,
+    ms,
+    percent,
+    signed_percent,
+    tokens_s,
+)
+from hybrid.tui.bars import gauge
+from hybrid.tui.findings import LARGE_ERROR, difference, reason, warnings
+from hybrid.tui.lines import Line, apart, fitted, joined, one_line
+from hybrid.tui.look import Look
+
+PHASES = {
+    Phase.LOADING: ("loading", "strong"),
+    Phase.PROMPT: ("reading the prompt", "strong"),
+    Phase.DECODE: ("decoding", "done"),
+    Phase.IDLE: ("waiting for a prompt", "faint"),
+    Phase.ENDED: ("ended", "faint"),
+    Phase.FAILED: ("failed", "error"),
+}
+MOST_ERROR_LINES = 4
+
+
+def header(
+    snapshot: Snapshot, width: int, look: Look, banner: str = "", short: bool = False
+) -> list[Line]:
+    """Title, plan, rates, then what is known of: progress, reason, warnings, error.
+
+    banner   said in the title beside the phase: "PAUSED"
+    short    only the rate that the phase is about
+    """
+    lines = [_title(snapshot, width, look, banner), _plan(snapshot, width, look)]
+    lines += _rate_lines(snapshot, width, look)[: 1 if short else 2]
+    if snapshot.progress is not None:
+        lines.append(_progress(snapshot.progress, width, look))
+    if snapshot.error:
+        lines += _error(snapshot.error, width, look)
+    why = reason(snapshot)
+    if why:
+        lines.append(fitted([(" why      ", "faint"), (why, "strong")], width, look.more))
+    amiss = joined(([(one_line(text), "warning")] for text in warnings(snapshot)), "; ", width - 10)
+    if amiss:
+        lines.append(fitted([(" amiss    ", "warning"), *amiss], width, look.more))
+    return lines
+
+
+def _title(snapshot: Snapshot, width: int, look: Look, banner: str) -> Line:
+    facts = snapshot.facts
+    words, name = PHASES[snapshot.phase]
+    end: Line = [(f" {banner} ", "chosen"), (" ", "")] if banner else []
+    end += [(f" {words}", name), (f"  {duration(snapshot.at - facts.started_at)} ", "")]
+    begin = [
+        (f" hybrid {facts.command} ", "title"),
+        (one_line(facts.model), "strong"),
+        (f"  {facts.architecture}  pid {facts.pid}", "faint"),
+    ]
+    return apart(begin, end, width, look.more)
+
+
+def _plan(snapshot: Snapshot, width: int, look: Look) -> Line:
+    facts = snapshot.facts
+    end = [(f"  context {facts.context_tokens}, ubatch {facts.ubatch_tokens} ", "faint")]
+    begin = [(" plan     ", "faint"), (one_line(facts.plan_line), "")]
+    if width < 100:
+        return fitted(begin, width, look.more)
+    return apart(begin, end, width, look.more)
+
+
+def _rate_lines(snapshot: Snapshot, width: int, look: Look) -> list[Line]:
+    """One line where both fit, else what the phase is about first."""
+    decode, prompt = _decode(snapshot, look), _prompt(snapshot, look)
+    if snapshot.phase in (Phase.LOADING, Phase.PROMPT):
+        decode, prompt = prompt, decode
+    lines = []
+    for title, parts in (decode, prompt):
+        if parts:
+            line = joined(parts, look.join, width - 10)
+            lines.append(fitted([(f" {title:8} ", "faint"), *line], width))
+    return lines
+
+
+def _decode(snapshot: Snapshot, look: Look) -> tuple[str, list[Line]]:
+    rates, facts = snapshot.rates, snapshot.facts
+    parts: list[Line] = []
+    speeds = (rates.decode_now_tok_s, rates.decode_10_s_tok_s, rates.decode_run_tok_s)
+    if any(speed is not None for speed in speeds):
+        parts.append([(f"{tokens_s(speeds[0])} tok/s now", "strong")])
+        parts.append([(f"{tokens_s(speeds[1])} over 10 s", "")])
+        parts.append([(f"{tokens_s(speeds[2])} run", "")])
+    parts += _predicted(facts.predicted_decode_tok_s, snapshot, Phase.DECODE)
+    parts += _error_of_prediction(snapshot, look) if parts else []
+    if rates.ms_a_token is not None:
+        parts.append([(f"{ms(rates.ms_a_token / 1e3)} ms a token", "")])
+    if rates.decode_tokens:
+        parts.append([(f"{rates.decode_tokens} tokens", "")])
+    return "decode", parts
+
+
+def _prompt(snapshot: Snapshot, look: Look) -> tuple[str, list[Line]]:
+    rates, facts = snapshot.rates, snapshot.facts
+    parts: list[Line] = []
+    if rates.prompt_now_tok_s is not None and snapshot.phase is Phase.PROMPT:
+        parts.append([(f"{tokens_s(rates.prompt_now_tok_s)} tok/s now", "strong")])
+    if rates.prompt_run_tok_s is not None:
+        parts.append([(f"{tokens_s(rates.prompt_run_tok_s)} run", "")])
+    parts += _predicted(facts.predicted_prompt_tok_s, snapshot, Phase.PROMPT)
+    if rates.prompt_tokens:
+        parts.append([(f"{rates.prompt_tokens} tokens", "")])
+    if rates.reused_tokens:
+        parts.append([(f"{rates.reused_tokens} reused", "")])
+    return "prompt", parts
+
+
+def _predicted(tok_s: float | None, snapshot: Snapshot, phase: Phase) -> list[Line]:
+    """The prediction; how far off it is where this phase runs or ran last."""
+    if tok_s is None:
+        return []
+    text: Line = [(f"predicted {tokens_s(tok_s)}", "")]
+    prompts = snapshot.phase is Phase.PROMPT
+    off = difference(snapshot) if prompts == (phase is Phase.PROMPT) else None
+    if off is None:
+        return [text]
+    worse = off < -(snapshot.facts.predicted_error or LARGE_ERROR)
+    return [[*text, (f" ({signed_percent(off)})", "warning" if worse else "done")]]
+
+
+def _error_of_prediction(snapshot: Snapshot, look: Look) -> list[Line]:
+    error = snapshot.facts.predicted_error
+    return [[(f"its error {look.about}{percent(error)}", "faint")]] if error else []
+
+
+def _progress(progress: Progress, width: int, look: Look) -> Line:
+    """A bar with what is done, how fast, and when it will be."""
+    size = gib if progress.unit == "bytes" else count
+    unit = "GiB" if progress.unit == "bytes" else progress.unit
+    share = progress.done / progress.total if progress.total else None
+    words = f" {percent(share)}  {size(progress.done)} of {size(progress.total)} {unit}"
+    if progress.rate_s is not None:
+        speed = f"{progress.rate_s / 1e9:.2f} GB" if progress.unit == "bytes" else ""
+        words += f"  {speed or tokens_s(progress.rate_s)}/s"
+    eta = ABSENT if progress.eta_s is None else duration(progress.eta_s)
+    words += f"  {eta} left "
+    what = f" {one_line(progress.what)[:20]:8} "
+    cells = max(min(width - len(what) - len(words), 60), 4)
+    return fitted([(what, "strong"), *gauge(share, cells, look), (words, "")], width, look.more)
+
+
+def _error(text: str, width: int, look: Look) -> list[Line]:
+    lines = [one_line(line) for line in text.splitlines() if line.strip()]
+    shown = lines[:MOST_ERROR_LINES]
+    titles = [" error    ", *[" " * 10] * (len(shown) - 1)]
+    return [
+        fitted([(title, "error"), (line, "error")], width, look.more)
+        for title, line in zip(titles, shown, strict=True)
+    ]

@@ -1,0 +1,3 @@
+"""Choices shared by tests: shape of `chosen`, experts."""
+
+CHOICES = [((1, 1), 1), ((1, 8), 256), ((3, 6), 7), ((129, 6), 64)]

@@ -1,0 +1,180 @@
+"""Runs and watchers as processes of their own: attached, detached, killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic, sleep
+
+import pytest
+
+from hybrid.live.client import Ending, attach, runs
+from hybrid.live.snapshot import Phase
+from hybrid.live.socket_folder import socket_path
+
+ROOT = Path(__file__).resolve().parents[2]
+LONG = ("-n", "100000", "-c", "110000", "--ignore-eos")  # until it is killed
+DEADLINE_S = 60.0
+
+
+@pytest.fixture
+def session(tmp_path):
+    """A session's own folder, and what runs have to know of it."""
+    folder = tmp_path / "session"
+    folder.mkdir(mode=0o700)
+    return folder
+
+
+@pytest.fixture
+def start(session, tmp_path):
+    """start("run", ...) -> a process; those that still live are killed at the end."""
+    begun = []
+
+    def run(*words: str) -> subprocess.Popen[bytes]:
+        environment = {
+            **os.environ,
+            "XDG_RUNTIME_DIR": str(session),
+            "XDG_CACHE_HOME": str(tmp_path / "cache"),
+            "OMP_NUM_THREADS": "1",
+        }
+        process = subprocess.Popen(
+            [sys.executable, "-m", "hybrid", *words],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        begun.append(process)
+        return process
+
+    yield run
+    for process in begun:
+        if process.poll() is None:
+            process.kill()
+        for pipe in (process.stdout, process.stderr):
+            pipe.close()
+        process.wait()
+
+
+def demo(*words: str) -> tuple[str, ...]:
+    return ("run", "demo", "-p", "Once upon a time", "--device", "none", "-t", "1", *words)
+
+
+def until(told: Callable[[], object]) -> object:
+    end = monotonic() + DEADLINE_S
+    while not (found := told()):
+        assert monotonic() < end, "it did not come about"
+        sleep(0.02)
+    return found
+
+
+def decoding(session, *processes):
+    """The runs of these processes, once all of them decode."""
+    folder = session / "hybrid"
+    pids = {process.pid for process in processes}
+
+    def listed():
+        found = [run for run in runs([folder]) if run.pid in pids]
+        return found if len(found) == len(pids) else None
+
+    found = until(listed)
+    for run in found:
+        with attach(run, 0.05) as watched:
+            assert any(shot.phase is Phase.DECODE for shot in watched)
+    return found
+
+
+def test_a_run_that_is_killed_under_its_watcher_is_told_as_killed(start, session):
+    process = start(*demo(*LONG, "-s", "1"))
+    [run] = decoding(session, process)
+    watched = attach(run, 0.05)
+    next(watched)
+    process.send_signal(signal.SIGKILL)
+    began = monotonic()
+    assert all(shot.phase is Phase.DECODE for shot in watched)
+    assert monotonic() - began < 5.0
+    assert watched.ending is Ending.KILLED
+    process.wait()
+    runs([session / "hybrid"])
+    assert not socket_path(session / "hybrid", process.pid).exists()
+
+
+def test_a_watcher_that_is_killed_leaves_the_run_as_it_was(start, session):
+    process = start(*demo(*LONG, "-s", "1"))
+    [run] = decoding(session, process)
+    watcher = start("top", str(process.pid))
+    assert b"tok/s" in watcher.stderr.readline()  # a plain line: there is no terminal
+    watcher.kill()
+    watcher.wait()
+    with attach(run, 0.05) as watched:
+        before = next(watched).rates.decode_tokens
+        until(lambda: next(watched).rates.decode_tokens > before)
+    assert process.poll() is None
+
+
+def test_ctrl_c_ends_a_run_in_order(start, session):
+    process = start(*demo(*LONG, "-s", "1"))
+    [run] = decoding(session, process)
+    watched = attach(run, 0.05)
+    process.send_signal(signal.SIGINT)
+    *_, last = watched
+    assert last.phase is Phase.ENDED
+    assert watched.ending is Ending.ENDED
+    assert process.wait(DEADLINE_S) == 130
+    assert not socket_path(session / "hybrid", process.pid).exists()
+
+
+def test_runs_are_told_apart_and_each_has_its_own_watcher(start, session):
+    first, second = start(*demo(*LONG, "-s", "1")), start(*demo(*LONG, "-s", "2"))
+    decoding(session, first, second)
+    listing = start("top", "--list", "--json")
+    out, _ = listing.communicate(timeout=DEADLINE_S)
+    assert {its["pid"] for its in json.loads(out)} == {first.pid, second.pid}
+    one = start("top", "--json", str(second.pid))
+    out, _ = one.communicate(timeout=DEADLINE_S)
+    assert json.loads(out)["facts"]["pid"] == second.pid
+    unsure = start("top", "--json")
+    _, said = unsure.communicate(timeout=DEADLINE_S)
+    assert unsure.returncode == 2
+    assert str(first.pid).encode() in said
+
+
+def test_watching_changes_no_token(start, session):
+    words = demo("-n", "400", "--ignore-eos", "--temp", "0.9", "-s", "5", "--json")
+    alone = start(*words, "--no-live")
+    expected = json.loads(alone.communicate(timeout=DEADLINE_S)[0])["token_ids"]
+    watched_run = start(*words)
+    folder, seen = session / "hybrid", 0
+    [run] = until(lambda: runs([folder]))
+    while watched_run.poll() is None:
+        with attach(run, 0.05) as watched:  # attached and detached, over and over
+            for _ in range(3):
+                seen += next(watched, None) is not None
+    out, _ = watched_run.communicate(timeout=DEADLINE_S)
+    assert json.loads(out)["token_ids"] == expected
+    assert seen > 3
+
+
+def test_a_run_without_a_live_view_is_not_listed(start, session):
+    process = start(*demo("-n", "300", "--ignore-eos", "-s", "1", "--no-live"))
+    found = []
+    while process.poll() is None:
+        found += runs([session / "hybrid"])
+        sleep(0.05)
+    assert process.returncode == 0
+    assert found == []
+
+
+def test_a_failure_is_told_to_whoever_watches(start, session):
+    process = start(*demo(*LONG, "-s", "1"))
+    [run] = decoding(session, process)
+    watched = attach(run, 0.05)
+    process.stdout.close()  # of whom it writes to nobody is left
+    *_, last = watched
+    assert (last.phase, watched.ending) == (Phase.FAILED, Ending.FAILED)
+    assert "whoever read the output has gone" in last.error
+    assert process.wait(DEADLINE_S) == 1

@@ -1,0 +1,59 @@
+"""Rates of stretches of the past, for passes of any length."""
+
+import pytest
+
+from hybrid.live.rate_ring import HISTORY_S, RateRing
+
+
+def test_a_rate_is_tokens_over_the_time_inside_passes():
+    ring = RateRing()
+    for step in range(20):
+        ring.add(100.0 + 0.1 * step, 0.05, 1)  # half of the time between passes is not theirs
+    assert ring.rate(102.0, 1.0) == pytest.approx(20.0)
+
+
+def test_a_pass_longer_than_a_slot_counts_in_every_second_that_it_took():
+    ring = RateRing()
+    ring.add(106.5, 6.0, 3)
+    assert ring.history(107.0) == pytest.approx([0.5] * 7)
+    assert ring.rate(106.5, 1.0) == pytest.approx(0.5)
+
+
+def test_what_is_older_than_asked_for_does_not_count():
+    ring = RateRing()
+    ring.add(100.0, 1.0, 10)
+    ring.add(108.0, 1.0, 100)
+    assert ring.rate(108.0, 2.0) == pytest.approx(100.0)
+    assert ring.rate(108.0, 10.0) == pytest.approx(55.0)
+    assert ring.rate(130.0, 10.0) is None
+
+
+def test_history_has_whole_seconds_from_the_first_pass_and_zero_where_nothing_was_decoded():
+    ring = RateRing()
+    assert ring.history(50.0) == ()
+    ring.add(100.5, 0.2, 4)
+    ring.add(103.9, 0.2, 2)
+    assert ring.history(104.2) == pytest.approx([20.0, 0.0, 0.0, 10.0])
+
+
+def test_the_ring_forgets_what_it_has_no_room_for():
+    ring = RateRing()
+    for second in range(1000):
+        ring.add(second + 0.5, 0.5, second)
+    history = ring.history(1000.0)
+    assert len(history) == HISTORY_S
+    assert history[0] == pytest.approx(2 * (1000 - HISTORY_S))
+
+
+def test_a_pass_longer_than_the_ring_keeps_its_rate():
+    ring = RateRing()
+    ring.add(2000.0, 1500.0, 3000)
+    assert ring.rate(2000.0, 10.0) == pytest.approx(2.0)
+
+
+def test_a_copy_stays_as_it_was():
+    ring = RateRing()
+    ring.add(100.0, 0.1, 1)
+    copy = ring.copy()
+    ring.add(100.1, 0.1, 99)
+    assert copy.rate(100.1, 1.0) == pytest.approx(10.0)

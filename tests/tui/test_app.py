@@ -1,0 +1,221 @@
+"""The view on a real (pseudo) terminal: keys, sizes, and every way in which it can end."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.tui.pseudo_terminal import ALTERNATE, NORMAL, ROOT, PseudoTerminal
+
+PLAY = (sys.executable, "-m", "tests.tui.play", "gpu1", "--seconds")
+COLOUR = "\x1b[33m"
+
+
+def test_the_text_written_under_the_screen_is_printed_whole_after_it() -> None:
+    with PseudoTerminal(*PLAY, "2") as terminal:
+        terminal.read_until("CUDA0")
+        assert terminal.modes() != terminal.before
+        assert terminal.ended() == 0
+        text = terminal.after_screen()
+        assert terminal.modes() == terminal.before
+    assert "The old lighthouse keeper climbed the spiral stairs each evening, counting" in text
+    assert "CUDA0" not in text
+
+
+def test_keys_choose_panels_pause_and_help() -> None:
+    with PseudoTerminal(*PLAY, "20") as terminal:
+        terminal.read_until("[1 overview]")
+        terminal.type("2")
+        terminal.read_until("[2 devices]")
+        terminal.type("\t")
+        terminal.read_until("[3 layers]")
+        terminal.type("\x1b[Z")
+        terminal.read_until("[2 devices]")
+        terminal.type("?")
+        terminal.read_until("the panels: 1 overview")
+        terminal.type("?p")
+        terminal.read_until("PAUSED")
+
+
+def test_q_leaves_the_view_and_the_text_streams_on() -> None:
+    with PseudoTerminal(*PLAY, "20") as terminal:
+        terminal.read_until("CUDA0")
+        terminal.type("q")
+        terminal.read_until("The old lighthouse")
+        assert terminal.modes() == terminal.before
+        terminal.read_until("lighthouse")
+        assert terminal.program.poll() is None
+
+
+def test_a_resized_terminal_is_filled() -> None:
+    with PseudoTerminal(*PLAY, "20") as terminal:
+        terminal.read_until("[1 overview]")
+        assert "─ layers" not in terminal.text
+        terminal.resize(120, 40)
+        terminal.read_until("─ layers")
+        terminal.resize(30, 8)
+        last = terminal.read(1.0)
+        frames = last.split("\x1b[H")
+        assert frames[-1].count("\n") <= 7
+
+
+def test_ctrl_c_leaves_the_terminal_as_it_was() -> None:
+    with PseudoTerminal(*PLAY, "20") as terminal:
+        terminal.read_until("CUDA0")
+        terminal.type("\x03")
+        assert terminal.ended() != 0
+        assert terminal.modes() == terminal.before
+        assert "KeyboardInterrupt" in terminal.after_screen()
+
+
+def test_a_crash_of_the_run_is_seen_after_the_screen() -> None:
+    with PseudoTerminal(*PLAY, "1", "--crash") as terminal:
+        assert terminal.ended() == 1
+        text = terminal.after_screen()
+        assert terminal.modes() == terminal.before
+    assert "RuntimeError: the run has failed" in text
+    assert text.index("The old lighthouse") < text.index("RuntimeError")
+
+
+def test_a_crash_of_a_panel_ends_the_view_and_not_the_run() -> None:
+    with PseudoTerminal(*PLAY, "3", "--break-panel") as terminal:
+        terminal.read_until("note: the view has closed: KeyError: 'unheard of'")
+        assert terminal.modes() == terminal.before
+        assert terminal.ended() == 0
+        assert "The old lighthouse" in terminal.after_screen()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_killed_run_leaves_the_terminal_as_it_was(number: int) -> None:
+    with PseudoTerminal(*PLAY, "20") as terminal:
+        terminal.read_until("CUDA0")
+        os.kill(terminal.program.pid, number)
+        assert terminal.ended() == -number
+        terminal.read(0.5)
+        assert terminal.modes() == terminal.before
+        assert NORMAL in terminal.text
+
+
+def test_a_pipe_that_is_closed_early_ends_the_run_and_the_screen() -> None:
+    command = f"{' '.join(PLAY)} 20 | head -c 20"
+    with PseudoTerminal("sh", "-c", command) as terminal:
+        terminal.read_until(ALTERNATE)
+        terminal.ended()
+        assert terminal.modes() == terminal.before
+        assert "BrokenPipeError" in terminal.after_screen()
+    assert "The old lighthouse k" in terminal.text
+
+
+def test_a_piped_text_is_whole_while_the_screen_is_on_stderr() -> None:
+    with PseudoTerminal("sh", "-c", f"{' '.join(PLAY)} 2 | md5sum") as terminal:
+        terminal.read_until("[1 overview]")
+        assert terminal.ended() == 0
+        assert "lighthouse keeper climbed" not in terminal.after_screen()
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash for job control")
+def test_ctrl_z_gives_the_terminal_back_and_fg_takes_it_again() -> None:
+    with PseudoTerminal("bash", "--norc", "-i", PS1="ready> ") as terminal:
+        terminal.read_until("ready>")
+        terminal.type(" ".join(PLAY) + " 30\n")
+        terminal.read_until("[1 overview]")
+        terminal.type("\x1a")
+        terminal.read_until("Stopped")
+        terminal.type("echo modes: $(stty -a | grep -o -- '-\\?icanon')\n")
+        terminal.read_until("modes: icanon")
+        assert NORMAL in terminal.after_screen()
+        terminal.type("fg\n")
+        terminal.read_until(ALTERNATE)
+        terminal.read_until("[1 overview]")
+        terminal.type("\x1a")
+        terminal.read_until("Stopped")
+        terminal.type("kill -9 %1; fg\n")
+        terminal.read_until("Killed")
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash for job control")
+def test_a_run_in_the_background_does_not_touch_the_terminal() -> None:
+    with PseudoTerminal("bash", "--norc", "-i", PS1="ready> ") as terminal:
+        terminal.read_until("ready>")
+        terminal.type(" ".join(PLAY) + " 20 &\n")
+        terminal.read(2.5)
+        assert ALTERNATE not in terminal.text
+        terminal.type("fg\n")
+        terminal.read_until("[1 overview]")
+        terminal.type("\x03")
+        terminal.read_until("KeyboardInterrupt")
+
+
+def test_no_color_is_without_colours_and_a_terminal_without_blocks_gets_letters() -> None:
+    with PseudoTerminal(*PLAY, "20") as terminal:
+        terminal.read_until("[1 overview]")
+        assert COLOUR in terminal.text
+    with PseudoTerminal(*PLAY, "20", NO_COLOR="1", PYTHONIOENCODING="ascii") as terminal:
+        screen = terminal.read_until("[1 overview]")
+        assert COLOUR not in screen
+        assert "A attention" in re.sub("\x1b\\[[0-9;]*m", "", screen)
+        assert screen.isascii()
+
+
+def test_a_dumb_terminal_gets_lines() -> None:
+    with PseudoTerminal(*PLAY, "20", TERM="dumb") as terminal:
+        terminal.read_until("loading")
+        assert "\x1b" not in terminal.text
+
+
+def test_without_a_terminal_a_line_a_second_goes_to_stderr() -> None:
+    run = subprocess.run([*PLAY, "2.5"], cwd=ROOT, capture_output=True, text=True, check=True)
+    lines = run.stderr.splitlines()
+    assert 2 <= len(lines) <= 4
+    assert lines[0].startswith("prompt 463 tok/s") or lines[0].startswith("decode")
+    assert run.stdout.startswith("The old lighthouse keeper")
+
+
+def test_top_asks_which_run_and_q_leads_back_to_the_list() -> None:
+    with PseudoTerminal(*PLAY, "20", "--top") as terminal:
+        terminal.read_until("up, down, enter")
+        terminal.type("\x1b[B\r")
+        terminal.read_until("hybrid run")
+        terminal.read_until("[1 overview]")
+        assert "second" in terminal.text
+        terminal.type("q")
+        terminal.read_until("up, down, enter")
+        terminal.type("q")
+        assert terminal.ended() == 0
+        assert terminal.modes() == terminal.before
+
+
+def test_a_run_that_is_gone_stays_on_the_screen_of_top_until_q() -> None:
+    with PseudoTerminal(*PLAY, "2", "--top") as terminal:
+        terminal.read_until("up, down, enter")
+        terminal.type("1")
+        terminal.read_until(" GONE ")
+        terminal.read(0.5)
+        assert terminal.program.poll() is None
+        terminal.type("q")
+        terminal.read_until("up, down, enter")
+
+
+def test_ctrl_s_does_not_stop_the_run() -> None:
+    with PseudoTerminal(*PLAY, "2") as terminal:
+        terminal.read_until("[1 overview]")
+        terminal.type("\x13")
+        assert terminal.ended() == 0
+        assert "The old lighthouse" in terminal.after_screen()
+        assert terminal.modes() == terminal.before
+
+
+def test_a_view_that_is_stopped_from_outside_comes_back() -> None:
+    with PseudoTerminal(*PLAY, "20") as terminal:
+        terminal.read_until("[1 overview]")
+        os.kill(terminal.program.pid, signal.SIGSTOP)
+        time.sleep(0.2)
+        terminal.read(0.2)
+        os.kill(terminal.program.pid, signal.SIGCONT)
+        terminal.read_until("[1 overview]")
+        assert terminal.modes() != terminal.before

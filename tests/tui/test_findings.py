@@ -1,0 +1,86 @@
+"""What the screen concludes: the slowest work, the RAM's speed, what is amiss."""
+
+from dataclasses import replace
+
+import pytest
+
+from hybrid.live.snapshot import MemoryView, Phase, Snapshot
+from hybrid.tui.findings import difference, memory_warning, read_speed, reason, slowest, warnings
+from tests.tui.recorded import cpu_only, four_gpus, nothing_measured, one_gpu, sixteen_gpus
+
+
+def test_waiting_is_never_the_slowest_work() -> None:
+    found = slowest(one_gpu())
+    assert found is not None
+    assert (found.devices, found.part) == ("CPU", "experts")
+    assert found.share == pytest.approx(0.0671 / 0.0881)
+
+
+def test_gpus_that_work_one_after_another_are_taken_together() -> None:
+    found = slowest(sixteen_gpus())
+    assert found is not None
+    assert (found.devices, found.part) == ("16 GPUs", "experts")
+    assert found.seconds == pytest.approx(16 * 0.00142 + 4 * 0.0006)
+
+
+def test_nothing_measured_has_no_reason() -> None:
+    assert slowest(nothing_measured()) is None
+    assert reason(nothing_measured()) == ""
+
+
+@pytest.mark.parametrize(
+    ("share", "words"),
+    [(0.9, "90 % of 100 GB/s, its limit"), (0.8, "at 80 % of its"), (0.5, "at only 50 % of its")],
+)
+def test_the_reason_says_how_fast_the_ram_is_read(share: float, words: str) -> None:
+    node = replace(cpu_only().nodes[0], read_bytes_s=share * 100e9, read_limit_bytes_s=100e9)
+    assert words in reason(replace(cpu_only(), nodes=(node,)))
+
+
+def test_a_node_that_says_nothing_makes_the_sum_absent() -> None:
+    silent = replace(one_gpu().nodes[0], read_bytes_s=None)
+    assert read_speed(replace(one_gpu(), nodes=(silent, one_gpu().nodes[1]))) == (None, 338e9)
+    without = replace(one_gpu(), nodes=())
+    assert read_speed(without) == (291e9, 338e9)
+
+
+def test_the_difference_is_of_the_phase_that_runs() -> None:
+    assert difference(one_gpu()) == pytest.approx(11.2 / 11.4 - 1)
+    rates = replace(one_gpu().rates, prompt_now_tok_s=240.5)
+    prompt = replace(one_gpu(), phase=Phase.PROMPT, rates=rates)
+    assert difference(prompt) == pytest.approx(-0.5)
+    assert difference(nothing_measured()) is None
+
+
+def test_a_prediction_missed_by_more_than_its_error_is_amiss() -> None:
+    assert any("14.6 were predicted" in text for text in warnings(four_gpus()))
+    assert _without_notes(one_gpu()) == []
+
+
+def _without_notes(snapshot: Snapshot) -> list[str]:
+    return warnings(replace(snapshot, notes=()))
+
+
+@pytest.mark.parametrize(
+    ("actual", "used", "words"),
+    [
+        (95, 50, "holds 95.0 GiB, budget 90.0"),
+        (50, 96, "memory 96.0 of 100 GiB in use"),
+        (50, 60, ""),
+        (None, None, ""),
+    ],
+)
+def test_memory_near_its_end_is_said(actual: int | None, used: int | None, words: str) -> None:
+    gib = 1 << 30
+    memory = MemoryView(
+        {},
+        0,
+        0,
+        0,
+        planned_bytes=0,
+        budget_bytes=90 * gib,
+        total_bytes=100 * gib,
+        actual_bytes=actual and actual * gib,
+        used_by_all_bytes=used and used * gib,
+    )
+    assert memory_warning(memory) == words
