@@ -1,10 +1,13 @@
 """What listening costs: decoding with a listener and without, in turn.
 
-    python -m tools.bench.listening MODEL [-n 256] [-r 5] [flags as `hybrid bench`: -ot, -ngl, -c]
+    python -m tools.bench.listening MODEL [-n 256] [-r 5] [--cpu-time]
+                                    [flags as `hybrid bench`: -ot, -ngl, -c]
 
 One engine, greedy tokens behind a short prompt. A round is one generation in which SEGMENT tokens
 with a listener follow as many without, so that what else the machine does falls on both. The
 listener keeps what it hears last: the cost is the engine's.
+
+--cpu-time counts the generating thread's own CPU time: for -t 1 on a machine whose CPUs are shared.
 
 rate     ratio of tokens a second in a round, and its median over rounds
 tokens   of single tokens' times: the median without a listener against those with one, of measured
@@ -13,10 +16,10 @@ tokens   of single tokens' times: the median without a listener against those wi
 
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import mean, median
-from time import perf_counter
+from time import perf_counter, thread_time
 
 from hybrid.cli.loading import load_engine
 from hybrid.cli.output import error_block, say
@@ -73,6 +76,7 @@ def _main(words: Sequence[str]) -> None:
     add_model(parser)
     parser.add_argument("-n", "--n-gen", type=whole(1), default=256, metavar="N", help="tokens")
     parser.add_argument("-r", "--repetitions", type=whole(1), default=5, metavar="N", help="rounds")
+    parser.add_argument("--cpu-time", action="store_true", help="of the generating thread")
     add_placement_flags(parser)
     parser.set_defaults(visible=None, profiles=None)
     args = parser.read(words)
@@ -81,8 +85,9 @@ def _main(words: Sequence[str]) -> None:
     engine = load_engine(args)
     draw = random.Random("listening")
     ids = draw.choices(range(engine.prepared.config.vocabulary), k=PROMPT)
-    one_round(engine, ids, args.n_gen)  # warm
-    rounds = [one_round(engine, ids, args.n_gen, number) for number in range(args.repetitions)]
+    run = Run(engine, ids, args.n_gen, thread_time if args.cpu_time else perf_counter)
+    one_round(run, 0)  # warm
+    rounds = [one_round(run, number) for number in range(args.repetitions)]
     rows = [each.row(number + 1) for number, each in enumerate(rounds)]
     say(f"rate: listening takes {100 * (1 / median(each.ratio for each in rounds) - 1):.2f} %")
     say(f"tokens: listening takes {100 * share_of(rounds):.2f} %")
@@ -118,19 +123,29 @@ def share_of(rounds: Sequence[Round]) -> float:
     return sums / (len(measured) + len(other)) / plain - 1
 
 
-def one_round(engine: Engine, ids: Sequence[int], tokens: int, number: int = 0) -> Round:
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Tokens after a prompt, by this clock."""
+
+    engine: Engine
+    ids: Sequence[int]
+    tokens: int
+    clock: Callable[[], float]
+
+
+def one_round(run: Run, number: int) -> Round:
     """All tokens but the first, which reads the prompt; whose segment is first goes by number."""
-    ear, found = Ear(), Round([], [], [])
+    ear, found, engine, clock = Ear(), Round([], [], []), run.engine, run.clock
     engine.forget()
-    stream = engine.generate(ids, max_tokens=tokens + 1, temperature=0, ignore_stop=True)
+    stream = engine.generate(run.ids, max_tokens=run.tokens + 1, temperature=0, ignore_stop=True)
     next(stream)
-    for token in range(tokens):
+    for token in range(run.tokens):
         listened = (token // SEGMENT + number) % 2 == 1
         if listened:
             engine.listen(ear)
-        before, began = ear.measured, perf_counter()
+        before, began = ear.measured, clock()
         next(stream)
-        spent = perf_counter() - began
+        spent = clock() - began
         engine.unlisten(ear)
         kept = found.other if ear.measured == before else found.measured
         (kept if listened else found.without).append(spent)
