@@ -65,7 +65,7 @@ def write_expert_stats(path: str | Path, layers: Mapping[int, Sequence[int]]) ->
         raise UsageError(
             f"statistics of experts cannot be written to {path}",
             error.strerror or str(error),
-            remedy="--expert-stats FILE in a folder that is there and may be written to",
+            remedy="--save-expert-stats FILE in a folder that is there and may be written to",
         ) from error
 
 
