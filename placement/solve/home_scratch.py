@@ -148,17 +148,23 @@ def _all_plain(request: Request, demand: Demand) -> bool:
     return lodgers.plain and not held
 
 
-def host_scratch(request: Request, demand: Demand, *, blocks: bool, head: bool) -> int:
+def host_scratch(
+    request: Request, demand: Demand, *, blocks: bool, head: bool, experts: bool
+) -> int:
     """Of the CPU, at most, with what the program and the drivers take.
 
-    blocks   whether any are at home there
+    blocks    whether any are at home there
+    experts   whether any that no rule put there are
     """
     held = demand.held[CPU]
+    routed = experts or held.routed_experts
     values = [held.matrix_values, demand.head_values if head else 0]
-    values += [max(block.matrix_values * blocks, block.expert_values) for block in demand.blocks]
+    values += [
+        max(block.matrix_values * blocks, block.expert_values * routed) for block in demand.blocks
+    ]
     hosted = Hosted(
         layers=int(blocks or held.layer_work),
-        routed_experts=True,
+        routed_experts=routed,
         head=head or held.head,
         embedding=True,
         matrix_values=max(values),
@@ -167,8 +173,7 @@ def host_scratch(request: Request, demand: Demand, *, blocks: bool, head: bool) 
     load = workload_of_host(
         request.inventory, workload, blocks=hosted.layers > 0, plain=_all_plain(request, demand)
     )
-    scratch = max(
-        compute_bytes(shape, load, hosted),
-        native_bytes(shape, load, attention=hosted.layers > 0),
-    )
+    scratch = compute_bytes(shape, load, hosted)
+    if hosted.layers or routed:
+        scratch = max(scratch, native_bytes(shape, load, attention=hosted.layers > 0))
     return scratch + most_host_overheads(request.machine, shape, workload, request.budgets[CPU])

@@ -79,7 +79,7 @@ class Solver:
         self._costs: Costs = request.costs
         self._names = [CPU, *(site.name for site in sites)]
         self._handovers: dict[tuple[str, str], int] = {}
-        self._scratch: dict[tuple[bool, bool], int] = {}
+        self._scratch: dict[tuple[bool, bool, bool], int] = {}
         self._tables = tables_of(sites)
         self._there_and_back = max(
             self._handover(CPU, name) + self._handover(name, CPU) for name in self._names
@@ -246,14 +246,17 @@ class Solver:
         runs.reverse()
         head = runs[-1].gpu if runs and runs[-1].head else None
         pinned = CPU in self._demand.moved.values()
-        scratch = self._host_scratch(label.on_cpu > 0 or pinned, head is None)
+        experts = label.ram_bytes > (self._demand.head_bytes if head is None else 0)
+        scratch = self._host_scratch(label.on_cpu > 0 or pinned, head is None, experts)
         spent = label.ticks - (self._there_and_back if not runs and True in self._heads else 0)
         return Solution(tuple(runs), head, spent, label.ram_bytes + self._ram_base + scratch)
 
-    def _host_scratch(self, blocks: bool, head: bool) -> int:
-        key = (blocks, head)
+    def _host_scratch(self, blocks: bool, head: bool, experts: bool) -> int:
+        key = (blocks, head, experts)
         if key not in self._scratch:
-            self._scratch[key] = host_scratch(self._request, self._demand, blocks=blocks, head=head)
+            self._scratch[key] = host_scratch(
+                self._request, self._demand, blocks=blocks, head=head, experts=experts
+            )
         return self._scratch[key]
 
     def _boundary(self, before: int, after: int, i: int) -> int:

@@ -183,10 +183,12 @@ def totals_of(
 ) -> tuple[int, int] | None:
     costs, names, demand = request.costs, request.machine.device_names, demand_of(request)
     total = ticks(costs.head(CPU, "decode")) if head == 0 else 0
+    opened = 0  # bytes of experts in RAM that no rule put there
     nbytes = demand.held[CPU].nbytes + (demand.head_bytes if head == 0 else 0)
     for layer in range(numbers.count(0)):
         total += ticks(costs.block(layer, CPU, "decode"))
-        nbytes += demand.blocks[layer].nbytes + demand.blocks[layer].open_bytes
+        nbytes += demand.blocks[layer].nbytes
+        opened += demand.blocks[layer].open_bytes
         if layer >= request.inventory.shape.dense_layers:
             total += ticks(costs.experts(layer, CPU, 1.0, "decode"))
     for gpu in set(numbers) - {0}:
@@ -195,8 +197,9 @@ def totals_of(
         if run is None:
             return None
         total += run.ticks
-        nbytes += run.ram_bytes
-    nbytes += host_scratch(request, demand, blocks=0 in numbers, head=head == 0)
+        opened += run.ram_bytes
+    on_cpu, experts = 0 in numbers, opened > 0
+    nbytes += opened + host_scratch(request, demand, blocks=on_cpu, head=head == 0, experts=experts)
     homes = [names[number] for number in (*numbers, head)]
     total += sum(ticks(costs.handover(a, b, "decode")) for a, b in pairwise(homes))
     return total, nbytes
