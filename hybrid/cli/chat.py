@@ -15,6 +15,7 @@ from hybrid.cli.output import error_block, note, say
 from hybrid.cli.parser import add_model
 from hybrid.cli.placement_flags import add_placement_flags
 from hybrid.cli.prompts import add_sampling_flags, max_tokens, sampling
+from hybrid.cli.run import timing_line
 from hybrid.errors import ContextError
 from hybrid.runtime.prepare import Prepared
 from hybrid.runtime.prompt import checked, need_tokenizer
@@ -58,6 +59,8 @@ def _talk(args: argparse.Namespace, live: LiveView) -> int:
         elif line.strip():
             with live.screen():
                 chat.turn(engine, line, interactive)
+    if engine.stats.decode_tokens:
+        say(timing_line(engine.stats))
     return 0
 
 

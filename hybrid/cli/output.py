@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hybrid.errors import HybridError, OutputError
+from hybrid.runtime.text_file import replace_text
 
 
 def note(text: str) -> None:
@@ -58,28 +59,13 @@ def save_text(path: str | Path, text: str, flag: str) -> None:
     OutputError.
     """
     try:
-        there = Path(path)
-        if there.exists() and not there.is_file():  # a device, a pipe: nothing to replace
-            there.write_text(text, encoding="utf-8")
-        else:
-            _replace(there.resolve(), text)
+        replace_text(path, text)
     except (OSError, ValueError) as error:
         raise OutputError(
             f"{flag} {path} cannot be written",
             getattr(error, "strerror", None) or str(error),
             remedy="name a file in a folder that exists, may be written and has room",
         ) from error
-
-
-def _replace(path: Path, text: str) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        if path.exists():
-            beside.chmod(path.stat().st_mode & 0o7777)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def prepare_streams() -> None:

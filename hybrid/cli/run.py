@@ -11,7 +11,8 @@ from hybrid.cli.output import note, print_json, say
 from hybrid.cli.parser import add_model, need_model
 from hybrid.cli.placement_flags import add_placement_flags
 from hybrid.cli.prompts import add_sampling_flags, max_tokens, read_prompt, sampling
-from hybrid.runtime.prepare import Prepared
+from hybrid.gguf.reader import GgufFile
+from hybrid.runtime.prepare import Prepared, model_path
 from hybrid.runtime.prompt import checked, encode
 from hybrid.tokenizer.tokenizer import Tokenizer
 from placement.report.audit import run_rates
@@ -45,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    need_model(args)
+    _need_file(args)
     with live_view(args, "run") as live:
         return _continued(args, live)
 
@@ -71,15 +72,17 @@ def _continued(args: argparse.Namespace, live: LiveView) -> int:
     )
     ids: list[int] = []
     texts: list[str] = []
-    for token in tokens:
-        ids.append(token.id)
-        texts.append(token.text)
-        if not args.json:
-            shown = token.text if engine.tokenizer else f"{token.id} "
-            print(shown, end="", flush=True)
-    if not args.json:
-        print(flush=True)
-        say(timing_line(engine.stats))
+    try:
+        for token in tokens:
+            ids.append(token.id)
+            texts.append(token.text)
+            if not args.json:
+                shown = token.text if engine.tokenizer else f"{token.id} "
+                print(shown, end="", flush=True)
+    except KeyboardInterrupt:
+        _end_text(args, engine)
+        raise
+    _end_text(args, engine)
     rates, kept_in = run_rates(engine.stats), args.profiles
     audited = {"audit": say_audit(engine, rates, profiles=kept_in)} if args.audit else {}
     if args.json:
@@ -88,6 +91,19 @@ def _continued(args: argparse.Namespace, live: LiveView) -> int:
     if engine.finish_reason == "context":
         say_context_full(engine.context_tokens, "-c N reserves more")
     return 0
+
+
+def _need_file(args: argparse.Namespace) -> None:
+    """Raises what opening the model's file would, where it is missing: before a missing prompt."""
+    path = model_path(need_model(args))
+    if not path.exists():
+        GgufFile.open(path).close()
+
+
+def _end_text(args: argparse.Namespace, engine: "Engine") -> None:
+    if not args.json:
+        print(flush=True)
+        say(timing_line(engine.stats))
 
 
 def _shows_prompt(args: argparse.Namespace) -> bool:

@@ -3,13 +3,12 @@
 """
 
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hybrid.errors import UsageError
+from hybrid.runtime.text_file import replace_text
 from placement.cost.expert_stats import EVEN, EXAMPLE, STATS_VERSION, ExpertStats, parse_stats
 from placement.errors import RequestError
 from placement.inventory import ModelInventory
@@ -50,17 +49,9 @@ def write_expert_stats(path: str | Path, layers: Mapping[int, Sequence[int]]) ->
 
     Raises UsageError where it cannot be written.
     """
-    path = Path(path)
     value = {"version": STATS_VERSION, "layers": {str(k): list(v) for k, v in layers.items()}}
     try:
-        number, beside = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-        try:
-            with open(number, "w", encoding="utf-8") as file:
-                json.dump(value, file)
-            os.replace(beside, path)
-        except OSError:
-            os.unlink(beside)
-            raise
+        replace_text(path, json.dumps(value))
     except OSError as error:
         raise UsageError(
             f"statistics of experts cannot be written to {path}",
@@ -77,8 +68,16 @@ def read_expert_stats(path: str | Path | None, stock: ModelInventory) -> ExpertS
     if path is None:
         return EVEN
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{path} cannot be read",
+            getattr(error, "strerror", None) or str(error),
+            remedy="--expert-stats FILE as hybrid run --save-expert-stats FILE writes it",
+        ) from error
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise UsageError(
             f"{path} cannot be read as statistics of experts",
             str(error),

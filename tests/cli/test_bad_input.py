@@ -10,6 +10,7 @@ import pytest
 
 from hybrid.cli import failures, run
 from hybrid.errors import UsageError
+from hybrid.runtime.engine import Engine
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = ("run", "-p", "hi", "-n", "1", "-m")
@@ -197,6 +198,30 @@ def test_ctrl_c_gives_one_line_and_130(command, monkeypatch):
     outcome = command("run", "demo")
     assert outcome.code == failures.INTERRUPTED
     assert outcome.err.split() == ["interrupted"]
+
+
+def test_ctrl_c_while_tokens_come_tells_how_fast_they_came(command, monkeypatch):
+    usual = Engine._generate
+
+    def interrupted(*given):
+        stream = usual(*given)
+        for _ in range(3):
+            yield next(stream)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Engine, "_generate", interrupted)
+    outcome = command("run", "demo", "-p", "Once", "-n", "9", "-c", "64", "--device", "none")
+    assert outcome.code == failures.INTERRUPTED
+    *_, timings, last = filter(None, outcome.err.splitlines())
+    assert last == "interrupted"
+    assert "; decode " in timings
+    assert outcome.out.endswith("\n")
+
+
+def test_a_missing_file_is_told_before_a_missing_prompt(command, tmp_path):
+    outcome = command("run", str(tmp_path / "nowhere.gguf"))
+    assert outcome.code == 1
+    assert "nowhere.gguf" in outcome.err.splitlines()[0]
 
 
 def test_an_unknown_flag_names_the_nearest_one(command):

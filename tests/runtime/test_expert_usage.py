@@ -1,4 +1,6 @@
 import json
+import os
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +26,30 @@ def test_what_is_written_is_what_the_planner_reads(tiny_model, tmp_path):
     assert [each.name for each in tmp_path.iterdir()] == ["usage.json"]
 
 
+def test_a_link_is_followed_and_a_pipe_is_written_to(tmp_path):
+    target, link, pipe = tmp_path / "target", tmp_path / "link", tmp_path / "pipe"
+    target.write_text("before")
+    target.chmod(0o640)
+    link.symlink_to(target)
+    write_expert_stats(link, {1: [2]})
+    assert link.is_symlink()
+    assert json.loads(target.read_text())["layers"] == {"1": [2]}
+    assert target.stat().st_mode & 0o777 == 0o640
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_expert_stats(pipe, {1: [2]})
+    assert json.loads(os.read(reader, 1000))["layers"] == {"1": [2]}
+    os.close(reader)
+    assert pipe.is_fifo()
+
+
+def test_statistics_that_are_not_there_are_told_so(tmp_path, tiny_model):
+    with pytest.raises(UsageError) as error:
+        read_expert_stats(tmp_path / "nowhere", None)
+    assert "Errno" not in str(error.value)
+    assert "cannot be read" in error.value.cause
+
+
 def test_a_file_that_cannot_be_replaced_is_an_error_and_leaves_nothing(tmp_path):
     path = tmp_path / "usage.json"
     path.mkdir()
@@ -41,7 +67,7 @@ def test_a_reader_never_sees_half_a_file(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(json, "dump", fail)
+    monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(UsageError, match="No space left"):
         write_expert_stats(path, {3: [5, 6]})
     assert json.loads(path.read_text()) == {"version": 1, "layers": {"3": [1, 2]}}
