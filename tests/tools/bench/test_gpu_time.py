@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -155,6 +156,8 @@ def test_a_host_function_is_timed_between_kernels(monkeypatch):
     timed: list[list[str]] = []
 
     class Route:
+        mailbox = SimpleNamespace(width=32)
+
         def send(self) -> None:
             queued.append("kernel")
 
