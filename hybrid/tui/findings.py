@@ -14,6 +14,9 @@ CACHE_NEAR_FULL = 0.9
 RAM_AT_LIMIT = 0.85  # of what was measured: the rest is lost between layers
 RAM_SLOW = 0.7
 LARGE_ERROR = 0.15  # where a prediction says no error of its own
+BEGINNING_S = 5.0  # of a run: libraries' and the interpreter's own pages come then
+DISC_SHARE = 0.05  # of the bytes that tokens read: less cannot be the weights
+COSTLY_FAULTS_S = 100.0  # a hundredth of the time where a page takes a tenth of a millisecond
 IDLE_PARTS = ("waiting", "other")
 
 
@@ -148,11 +151,28 @@ def sensor_warnings(sensors: Sensors) -> Iterator[str]:
         yield f"PCIe x{width} of x{most}"
 
 
-def _host_warnings(snapshot: Snapshot) -> Iterator[str]:
+def disc_warning(snapshot: Snapshot) -> str:
+    """Weights that are read from the disc, or page faults of whatever; empty for neither.
+
+    It is weights only where the disc gives a real part of what tokens read: a process has pages of
+    programs and libraries too.
+    """
+    if snapshot.phase is Phase.LOADING or snapshot.at - snapshot.facts.started_at < BEGINNING_S:
+        return ""
     faults, disc = snapshot.host.major_faults_s, snapshot.host.disc_read_bytes_s
-    if faults is not None and faults >= 1 and snapshot.phase is not Phase.LOADING:
-        text = f"weights come from the disc: {faults:.0f} page faults/s"
-        yield text + (f", {gb_s(disc)} GB/s" if disc is not None else "")
+    read, _ = read_speed(snapshot)
+    if disc is not None and read and disc > DISC_SHARE * read:
+        beside = f", {faults:.0f} page faults/s" if faults else ""
+        return f"weights come from the disc: {gb_s(disc)} of {gb_s(read)} GB/s{beside}"
+    if faults is not None and faults >= COSTLY_FAULTS_S:
+        return f"{faults:.0f} page faults/s"
+    return ""
+
+
+def _host_warnings(snapshot: Snapshot) -> Iterator[str]:
+    text = disc_warning(snapshot)
+    if text:
+        yield text
     off = difference(snapshot)
     allowed = snapshot.facts.predicted_error or LARGE_ERROR
     if off is not None and off < -allowed:

@@ -8,7 +8,7 @@ from typing import TypeVar
 from hybrid.live.snapshot import HostView, NodeView, Snapshot
 from hybrid.tui.amounts import gb_s, gib, mean_of, ms, percent
 from hybrid.tui.bars import folded, gauge, heights
-from hybrid.tui.findings import RAM_AT_LIMIT, RAM_SLOW
+from hybrid.tui.findings import COSTLY_FAULTS_S, RAM_AT_LIMIT, RAM_SLOW
 from hybrid.tui.lines import Line, fitted, joined
 from hybrid.tui.look import Look
 
@@ -115,7 +115,7 @@ def _host_line(host: HostView, width: int, look: Look) -> Line:
     if host.huge_bytes is not None and host.resident_bytes:
         parts.append([(f"huge pages {percent(host.huge_bytes / host.resident_bytes)}", "")])
     if host.major_faults_s is not None:
-        name = "warning" if host.major_faults_s >= 1 else ""
+        name = "warning" if host.major_faults_s >= COSTLY_FAULTS_S else ""
         parts.append([(f"faults {host.major_faults_s:.0f}/s", name)])
     elif host.major_faults is not None:
         parts.append([(f"faults {host.major_faults}", "")])

@@ -5,7 +5,15 @@ from dataclasses import replace
 import pytest
 
 from hybrid.live.snapshot import MemoryView, Phase, Snapshot
-from hybrid.tui.findings import difference, memory_warning, read_speed, reason, slowest, warnings
+from hybrid.tui.findings import (
+    difference,
+    disc_warning,
+    memory_warning,
+    read_speed,
+    reason,
+    slowest,
+    warnings,
+)
 from tests.tui.recorded import cpu_only, four_gpus, nothing_measured, one_gpu, sixteen_gpus
 
 
@@ -59,6 +67,33 @@ def test_a_prediction_missed_by_more_than_its_error_is_amiss() -> None:
 
 def _without_notes(snapshot: Snapshot) -> list[str]:
     return warnings(replace(snapshot, notes=()))
+
+
+@pytest.mark.parametrize(
+    ("faults_s", "disc_gb_s", "words"),
+    [
+        (16.0, 0.02, ""),
+        (160.0, 0.02, "160 page faults/s"),
+        (160.0, None, "160 page faults/s"),
+        (16.0, 20.0, "weights come from the disc: 20.0 of 291 GB/s, 16 page faults/s"),
+        (None, 20.0, "weights come from the disc: 20.0 of 291 GB/s"),
+        (None, None, ""),
+    ],
+)
+def test_only_bytes_in_the_measure_of_what_a_token_reads_are_called_weights(
+    faults_s: float | None, disc_gb_s: float | None, words: str
+) -> None:
+    read = disc_gb_s and disc_gb_s * 1e9
+    host = replace(one_gpu().host, major_faults_s=faults_s, disc_read_bytes_s=read)
+    assert disc_warning(replace(one_gpu(), host=host)) == words
+
+
+def test_a_run_that_has_just_begun_is_not_blamed_for_its_programs_pages() -> None:
+    host = replace(one_gpu().host, major_faults_s=5000.0, disc_read_bytes_s=2e10)
+    young = replace(one_gpu(), host=host, at=one_gpu().facts.started_at + 4.9)
+    assert disc_warning(young) == ""
+    assert disc_warning(replace(young, at=young.at + 1)) != ""
+    assert disc_warning(replace(young, at=young.at + 1, phase=Phase.LOADING)) == ""
 
 
 @pytest.mark.parametrize(
