@@ -60,7 +60,7 @@ def wall_seconds(snapshot: Snapshot) -> float:
 
 
 def reason(snapshot: Snapshot) -> str:
-    """Why a token takes as long as it does; empty until one was measured."""
+    """What a token's time went to, as measured; empty until one was."""
     found = slowest(snapshot)
     if found is None:
         return ""
@@ -72,7 +72,14 @@ def reason(snapshot: Snapshot) -> str:
     share = mean_of(limit, read) if read is not None else None
     if found.part == "experts" and found.kind == "cpu" and share is not None:
         return f"{text}; RAM at {_ram_state(share, gb_s(limit))}"
-    return f"{text}; bound by {snapshot.facts.limit}" if snapshot.facts.limit else text
+    return text
+
+
+def planned_limit(snapshot: Snapshot) -> str:
+    """What binds decoding by the plan, which may be another than what was measured; empty for
+    whatever else goes on.
+    """
+    return snapshot.facts.limit if snapshot.phase is Phase.DECODE else ""
 
 
 def _ram_state(share: float, limit: str) -> str:

@@ -12,8 +12,8 @@ from hybrid.tui.amounts import (
     tokens_s,
 )
 from hybrid.tui.bars import gauge
-from hybrid.tui.findings import LARGE_ERROR, difference, reason, warnings
-from hybrid.tui.lines import Line, apart, fitted, joined, one_line
+from hybrid.tui.findings import LARGE_ERROR, difference, planned_limit, reason, warnings
+from hybrid.tui.lines import Line, apart, fitted, joined, one_line, width_of
 from hybrid.tui.look import Look
 
 PHASES = {
@@ -41,12 +41,23 @@ def header(
         lines.append(_progress(snapshot.progress, width, look))
     if snapshot.error:
         lines += _error(snapshot.error, width, look)
-    why = reason(snapshot)
-    if why:
-        lines.append(fitted([(" why      ", "faint"), (why, "strong")], width, look.more))
+    lines += _why(snapshot, width, short)
     amiss = joined(([(one_line(text), "warning")] for text in warnings(snapshot)), "; ", width - 10)
     if amiss:
         lines.append(fitted([(" amiss    ", "warning"), *amiss], width, look.more))
+    return lines
+
+
+def _why(snapshot: Snapshot, width: int, short: bool) -> list[Line]:
+    """What was measured, without its end where that has no room; then what was planned."""
+    parts: list[Line] = [[(text, "strong")] for text in reason(snapshot).split("; ") if text]
+    lines: list[Line] = []
+    if parts:
+        measured = joined(parts, "; ", width - 10) or parts[0]
+        lines.append(fitted([(" why      ", "faint"), *measured], width))
+    limit: Line = [(" planned  ", "faint"), (one_line(planned_limit(snapshot)), "")]
+    if limit[1][0] and not short and width_of(limit) <= width:
+        lines.append(fitted(limit, width))
     return lines
 
 

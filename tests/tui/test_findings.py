@@ -9,6 +9,7 @@ from hybrid.tui.findings import (
     difference,
     disc_warning,
     memory_warning,
+    planned_limit,
     read_speed,
     reason,
     slowest,
@@ -34,6 +35,16 @@ def test_gpus_that_work_one_after_another_are_taken_together() -> None:
 def test_nothing_measured_has_no_reason() -> None:
     assert slowest(nothing_measured()) is None
     assert reason(nothing_measured()) == ""
+
+
+def test_the_reason_is_of_measured_figures_alone() -> None:
+    assert sixteen_gpus().facts.limit
+    assert reason(sixteen_gpus()) == "16 GPUs experts 25.1 of 49.0 ms (51 %)"
+
+
+def test_a_planned_limit_is_of_decoding() -> None:
+    assert planned_limit(one_gpu()).startswith("RAM read on CPU: 78.1 of 87.7 ms")
+    assert planned_limit(replace(one_gpu(), phase=Phase.PROMPT)) == ""
 
 
 @pytest.mark.parametrize(

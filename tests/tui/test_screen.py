@@ -84,6 +84,18 @@ def test_the_header_says_the_phase_the_pause_and_what_is_left() -> None:
     assert " GONE " in _text(one_gpu(), 80, 24, View(banner="GONE"))
 
 
+def test_what_was_planned_stands_on_a_line_of_its_own_where_there_is_room() -> None:
+    def begins(width: int, height: int) -> dict[str, str]:
+        text = _text(one_gpu(), width, height)
+        return {line[:10].strip(): line[10:].rstrip() for line in text.splitlines()}
+
+    assert begins(80, 40)["why"].endswith("its limit")
+    assert begins(80, 40)["planned"].startswith("RAM read on CPU: 78.1")
+    assert "planned" not in begins(80, 24)
+    assert "planned" not in begins(60, 40)
+    assert begins(60, 40)["why"] == "CPU experts 67.1 of 88.1 ms (76 %)"
+
+
 def test_each_view_shows_its_panel() -> None:
     wanted = {"devices": "CUDA0", "layers": "attention", "experts": "busiest tenth", "text": "gale"}
     for name, word in wanted.items():
