@@ -1,5 +1,7 @@
 """The top of the screen: what runs, how fast against the prediction, why, and what is amiss."""
 
+from dataclasses import dataclass
+
 from hybrid.live.snapshot import Phase, Progress, Snapshot
 from hybrid.tui.amounts import (
     ABSENT,
@@ -24,18 +26,26 @@ PHASES = {
     Phase.ENDED: ("ended", "faint"),
     Phase.FAILED: ("failed", "error"),
 }
+OVER = (Phase.ENDED, Phase.FAILED)
 MOST_ERROR_LINES = 4
 
 
+@dataclass(frozen=True, slots=True)
+class State:
+    """Of the view. over   how the run ended, which the snapshot does not know"""
+
+    paused: bool = False
+    over: str = ""
+
+
 def header(
-    snapshot: Snapshot, width: int, look: Look, banner: str = "", short: bool = False
+    snapshot: Snapshot, width: int, look: Look, state: State, short: bool = False
 ) -> list[Line]:
     """Title, plan, rates, then what is known of: progress, reason, warnings, error.
 
-    banner   said in the title beside the phase: "PAUSED"
     short    only the rate that the phase is about
     """
-    lines = [_title(snapshot, width, look, banner), _plan(snapshot, width, look)]
+    lines = [_title(snapshot, width, look, state), _plan(snapshot, width, look)]
     lines += _rate_lines(snapshot, width, look)[: 1 if short else 2]
     if snapshot.progress is not None:
         lines.append(_progress(snapshot.progress, width, look))
@@ -61,11 +71,16 @@ def _why(snapshot: Snapshot, width: int, short: bool) -> list[Line]:
     return lines
 
 
-def _title(snapshot: Snapshot, width: int, look: Look, banner: str) -> Line:
+def _title(snapshot: Snapshot, width: int, look: Look, state: State) -> Line:
+    """A run's end says more than its last phase, and than that the view was stopped before."""
     facts = snapshot.facts
     words, name = PHASES[snapshot.phase]
-    end: Line = [(f" {banner} ", "chosen"), (" ", "")] if banner else []
-    end += [(f" {words}", name), (f"  {duration(snapshot.at - facts.started_at)} ", "")]
+    end: Line = [(f" {words}", name)]
+    if state.over:
+        end = [(f" {state.over} ", "chosen")]
+    elif state.paused and snapshot.phase not in OVER:
+        end = [(" PAUSED ", "chosen"), (" ", ""), *end]
+    end.append((f"  {duration(snapshot.at - facts.started_at)} ", ""))
     begin = [
         (f" hybrid {facts.command} ", "title"),
         (one_line(facts.model), "strong"),

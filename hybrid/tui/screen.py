@@ -16,7 +16,7 @@ from functools import partial
 from hybrid.live.snapshot import Snapshot
 from hybrid.tui import devices, experts, layers, ram, speed, text
 from hybrid.tui.footer import footer, help_lines
-from hybrid.tui.header import header
+from hybrid.tui.header import State, header
 from hybrid.tui.lines import Line, beside, fitted
 from hybrid.tui.look import Look
 
@@ -51,12 +51,14 @@ Draw = Callable[[Snapshot, int, int, Look], list[Line]]
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What the reader chose. banner   said in the title: "PAUSED" """
+    """What the reader chose. over   "GONE", "ENDED" or "FAILED": said of a run in its phase's place
+    when the snapshot that is shown cannot know
+    """
 
     name: str = VIEWS[0]
     paused: bool = False
     shows_help: bool = False
-    banner: str = ""
+    over: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +78,8 @@ def screen(snapshot: Snapshot, width: int, height: int, look: Look, view: View) 
     if width < LEAST_WIDTH or height < LEAST_HEIGHT:
         words = fitted([("too small", "warning")], width, look.more)
         return [words, *[fitted([], width)] * (height - 1)][:height]
-    banner = "PAUSED" if view.paused else view.banner
-    top = header(snapshot, width, look, banner, short=height < SHORT)[: height - 1]
+    state = State(view.paused, view.over)
+    top = header(snapshot, width, look, state, short=height < SHORT)[: height - 1]
     bottom = footer(snapshot, width, look, VIEWS, view.name)
     bottom = bottom[-1:] if height < 20 else bottom
     room = max(height - len(top) - len(bottom), 0)

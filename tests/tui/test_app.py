@@ -201,6 +201,23 @@ def test_a_run_that_is_gone_stays_on_the_screen_of_top_until_q() -> None:
         terminal.read_until("up, down, enter")
 
 
+@pytest.mark.parametrize(
+    ("how", "words"), [((), [" GONE "]), (("--fail",), [" FAILED ", "no room for the cache"])]
+)
+def test_a_pause_does_not_hide_that_the_run_has_ended(
+    how: tuple[str, ...], words: list[str]
+) -> None:
+    with PseudoTerminal(*PLAY, "3", "--top", *how) as terminal:
+        terminal.read_until("up, down, enter")
+        terminal.type("1")
+        terminal.read_until("[1 overview]")
+        terminal.type("p")
+        terminal.read_until(" PAUSED ")
+        text = terminal.read_until(words[0])
+        text += terminal.read(0.5)
+        assert all(word in text for word in words)
+
+
 def test_ctrl_s_does_not_stop_the_run() -> None:
     with PseudoTerminal(*PLAY, "2") as terminal:
         terminal.read_until("[1 overview]")

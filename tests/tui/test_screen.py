@@ -81,7 +81,17 @@ def test_the_header_says_the_phase_the_pause_and_what_is_left() -> None:
     assert "54 s left" in _text(SCENES["prompt"](), 80, 24)
     assert "1:15 left" in _text(SCENES["loading"](), 80, 24)
     assert " PAUSED " in _text(one_gpu(), 80, 24, View(paused=True))
-    assert " GONE " in _text(one_gpu(), 80, 24, View(banner="GONE"))
+
+
+def test_the_end_of_a_run_wins_over_the_pause_and_over_the_last_phase() -> None:
+    for paused in (False, True):
+        title = _text(one_gpu(), 80, 24, View(paused=paused, over="GONE")).splitlines()[0]
+        assert " GONE " in title
+        assert "PAUSED" not in title
+        assert "decoding" not in title
+    title = _text(SCENES["error"](), 80, 24, View(paused=True)).splitlines()[0]
+    assert " failed " in title
+    assert "PAUSED" not in title
 
 
 def test_what_was_planned_stands_on_a_line_of_its_own_where_there_is_room() -> None:
