@@ -3,8 +3,8 @@
 The thresholds are of attention, not of correctness: they only decide what is said first.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from hybrid.live.snapshot import DeviceView, MemoryView, Phase, Sensors, Snapshot
 from hybrid.tui.amounts import gb_s, gib, mean_of, ms, percent, tokens_s
@@ -37,6 +37,22 @@ class Slowest:
     @property
     def share(self) -> float:
         return self.seconds / self.wall_s
+
+
+def with_named_parts(snapshot: Snapshot) -> Snapshot:
+    """What a device without routed experts spends in experts is called what it is: shared."""
+    if not snapshot.layers:
+        return snapshot
+    places = {name for layer in snapshot.layers for name in layer.experts}
+    devices = tuple(
+        device if device.name in places else replace(device, seconds=_as_shared(device.seconds))
+        for device in snapshot.devices
+    )
+    return replace(snapshot, devices=devices)
+
+
+def _as_shared(seconds: Mapping[str, float]) -> dict[str, float]:
+    return {"shared" if part == "experts" else part: spent for part, spent in seconds.items()}
 
 
 def slowest(snapshot: Snapshot) -> Slowest | None:

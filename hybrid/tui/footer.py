@@ -41,7 +41,7 @@ def _legend(snapshot: Snapshot, width: int, look: Look) -> Line:
     """What is in use, memory first; a glyph that means the same in both bars stands once."""
     used = dict.fromkeys(_memory_names(snapshot))
     timed = {name for device in snapshot.devices for name in device.seconds}
-    for name in dict.fromkeys((*GPU_PARTS, *CPU_PARTS)):
+    for name in dict.fromkeys((*GPU_PARTS, "shared", *CPU_PARTS)):
         if name in timed and look.glyphs[name] not in {look.glyphs[other] for other in used}:
             used[name] = None
     parts: list[Line] = [

@@ -2,7 +2,7 @@
 
 from hybrid.live.snapshot import DeviceView, Phase, Snapshot
 from hybrid.tui.amounts import duration, gb_s, gib, percent, signed_percent, tokens_s
-from hybrid.tui.findings import difference, read_speed, reason, warnings
+from hybrid.tui.findings import difference, read_speed, reason, warnings, with_named_parts
 from hybrid.tui.lines import one_line
 
 MOST_DEVICES = 4
@@ -13,6 +13,7 @@ def plain_line(snapshot: Snapshot) -> str:
 
     "decode 9.8 tok/s, run 9.7, predicted 10.2 (-5 %); 345 tokens; CUDA0 16.1 of 24.0 GiB; ..."
     """
+    snapshot = with_named_parts(snapshot)
     parts = [_speed(snapshot), *_progress(snapshot)]
     if snapshot.rates.decode_tokens:
         parts.append(f"{snapshot.rates.decode_tokens} tokens")

@@ -15,6 +15,7 @@ from functools import partial
 
 from hybrid.live.snapshot import Snapshot
 from hybrid.tui import devices, experts, layers, ram, speed, text
+from hybrid.tui.findings import with_named_parts
 from hybrid.tui.footer import footer, help_lines
 from hybrid.tui.header import State, header
 from hybrid.tui.lines import Line, beside, fitted
@@ -78,6 +79,7 @@ def screen(snapshot: Snapshot, width: int, height: int, look: Look, view: View) 
     if width < LEAST_WIDTH or height < LEAST_HEIGHT:
         words = fitted([("too small", "warning")], width, look.more)
         return [words, *[fitted([], width)] * (height - 1)][:height]
+    snapshot = with_named_parts(snapshot)
     state = State(view.paused, view.over)
     top = header(snapshot, width, look, state, short=height < SHORT)[: height - 1]
     bottom = footer(snapshot, width, look, VIEWS, view.name)

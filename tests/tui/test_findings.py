@@ -14,6 +14,7 @@ from hybrid.tui.findings import (
     reason,
     slowest,
     warnings,
+    with_named_parts,
 )
 from tests.tui.recorded import cpu_only, four_gpus, nothing_measured, one_gpu, sixteen_gpus
 
@@ -78,6 +79,17 @@ def test_a_prediction_missed_by_more_than_its_error_is_amiss() -> None:
 
 def _without_notes(snapshot: Snapshot) -> list[str]:
     return warnings(replace(snapshot, notes=()))
+
+
+def test_what_a_device_without_routed_experts_spends_in_experts_is_shared() -> None:
+    gpu, cpu = with_named_parts(one_gpu()).devices
+    assert gpu.seconds["shared"] == one_gpu().devices[0].seconds["experts"]
+    assert "experts" not in gpu.seconds
+    assert list(gpu.seconds)[2] == "shared"
+    assert "experts" in cpu.seconds
+    assert with_named_parts(four_gpus()) == four_gpus()
+    unknown = replace(one_gpu(), layers=())
+    assert with_named_parts(unknown) == unknown
 
 
 @pytest.mark.parametrize(

@@ -167,6 +167,13 @@ def test_the_plain_line_says_rates_devices_and_reason() -> None:
     assert "CPU experts 67.1 of 88.1 ms (76 %)" in line
 
 
+def test_the_plain_line_calls_shared_experts_shared() -> None:
+    gpu, cpu = one_gpu().devices
+    slow = replace(gpu, seconds={"experts": 0.08, "waiting": 0.0081})
+    line = plain_line(replace(one_gpu(), devices=(slow, replace(cpu, seconds={}))))
+    assert "CUDA0 shared 80.0 of 88.1 ms" in line
+
+
 @pytest.mark.parametrize(
     ("data", "names"),
     [
