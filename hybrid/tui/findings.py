@@ -3,8 +3,8 @@
 The thresholds are of attention, not of correctness: they only decide what is said first.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from hybrid.live.snapshot import DeviceView, MemoryView, Phase, Sensors, Snapshot
 from hybrid.tui.amounts import gb_s, gib, mean_of, ms, percent, tokens_s
@@ -37,22 +37,6 @@ class Slowest:
     @property
     def share(self) -> float:
         return self.seconds / self.wall_s
-
-
-def with_named_parts(snapshot: Snapshot) -> Snapshot:
-    """What a device without routed experts spends in experts is called what it is: shared."""
-    if not snapshot.layers:
-        return snapshot
-    places = {name for layer in snapshot.layers for name in layer.experts}
-    devices = tuple(
-        device if device.name in places else replace(device, seconds=_as_shared(device.seconds))
-        for device in snapshot.devices
-    )
-    return replace(snapshot, devices=devices)
-
-
-def _as_shared(seconds: Mapping[str, float]) -> dict[str, float]:
-    return {"shared" if part == "experts" else part: spent for part, spent in seconds.items()}
 
 
 def slowest(snapshot: Snapshot) -> Slowest | None:
@@ -89,13 +73,6 @@ def reason(snapshot: Snapshot) -> str:
     if found.part == "experts" and found.kind == "cpu" and share is not None:
         return f"{text}; RAM at {_ram_state(share, gb_s(limit))}"
     return text
-
-
-def planned_limit(snapshot: Snapshot) -> str:
-    """What binds decoding by the plan, which may be another than what was measured; empty for
-    whatever else goes on.
-    """
-    return snapshot.facts.limit if snapshot.phase is Phase.DECODE else ""
 
 
 def _ram_state(share: float, limit: str) -> str:
@@ -174,7 +151,7 @@ def sensor_warnings(sensors: Sensors) -> Iterator[str]:
         yield f"PCIe x{width} of x{most}"
 
 
-def disc_warning(snapshot: Snapshot) -> str:
+def _disc_warning(snapshot: Snapshot) -> str:
     """Weights that are read from the disc, or page faults of whatever; empty for neither.
 
     It is weights only where the disc gives a real part of what tokens read: a process has pages of
@@ -193,7 +170,7 @@ def disc_warning(snapshot: Snapshot) -> str:
 
 
 def _host_warnings(snapshot: Snapshot) -> Iterator[str]:
-    text = disc_warning(snapshot)
+    text = _disc_warning(snapshot)
     if text:
         yield text
     off = difference(snapshot)

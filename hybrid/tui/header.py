@@ -14,7 +14,7 @@ from hybrid.tui.amounts import (
     tokens_s,
 )
 from hybrid.tui.bars import gauge
-from hybrid.tui.findings import LARGE_ERROR, difference, planned_limit, reason, warnings
+from hybrid.tui.findings import LARGE_ERROR, difference, reason, warnings
 from hybrid.tui.lines import Line, apart, fitted, joined, one_line, width_of
 from hybrid.tui.look import Look
 
@@ -65,8 +65,9 @@ def _why(snapshot: Snapshot, width: int, short: bool) -> list[Line]:
     if parts:
         measured = joined(parts, "; ", width - 10) or parts[0]
         lines.append(fitted([(" why      ", "faint"), *measured], width))
-    limit: Line = [(" planned  ", "faint"), (one_line(planned_limit(snapshot)), "")]
-    if limit[1][0] and not short and width_of(limit) <= width:
+    limit: Line = [(" planned  ", "faint"), (one_line(snapshot.facts.limit), "")]
+    decodes = snapshot.phase is Phase.DECODE  # which it is the limit of
+    if snapshot.facts.limit and decodes and not short and width_of(limit) <= width:
         lines.append(fitted(limit, width))
     return lines
 

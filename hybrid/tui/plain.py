@@ -2,8 +2,9 @@
 
 from hybrid.live.snapshot import DeviceView, Phase, Snapshot
 from hybrid.tui.amounts import duration, gb_s, gib, percent, signed_percent, tokens_s
-from hybrid.tui.findings import difference, read_speed, reason, warnings, with_named_parts
+from hybrid.tui.findings import difference, read_speed, reason, warnings
 from hybrid.tui.lines import one_line
+from hybrid.tui.parts import with_named_parts
 
 MOST_DEVICES = 4
 

@@ -15,11 +15,11 @@ from functools import partial
 
 from hybrid.live.snapshot import Snapshot
 from hybrid.tui import devices, experts, layers, ram, speed, text
-from hybrid.tui.findings import with_named_parts
 from hybrid.tui.footer import footer, help_lines
 from hybrid.tui.header import State, header
 from hybrid.tui.lines import Line, beside, fitted
 from hybrid.tui.look import Look
+from hybrid.tui.parts import with_named_parts
 
 VIEWS = ("overview", "devices", "layers", "experts", "text")
 PANELS_OF = {

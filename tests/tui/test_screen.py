@@ -101,6 +101,7 @@ def test_what_was_planned_stands_on_a_line_of_its_own_where_there_is_room() -> N
 
     assert begins(80, 40)["why"].endswith("its limit")
     assert begins(80, 40)["planned"].startswith("RAM read on CPU: 78.1")
+    assert "RAM read on CPU" not in _text(SCENES["prompt"](), 80, 40)
     assert "planned" not in begins(80, 24)
     assert "planned" not in begins(60, 40)
     assert begins(60, 40)["why"] == "CPU experts 67.1 of 88.1 ms (76 %)"
