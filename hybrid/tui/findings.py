@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hybrid.live.snapshot import DeviceView, MemoryView, Phase, Sensors, Snapshot
-from hybrid.tui.amounts import gb_s, gib, mean_of, ms, percent, tokens_s
+from hybrid.tui.amounts import gb_s, mean_of, ms, percent, size, tokens_s
 
 NEAR_FULL = 0.95  # of a device's memory, by all programs
 CACHE_NEAR_FULL = 0.9
@@ -136,10 +136,10 @@ def memory_warning(memory: MemoryView) -> str:
     """Over the budget, or near the end of the device; empty for neither."""
     held = memory.actual_bytes
     if held is not None and memory.budget_bytes and held > memory.budget_bytes:
-        return f"holds {gib(held)} GiB, budget {gib(memory.budget_bytes)}"
+        return f"holds {size(held)}, budget {size(memory.budget_bytes, held)}"
     used = memory.used_by_all_bytes
     if used is not None and memory.total_bytes and used >= NEAR_FULL * memory.total_bytes:
-        return f"memory {gib(used)} of {gib(memory.total_bytes)} GiB in use"
+        return f"memory {size(used, memory.total_bytes)} of {size(memory.total_bytes)} in use"
     return ""
 
 

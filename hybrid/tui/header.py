@@ -7,10 +7,10 @@ from hybrid.tui.amounts import (
     ABSENT,
     count,
     duration,
-    gib,
     ms,
     percent,
     signed_percent,
+    size,
     tokens_s,
 )
 from hybrid.tui.bars import gauge
@@ -164,10 +164,11 @@ def _error_of_prediction(snapshot: Snapshot, look: Look) -> list[Line]:
 
 def _progress(progress: Progress, width: int, look: Look) -> Line:
     """A bar with what is done, how fast, and when it will be."""
-    size = gib if progress.unit == "bytes" else count
-    unit = "GiB" if progress.unit == "bytes" else progress.unit
+    of = f"{count(progress.done)} of {count(progress.total)} {progress.unit}"
+    if progress.unit == "bytes":
+        of = f"{size(progress.done, progress.total)} of {size(progress.total)}"
     share = progress.done / progress.total if progress.total else None
-    words = f" {percent(share)}  {size(progress.done)} of {size(progress.total)} {unit}"
+    words = f" {percent(share)}  {of}"
     if progress.rate_s is not None:
         speed = f"{progress.rate_s / 1e9:.2f} GB" if progress.unit == "bytes" else ""
         words += f"  {speed or tokens_s(progress.rate_s)}/s"

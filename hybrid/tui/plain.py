@@ -1,7 +1,7 @@
 """The screen where there is no terminal: one line a second, for logs."""
 
 from hybrid.live.snapshot import DeviceView, Phase, Snapshot
-from hybrid.tui.amounts import duration, gb_s, gib, percent, signed_percent, tokens_s
+from hybrid.tui.amounts import duration, gb_s, percent, signed_percent, size, tokens_s
 from hybrid.tui.findings import difference, read_speed, reason, warnings
 from hybrid.tui.lines import one_line
 from hybrid.tui.parts import with_named_parts
@@ -66,6 +66,7 @@ def _progress(snapshot: Snapshot) -> list[str]:
 
 def _device(device: DeviceView) -> str:
     memory = device.memory
+    total = memory.total_bytes
     if memory.actual_bytes is None:
-        return f"{device.name} plan {gib(memory.planned_bytes)} of {gib(memory.total_bytes)} GiB"
-    return f"{device.name} {gib(memory.actual_bytes)} of {gib(memory.total_bytes)} GiB"
+        return f"{device.name} plan {size(memory.planned_bytes, total)} of {size(total)}"
+    return f"{device.name} {size(memory.actual_bytes, total)} of {size(total)}"

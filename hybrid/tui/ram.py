@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from hybrid.live.snapshot import HostView, NodeView, Snapshot
-from hybrid.tui.amounts import gb_s, gib, mean_of, ms, percent
+from hybrid.tui.amounts import gb_s, mean_of, ms, percent, size
 from hybrid.tui.bars import folded, gauge, heights
 from hybrid.tui.findings import COSTLY_FAULTS_S, RAM_AT_LIMIT, RAM_SLOW
 from hybrid.tui.lines import Line, fitted, joined
@@ -88,9 +88,9 @@ def _numbers(node: NodeView, share: float | None) -> list[Line]:
     if node.experts_s is not None:
         parts.append([(f"experts {ms(node.experts_s)} ms", "")])
     if node.used_bytes is not None and node.total_bytes is not None:
-        parts.append([(f"{gib(node.used_bytes)}/{gib(node.total_bytes)} GiB", "")])
+        parts.append([(f"{size(node.used_bytes, node.total_bytes)}/{size(node.total_bytes)}", "")])
     if node.ours_bytes is not None:
-        parts.append([(f"ours {gib(node.ours_bytes)}", "")])
+        parts.append([(f"ours {size(node.ours_bytes, node.total_bytes)}", "")])
         if node.huge_bytes is not None and node.ours_bytes:
             parts.append([(f"huge {percent(node.huge_bytes / node.ours_bytes)}", "")])
     return parts
@@ -111,7 +111,7 @@ def _cores(load: Sequence[float], left: int, look: Look) -> Line:
 def _host_line(host: HostView, width: int, look: Look) -> Line:
     parts: list[Line] = []
     if host.resident_bytes is not None:
-        parts.append([(f"resident {gib(host.resident_bytes)} GiB", "")])
+        parts.append([(f"resident {size(host.resident_bytes)}", "")])
     if host.huge_bytes is not None and host.resident_bytes:
         parts.append([(f"huge pages {percent(host.huge_bytes / host.resident_bytes)}", "")])
     if host.major_faults_s is not None:
