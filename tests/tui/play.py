@@ -2,7 +2,8 @@
 
 Loads, reads a prompt and decodes in a minute's time or less, while the main thread prints the text
 as a run would. `--crash` ends the run with an exception, `--break-panel` the drawing; `--top` looks
-at two such runs as `hybrid top` does; `--fail` is the last that they say.
+at two such runs as `hybrid top` does, `--top-one` at one; with `--fail` they say last that they
+have failed.
 """
 
 import argparse
@@ -12,8 +13,9 @@ import sys
 import time
 from dataclasses import replace
 
+from hybrid.cli.output import abandon_broken_streams
 from hybrid.live.snapshot import Phase, Progress, Rates, Snapshot
-from hybrid.tui.app import RunChoice, top, watching
+from hybrid.tui.app import RunChoice, show, top, watching
 from tests.tui.recorded import SCENES, TEXT
 
 
@@ -102,6 +104,7 @@ def main() -> None:
     parser.add_argument("--crash", action="store_true")
     parser.add_argument("--break-panel", action="store_true")
     parser.add_argument("--top", action="store_true")
+    parser.add_argument("--top-one", action="store_true")
     parser.add_argument("--fail", action="store_true")
     args = parser.parse_args()
     scene = SCENES[args.scene]()
@@ -110,6 +113,10 @@ def main() -> None:
     if args.top:
         runs = [RunChoice(11, "first", time.time()), RunChoice(12, "second", time.time())]
         top(runs, lambda run: Play(_named(scene, run.model), args.seconds, args.fail).newest)
+        return
+    if args.top_one:
+        show(Play(scene, args.seconds).newest)
+        abandon_broken_streams()
         return
     _run(Play(scene, args.seconds), args)
 

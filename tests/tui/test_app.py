@@ -163,9 +163,29 @@ def test_no_color_is_without_colours_and_a_terminal_without_blocks_gets_letters(
 
 
 def test_a_dumb_terminal_gets_lines() -> None:
-    with PseudoTerminal(*PLAY, "20", TERM="dumb") as terminal:
-        terminal.read_until("loading")
+    """One at the end where its text comes on it too, in whose words others would stand."""
+    with PseudoTerminal(*PLAY, "3", TERM="dumb") as terminal:
+        assert terminal.ended() == 0
+        text = terminal.text.replace("\r\n", "\n")
+        assert "\x1b" not in text
+        assert text.count("; CUDA0 ") == 1
+        assert "\ndecode " in text
+    with PseudoTerminal("sh", "-c", f"{' '.join(PLAY)} 20 > /dev/null", TERM="dumb") as terminal:
+        terminal.read_until("prompt 463 tok/s")
+        terminal.read_until("decode ")
         assert "\x1b" not in terminal.text
+
+
+def test_top_prints_lines_on_a_dumb_terminal_and_beside_a_screen_that_is_piped() -> None:
+    with PseudoTerminal(*PLAY, "20", "--top-one", TERM="dumb") as terminal:
+        terminal.read_until("prompt 463 tok/s")
+        terminal.read_until("decode ")
+    command = f"{' '.join(PLAY)} 20 --top-one | head -n 2"
+    with PseudoTerminal("sh", "-c", command) as terminal:
+        assert terminal.ended() == 0
+        assert ALTERNATE not in terminal.text
+        assert terminal.text.count("; CUDA0 ") == 2
+        assert "Error" not in terminal.text
 
 
 def test_without_a_terminal_a_line_a_second_goes_to_stderr() -> None:
