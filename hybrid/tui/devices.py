@@ -9,7 +9,7 @@ Four forms, the largest that fits: with sensors, two lines, one line, two device
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hybrid.live.snapshot import DeviceView, Snapshot
+from hybrid.live.snapshot import DeviceView, MemoryView, Snapshot
 from hybrid.tui.amounts import ms, short_size, size
 from hybrid.tui.bars import marked, stacked
 from hybrid.tui.findings import memory_warning, wall_seconds
@@ -98,22 +98,31 @@ def _memory(device: DeviceView, width: int, look: Look) -> Line:
 def memory_bar(device: DeviceView, cells: int, look: Look) -> Line:
     """The plan's parts, what is free, other programs' bytes at the end; the budget's mark."""
     memory = device.memory
-    parts: dict[str, float] = {
+    whole = memory.total_bytes
+    line = stacked(memory_parts(memory), whole, cells, look)
+    if has_mark(memory):
+        line = marked(line, min(memory.budget_bytes * cells // whole, cells - 1), look.mark)
+    return line
+
+
+def memory_parts(memory: MemoryView) -> dict[str, int]:
+    """Bytes of the bar by what they are, in its order."""
+    foreign = 0
+    if memory.used_by_all_bytes is not None and memory.actual_bytes is not None:
+        foreign = max(memory.used_by_all_bytes - memory.actual_bytes, 0)
+    return {
         **memory_groups(memory.weights),
         "cache": memory.cache_bytes,
         "compute": memory.compute_bytes,
         "other": memory.other_bytes,
+        "free": max(memory.total_bytes - memory.planned_bytes - foreign, 0),
+        "foreign": foreign,
     }
-    whole = memory.total_bytes
-    foreign = 0
-    if memory.used_by_all_bytes is not None and memory.actual_bytes is not None:
-        foreign = max(memory.used_by_all_bytes - memory.actual_bytes, 0)
-    parts["free"] = max(whole - memory.planned_bytes - foreign, 0)
-    parts["foreign"] = foreign
-    line = stacked(parts, whole, cells, look)
-    if whole and 0 < memory.budget_bytes < whole:
-        line = marked(line, min(memory.budget_bytes * cells // whole, cells - 1), look.mark)
-    return line
+
+
+def has_mark(memory: MemoryView) -> bool:
+    """Whether the budget ends inside of the bar."""
+    return 0 < memory.budget_bytes < memory.total_bytes
 
 
 def _memory_numbers(device: DeviceView, look: Look) -> list[Line]:

@@ -6,7 +6,7 @@ from functools import lru_cache
 from hybrid.live.snapshot import DeviceView, Sensors
 from hybrid.tui.amounts import gb_s, mean_of, percent
 from hybrid.tui.findings import sensor_warnings
-from hybrid.tui.lines import Line, fitted, joined, one_line, width_of
+from hybrid.tui.lines import Line, filled, fitted, one_line
 from hybrid.tui.look import Look
 
 INDENT = 7
@@ -44,7 +44,7 @@ def _lines(known: Known, width: int, look: Look) -> tuple[Line, ...]:
     parts = _parts(known, look)
     lines: list[Line] = []
     while parts:
-        line, parts = _filled(parts, width - INDENT)
+        line, parts = filled(parts, GAP, width - INDENT)
         lines.append(fitted([(" " * INDENT, ""), *line], width))
     return tuple(lines)
 
@@ -58,17 +58,6 @@ def _parts(known: Known, look: Look) -> list[Line]:
         texts = [*_heat_texts(sensors, look), *texts, *_clock_texts(sensors)]
     parts += [[(text, "")] for text in texts]
     return [*parts, [(one_line(known.description), "faint")]] if known.description else parts
-
-
-def _filled(parts: list[Line], width: int) -> tuple[Line, list[Line]]:
-    """A line of the first parts, one at least, and those that had no room."""
-    left, count = width, 0
-    for part in parts:
-        left -= width_of(part) + (len(GAP) if count else 0)
-        if left < 0 and count:
-            break
-        count += 1
-    return joined(parts[:count], GAP, width), parts[count:]
 
 
 def _work_texts(known: Known) -> list[str]:

@@ -107,6 +107,15 @@ def test_what_was_planned_stands_on_a_line_of_its_own_where_there_is_room() -> N
     assert begins(60, 40)["why"] == "CPU experts 67.1 of 88.1 ms (76 %)"
 
 
+@pytest.mark.parametrize("scene", SCENES)
+def test_layers_never_stand_without_their_numbers(scene: str) -> None:
+    for width, height in itertools.product((80, 119, 200), range(16, 60)):
+        lines = _text(SCENES[scene](), width, height).splitlines()
+        for above, line in itertools.pairwise(lines):
+            if "attention 0" in line or "attention C" in line:
+                assert "layer     0" in above, (width, height)
+
+
 def test_each_view_shows_its_panel() -> None:
     wanted = {"devices": "CUDA0", "layers": "attention", "experts": "busiest tenth", "text": "gale"}
     for name, word in wanted.items():
