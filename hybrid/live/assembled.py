@@ -30,6 +30,9 @@ class Totals(Protocol):
     decode_tokens: int
 
     @property
+    def computing(self) -> str | None: ...
+
+    @property
     def prompt_tokens_per_s(self) -> float | None: ...
 
     @property

@@ -24,8 +24,8 @@ WINDOW_BATCHES = 4  # of a prompt
 MOST_PIECES, MOST_TEXT = 1024, 4000  # of the text's end: tokens, characters
 SETTLE_S = 1.0
 USAGE_S = 2.0  # from one look at the counts to the next: many layers' take a millisecond
-# Without news for so long, in passes of the last one's length, nothing is being computed.
-IDLE_PASSES, IDLE_S, IDLE_PROMPT_S = 4, 1.0, 60.0
+# Between passes: without news for so long, in passes of the last one's length, nobody wants more.
+IDLE_PASSES, IDLE_S = 4, 1.0
 
 
 Usage = Mapping[int, Sequence[int]]
@@ -161,8 +161,11 @@ class Recorder:
     def on_times(self, times: StepTimes) -> None:
         self._events.append((self._times, times))
 
-    def heard(self) -> Heard:
-        """As of now. From any thread."""
+    def heard(self, computing: str | None = None) -> Heard:
+        """As of now. From any thread.
+
+        computing   "prompt" or "decode" while such a pass goes on, however long it takes
+        """
         now = self._clock()
         with self._lock:
             self._add_events()
@@ -171,7 +174,7 @@ class Recorder:
             decoded, read = self._last.get(False), self._last.get(True)
             cached_tokens = self._cached_tokens
             decode, prompt = self._decode.copy(), self._prompt.copy()
-        phase = _phase(now, done, total, decoded)
+        phase = Phase(computing) if computing else _phase(now, done, total, decoded)
         return Heard(
             phase,
             decode_now=_slow_too(decode.rate(now, 1.0), decoded, now),
@@ -181,7 +184,7 @@ class Recorder:
             history=decode.history(now),
             cached_tokens=cached_tokens,
             crossing_bytes=decoded.crossing_bytes if decoded else None,
-            progress=_progress(done, total) if phase is Phase.PROMPT else None,
+            progress=_progress(done, total) if done and phase is Phase.PROMPT else None,
             times=mean_times(batches if phase is Phase.PROMPT else steps),
             text="".join(token.text for token in self._tokens.copy())[-MOST_TEXT:],
             usage=self._usage,
@@ -259,9 +262,10 @@ def _layer_means(rows: Sequence[Sequence[float | None]], tokens: int) -> tuple[f
 def _phase(
     now: float, done: Sequence[tuple[float, int]], total: int, decoded: _Pass | None
 ) -> Phase:
+    """Between two passes."""
     if done and done[-1][1] < total:
         batch_s = done[-1][0] - done[-2][0] if len(done) > 1 else 0.0
-        stopped = now - done[-1][0] > max(IDLE_PASSES * batch_s, IDLE_PROMPT_S)
+        stopped = now - done[-1][0] > max(IDLE_PASSES * batch_s, IDLE_S)
         return Phase.IDLE if stopped else Phase.PROMPT
     ends = [(at, 0.0) for at, _ in done[-1:]]
     if decoded is not None:

@@ -32,6 +32,7 @@ class Stats:
     prompt_tokens: int = 6
     reused_tokens: int = 0
     decode_tokens: int = 10
+    computing: str | None = None
     prompt_tokens_per_s: float | None = 100.0
     decode_tokens_per_s: float | None = 20.0
 

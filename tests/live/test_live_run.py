@@ -72,6 +72,15 @@ def test_totals_are_the_engine_s_and_rates_what_was_heard(live):
     assert shot.layers[0].usage == ()
 
 
+def test_a_slow_pass_is_no_idleness(live):
+    engine = Engine(Stats(computing="prompt"))
+    live.begin(engine)
+    with live.watch():
+        assert live.snapshot().phase is Phase.PROMPT
+        engine.stats.computing = None
+        assert live.snapshot().phase is Phase.IDLE
+
+
 def test_bytes_read_grow_with_the_depth_and_follow_the_rate(live):
     engine = Engine()
     live.begin(engine)
