@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from time import time
 from typing import Protocol
 
+from hybrid.live.compared import compared
 from hybrid.live.plan_view import PlanView
 from hybrid.live.recorder import Heard
 from hybrid.live.snapshot import (
@@ -88,6 +89,7 @@ def assembled(
         layers=_layers(view.layers, heard),
         host=readings.host.view,
         progress=state.progress if state.phase else heard.progress,
+        compared=compared(view.predicted, heard, phase),
         text=heard.text,
         error=state.error,
         notes=state.notes,

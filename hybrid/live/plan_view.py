@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import time
 
+from hybrid.live.compared import Predicted, curve
 from hybrid.live.snapshot import DeviceView, LayerView, MemoryView, NodeView, RunFacts
 from hybrid.runtime.prepare import Prepared
 from placement.cost.traffic import decode_traffic
@@ -41,6 +42,7 @@ class PlanView:
     spread        whether all of RAM's bytes lie evenly over `nodes`, so that each reads as much
     uuids         NVML's names of real GPUs, by device
     node_cpus     of each NUMA node
+    predicted     speeds over depths
     """
 
     facts: RunFacts
@@ -51,6 +53,7 @@ class PlanView:
     spread: bool
     uuids: Mapping[str, str]
     node_cpus: Mapping[int, tuple[int, ...]]
+    predicted: Predicted = Predicted()
 
 
 def plan_view(prepared: Prepared, command: str) -> PlanView:
@@ -76,6 +79,7 @@ def plan_view(prepared: Prepared, command: str) -> PlanView:
         spread=len(of_ram) < 2 or layout.policy.value in ("interleave", "shard"),
         uuids={gpu.name: gpu.uuid for gpu in machine.gpus if gpu.uuid is not None},
         node_cpus={node.index: node.cpus for node in machine.numa_nodes},
+        predicted=_predicted(plan),
     )
 
 
@@ -110,6 +114,14 @@ def _facts(prepared: Prepared, command: str) -> RunFacts:
         predicted_error=told.error if told else None,
         limit=told.limit if told else "",
     )
+
+
+def _predicted(plan: PlacementPlan) -> Predicted:
+    told = plan.prediction
+    if told is None:
+        return Predicted()
+    ubatch_tokens = min((pace.tokens for pace in told.prompt), default=0)
+    return Predicted(curve(told.decode), curve(told.prompt), ubatch_tokens)
 
 
 def _device(

@@ -82,6 +82,18 @@ class Rates:
 
 
 @dataclass(frozen=True, slots=True)
+class Comparison:
+    """The last passes' speed against the prediction for passes like them, at their depths.
+
+    cached_tokens   before the last of them
+    """
+
+    cached_tokens: int
+    actual_tok_s: float
+    predicted_tok_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class MemoryView:
     """Of one device. weights by role as the plan has them; planned is all of it.
 
@@ -201,7 +213,13 @@ class HostView:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """at   seconds since the epoch; text  the end of what was generated"""
+    """One refresh.
+
+    at         seconds since the epoch
+    compared   of the phase that goes on, of decoding where none does; None where no prediction is
+               of the like: short prompts, the first tokens
+    text       the end of what was generated
+    """
 
     at: float
     facts: RunFacts
@@ -212,6 +230,7 @@ class Snapshot:
     layers: tuple[LayerView, ...] = ()
     host: HostView = HostView()
     progress: Progress | None = None
+    compared: Comparison | None = None
     text: str = ""
     error: str | None = None
     notes: tuple[str, ...] = ()

@@ -98,15 +98,17 @@ def read_speed(snapshot: Snapshot) -> tuple[float | None, float | None]:
 
 def difference(snapshot: Snapshot) -> float | None:
     """Measured against predicted tokens a second, as a share of the prediction."""
-    facts, rates = snapshot.facts, snapshot.rates
-    if snapshot.phase is Phase.PROMPT:
-        predicted, actual = facts.predicted_prompt_tok_s, rates.prompt_now_tok_s
-    else:
-        predicted = facts.predicted_decode_tok_s
-        actual = rates.decode_run_tok_s
-    if not predicted or actual is None:
-        return None
-    return actual / predicted - 1.0
+    its = snapshot.compared
+    return its.actual_tok_s / its.predicted_tok_s - 1.0 if its and its.predicted_tok_s else None
+
+
+def predicted_tok_s(snapshot: Snapshot, phase: Phase) -> float | None:
+    """At the depth of now where this phase goes on or went on last, else with an empty cache."""
+    prompts = snapshot.phase is Phase.PROMPT
+    if snapshot.compared is not None and prompts == (phase is Phase.PROMPT):
+        return snapshot.compared.predicted_tok_s
+    facts = snapshot.facts
+    return facts.predicted_prompt_tok_s if phase is Phase.PROMPT else facts.predicted_decode_tok_s
 
 
 def warnings(snapshot: Snapshot) -> list[str]:
@@ -153,11 +155,8 @@ def _host_warnings(snapshot: Snapshot) -> Iterator[str]:
     if faults is not None and faults >= 1 and snapshot.phase is not Phase.LOADING:
         text = f"weights come from the disc: {faults:.0f} page faults/s"
         yield text + (f", {gb_s(disc)} GB/s" if disc is not None else "")
-    off = difference(snapshot)
+    off, its = difference(snapshot), snapshot.compared
     allowed = snapshot.facts.predicted_error or LARGE_ERROR
-    if off is not None and off < -allowed:
-        rates, facts = snapshot.rates, snapshot.facts
-        prompt = snapshot.phase is Phase.PROMPT
-        actual = rates.prompt_now_tok_s if prompt else rates.decode_run_tok_s
-        predicted = facts.predicted_prompt_tok_s if prompt else facts.predicted_decode_tok_s
-        yield f"{tokens_s(actual)} tok/s where {tokens_s(predicted)} were predicted"
+    if off is not None and its is not None and off < -allowed:
+        speeds = f"{tokens_s(its.actual_tok_s)} tok/s where {tokens_s(its.predicted_tok_s)}"
+        yield f"{speeds} were predicted after {its.cached_tokens} tokens"

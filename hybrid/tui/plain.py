@@ -2,7 +2,7 @@
 
 from hybrid.live.snapshot import DeviceView, Phase, Snapshot
 from hybrid.tui.amounts import duration, gb_s, gib, percent, signed_percent, tokens_s
-from hybrid.tui.findings import difference, read_speed, reason, warnings
+from hybrid.tui.findings import difference, predicted_tok_s, read_speed, reason, warnings
 from hybrid.tui.lines import one_line
 
 MOST_DEVICES = 4
@@ -30,19 +30,12 @@ def plain_line(snapshot: Snapshot) -> str:
 
 
 def _speed(snapshot: Snapshot) -> str:
-    rates, facts = snapshot.rates, snapshot.facts
-    if snapshot.phase is Phase.PROMPT:
-        now, run, predicted = (
-            rates.prompt_now_tok_s,
-            rates.prompt_run_tok_s,
-            facts.predicted_prompt_tok_s,
-        )
-    else:
-        now, run, predicted = (
-            rates.decode_now_tok_s,
-            rates.decode_run_tok_s,
-            facts.predicted_decode_tok_s,
-        )
+    rates = snapshot.rates
+    phase = Phase.PROMPT if snapshot.phase is Phase.PROMPT else Phase.DECODE
+    predicted = predicted_tok_s(snapshot, phase)
+    now, run = rates.decode_now_tok_s, rates.decode_run_tok_s
+    if phase is Phase.PROMPT:
+        now, run = rates.prompt_now_tok_s, rates.prompt_run_tok_s
     parts = [f"{snapshot.phase.value} {tokens_s(now)} tok/s" if now is not None else ""]
     parts = parts if parts[0] else [snapshot.phase.value]
     if run is not None:

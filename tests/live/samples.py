@@ -3,9 +3,11 @@
 from dataclasses import dataclass, field, replace
 
 from hybrid.live.assembled import Readings, State, assembled
+from hybrid.live.mean_times import MeanTimes
 from hybrid.live.plan_view import PlanView, Reading
-from hybrid.live.recorder import Heard, MeanTimes
+from hybrid.live.recorder import Heard
 from hybrid.live.snapshot import (
+    Comparison,
     DeviceView,
     HostView,
     LayerView,
@@ -146,6 +148,7 @@ def full_snapshot() -> Snapshot:
         ),
         nodes=tuple(replace(node, huge_bytes=GIB) for node in made.nodes),
         devices=(cpu, replace(gpu, streamed_bytes_s=1.5e9)),
+        compared=Comparison(100, 20.0, 24.0),
         progress=Progress("prompt", "tokens", 512, 2048, 100.0, 15.0),
         error="an error",
     )

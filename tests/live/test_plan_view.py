@@ -84,3 +84,11 @@ def test_the_command_and_the_prediction_are_told():
     assert facts.predicted_decode_tok_s > 0
     assert 0 < facts.predicted_error < 1
     assert facts.limit
+
+
+def test_the_prediction_is_kept_at_all_its_depths():
+    made = prepared("exps=CPU")
+    told, kept = made.plan.prediction, plan_view(made, "run").predicted
+    assert [depth for depth, _ in kept.decode] == [pace.depth for pace in told.decode]
+    assert kept.prompt[0][1] == pytest.approx(1 / told.prompt[0].tokens_per_s)
+    assert kept.ubatch_tokens == made.plan.workload.ubatch_tokens

@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from hybrid.live.snapshot import (
+    Comparison,
     DeviceView,
     HostView,
     LayerView,
@@ -225,6 +226,7 @@ def cpu_only() -> Snapshot:
         ),
         phase=Phase.DECODE,
         rates=rates(70.4, seconds=44, tokens=3010),
+        compared=Comparison(1204, 70.2, 71.3),
         devices=(cpu,),
         nodes=(node(0, 51.8, 61.2, cores=16, total=61.9, used=17.3, ours=10.6, experts_s=0.0093),),
         layers=tuple(replace(view, usage=next(usage)) if view.experts else view for view in views),
@@ -305,6 +307,7 @@ def one_gpu() -> Snapshot:
         facts=facts(),
         phase=Phase.DECODE,
         rates=rates(11.2),
+        compared=Comparison(4182, 11.0, 11.1),
         devices=(_gpu("CUDA0"), _cpu()),
         nodes=(node(0, 146.0, 169.0), node(1, 145.0, 169.0, experts_s=0.0671)),
         layers=layer_views(places, 0.00022, 0.00115, 0.00007),
@@ -368,6 +371,7 @@ def four_gpus() -> Snapshot:
         ),
         phase=Phase.DECODE,
         rates=rates(11.6, tokens=18204),
+        compared=Comparison(4182, 11.4, 14.1),
         devices=(*gpus, _cpu()),
         nodes=(
             node(0, 96.0, 169.0, experts_s=0.0651),
@@ -431,6 +435,7 @@ def sixteen_gpus() -> Snapshot:
         ),
         phase=Phase.DECODE,
         rates=rates(20.4, seconds=66),
+        compared=Comparison(4182, 20.2, 19.6),
         devices=(*gpus, cpu),
         nodes=(NodeView(0, int(251.5 * GIB), 21 * GIB),),
         layers=layer_views(places, 0.0003, 0.001, 0.00039),
@@ -458,6 +463,7 @@ def prompt_phase() -> Snapshot:
         at=START + 61,
         phase=Phase.PROMPT,
         rates=Rates(prompt_now_tok_s=463.0, prompt_run_tok_s=451.0, prompt_tokens=39210),
+        compared=Comparison(12288, 463.0, 466.0),
         devices=(gpu, replace(cpu, seconds={}, window=0, read_bytes_s=None)),
         nodes=tuple(replace(each, read_bytes_s=None, experts_s=None) for each in decode.nodes),
         layers=tuple(replace(layer, attention_s=None, experts_s=None) for layer in decode.layers),
@@ -473,6 +479,7 @@ def loading() -> Snapshot:
         at=START + 42,
         phase=Phase.LOADING,
         rates=Rates(),
+        compared=None,
         devices=tuple(
             replace(
                 device,

@@ -4,8 +4,17 @@ from dataclasses import replace
 
 import pytest
 
-from hybrid.live.snapshot import MemoryView, Phase, Snapshot
-from hybrid.tui.findings import difference, memory_warning, read_speed, reason, slowest, warnings
+from hybrid.live.snapshot import Comparison, MemoryView, Phase, Snapshot
+from hybrid.tui.findings import (
+    difference,
+    memory_warning,
+    predicted_tok_s,
+    read_speed,
+    reason,
+    slowest,
+    warnings,
+)
+from hybrid.tui.plain import plain_line
 from tests.tui.recorded import cpu_only, four_gpus, nothing_measured, one_gpu, sixteen_gpus
 
 
@@ -45,15 +54,26 @@ def test_a_node_that_says_nothing_makes_the_sum_absent() -> None:
 
 
 def test_the_difference_is_of_the_phase_that_runs() -> None:
-    assert difference(one_gpu()) == pytest.approx(11.2 / 11.4 - 1)
-    rates = replace(one_gpu().rates, prompt_now_tok_s=240.5)
-    prompt = replace(one_gpu(), phase=Phase.PROMPT, rates=rates)
-    assert difference(prompt) == pytest.approx(-0.5)
+    assert difference(one_gpu()) == pytest.approx(11.0 / 11.1 - 1)
+    assert predicted_tok_s(one_gpu(), Phase.DECODE) == 11.1
+    assert predicted_tok_s(one_gpu(), Phase.PROMPT) == 481.0
+    prompt = replace(one_gpu(), phase=Phase.PROMPT, compared=Comparison(2048, 240.5, 470.0))
+    assert difference(prompt) == pytest.approx(240.5 / 470 - 1)
+    assert predicted_tok_s(prompt, Phase.PROMPT) == 470.0
+    assert predicted_tok_s(prompt, Phase.DECODE) == 11.4
     assert difference(nothing_measured()) is None
 
 
+def test_speeds_that_no_prediction_is_of_the_like_are_not_amiss() -> None:
+    slow = replace(one_gpu().rates, decode_run_tok_s=0.1, prompt_now_tok_s=0.1)
+    for phase in (Phase.DECODE, Phase.PROMPT):
+        shown = replace(one_gpu(), phase=phase, rates=slow, compared=None)
+        assert _without_notes(shown) == []
+        assert "(-" not in plain_line(replace(shown, notes=())).split(";")[0]
+
+
 def test_a_prediction_missed_by_more_than_its_error_is_amiss() -> None:
-    assert any("14.6 were predicted" in text for text in warnings(four_gpus()))
+    assert any("14.1 were predicted after 4182 tokens" in text for text in warnings(four_gpus()))
     assert _without_notes(one_gpu()) == []
 
 
