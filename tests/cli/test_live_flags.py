@@ -98,6 +98,27 @@ def test_counts_of_experts_are_read_by_the_planner(command, tmp_path):
     assert planned.code == 0, planned.err
 
 
+def test_a_run_that_fails_keeps_its_own_error_and_its_counts(command, tmp_path, monkeypatch):
+    path = tmp_path / "experts.json"
+    words = ("run", *DEMO, "--save-expert-stats", str(path))
+
+    def fail(_: object) -> str:
+        raise RuntimeError("on purpose")
+
+    monkeypatch.setattr("hybrid.cli.run.timing_line", fail)
+    outcome = command(*words)
+    assert (outcome.code, "on purpose" in outcome.err) == (1, True)
+    assert sum(json.loads(path.read_text())["layers"]["1"]) > 0
+    monkeypatch.setattr("hybrid.runtime.expert_usage.os.replace", fail_to_write)
+    outcome = command(*words)
+    assert "error: internal error: RuntimeError: on purpose" in outcome.err
+    assert "note: statistics of experts cannot be written" in outcome.err
+
+
+def fail_to_write(*_: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
 @pytest.mark.parametrize("flag", ["--stats-json", "--save-expert-stats"])
 def test_a_file_that_cannot_be_written_is_told_before_loading(command, tmp_path, flag):
     outcome = command("run", *DEMO, flag, str(tmp_path / "missing" / "file"))
