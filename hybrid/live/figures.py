@@ -131,7 +131,6 @@ _DEVICES = (
         "devices[].read_limit_bytes_s", "bytes/s", "that its memory gives, measured or estimated"
     ),
     Figure("devices[].crossing_bytes", "bytes", "of activations to and from it, a token"),
-    Figure("devices[].streamed_bytes_s", "bytes/s", "of weights copied to it for prompts"),
     *_sensors(),
 )
 _NODES = (

@@ -145,7 +145,6 @@ class DeviceView:
     window         tokens that `seconds` is the mean of
     read_bytes_s   weights and cache read in the last tokens; its limit measured or estimated
     crossing_bytes activations that went to and from the device, a token
-    streamed_bytes_s   weights copied to it for prompts
     """
 
     name: str
@@ -159,7 +158,6 @@ class DeviceView:
     read_bytes_s: float | None = None
     read_limit_bytes_s: float | None = None
     crossing_bytes: int | None = None
-    streamed_bytes_s: float | None = None
     sensors: Sensors | None = None
 
 

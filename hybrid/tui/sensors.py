@@ -21,7 +21,6 @@ class Known:
     description: str
     cache_tokens: tuple[int | None, int | None]
     read_bytes_s: tuple[float | None, float | None]
-    streamed_bytes_s: float | None
     crossing_bytes: int | None
 
 
@@ -32,7 +31,6 @@ def sensor_lines(device: DeviceView, width: int, most: int, look: Look) -> tuple
         device.description,
         (device.cache_used_tokens, device.cache_capacity_tokens),
         (device.read_bytes_s, device.read_limit_bytes_s),
-        device.streamed_bytes_s,
         device.crossing_bytes,
     )
     return _lines(known, width, look)[:most]
@@ -81,8 +79,6 @@ def _work_texts(known: Known) -> list[str]:
         share = mean_of(limit, read)
         text = f"reads {gb_s(read)}" + (f" of {gb_s(limit)}" if limit is not None else "") + " GB/s"
         texts.append(text + (f" {percent(share)}" if share is not None else ""))
-    if known.streamed_bytes_s is not None:
-        texts.append(f"weights in {gb_s(known.streamed_bytes_s)} GB/s")
     if known.crossing_bytes is not None:
         texts.append(f"crossing {known.crossing_bytes / 1024:.0f} KiB a token")
     return texts

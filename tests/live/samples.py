@@ -147,7 +147,7 @@ def full_snapshot() -> Snapshot:
             limit="RAM",
         ),
         nodes=tuple(replace(node, huge_bytes=GIB) for node in made.nodes),
-        devices=(cpu, replace(gpu, streamed_bytes_s=1.5e9)),
+        devices=(cpu, gpu),
         compared=Comparison(100, 20.0, 24.0),
         progress=Progress("prompt", "tokens", 512, 2048, 100.0, 15.0),
         error="an error",

@@ -15,6 +15,7 @@ from hybrid.live.client import Ending, attach, runs
 from hybrid.live.codec import from_line
 from hybrid.live.snapshot import Phase
 from hybrid.live.socket_folder import socket_path
+from tests.tui.pseudo_terminal import PseudoTerminal
 
 ROOT = Path(__file__).resolve().parents[2]
 LONG = ("-n", "100000", "-c", "110000", "--ignore-eos")  # until it is killed
@@ -213,3 +214,16 @@ def test_a_failure_is_told_to_whoever_watches(start, session):
     assert (last.phase, watched.ending) == (Phase.FAILED, Ending.FAILED)
     assert "whoever read the output has gone" in last.error
     assert process.wait(DEADLINE_S) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_with_a_screen_that_is_told_to_end_leaves_the_terminal_as_it_was(tmp_path, number):
+    words = demo(*LONG, "--tui", "--save-expert-stats", str(tmp_path / "experts.json"))
+    known = {"XDG_CACHE_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    with PseudoTerminal(sys.executable, "-m", "hybrid", *words, **known) as terminal:
+        terminal.read_until("decoding", DEADLINE_S)
+        os.kill(terminal.program.pid, number)
+        assert terminal.ended(DEADLINE_S) == 128 + number
+        assert terminal.modes() == terminal.before
+        assert "Traceback" not in terminal.after_screen()
+    assert (tmp_path / "experts.json").exists()

@@ -452,7 +452,6 @@ def prompt_phase() -> Snapshot:
         gpu,
         seconds={},
         window=0,
-        streamed_bytes_s=23.4e9,
         cache_used_tokens=14336,
         read_bytes_s=None,
         crossing_bytes=None,
@@ -483,7 +482,6 @@ def loading() -> Snapshot:
         devices=tuple(
             replace(
                 device,
-                streamed_bytes_s=None,
                 cache_used_tokens=None,
                 memory=replace(
                     device.memory,
