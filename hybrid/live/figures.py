@@ -53,7 +53,7 @@ def _sensors() -> tuple[Figure, ...]:
     reasons = Figure(
         "devices[].sensors.throttle",
         "",
-        "reasons for clocks below the highest; empty for none",
+        "reasons for clocks below the highest: those that hold; of all, 1 or 0, for Prometheus",
         label="reason",
     )
     return (*each, reasons)
