@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from hybrid.cli.top import print_runs
+from hybrid.live.client import Run
 from hybrid.live.codec import from_line
 from hybrid.live.snapshot import Phase
 
@@ -180,6 +182,14 @@ def test_a_chat_from_a_pipe_is_watched_too(command, tmp_path):
     last = from_line(path.read_bytes().splitlines()[-1])
     assert (last.phase, last.facts.command) == (Phase.ENDED, "chat")
     assert last.rates.reused_tokens > 0
+
+
+def test_a_list_of_runs_shows_names_without_control_characters(capsys):
+    odd = Run(7, "run", "mo\x1b]0;title\x07del\u202e\udc80", 1e9, Path("7.sock"))
+    print_runs([odd], as_json=False)
+    row = capsys.readouterr().out.splitlines()[1]
+    assert row.isprintable()
+    assert r"mo\x1b]0;title\x07del\u202e\udc80" in row
 
 
 def test_a_list_of_runs_imports_nothing_heavy():
