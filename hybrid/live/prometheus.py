@@ -91,7 +91,7 @@ def _numbers(figure: Figure, its: Any, labels: _Labels) -> Iterator[tuple[_Label
         for place, each in enumerate(its):
             yield (*labels, (figure.label, str(place))), each
     else:
-        yield labels, its
+        yield labels, int(its) if isinstance(its, bool) else its
 
 
 def _chosen(

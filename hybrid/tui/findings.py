@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hybrid.live.snapshot import DeviceView, MemoryView, Phase, Sensors, Snapshot
-from hybrid.tui.amounts import gb_s, gib, mean_of, ms, percent, tokens_s
+from hybrid.tui.amounts import gb_s, gib, limit_gb_s, mean_of, ms, percent, tokens_s
 
 NEAR_FULL = 0.95  # of a device's memory, by all programs
 CACHE_NEAR_FULL = 0.9
@@ -66,9 +66,10 @@ def reason(snapshot: Snapshot) -> str:
         f" ({percent(found.share)})"
     )
     read, limit = read_speed(snapshot)
+    read = experts_speed(snapshot) or read
     share = mean_of(limit, read) if read is not None else None
     if found.part == "experts" and found.kind == "cpu" and share is not None:
-        return f"{text}; RAM at {_ram_state(share, gb_s(limit))}"
+        return f"{text}; RAM at {_ram_state(share, ram_limit(snapshot, limit))}"
     return f"{text}; bound by {snapshot.facts.limit}" if snapshot.facts.limit else text
 
 
@@ -76,7 +77,8 @@ def _ram_state(share: float, limit: str) -> str:
     if share >= RAM_AT_LIMIT:
         return f"{percent(share)} of {limit} GB/s, its limit"
     only = "only " if share < RAM_SLOW else ""
-    return f"{only}{percent(share)} of its {limit} GB/s"
+    its = "" if limit.startswith("about") else "its "
+    return f"{only}{percent(share)} of {its}{limit} GB/s"
 
 
 def read_speed(snapshot: Snapshot) -> tuple[float | None, float | None]:
@@ -93,6 +95,22 @@ def read_speed(snapshot: Snapshot) -> tuple[float | None, float | None]:
     return (
         sum(read) if read and len(read) == len(speeds) else None,
         sum(most) if most and len(most) == len(speeds) else None,
+    )
+
+
+def experts_speed(snapshot: Snapshot) -> float | None:
+    """Of all the RAM while experts are computed; None where a node that is read says none."""
+    read = [
+        node.experts_read_bytes_s for node in snapshot.nodes if node.read_limit_bytes_s is not None
+    ]
+    known = [value for value in read if value is not None]
+    return sum(known) if known and len(known) == len(read) else None
+
+
+def ram_limit(snapshot: Snapshot, limit: float | None) -> str:
+    """GB/s in words: "338", "about 338" where it was not measured."""
+    return limit_gb_s(
+        limit, all(node.read_limit_is_measured is not False for node in snapshot.nodes)
     )
 
 

@@ -2,7 +2,7 @@
 
 from hybrid.live.snapshot import DeviceView, Phase, Snapshot
 from hybrid.tui.amounts import duration, gb_s, gib, percent, signed_percent, tokens_s
-from hybrid.tui.findings import difference, predicted_tok_s, read_speed, reason, warnings
+from hybrid.tui.findings import difference, predicted_tok_s, ram_limit, read_speed, reason, warnings
 from hybrid.tui.lines import one_line
 
 MOST_DEVICES = 4
@@ -21,7 +21,9 @@ def plain_line(snapshot: Snapshot) -> str:
         parts.append(f"{len(snapshot.devices) - MOST_DEVICES} devices more")
     read, limit = read_speed(snapshot)
     if read is not None:
-        parts.append(f"RAM {gb_s(read)}" + (f" of {gb_s(limit)}" if limit else "") + " GB/s")
+        parts.append(
+            f"RAM {gb_s(read)}" + (f" of {ram_limit(snapshot, limit)}" if limit else "") + " GB/s"
+        )
     parts += [text for text in (reason(snapshot).split(";")[0],) if text]
     parts += [f"amiss: {text}" for text in warnings(snapshot)]
     if snapshot.error:

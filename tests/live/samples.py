@@ -90,19 +90,22 @@ class Sources:
 def view(pid: int = 4711) -> PlanView:
     """Two layers on one GPU, the second one's experts in RAM of two nodes."""
     gpu = DeviceView("CUDA0", "gpu", "a card", MEMORY, {}, cache_capacity_tokens=4096)
-    host = DeviceView("CPU", "cpu", "a CPU", MEMORY, {}, read_limit_bytes_s=8e10)
+    host = DeviceView(
+        "CPU", "cpu", "a CPU", MEMORY, {}, read_limit_bytes_s=8e10, read_limit_is_measured=True
+    )
     return PlanView(
         facts=replace(FACTS, pid=pid),
         devices=(host, gpu),
         nodes=(
-            NodeView(0, 64 * GIB, None, read_limit_bytes_s=4e10),
-            NodeView(1, 64 * GIB, None, read_limit_bytes_s=4e10),
+            NodeView(0, 64 * GIB, None, read_limit_bytes_s=4e10, read_limit_is_measured=True),
+            NodeView(1, 64 * GIB, None, read_limit_bytes_s=4e10, read_limit_is_measured=True),
         ),
         layers=(LayerView(0, "CUDA0", ()), LayerView(1, "CUDA0", ("CPU", "CUDA0"))),
         reads={"CPU": Reading(1_000_000, 0), "CUDA0": Reading(500_000, 1000)},
         spread=True,
         uuids={"CUDA0": "GPU-1"},
         node_cpus={0: (0, 1), 1: (2, 3)},
+        experts_bytes=800_000,
     )
 
 

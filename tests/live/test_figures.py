@@ -71,7 +71,7 @@ def test_every_figure_has_something_that_makes_it():
 def made_by_every_source() -> Iterator[Snapshot]:
     """Nothing in them was put there by hand behind the parts that a run is made of."""
     planned = prepare("demo", LoadOptions(rules=("exps=CPU",), simulate={"CUDA0": GIB}, threads=1))
-    node = NodeView(0, GIB, None, read_limit_bytes_s=1e9)
+    node = NodeView(0, GIB, None, read_limit_bytes_s=1e9, read_limit_is_measured=True)
     view = replace(plan_view(planned, "run"), nodes=(node,), spread=True)
     recorder = Recorder()
     recorder.counts(lambda: {1: (1, 2)})

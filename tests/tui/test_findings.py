@@ -14,7 +14,10 @@ from hybrid.tui.findings import (
     slowest,
     warnings,
 )
+from hybrid.tui.look import UNICODE
 from hybrid.tui.plain import plain_line
+from hybrid.tui.ram import ram
+from hybrid.tui.sensors import sensor_lines
 from tests.tui.recorded import cpu_only, four_gpus, nothing_measured, one_gpu, sixteen_gpus
 
 
@@ -50,7 +53,23 @@ def test_a_node_that_says_nothing_makes_the_sum_absent() -> None:
     silent = replace(one_gpu().nodes[0], read_bytes_s=None)
     assert read_speed(replace(one_gpu(), nodes=(silent, one_gpu().nodes[1]))) == (None, 338e9)
     without = replace(one_gpu(), nodes=())
-    assert read_speed(without) == (291e9, 338e9)
+    assert read_speed(without) == (223e9, 338e9)
+
+
+def test_the_ram_is_judged_by_the_time_in_which_experts_read_it() -> None:
+    assert "RAM at 87 % of 338 GB/s, its limit" in reason(one_gpu())
+    nodes = tuple(replace(node, experts_read_bytes_s=None) for node in one_gpu().nodes)
+    assert "RAM at only 66 % of its 338 GB/s" in reason(replace(one_gpu(), nodes=nodes))
+
+
+def test_a_limit_that_nobody_measured_is_said_to_be_about() -> None:
+    nodes = tuple(replace(node, read_limit_is_measured=False) for node in one_gpu().nodes)
+    shown = replace(one_gpu(), nodes=nodes)
+    assert "RAM at 87 % of about 338 GB/s" in reason(shown)
+    assert "RAM 223 of about 338 GB/s" in plain_line(shown)
+    assert "149 of about 169 GB/s" in str(ram(shown, 120, 3, UNICODE))
+    cpu = replace(one_gpu().devices[1], read_limit_is_measured=False)
+    assert "reads 223 of about 338 GB/s" in str(sensor_lines(cpu, 120, 3, UNICODE))
 
 
 def test_the_difference_is_of_the_phase_that_runs() -> None:
