@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import asdict
 from datetime import datetime
 
-from hybrid.cli.output import abandon_broken_streams, print_json, say, table
+from hybrid.cli.output import abandon_broken_streams, print_json, say, shown, table
 from hybrid.cli.parser import real, whole
 from hybrid.errors import MachineError, UsageError
 from hybrid.live.client import Attached, Ending, Run, attach, runs
@@ -134,5 +134,5 @@ def _runs_table(found: Sequence[Run]) -> str:
     rows = [["PID", "command", "since", "model"]]
     for its in found:
         since = datetime.fromtimestamp(its.started_at).strftime("%Y-%m-%d %H:%M:%S")
-        rows.append([str(its.pid), its.command, since, its.model])
+        rows.append([str(its.pid), shown(its.command), since, shown(its.model)])
     return table(rows)

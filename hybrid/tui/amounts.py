@@ -85,6 +85,11 @@ def count(value: float | None) -> str:
     return f"{value:.0f}"
 
 
+def limit_gb_s(bytes_s: float | None, is_measured: bool | None) -> str:
+    """ "338", "about 338" of an estimate."""
+    return gb_s(bytes_s) if is_measured is not False else f"about {gb_s(bytes_s)}"
+
+
 def mean_of(whole: float | None, parts: float) -> float | None:
     """A share, None where either is absent or the whole is nothing."""
     return None if whole is None or whole <= 0 else parts / whole

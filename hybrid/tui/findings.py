@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hybrid.live.snapshot import DeviceView, MemoryView, Phase, Sensors, Snapshot
-from hybrid.tui.amounts import gb_s, mean_of, ms, percent, size, tokens_s
+from hybrid.tui.amounts import gb_s, limit_gb_s, mean_of, ms, percent, size, tokens_s
 
 NEAR_FULL = 0.95  # of a device's memory, by all programs
 CACHE_NEAR_FULL = 0.9
@@ -69,9 +69,10 @@ def reason(snapshot: Snapshot) -> str:
         f" ({percent(found.share)})"
     )
     read, limit = read_speed(snapshot)
+    read = experts_speed(snapshot) or read
     share = mean_of(limit, read) if read is not None else None
     if found.part == "experts" and found.kind == "cpu" and share is not None:
-        return f"{text}; RAM at {_ram_state(share, gb_s(limit))}"
+        return f"{text}; RAM at {_ram_state(share, ram_limit(snapshot, limit))}"
     return text
 
 
@@ -79,7 +80,8 @@ def _ram_state(share: float, limit: str) -> str:
     if share >= RAM_AT_LIMIT:
         return f"{percent(share)} of {limit} GB/s, its limit"
     only = "only " if share < RAM_SLOW else ""
-    return f"{only}{percent(share)} of its {limit} GB/s"
+    its = "" if limit.startswith("about") else "its "
+    return f"{only}{percent(share)} of {its}{limit} GB/s"
 
 
 def read_speed(snapshot: Snapshot) -> tuple[float | None, float | None]:
@@ -99,17 +101,35 @@ def read_speed(snapshot: Snapshot) -> tuple[float | None, float | None]:
     )
 
 
+def experts_speed(snapshot: Snapshot) -> float | None:
+    """Of all the RAM while experts are computed; None where a node that is read says none."""
+    read = [
+        node.experts_read_bytes_s for node in snapshot.nodes if node.read_limit_bytes_s is not None
+    ]
+    known = [value for value in read if value is not None]
+    return sum(known) if known and len(known) == len(read) else None
+
+
+def ram_limit(snapshot: Snapshot, limit: float | None) -> str:
+    """GB/s in words: "338", "about 338" where it was not measured."""
+    return limit_gb_s(
+        limit, all(node.read_limit_is_measured is not False for node in snapshot.nodes)
+    )
+
+
 def difference(snapshot: Snapshot) -> float | None:
     """Measured against predicted tokens a second, as a share of the prediction."""
-    facts, rates = snapshot.facts, snapshot.rates
-    if snapshot.phase is Phase.PROMPT:
-        predicted, actual = facts.predicted_prompt_tok_s, rates.prompt_now_tok_s
-    else:
-        predicted = facts.predicted_decode_tok_s
-        actual = rates.decode_run_tok_s
-    if not predicted or actual is None:
-        return None
-    return actual / predicted - 1.0
+    its = snapshot.compared
+    return its.actual_tok_s / its.predicted_tok_s - 1.0 if its and its.predicted_tok_s else None
+
+
+def predicted_tok_s(snapshot: Snapshot, phase: Phase) -> float | None:
+    """At the depth of now where this phase goes on or went on last, else with an empty cache."""
+    prompts = snapshot.phase is Phase.PROMPT
+    if snapshot.compared is not None and prompts == (phase is Phase.PROMPT):
+        return snapshot.compared.predicted_tok_s
+    facts = snapshot.facts
+    return facts.predicted_prompt_tok_s if phase is Phase.PROMPT else facts.predicted_decode_tok_s
 
 
 def warnings(snapshot: Snapshot) -> list[str]:
@@ -173,11 +193,8 @@ def _host_warnings(snapshot: Snapshot) -> Iterator[str]:
     text = _disc_warning(snapshot)
     if text:
         yield text
-    off = difference(snapshot)
+    off, its = difference(snapshot), snapshot.compared
     allowed = snapshot.facts.predicted_error or LARGE_ERROR
-    if off is not None and off < -allowed:
-        rates, facts = snapshot.rates, snapshot.facts
-        prompt = snapshot.phase is Phase.PROMPT
-        actual = rates.prompt_now_tok_s if prompt else rates.decode_run_tok_s
-        predicted = facts.predicted_prompt_tok_s if prompt else facts.predicted_decode_tok_s
-        yield f"{tokens_s(actual)} tok/s where {tokens_s(predicted)} were predicted"
+    if off is not None and its is not None and off < -allowed:
+        speeds = f"{tokens_s(its.actual_tok_s)} tok/s where {tokens_s(its.predicted_tok_s)}"
+        yield f"{speeds} were predicted after {its.cached_tokens} tokens"

@@ -14,7 +14,7 @@ from hybrid.tui.amounts import (
     tokens_s,
 )
 from hybrid.tui.bars import gauge
-from hybrid.tui.findings import LARGE_ERROR, difference, reason, warnings
+from hybrid.tui.findings import LARGE_ERROR, difference, predicted_tok_s, reason, warnings
 from hybrid.tui.lines import Line, apart, fitted, joined, one_line, width_of
 from hybrid.tui.look import Look
 
@@ -113,14 +113,14 @@ def _rate_lines(snapshot: Snapshot, width: int, look: Look) -> list[Line]:
 
 
 def _decode(snapshot: Snapshot, look: Look) -> tuple[str, list[Line]]:
-    rates, facts = snapshot.rates, snapshot.facts
+    rates = snapshot.rates
     parts: list[Line] = []
     speeds = (rates.decode_now_tok_s, rates.decode_10_s_tok_s, rates.decode_run_tok_s)
     if any(speed is not None for speed in speeds):
         parts.append([(f"{tokens_s(speeds[0])} tok/s now", "strong")])
         parts.append([(f"{tokens_s(speeds[1])} over 10 s", "")])
         parts.append([(f"{tokens_s(speeds[2])} run", "")])
-    parts += _predicted(facts.predicted_decode_tok_s, snapshot, Phase.DECODE)
+    parts += _predicted(snapshot, Phase.DECODE)
     parts += _error_of_prediction(snapshot, look) if parts else []
     if rates.ms_a_token is not None:
         parts.append([(f"{ms(rates.ms_a_token / 1e3)} ms a token", "")])
@@ -130,13 +130,13 @@ def _decode(snapshot: Snapshot, look: Look) -> tuple[str, list[Line]]:
 
 
 def _prompt(snapshot: Snapshot, look: Look) -> tuple[str, list[Line]]:
-    rates, facts = snapshot.rates, snapshot.facts
+    rates = snapshot.rates
     parts: list[Line] = []
     if rates.prompt_now_tok_s is not None and snapshot.phase is Phase.PROMPT:
         parts.append([(f"{tokens_s(rates.prompt_now_tok_s)} tok/s now", "strong")])
     if rates.prompt_run_tok_s is not None:
         parts.append([(f"{tokens_s(rates.prompt_run_tok_s)} run", "")])
-    parts += _predicted(facts.predicted_prompt_tok_s, snapshot, Phase.PROMPT)
+    parts += _predicted(snapshot, Phase.PROMPT)
     if rates.prompt_tokens:
         parts.append([(f"{rates.prompt_tokens} tokens", "")])
     if rates.reused_tokens:
@@ -144,8 +144,9 @@ def _prompt(snapshot: Snapshot, look: Look) -> tuple[str, list[Line]]:
     return "prompt", parts
 
 
-def _predicted(tok_s: float | None, snapshot: Snapshot, phase: Phase) -> list[Line]:
+def _predicted(snapshot: Snapshot, phase: Phase) -> list[Line]:
     """The prediction; how far off it is where this phase runs or ran last."""
+    tok_s = predicted_tok_s(snapshot, phase)
     if tok_s is None:
         return []
     text: Line = [(f"predicted {tokens_s(tok_s)}", "")]

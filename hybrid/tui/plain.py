@@ -2,7 +2,7 @@
 
 from hybrid.live.snapshot import DeviceView, Phase, Snapshot
 from hybrid.tui.amounts import duration, gb_s, percent, signed_percent, size, tokens_s
-from hybrid.tui.findings import difference, read_speed, reason, warnings
+from hybrid.tui.findings import difference, predicted_tok_s, ram_limit, read_speed, reason, warnings
 from hybrid.tui.lines import one_line
 from hybrid.tui.parts import with_named_parts
 
@@ -23,7 +23,9 @@ def plain_line(snapshot: Snapshot) -> str:
         parts.append(f"{len(snapshot.devices) - MOST_DEVICES} devices more")
     read, limit = read_speed(snapshot)
     if read is not None:
-        parts.append(f"RAM {gb_s(read)}" + (f" of {gb_s(limit)}" if limit else "") + " GB/s")
+        parts.append(
+            f"RAM {gb_s(read)}" + (f" of {ram_limit(snapshot, limit)}" if limit else "") + " GB/s"
+        )
     parts += [text for text in (reason(snapshot).split(";")[0],) if text]
     parts += [f"amiss: {text}" for text in warnings(snapshot)]
     if snapshot.error:
@@ -32,19 +34,12 @@ def plain_line(snapshot: Snapshot) -> str:
 
 
 def _speed(snapshot: Snapshot) -> str:
-    rates, facts = snapshot.rates, snapshot.facts
-    if snapshot.phase is Phase.PROMPT:
-        now, run, predicted = (
-            rates.prompt_now_tok_s,
-            rates.prompt_run_tok_s,
-            facts.predicted_prompt_tok_s,
-        )
-    else:
-        now, run, predicted = (
-            rates.decode_now_tok_s,
-            rates.decode_run_tok_s,
-            facts.predicted_decode_tok_s,
-        )
+    rates = snapshot.rates
+    phase = Phase.PROMPT if snapshot.phase is Phase.PROMPT else Phase.DECODE
+    predicted = predicted_tok_s(snapshot, phase)
+    now, run = rates.decode_now_tok_s, rates.decode_run_tok_s
+    if phase is Phase.PROMPT:
+        now, run = rates.prompt_now_tok_s, rates.prompt_run_tok_s
     parts = [f"{snapshot.phase.value} {tokens_s(now)} tok/s" if now is not None else ""]
     parts = parts if parts[0] else [snapshot.phase.value]
     if run is not None:

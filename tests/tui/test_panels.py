@@ -139,9 +139,9 @@ def test_nodes_that_do_not_fit_are_drawn_as_one() -> None:
     lines = [text_of(line) for line in ram.ram(one_gpu(), 120, 1, UNICODE)]
     assert len(lines) == 1
     assert lines[0].startswith("2 nodes")
-    assert "291 of 338 GB/s" in lines[0]
+    assert "295 of 338 GB/s" in lines[0]
     assert "experts 67.1 ms" in lines[0]
-    silent = replace(one_gpu().nodes[0], read_bytes_s=None)
+    silent = replace(one_gpu().nodes[0], read_bytes_s=None, experts_read_bytes_s=None)
     partly = replace(one_gpu(), nodes=(silent, one_gpu().nodes[1]))
     assert "- of 338 GB/s" in text_of(ram.ram(partly, 120, 1, UNICODE)[0])
 
@@ -173,9 +173,9 @@ def test_the_plain_line_is_one_line_of_print(scene: str) -> None:
 
 def test_the_plain_line_says_rates_devices_and_reason() -> None:
     line = plain_line(one_gpu())
-    assert line.startswith("decode 11.1 tok/s, run 11.2, predicted 11.4 (-2 %); 2310 tokens")
+    assert line.startswith("decode 11.1 tok/s, run 11.2, predicted 11.1 (-1 %); 2310 tokens")
     assert "CUDA0 13.2 of 24.0 GiB" in line
-    assert "RAM 291 of 338 GB/s" in line
+    assert "RAM 223 of 338 GB/s" in line
     assert "CPU experts 67.1 of 88.1 ms (76 %)" in line
 
 
