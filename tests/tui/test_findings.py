@@ -82,7 +82,9 @@ def test_only_bytes_in_the_measure_of_what_a_token_reads_are_called_weights(
 ) -> None:
     read = disc_gb_s and disc_gb_s * 1e9
     host = replace(one_gpu().host, major_faults_s=faults_s, disc_read_bytes_s=read)
-    assert warnings(replace(one_gpu(), host=host)) == ([words] if words else [])
+    node = replace(one_gpu().nodes[0], read_bytes_s=291e9)
+    snapshot = replace(one_gpu(), host=host, nodes=(node,))
+    assert warnings(snapshot) == ([words] if words else [])
 
 
 def test_a_run_that_has_just_begun_is_not_blamed_for_its_programs_pages() -> None:
