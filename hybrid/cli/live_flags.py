@@ -10,12 +10,13 @@ import argparse
 import os
 import weakref
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hybrid.cli.failures import as_reported
 from hybrid.cli.output import note, say
+from hybrid.cli.terminating import terminated_in_order
 from hybrid.errors import OutputError
 from hybrid.live.live_run import LiveRun
 from hybrid.live.plan_view import plan_view
@@ -69,17 +70,19 @@ def add_live_flags(parser: argparse.ArgumentParser, *, counts: bool = True) -> N
         group.add_argument(
             "--save-expert-stats",
             metavar="FILE",
-            help="at the end, how often each expert was chosen: --expert-stats FILE plans with it",
+            help="at the end, however it comes, how often each expert was chosen: --expert-stats "
+            "FILE plans with it",
         )
 
 
 @contextmanager
 def live_view(args: argparse.Namespace, command: str) -> Iterator["LiveView"]:
-    """For a command's whole work. An exception that passes through is the run's failure.
+    """For a command's whole work. An exception that passes through is the run's failure; SIGTERM
+    ends it in order, as Ctrl-C does.
 
     Raises UsageError or OutputError when the file or the port cannot be had.
     """
-    with ExitStack() as outputs:
+    with terminated_in_order(), ExitStack() as outputs:
         live = LiveView(command, args.run_folders if args.live else ())
         if args.stats_json is not None:
             live.stats_file = StatsFile(args.stats_json, note)
@@ -96,11 +99,10 @@ def live_view(args: argparse.Namespace, command: str) -> Iterator["LiveView"]:
             outputs.enter_context(live.screen())
         try:
             yield live
-        except Exception as error:
-            live.end(as_reported(error).cause)
+        except BaseException as error:
+            live.end(error)
             raise
-        finally:
-            live.end()
+        live.end()
 
 
 class LiveView:
@@ -169,13 +171,31 @@ class LiveView:
         with watching(lambda: self.run.snapshot() if self.run else None):
             yield
 
-    def end(self, error: str | None = None) -> None:
-        """The first call counts."""
-        if self.run is not None and not self.run.is_over:
-            self.run.end(error)
-            counted, self._counted = self._counted, None
-            if self.counts_file is not None and counted is not None and error is None:
-                write_expert_stats(self.counts_file, counted.expert_usage.layers)
+    def end(self, error: BaseException | None = None) -> None:
+        """What was counted is saved however the run ended. Raises UsageError when that fails, and
+        only that.
+
+        error   what ended it; whoever interrupts a run does not make it a failure
+        """
+        if self.run is None:
+            return
+        self.run.end(as_reported(error).cause if isinstance(error, Exception) else None)
+        try:
+            self._save_counts(is_whole=error is None)
+        except Exception as failure:
+            if error is None:
+                raise
+            with suppress(OSError):
+                note(as_reported(failure).cause)
+
+    def _save_counts(self, *, is_whole: bool) -> None:
+        """A run that was cut short before anything was counted leaves the file that was there."""
+        counted, self._counted = self._counted, None
+        if self.counts_file is None or counted is None:
+            return
+        layers = counted.expert_usage.layers
+        if is_whole or any(map(any, layers.values())):
+            write_expert_stats(self.counts_file, layers)
 
     def close(self) -> None:
         """Whoever watches is told how the run ended."""

@@ -54,6 +54,13 @@ def table(rows: Sequence[Sequence[str]], indent: str = "") -> str:
     return "\n".join(indent + line.rstrip() for line in lines)
 
 
+def shown(text: str) -> str:
+    """A name from outside on one line: what would move the cursor becomes its escape."""
+    return "".join(
+        mark if mark.isprintable() else mark.encode("unicode_escape").decode() for mark in text
+    )
+
+
 def save_text(path: str | Path, text: str, flag: str) -> None:
     """Write a file that the user named with `flag`: wholly, or what was there stays. Raises
     OutputError.

@@ -6,8 +6,8 @@ from contextlib import closing
 from dataclasses import asdict
 from datetime import datetime
 
-from hybrid.cli.output import print_json, say, table
-from hybrid.cli.parser import whole
+from hybrid.cli.output import abandon_broken_streams, print_json, say, shown, table
+from hybrid.cli.parser import real, whole
 from hybrid.errors import MachineError, UsageError
 from hybrid.live.client import Attached, Ending, Run, attach, runs
 from hybrid.live.codec import to_json
@@ -15,12 +15,20 @@ from hybrid.live.newest import Newest
 from hybrid.live.snapshot import Snapshot
 
 REFRESH_S, MEASURED_S = 0.25, 1.0
+MOST_EVERY_S = 86400.0
 NOTHING = "start one: hybrid run, chat or bench, without --no-live"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "pid", nargs="?", type=whole(1), metavar="PID", help="of the run; left out: the only one"
+    )
+    parser.add_argument(
+        "--every",
+        type=_every,
+        metavar="SECONDS",
+        help="a plain line on stdout so often, and no screen; one a second where stdout is no "
+        "terminal",
     )
     parser.add_argument("--list", action="store_true", help="the runs that live, and end")
     parser.add_argument("--json", action="store_true", help="one object on stdout, and end")
@@ -39,11 +47,23 @@ def run(args: argparse.Namespace) -> int:
         with closing(attach(_only(found), MEASURED_S)) as watched:
             print_json(to_json(_measured(watched)))
         return 0
-    return _show(found)
+    return _show(found, args.every)
 
 
-def _show(found: Sequence[Run]) -> int:
-    """The screen, after a choice where there are several; how the run looked at last ended."""
+def _every(text: str) -> float:
+    """An argparse type: seconds between lines."""
+    every_s = real(text)
+    if not REFRESH_S <= every_s <= MOST_EVERY_S:
+        raise argparse.ArgumentTypeError(
+            f"{text[:40]!r} is no time from {REFRESH_S:g} to {MOST_EVERY_S:g} seconds"
+        )
+    return every_s
+
+
+def _show(found: Sequence[Run], every_s: float | None) -> int:
+    """The screen or the lines, after a choice where there are several; how the run looked at last
+    ended.
+    """
     from hybrid.tui.app import RunChoice, top  # noqa: PLC0415  rich, for those who want a screen
 
     by_pid = {its.pid: its for its in found}
@@ -56,10 +76,11 @@ def _show(found: Sequence[Run]) -> int:
         return Newest(watched[-1])
 
     try:
-        top([RunChoice(its.pid, its.model, its.started_at) for its in found], connect)
+        top([RunChoice(its.pid, its.model, its.started_at) for its in found], connect, every_s)
     finally:
         for each in watched:
             each.close()
+        abandon_broken_streams()  # who had enough of the lines has closed the pipe
     ending = watched[-1].ending if watched else None
     if ending is not None:
         say(ending.value)
@@ -113,5 +134,5 @@ def _runs_table(found: Sequence[Run]) -> str:
     rows = [["PID", "command", "since", "model"]]
     for its in found:
         since = datetime.fromtimestamp(its.started_at).strftime("%Y-%m-%d %H:%M:%S")
-        rows.append([str(its.pid), its.command, since, its.model])
+        rows.append([str(its.pid), shown(its.command), since, shown(its.model)])
     return table(rows)

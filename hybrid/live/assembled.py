@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from time import time
 from typing import Protocol
 
+from hybrid.live.compared import compared
 from hybrid.live.plan_view import PlanView
 from hybrid.live.recorder import Heard
 from hybrid.live.snapshot import (
@@ -28,6 +29,9 @@ class Totals(Protocol):
     prompt_tokens: int
     reused_tokens: int
     decode_tokens: int
+
+    @property
+    def computing(self) -> str | None: ...
 
     @property
     def prompt_tokens_per_s(self) -> float | None: ...
@@ -85,6 +89,7 @@ def assembled(
         layers=_layers(view.layers, heard),
         host=readings.host.view,
         progress=state.progress if state.phase else heard.progress,
+        compared=compared(view.predicted, heard, phase),
         text=heard.text,
         error=state.error,
         notes=state.notes,
@@ -149,20 +154,31 @@ def _nodes(
     [host] = [device for device in devices if device.name == CPU]
     sharing = sum(node.read_limit_bytes_s is not None for node in view.nodes)
     each = host.read_bytes_s / sharing if view.spread and host.read_bytes_s and sharing else None
-    return tuple(_node(node, heard, readings, each, len(view.nodes) == 1) for node in view.nodes)
+    experts = view.experts_bytes / sharing if each is not None else 0.0
+    return tuple(
+        _node(node, heard, readings, (each, experts), len(view.nodes) == 1) for node in view.nodes
+    )
 
 
 def _node(
-    node: NodeView, heard: Heard, readings: Readings, reads: float | None, alone: bool
+    node: NodeView,
+    heard: Heard,
+    readings: Readings,
+    reads: tuple[float | None, float],
+    alone: bool,
 ) -> NodeView:
+    """reads   while decoding: bytes a second, and bytes of a token's experts"""
     found = readings.host.nodes.get(node.node)
+    reads_s, experts_bytes = reads if node.read_limit_bytes_s is not None else (None, 0.0)
+    experts_s = (heard.times.nodes or {}).get(node.node)
     return replace(
         node,
         total_bytes=found.total_bytes if found and found.total_bytes else node.total_bytes,
         used_bytes=found.used_bytes if found else None,
         ours_bytes=readings.ours.get(node.node),
-        read_bytes_s=None if node.read_limit_bytes_s is None else reads,
-        experts_s=(heard.times.nodes or {}).get(node.node),
+        read_bytes_s=reads_s,
+        experts_s=experts_s,
+        experts_read_bytes_s=experts_bytes / experts_s if experts_bytes and experts_s else None,
         huge_bytes=readings.host.view.huge_bytes if alone else None,
         core_load=found.core_load if found else (),
     )

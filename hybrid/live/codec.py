@@ -91,6 +91,8 @@ def _reader(kind: Any) -> _Reader:
         return _enum_reader(kind)
     if is_dataclass(kind):
         return _record_reader(kind)
+    if kind is bool:
+        return _flag_reader
     return _number_reader(kind) if kind in (int, float) else _text_reader
 
 
@@ -158,6 +160,12 @@ def _number_reader(kind: type[int] | type[float]) -> _Reader:
         return kind(value)
 
     return read
+
+
+def _flag_reader(value: Any, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise _wrong(f"{where} is neither true nor false")
+    return value
 
 
 def _text_reader(value: Any, where: str) -> str:

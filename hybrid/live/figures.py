@@ -53,7 +53,7 @@ def _sensors() -> tuple[Figure, ...]:
     reasons = Figure(
         "devices[].sensors.throttle",
         "",
-        "reasons for clocks below the highest; empty for none",
+        "reasons for clocks below the highest: those that hold; of all, 1 or 0, for Prometheus",
         label="reason",
     )
     return (*each, reasons)
@@ -87,6 +87,9 @@ _RATES = (
     Figure("progress.total", "its unit", "in all"),
     Figure("progress.rate_s", "its unit/s", "of the last part"),
     Figure("progress.eta_s", "s", "that the rest takes at that rate"),
+    Figure("compared.cached_tokens", "tokens", "in the cache before the last pass compared"),
+    Figure("compared.actual_tok_s", "tokens/s", "of the last tokens, or micro-batches of a prompt"),
+    Figure("compared.predicted_tok_s", "tokens/s", "as planned for the like at their depths"),
     Figure("rates.decode_now_tok_s", "tokens/s", "decoded in the last second"),
     Figure("rates.decode_10_s_tok_s", "tokens/s", "decoded in the last ten seconds"),
     Figure("rates.decode_run_tok_s", "tokens/s", "decoded in the whole run"),
@@ -123,12 +126,19 @@ _DEVICES = (
     Figure("devices[].window", "tokens", "that `seconds` is the mean of"),
     Figure("devices[].cache_used_tokens", "tokens", "in the cache"),
     Figure("devices[].cache_capacity_tokens", "tokens", "that the cache has room for"),
-    Figure("devices[].read_bytes_s", "bytes/s", "of weights and cache read while decoding"),
     Figure(
-        "devices[].read_limit_bytes_s", "bytes/s", "that its memory gives, measured or estimated"
+        "devices[].read_bytes_s",
+        "bytes/s",
+        "of weights and cache while decoding: the plan's bytes of a token by the tokens a second, "
+        "computed, not measured",
+    ),
+    Figure("devices[].read_limit_bytes_s", "bytes/s", "that its memory gives"),
+    Figure(
+        "devices[].read_limit_is_measured",
+        "",
+        "1: measured, or told of this machine; 0: estimated from what the device is",
     ),
     Figure("devices[].crossing_bytes", "bytes", "of activations to and from it, a token"),
-    Figure("devices[].streamed_bytes_s", "bytes/s", "of weights copied to it for prompts"),
     *_sensors(),
 )
 _NODES = (
@@ -136,9 +146,21 @@ _NODES = (
     Figure("nodes[].total_bytes", "bytes", "of its RAM"),
     Figure("nodes[].used_bytes", "bytes", "of its RAM that all programs use"),
     Figure("nodes[].ours_bytes", "bytes", "of weights and caches of this run"),
-    Figure("nodes[].read_bytes_s", "bytes/s", "of weights and cache read while decoding"),
-    Figure("nodes[].read_limit_bytes_s", "bytes/s", "that its RAM gives, measured or estimated"),
-    Figure("nodes[].experts_s", "s", "of a token that its cores spent in experts"),
+    Figure(
+        "nodes[].read_bytes_s",
+        "bytes/s",
+        "as `devices[].read_bytes_s` of the CPU, taken evenly over the nodes; computed, not "
+        "measured",
+    ),
+    Figure("nodes[].read_limit_bytes_s", "bytes/s", "that its RAM gives"),
+    Figure("nodes[].read_limit_is_measured", "", "as of the devices"),
+    Figure("nodes[].experts_s", "s", "of a token that its cores spent in experts, measured"),
+    Figure(
+        "nodes[].experts_read_bytes_s",
+        "bytes/s",
+        "while decoding, by its cores in experts: the plan's bytes of a token's experts, evenly "
+        "over the nodes, by the measured `experts_s`",
+    ),
     Figure("nodes[].huge_bytes", "bytes", "of this process in huge pages"),
     Figure("nodes[].core_load", "share", "of each core's time that was not idle", label="core"),
 )

@@ -125,9 +125,9 @@ class LiveRun:
 
     def snapshot(self) -> Snapshot:
         """As of now; where nobody watches, of when somebody did."""
-        return assembled(
-            self.view, self._recorder.heard(), self._totals, self._sources.readings, self._state()
-        )
+        totals = self._totals
+        heard = self._recorder.heard(totals.computing if totals else None)
+        return assembled(self.view, heard, totals, self._sources.readings, self._state())
 
     def follow(self, every_s: float = 0.25) -> Iterator[Snapshot]:
         """Snapshots as `client.attach` gives them, of this very process; the last one is of the

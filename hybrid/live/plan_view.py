@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import time
 
+from hybrid.live.compared import Predicted, curve
 from hybrid.live.snapshot import DeviceView, LayerView, MemoryView, NodeView, RunFacts
 from hybrid.runtime.prepare import Prepared
 from placement.cost.traffic import decode_traffic
@@ -38,9 +39,11 @@ class PlanView:
     """Views with what is measured left out, and what measuring needs.
 
     reads         by device
+    experts_bytes that a decoded token reads of routed experts in RAM, for the CPU
     spread        whether all of RAM's bytes lie evenly over `nodes`, so that each reads as much
     uuids         NVML's names of real GPUs, by device
     node_cpus     of each NUMA node
+    predicted     speeds over depths
     """
 
     facts: RunFacts
@@ -51,6 +54,8 @@ class PlanView:
     spread: bool
     uuids: Mapping[str, str]
     node_cpus: Mapping[int, tuple[int, ...]]
+    predicted: Predicted = Predicted()
+    experts_bytes: int = 0
 
 
 def plan_view(prepared: Prepared, command: str) -> PlanView:
@@ -76,6 +81,8 @@ def plan_view(prepared: Prepared, command: str) -> PlanView:
         spread=len(of_ram) < 2 or layout.policy.value in ("interleave", "shard"),
         uuids={gpu.name: gpu.uuid for gpu in machine.gpus if gpu.uuid is not None},
         node_cpus={node.index: node.cpus for node in machine.numa_nodes},
+        predicted=_predicted(plan),
+        experts_bytes=_experts_bytes(plan, stock),
     )
 
 
@@ -112,6 +119,14 @@ def _facts(prepared: Prepared, command: str) -> RunFacts:
     )
 
 
+def _predicted(plan: PlacementPlan) -> Predicted:
+    told = plan.prediction
+    if told is None:
+        return Predicted()
+    ubatch_tokens = min((pace.tokens for pace in told.prompt), default=0)
+    return Predicted(curve(told.decode), curve(told.prompt), ubatch_tokens)
+
+
 def _device(
     use: DeviceUse,
     plan: PlacementPlan,
@@ -120,10 +135,13 @@ def _device(
     speeds: MachineSpeeds,
 ) -> DeviceView:
     device = machine.device(use.name)
+    known = machine.speeds
+    is_measured = known is not None
     assert device is not None, "a plan that was checked names devices of its machine"
     limit_gb_s = None  # of one that is simulated the RAM is the limit, as the CPU's own
     if device.kind is DeviceKind.GPU:
         limit_gb_s = speeds.gpus[use.name].copy_gb_s
+        is_measured = known is not None and use.name in known.gpus
     elif device.kind is DeviceKind.CPU:
         limit_gb_s = speeds.host.read_gb_s
     return DeviceView(
@@ -142,12 +160,13 @@ def _device(
         seconds={},
         cache_capacity_tokens=plan.workload.context_tokens if use.cache_bytes else None,
         read_limit_bytes_s=None if limit_gb_s is None else limit_gb_s * GB,
+        read_limit_is_measured=None if limit_gb_s is None else is_measured,
     )
 
 
 def _nodes(machine: Machine, speeds: MachineSpeeds, of_ram: Sequence[int]) -> tuple[NodeView, ...]:
     """One for the whole host where the system lists none."""
-    measured = dict(speeds.host.by_node)
+    is_measured, measured = machine.speeds is not None, dict(speeds.host.by_node)
     share = speeds.host.read_gb_s / max(len(of_ram), 1)
     return tuple(
         NodeView(
@@ -157,9 +176,18 @@ def _nodes(machine: Machine, speeds: MachineSpeeds, of_ram: Sequence[int]) -> tu
             read_limit_bytes_s=measured.get(node.index, share) * GB
             if node.index in of_ram
             else None,
+            read_limit_is_measured=is_measured if node.index in of_ram else None,
         )
         for node in machine.numa_nodes
-    ) or (NodeView(0, machine.host.total_bytes, None, read_limit_bytes_s=share * GB),)
+    ) or (
+        NodeView(
+            0,
+            machine.host.total_bytes,
+            None,
+            read_limit_bytes_s=share * GB,
+            read_limit_is_measured=is_measured,
+        ),
+    )
 
 
 def _layers(plan: PlacementPlan, stock: ModelInventory) -> tuple[LayerView, ...]:
@@ -172,6 +200,18 @@ def _layers(plan: PlacementPlan, stock: ModelInventory) -> tuple[LayerView, ...]
     return tuple(
         LayerView(index, home, tuple(name for name, _ in counts.most_common()))
         for index, (home, counts) in enumerate(zip(plan.layers, experts, strict=True))
+    )
+
+
+def _experts_bytes(plan: PlacementPlan, stock: ModelInventory) -> int:
+    """Experts are taken to be chosen evenly."""
+    tensors = {tensor.name: tensor for tensor in stock.tensors}
+    used = stock.shape.expert_used_count
+    found = [(part, tensors[part.tensor]) for part in plan.assignments if part.device == CPU]
+    return sum(
+        part.nbytes * used // tensor.experts
+        for part, tensor in found
+        if tensor.role is Role.ROUTED_EXPERT
     )
 
 

@@ -6,9 +6,10 @@ Text format 0.0.4. What no source says has no line.
 import socket
 import socketserver
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from time import monotonic, sleep
 from typing import Any
 
 from hybrid.errors import UsageError
@@ -16,12 +17,14 @@ from hybrid.live.codec import to_json
 from hybrid.live.figures import COUNTER, FIGURES, GAUGE, Figure
 from hybrid.live.live_run import LiveRun
 from hybrid.live.snapshot import Phase, Snapshot
+from hybrid.live.sources.nvml import REASONS
 
 LOOPBACK = "127.0.0.1"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SOCKET_S = 5.0  # that a reader may keep a connection without a word
 POLL_S = 0.2  # that the end of a run waits, at most, in the usual case
 STOP_S = 2.0
+MOST_READERS, READER_S = 8, 10.0
 
 _Labels = tuple[tuple[str, str], ...]
 _LISTS = {
@@ -76,20 +79,27 @@ def _at(value: Any, words: list[str], labels: _Labels) -> Iterator[tuple[_Labels
 
 
 def _numbers(figure: Figure, its: Any, labels: _Labels) -> Iterator[tuple[_Labels, float]]:
-    """A number, or several with a label of their own each; texts are there or not: 1."""
+    """A number, or several with a label of their own each."""
     if isinstance(its, Mapping):
         for key, number in its.items():
             yield (*labels, (figure.label, key)), number
     elif figure.label == "phase":
-        for phase in Phase:
-            yield (*labels, (figure.label, phase.value)), int(phase.value == its)
+        yield from _chosen(labels, "phase", [phase.value for phase in Phase], [its])
+    elif figure.label == "reason":
+        yield from _chosen(labels, "reason", sorted({*REASONS.values(), *its}), its)
     elif isinstance(its, (list, tuple)):
         for place, each in enumerate(its):
-            told = isinstance(each, str)
-            key = each if told else str(place)
-            yield (*labels, (figure.label, key)), 1 if told else each
+            yield (*labels, (figure.label, str(place))), each
     else:
-        yield labels, its
+        yield labels, int(its) if isinstance(its, bool) else its
+
+
+def _chosen(
+    labels: _Labels, name: str, words: Sequence[str], chosen: Sequence[str]
+) -> Iterator[tuple[_Labels, float]]:
+    """1 for those of all words that are chosen, 0 for the others: none chosen is told too."""
+    for word in words:
+        yield (*labels, (name, word)), int(word in chosen)
 
 
 def _facts(facts: Mapping[str, Any]) -> _Labels:
@@ -152,14 +162,49 @@ class MetricsServer:
 
 
 class _Server(ThreadingHTTPServer):
+    """At most so many readers at once, each for so long; others are turned away."""
+
     daemon_threads = True
     live: LiveRun | None = None
 
     def __init__(self, host: str, port: int) -> None:
+        self._readers: dict[socket.socket, float] = {}  # until when each may stay
         [(self.address_family, _, _, _, address), *_] = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
         super().__init__(address[:2], _Handler)  # type: ignore[arg-type]
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        try:
+            return super().get_request()
+        except OSError:  # no descriptor is free: it would be tried again at once
+            sleep(POLL_S)
+            raise
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if len(self._readers) >= MOST_READERS:
+            self.shutdown_request(request)
+            return
+        self._readers[request] = monotonic() + READER_S
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # no thread can be had
+            del self._readers[request]
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._readers.pop(request, None)
+
+    def service_actions(self) -> None:
+        """Between polls: who has stayed too long is cut off, which ends its thread."""
+        now = monotonic()
+        for request, until in tuple(self._readers.items()):
+            if now >= until:
+                with suppress(OSError):
+                    request.shutdown(socket.SHUT_RDWR)
 
     def server_bind(self) -> None:
         """Without http.server's question for a name, which a network may answer late."""

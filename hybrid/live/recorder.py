@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Protocol
 
+from hybrid.live.mean_times import MeanTimes, mean_times
 from hybrid.live.rate_ring import RateRing
 from hybrid.live.snapshot import Phase, Progress
 from hybrid.runtime.step_times import StepTimes
@@ -24,8 +25,8 @@ WINDOW_BATCHES = 4  # of a prompt
 MOST_PIECES, MOST_TEXT = 1024, 4000  # of the text's end: tokens, characters
 SETTLE_S = 1.0
 USAGE_S = 2.0  # from one look at the counts to the next: many layers' take a millisecond
-# Without news for so long, in passes of the last one's length, nothing is being computed.
-IDLE_PASSES, IDLE_S, IDLE_PROMPT_S = 4, 1.0, 60.0
+# Between passes: without news for so long, in passes of the last one's length, nobody wants more.
+IDLE_PASSES, IDLE_S = 4, 1.0
 
 
 Usage = Mapping[int, Sequence[int]]
@@ -65,18 +66,18 @@ BETWEEN_TURNS = _Separator("\n\n")
 
 
 @dataclass(frozen=True, slots=True)
-class MeanTimes:
-    """Seconds of a token, mean over `tokens`.
+class Passed:
+    """A forward pass.
 
-    parts       device -> part -> seconds
-    attention   by layer, experts likewise; None where no pass says
+    end     by the recorder's clock
+    start   tokens in the cache before it
     """
 
-    tokens: int = 0
-    parts: Mapping[str, Mapping[str, float]] | None = None
-    attention: tuple[float | None, ...] = ()
-    experts: tuple[float | None, ...] = ()
-    nodes: Mapping[int, float] | None = None
+    end: float
+    seconds: float
+    start: int
+    tokens: int
+    crossing_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,8 @@ class Heard:
     phase            PROMPT, DECODE or IDLE
     cached_tokens    in the cache after the last pass; None before the first
     crossing_bytes   of the last decoded token
+    decoded          the last WINDOW_STEPS tokens' passes
+    read             the last WINDOW_BATCHES micro-batches of the last prompt
     usage            layer -> times that each expert was chosen, at most USAGE_S old
     """
 
@@ -98,19 +101,11 @@ class Heard:
     cached_tokens: int | None = None
     crossing_bytes: int | None = None
     progress: Progress | None = None
+    decoded: tuple[Passed, ...] = ()
+    read: tuple[Passed, ...] = ()
     times: MeanTimes = MeanTimes()
     text: str = ""
     usage: Usage = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class _Pass:
-    """The last one of its kind."""
-
-    end: float
-    seconds: float
-    tokens: int
-    crossing_bytes: int
 
 
 class Recorder:
@@ -132,7 +127,9 @@ class Recorder:
         self._usage_at = 0.0
         self._lock = threading.Lock()  # of all below
         self._decode, self._prompt = RateRing(), RateRing()
-        self._last: dict[bool, _Pass] = {}
+        self._last: dict[bool, Passed] = {}
+        self._decoded = deque[Passed](maxlen=WINDOW_STEPS)
+        self._read = deque[Passed](maxlen=WINDOW_BATCHES)
         self._was_prompt = False
         self._cached_tokens: int | None = None
         self._steps = deque[tuple[int, StepTimes]](maxlen=WINDOW_STEPS)
@@ -161,8 +158,11 @@ class Recorder:
     def on_times(self, times: StepTimes) -> None:
         self._events.append((self._times, times))
 
-    def heard(self) -> Heard:
-        """As of now. From any thread."""
+    def heard(self, computing: str | None = None) -> Heard:
+        """As of now. From any thread.
+
+        computing   "prompt" or "decode" while such a pass goes on, however long it takes
+        """
         now = self._clock()
         with self._lock:
             self._add_events()
@@ -171,7 +171,8 @@ class Recorder:
             decoded, read = self._last.get(False), self._last.get(True)
             cached_tokens = self._cached_tokens
             decode, prompt = self._decode.copy(), self._prompt.copy()
-        phase = _phase(now, done, total, decoded)
+            passes, micro_batches = tuple(self._decoded), tuple(self._read)
+        phase = Phase(computing) if computing else _phase(now, done, total, decoded)
         return Heard(
             phase,
             decode_now=_slow_too(decode.rate(now, 1.0), decoded, now),
@@ -181,7 +182,9 @@ class Recorder:
             history=decode.history(now),
             cached_tokens=cached_tokens,
             crossing_bytes=decoded.crossing_bytes if decoded else None,
-            progress=_progress(done, total) if phase is Phase.PROMPT else None,
+            progress=_progress(done, total) if done and phase is Phase.PROMPT else None,
+            decoded=passes,
+            read=micro_batches,
             times=mean_times(batches if phase is Phase.PROMPT else steps),
             text="".join(token.text for token in self._tokens.copy())[-MOST_TEXT:],
             usage=self._usage,
@@ -205,13 +208,16 @@ class Recorder:
         ring = self._prompt if prompt else self._decode
         ring.add(now, stats.seconds, stats.tokens)
         self._was_prompt = prompt
-        self._last[prompt] = _Pass(now, stats.seconds, stats.tokens, stats.crossing_bytes)
+        its = Passed(now, stats.seconds, stats.start, stats.tokens, stats.crossing_bytes)
+        self._last[prompt] = its
+        (self._read if prompt else self._decoded).append(its)
         self._cached_tokens = stats.start + stats.tokens
 
     def _add_batch(self, now: float, done: int, total: int) -> None:
         if done == 0:
             self._done.clear()
             self._batches.clear()
+            self._read.clear()
         self._total = total
         self._done.append((now, done))
 
@@ -222,46 +228,13 @@ class Recorder:
             kept.append((its.tokens, times))
 
 
-def mean_times(passes: Sequence[tuple[int, StepTimes]]) -> MeanTimes:
-    """Seconds of a token over these passes.
-
-    passes   (tokens, times) of each
-    """
-    tokens = sum(count for count, _ in passes)
-    if not tokens:
-        return MeanTimes()
-    parts: dict[str, dict[str, float]] = {}
-    nodes: dict[int, float] = {}
-    for _, times in passes:
-        for device, seconds in times.parts.items():
-            total = parts.setdefault(device, {})
-            for part, spent in seconds.items():
-                total[part] = total.get(part, 0.0) + spent / tokens
-        for node, spent in (times.nodes or {}).items():
-            nodes[node] = nodes.get(node, 0.0) + spent / tokens
-    return MeanTimes(
-        tokens,
-        parts,
-        _layer_means([[layer.attention_s for layer in t.layers] for _, t in passes], tokens),
-        _layer_means([[layer.experts_s for layer in t.layers] for _, t in passes], tokens),
-        nodes or None,
-    )
-
-
-def _layer_means(rows: Sequence[Sequence[float | None]], tokens: int) -> tuple[float | None, ...]:
-    """Column by column; None where a pass does not say."""
-    return tuple(
-        None if None in column else sum(map(float, column)) / tokens
-        for column in zip(*rows, strict=False)
-    )
-
-
 def _phase(
-    now: float, done: Sequence[tuple[float, int]], total: int, decoded: _Pass | None
+    now: float, done: Sequence[tuple[float, int]], total: int, decoded: Passed | None
 ) -> Phase:
+    """Between two passes."""
     if done and done[-1][1] < total:
         batch_s = done[-1][0] - done[-2][0] if len(done) > 1 else 0.0
-        stopped = now - done[-1][0] > max(IDLE_PASSES * batch_s, IDLE_PROMPT_S)
+        stopped = now - done[-1][0] > max(IDLE_PASSES * batch_s, IDLE_S)
         return Phase.IDLE if stopped else Phase.PROMPT
     ends = [(at, 0.0) for at, _ in done[-1:]]
     if decoded is not None:
@@ -270,7 +243,7 @@ def _phase(
     return Phase.IDLE if now - last > max(IDLE_PASSES * seconds, IDLE_S) else Phase.DECODE
 
 
-def _slow_too(rate: float | None, last: _Pass | None, now: float) -> float | None:
+def _slow_too(rate: float | None, last: Passed | None, now: float) -> float | None:
     """Where passes take longer than the stretch of the rate, the last one's."""
     if rate is not None or last is None or now - last.end > IDLE_PASSES * last.seconds:
         return rate

@@ -30,6 +30,7 @@ from hybrid.live.wire import (
 MOST_WATCHERS = 16
 LAST_WORDS_S = 0.25  # that the end of a run waits for watchers to take the last snapshot
 STOP_S = 2.0
+REST_S = 1.0  # that new connections wait when one could not be taken
 
 
 @dataclass(slots=True, eq=False)
@@ -68,6 +69,7 @@ class SocketServer:
         self._watchers: dict[socket.socket, _Watcher] = {}
         self._watching = ExitStack()
         self._is_watching = False
+        self._accepts_at: float | None = None  # while no connection is taken
         self._thread = threading.Thread(target=self._run, name="hybrid live", daemon=True)
         self._thread.start()
 
@@ -94,6 +96,7 @@ class SocketServer:
         """Until told to stop."""
         told_to_stop = False
         while not told_to_stop:
+            self._accept_again()
             for key, events in self._selector.select(self._wait_s()):
                 if key.fileobj is self._wakes:
                     told_to_stop = True
@@ -105,14 +108,19 @@ class SocketServer:
                 self._send_due()
 
     def _wait_s(self) -> float | None:
-        """Until the next snapshot is due; None for as long as it takes."""
+        """Until the next snapshot is due or connections are taken again; None: until woken."""
         due = [its.due for its in self._watchers.values() if its.every_s is not None]
+        due += [self._accepts_at] if self._accepts_at is not None else []
         return max(min(due) - monotonic(), 0.0) if due else None
 
     def _accept(self) -> None:
         try:
             connection, _ = self._listener.accept()
-        except OSError:
+        except (BlockingIOError, ConnectionError):
+            return
+        except OSError:  # no descriptor is free: it would be tried again without end
+            self._selector.unregister(self._listener)
+            self._accepts_at = monotonic() + REST_S
             return
         if len(self._watchers) >= MOST_WATCHERS or not peer_is_us(connection):
             connection.close()
@@ -123,11 +131,21 @@ class SocketServer:
         self._selector.register(connection, selectors.EVENT_READ, watcher)
         self._flush(watcher)
 
+    def _accept_again(self) -> None:
+        if self._accepts_at is not None and monotonic() >= self._accepts_at:
+            self._selector.register(self._listener, selectors.EVENT_READ)
+            self._accepts_at = None
+
     def _serve(self, watcher: _Watcher, events: int) -> None:
-        if events & selectors.EVENT_WRITE:
-            self._flush(watcher)
-        if events & selectors.EVENT_READ and watcher.connection in self._watchers:
-            self._hear(watcher)
+        """What one watcher does ends itself alone, never the others or the serving."""
+        try:
+            if events & selectors.EVENT_WRITE:
+                self._flush(watcher)
+            if events & selectors.EVENT_READ and watcher.connection in self._watchers:
+                self._hear(watcher)
+        except Exception:  # noqa: BLE001  whatever it said
+            if watcher.connection in self._watchers:
+                self._drop(watcher)
 
     def _hear(self, watcher: _Watcher) -> None:
         try:

@@ -82,6 +82,18 @@ class Rates:
 
 
 @dataclass(frozen=True, slots=True)
+class Comparison:
+    """The last passes' speed against the prediction for passes like them, at their depths.
+
+    cached_tokens   before the last of them
+    """
+
+    cached_tokens: int
+    actual_tok_s: float
+    predicted_tok_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class MemoryView:
     """Of one device. weights by role as the plan has them; planned is all of it.
 
@@ -131,9 +143,11 @@ class DeviceView:
     seconds        of a token, by part (GPU_PARTS or CPU_PARTS), mean over `window` tokens; they sum
                    to its wall time. Empty until a token was measured
     window         tokens that `seconds` is the mean of
-    read_bytes_s   weights and cache read in the last tokens; its limit measured or estimated
+    read_bytes_s   of weights and cache while decoding: the plan's bytes of a token by the tokens a
+                   second; nobody counts them in the memory
+    read_limit_*   what its memory gives; whether that was measured or told of this machine, else it
+                   is estimated from what the device is
     crossing_bytes activations that went to and from the device, a token
-    streamed_bytes_s   weights copied to it for prompts
     """
 
     name: str
@@ -146,8 +160,8 @@ class DeviceView:
     cache_capacity_tokens: int | None = None
     read_bytes_s: float | None = None
     read_limit_bytes_s: float | None = None
+    read_limit_is_measured: bool | None = None
     crossing_bytes: int | None = None
-    streamed_bytes_s: float | None = None
     sensors: Sensors | None = None
 
 
@@ -155,7 +169,9 @@ class DeviceView:
 class NodeView:
     """One NUMA node's RAM and cores.
 
-    experts_s      of a token spent in its experts, mean
+    read_bytes_s   as of a device, all of RAM's bytes taken evenly from its nodes
+    experts_s      of a token that its cores spent in experts, measured
+    experts_read_bytes_s   the plan's bytes of a token's experts, its part, by that time
     core_load      share of each of its usable cores, in order of core
     huge_bytes     of this process in huge pages there
     """
@@ -166,7 +182,9 @@ class NodeView:
     ours_bytes: int | None = None
     read_bytes_s: float | None = None
     read_limit_bytes_s: float | None = None
+    read_limit_is_measured: bool | None = None
     experts_s: float | None = None
+    experts_read_bytes_s: float | None = None
     huge_bytes: int | None = None
     core_load: tuple[float, ...] = ()
 
@@ -201,7 +219,13 @@ class HostView:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """at   seconds since the epoch; text  the end of what was generated"""
+    """One refresh.
+
+    at         seconds since the epoch
+    compared   of the phase that goes on, of decoding where none does; None where no prediction is
+               of the like: short prompts, the first tokens
+    text       the end of what was generated
+    """
 
     at: float
     facts: RunFacts
@@ -212,6 +236,7 @@ class Snapshot:
     layers: tuple[LayerView, ...] = ()
     host: HostView = HostView()
     progress: Progress | None = None
+    compared: Comparison | None = None
     text: str = ""
     error: str | None = None
     notes: tuple[str, ...] = ()

@@ -56,7 +56,9 @@ def read_request(line: bytes) -> float | None:
     every_s = _object(line).get("every_s")
     if isinstance(every_s, bool) or not isinstance(every_s, (int, float)):
         return None
-    return min(max(float(every_s), FASTEST_S), SLOWEST_S) if every_s == every_s else None
+    if every_s != every_s:
+        return None
+    return float(min(max(every_s, FASTEST_S), SLOWEST_S))  # an int may be too large for a float
 
 
 def peer_is_us(connection: socket.socket) -> bool:

@@ -263,7 +263,8 @@ class Engine:
                 )
             part = list(ids[first : first + ubatch])
             last = first + ubatch >= len(ids)
-            stats, rows = self._pass(part, len(part) if all_rows else int(last), prompt=prompt)
+            with self.stats.during(prompt=prompt):
+                stats, rows = self._pass(part, len(part) if all_rows else int(last), prompt=prompt)
             if prompt:
                 self._listeners.prompted(first + len(part), len(ids))
             # A list may be made of all of them, and the next pass writes over its rows.
@@ -272,9 +273,7 @@ class Engine:
     @gpu_failures_told()
     @torch.inference_mode()
     def _pass(self, ids: list[int], rows: int, *, prompt: bool) -> tuple[StepStats, Tensor]:
-        """One forward pass over new tokens; logits of the last `rows` of them, which the next pass
-        may overwrite.
-        """
+        """One forward pass; logits of its last `rows` tokens, which the next one may overwrite."""
         self._timing.begin(prompt=prompt)
         pool.use_threads(self._threads)
         native_before = pool.native_seconds()

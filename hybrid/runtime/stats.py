@@ -4,8 +4,11 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import Literal
 
 from hybrid.runtime.ledger import OTHER, Ledger
+
+Computing = Literal["prompt", "decode"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,8 @@ class RunStats:
     """Sums over an engine's life.
 
     Rates are tokens per second of time inside forward passes.
+
+    computing   "prompt" or "decode" while such a pass goes on, None between passes
     """
 
     load_s: float = 0.0
@@ -44,6 +49,16 @@ class RunStats:
     decode_s: float = 0.0
     device_s: dict[str, float] = field(default_factory=dict)
     crossing_bytes: int = 0
+    computing: Computing | None = None
+
+    @contextmanager
+    def during(self, *, prompt: bool) -> Iterator[None]:
+        """A pass is computed inside."""
+        self.computing = "prompt" if prompt else "decode"
+        try:
+            yield
+        finally:
+            self.computing = None
 
     @property
     def prompt_tokens_per_s(self) -> float | None:

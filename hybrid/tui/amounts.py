@@ -3,6 +3,7 @@
 from placement.units import rate
 
 ABSENT = "-"
+LEAST_GIB = (1 << 30) - (1 << 19)  # from which whole MiB would be 1024
 
 
 def tokens_s(value: float | None) -> str:
@@ -19,12 +20,29 @@ def ms(seconds: float | None) -> str:
     return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}"
 
 
-def gib(nbytes: int | None) -> str:
-    """Without the unit: "0.02", "16.3", "412"."""
+def size(nbytes: int | None, beside: int | None = None) -> str:
+    """ "16.3 GiB", below that "312 MiB"; without the unit where that of `beside`, a size written
+    next to it, is the same: "0.41", "412".
+    """
     if nbytes is None:
         return ABSENT
-    value = nbytes / (1 << 30)
-    return f"{value:.{2 if value < 0.995 else 1 if value < 99.95 else 0}f}"
+    number, unit = _binary(nbytes)
+    same = beside is not None and (unit == _binary(beside)[1] or not nbytes)
+    return number if same else f"{number} {unit}"
+
+
+def short_size(nbytes: int) -> str:
+    """ "22.2G", "312M"."""
+    number, unit = _binary(nbytes)
+    return f"{number}{unit[0]}"
+
+
+def _binary(nbytes: int) -> tuple[str, str]:
+    """Three digits of the number, and its unit."""
+    power, unit = (30, "GiB") if nbytes >= LEAST_GIB else (20, "MiB")
+    value = nbytes / (1 << power)
+    digits = 2 if 0 < value < 9.995 and unit == "MiB" else 1 if 0 < value < 99.95 else 0
+    return f"{value:.{digits}f}", unit
 
 
 def gb_s(bytes_s: float | None) -> str:
@@ -65,6 +83,11 @@ def count(value: float | None) -> str:
         if value >= size:
             return f"{value / (1e3 if unit == 'k' else size):.1f}{unit}"
     return f"{value:.0f}"
+
+
+def limit_gb_s(bytes_s: float | None, is_measured: bool | None) -> str:
+    """ "338", "about 338" of an estimate."""
+    return gb_s(bytes_s) if is_measured is not False else f"about {gb_s(bytes_s)}"
 
 
 def mean_of(whole: float | None, parts: float) -> float | None:

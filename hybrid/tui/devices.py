@@ -9,8 +9,8 @@ Four forms, the largest that fits: with sensors, two lines, one line, two device
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hybrid.live.snapshot import DeviceView, Snapshot
-from hybrid.tui.amounts import gib, ms
+from hybrid.live.snapshot import DeviceView, MemoryView, Snapshot
+from hybrid.tui.amounts import ms, short_size, size
 from hybrid.tui.bars import marked, stacked
 from hybrid.tui.findings import memory_warning, wall_seconds
 from hybrid.tui.lines import Line, beside, fitted, joined, width_of
@@ -18,7 +18,7 @@ from hybrid.tui.look import Look, memory_groups
 from hybrid.tui.sensors import sensor_lines
 
 NAME = 6
-SIZE_CELLS, TIME_CELLS = 16, 8  # of a single line
+SIZE_CELLS, TIME_CELLS = 17, 8  # of a single line
 WIDE = 150  # columns from which both bars stand in one line with their numbers
 BAR_SHARE = 0.36  # of what is beside the name
 MOST_SENSOR_LINES = 2
@@ -98,40 +98,49 @@ def _memory(device: DeviceView, width: int, look: Look) -> Line:
 def memory_bar(device: DeviceView, cells: int, look: Look) -> Line:
     """The plan's parts, what is free, other programs' bytes at the end; the budget's mark."""
     memory = device.memory
-    parts: dict[str, float] = {
+    whole = memory.total_bytes
+    line = stacked(memory_parts(memory), whole, cells, look)
+    if has_mark(memory):
+        line = marked(line, min(memory.budget_bytes * cells // whole, cells - 1), look.mark)
+    return line
+
+
+def memory_parts(memory: MemoryView) -> dict[str, int]:
+    """Bytes of the bar by what they are, in its order."""
+    foreign = 0
+    if memory.used_by_all_bytes is not None and memory.actual_bytes is not None:
+        foreign = max(memory.used_by_all_bytes - memory.actual_bytes, 0)
+    return {
         **memory_groups(memory.weights),
         "cache": memory.cache_bytes,
         "compute": memory.compute_bytes,
         "other": memory.other_bytes,
+        "free": max(memory.total_bytes - memory.planned_bytes - foreign, 0),
+        "foreign": foreign,
     }
-    whole = memory.total_bytes
-    foreign = 0
-    if memory.used_by_all_bytes is not None and memory.actual_bytes is not None:
-        foreign = max(memory.used_by_all_bytes - memory.actual_bytes, 0)
-    parts["free"] = max(whole - memory.planned_bytes - foreign, 0)
-    parts["foreign"] = foreign
-    line = stacked(parts, whole, cells, look)
-    if whole and 0 < memory.budget_bytes < whole:
-        line = marked(line, min(memory.budget_bytes * cells // whole, cells - 1), look.mark)
-    return line
+
+
+def has_mark(memory: MemoryView) -> bool:
+    """Whether the budget ends inside of the bar."""
+    return 0 < memory.budget_bytes < memory.total_bytes
 
 
 def _memory_numbers(device: DeviceView, look: Look) -> list[Line]:
     memory = device.memory
     amiss = bool(memory_warning(memory))
-    held = memory.actual_bytes
+    held, total = memory.actual_bytes, memory.total_bytes
     parts: list[Line] = []
     if held is None:
-        of = f" of {gib(memory.total_bytes)}" if memory.total_bytes else ""
-        parts.append([(f"plan {gib(memory.planned_bytes)}{of} GiB", "")])
+        of = f"{size(memory.planned_bytes, total)} of {size(total)}"
+        parts.append([(f"plan {of if total else size(memory.planned_bytes)}", "")])
     else:
-        text = f"{gib(held)} of {gib(memory.total_bytes)} GiB"
+        text = f"{size(held, total)} of {size(total)}"
         parts += [[(text, "warning" if amiss else "strong")]]
-        parts += [[(f"plan {gib(memory.planned_bytes)}", "")]]
+        parts += [[(f"plan {size(memory.planned_bytes, total)}", "")]]
     if memory.peak_bytes is not None:
-        parts.append([(f"peak {gib(memory.peak_bytes)}", "")])
-    if memory.budget_bytes and memory.budget_bytes != memory.total_bytes:
-        parts.append([(f"budget {look.mark}{gib(memory.budget_bytes)}", "")])
+        parts.append([(f"peak {size(memory.peak_bytes, total)}", "")])
+    if memory.budget_bytes and memory.budget_bytes != total:
+        parts.append([(f"budget {look.mark}{size(memory.budget_bytes, total)}", "")])
     return parts
 
 
@@ -161,12 +170,13 @@ def _single(device: DeviceView, scale: Scale) -> Line:
     """Both bars with one number each, then the longest parts but for waiting."""
     look, width = scale.look, scale.width
     memory = device.memory
-    size = f" {gib(held_bytes(device))}/{gib(memory.total_bytes)} GiB"
+    total = memory.total_bytes
+    held = f" {size(held_bytes(device), total)}/{size(total)}"
     time = f" {ms(sum(device.seconds.values()))} ms " if device.seconds else " - "
     cells = max((width - NAME - 1 - SIZE_CELLS - TIME_CELLS) // 3, 4)
     line: Line = [(f"{device.name:{NAME}} ", "strong"), *memory_bar(device, cells, look)]
-    line += [(f"{size:{SIZE_CELLS}} ", "warning" if memory_warning(memory) else "")]
-    line += [*stacked(device.seconds, scale.wall_s, cells, look), (f"{time:>10}", "strong")]
+    line += [(f"{held:{SIZE_CELLS}} ", "warning" if memory_warning(memory) else "")]
+    line += [*stacked(device.seconds, scale.wall_s, cells, look), (f"{time:>9}", "strong")]
     numbers = part_numbers(device, width - width_of(line), look, without="waiting")
     return fitted([*line, *numbers], width)
 
@@ -204,7 +214,7 @@ def _half(device: DeviceView, scale: Scale) -> Line:
     return [
         (f"{device.name:{NAME}} ", "strong"),
         *memory_bar(device, cells, scale.look),
-        (f" {gib(held_bytes(device)):>4}G ", name),
+        (f" {short_size(held_bytes(device)):>5} ", name),
         *stacked(device.seconds, scale.wall_s, cells, scale.look),
         (f" {time}", "strong"),
     ]

@@ -7,13 +7,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hybrid.live.snapshot import DeviceView, MemoryView, Phase, Sensors, Snapshot
-from hybrid.tui.amounts import gb_s, gib, mean_of, ms, percent, tokens_s
+from hybrid.tui.amounts import gb_s, limit_gb_s, mean_of, ms, percent, size, tokens_s
 
 NEAR_FULL = 0.95  # of a device's memory, by all programs
 CACHE_NEAR_FULL = 0.9
 RAM_AT_LIMIT = 0.85  # of what was measured: the rest is lost between layers
 RAM_SLOW = 0.7
 LARGE_ERROR = 0.15  # where a prediction says no error of its own
+BEGINNING_S = 5.0  # of a run: libraries' and the interpreter's own pages come then
+DISC_SHARE = 0.05  # of the bytes that tokens read: less cannot be the weights
+COSTLY_FAULTS_S = 100.0  # a hundredth of the time where a page takes a tenth of a millisecond
 IDLE_PARTS = ("waiting", "other")
 
 
@@ -57,7 +60,7 @@ def wall_seconds(snapshot: Snapshot) -> float:
 
 
 def reason(snapshot: Snapshot) -> str:
-    """Why a token takes as long as it does; empty until one was measured."""
+    """What a token's time went to, as measured; empty until one was."""
     found = slowest(snapshot)
     if found is None:
         return ""
@@ -66,17 +69,19 @@ def reason(snapshot: Snapshot) -> str:
         f" ({percent(found.share)})"
     )
     read, limit = read_speed(snapshot)
+    read = experts_speed(snapshot) or read
     share = mean_of(limit, read) if read is not None else None
     if found.part == "experts" and found.kind == "cpu" and share is not None:
-        return f"{text}; RAM at {_ram_state(share, gb_s(limit))}"
-    return f"{text}; bound by {snapshot.facts.limit}" if snapshot.facts.limit else text
+        return f"{text}; RAM at {_ram_state(share, ram_limit(snapshot, limit))}"
+    return text
 
 
 def _ram_state(share: float, limit: str) -> str:
     if share >= RAM_AT_LIMIT:
         return f"{percent(share)} of {limit} GB/s, its limit"
     only = "only " if share < RAM_SLOW else ""
-    return f"{only}{percent(share)} of its {limit} GB/s"
+    its = "" if limit.startswith("about") else "its "
+    return f"{only}{percent(share)} of {its}{limit} GB/s"
 
 
 def read_speed(snapshot: Snapshot) -> tuple[float | None, float | None]:
@@ -96,17 +101,35 @@ def read_speed(snapshot: Snapshot) -> tuple[float | None, float | None]:
     )
 
 
+def experts_speed(snapshot: Snapshot) -> float | None:
+    """Of all the RAM while experts are computed; None where a node that is read says none."""
+    read = [
+        node.experts_read_bytes_s for node in snapshot.nodes if node.read_limit_bytes_s is not None
+    ]
+    known = [value for value in read if value is not None]
+    return sum(known) if known and len(known) == len(read) else None
+
+
+def ram_limit(snapshot: Snapshot, limit: float | None) -> str:
+    """GB/s in words: "338", "about 338" where it was not measured."""
+    return limit_gb_s(
+        limit, all(node.read_limit_is_measured is not False for node in snapshot.nodes)
+    )
+
+
 def difference(snapshot: Snapshot) -> float | None:
     """Measured against predicted tokens a second, as a share of the prediction."""
-    facts, rates = snapshot.facts, snapshot.rates
-    if snapshot.phase is Phase.PROMPT:
-        predicted, actual = facts.predicted_prompt_tok_s, rates.prompt_now_tok_s
-    else:
-        predicted = facts.predicted_decode_tok_s
-        actual = rates.decode_run_tok_s
-    if not predicted or actual is None:
-        return None
-    return actual / predicted - 1.0
+    its = snapshot.compared
+    return its.actual_tok_s / its.predicted_tok_s - 1.0 if its and its.predicted_tok_s else None
+
+
+def predicted_tok_s(snapshot: Snapshot, phase: Phase) -> float | None:
+    """At the depth of now where this phase goes on or went on last, else with an empty cache."""
+    prompts = snapshot.phase is Phase.PROMPT
+    if snapshot.compared is not None and prompts == (phase is Phase.PROMPT):
+        return snapshot.compared.predicted_tok_s
+    facts = snapshot.facts
+    return facts.predicted_prompt_tok_s if phase is Phase.PROMPT else facts.predicted_decode_tok_s
 
 
 def warnings(snapshot: Snapshot) -> list[str]:
@@ -133,10 +156,10 @@ def memory_warning(memory: MemoryView) -> str:
     """Over the budget, or near the end of the device; empty for neither."""
     held = memory.actual_bytes
     if held is not None and memory.budget_bytes and held > memory.budget_bytes:
-        return f"holds {gib(held)} GiB, budget {gib(memory.budget_bytes)}"
+        return f"holds {size(held)}, budget {size(memory.budget_bytes, held)}"
     used = memory.used_by_all_bytes
     if used is not None and memory.total_bytes and used >= NEAR_FULL * memory.total_bytes:
-        return f"memory {gib(used)} of {gib(memory.total_bytes)} GiB in use"
+        return f"memory {size(used, memory.total_bytes)} of {size(memory.total_bytes)} in use"
     return ""
 
 
@@ -148,16 +171,30 @@ def sensor_warnings(sensors: Sensors) -> Iterator[str]:
         yield f"PCIe x{width} of x{most}"
 
 
-def _host_warnings(snapshot: Snapshot) -> Iterator[str]:
+def _disc_warning(snapshot: Snapshot) -> str:
+    """Weights that are read from the disc, or page faults of whatever; empty for neither.
+
+    It is weights only where the disc gives a real part of what tokens read: a process has pages of
+    programs and libraries too.
+    """
+    if snapshot.phase is Phase.LOADING or snapshot.at - snapshot.facts.started_at < BEGINNING_S:
+        return ""
     faults, disc = snapshot.host.major_faults_s, snapshot.host.disc_read_bytes_s
-    if faults is not None and faults >= 1 and snapshot.phase is not Phase.LOADING:
-        text = f"weights come from the disc: {faults:.0f} page faults/s"
-        yield text + (f", {gb_s(disc)} GB/s" if disc is not None else "")
-    off = difference(snapshot)
+    read, _ = read_speed(snapshot)
+    if disc is not None and read and disc > DISC_SHARE * read:
+        beside = f", {faults:.0f} page faults/s" if faults else ""
+        return f"weights come from the disc: {gb_s(disc)} of {gb_s(read)} GB/s{beside}"
+    if faults is not None and faults >= COSTLY_FAULTS_S:
+        return f"{faults:.0f} page faults/s"
+    return ""
+
+
+def _host_warnings(snapshot: Snapshot) -> Iterator[str]:
+    text = _disc_warning(snapshot)
+    if text:
+        yield text
+    off, its = difference(snapshot), snapshot.compared
     allowed = snapshot.facts.predicted_error or LARGE_ERROR
-    if off is not None and off < -allowed:
-        rates, facts = snapshot.rates, snapshot.facts
-        prompt = snapshot.phase is Phase.PROMPT
-        actual = rates.prompt_now_tok_s if prompt else rates.decode_run_tok_s
-        predicted = facts.predicted_prompt_tok_s if prompt else facts.predicted_decode_tok_s
-        yield f"{tokens_s(actual)} tok/s where {tokens_s(predicted)} were predicted"
+    if off is not None and its is not None and off < -allowed:
+        speeds = f"{tokens_s(its.actual_tok_s)} tok/s where {tokens_s(its.predicted_tok_s)}"
+        yield f"{speeds} were predicted after {its.cached_tokens} tokens"

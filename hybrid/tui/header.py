@@ -1,19 +1,21 @@
 """The top of the screen: what runs, how fast against the prediction, why, and what is amiss."""
 
+from dataclasses import dataclass
+
 from hybrid.live.snapshot import Phase, Progress, Snapshot
 from hybrid.tui.amounts import (
     ABSENT,
     count,
     duration,
-    gib,
     ms,
     percent,
     signed_percent,
+    size,
     tokens_s,
 )
 from hybrid.tui.bars import gauge
-from hybrid.tui.findings import LARGE_ERROR, difference, reason, warnings
-from hybrid.tui.lines import Line, apart, fitted, joined, one_line
+from hybrid.tui.findings import LARGE_ERROR, difference, predicted_tok_s, reason, warnings
+from hybrid.tui.lines import Line, apart, fitted, joined, one_line, width_of
 from hybrid.tui.look import Look
 
 PHASES = {
@@ -24,37 +26,62 @@ PHASES = {
     Phase.ENDED: ("ended", "faint"),
     Phase.FAILED: ("failed", "error"),
 }
+OVER = (Phase.ENDED, Phase.FAILED)
 MOST_ERROR_LINES = 4
 
 
+@dataclass(frozen=True, slots=True)
+class State:
+    """Of the view. over   how the run ended, which the snapshot does not know"""
+
+    paused: bool = False
+    over: str = ""
+
+
 def header(
-    snapshot: Snapshot, width: int, look: Look, banner: str = "", short: bool = False
+    snapshot: Snapshot, width: int, look: Look, state: State, short: bool = False
 ) -> list[Line]:
     """Title, plan, rates, then what is known of: progress, reason, warnings, error.
 
-    banner   said in the title beside the phase: "PAUSED"
     short    only the rate that the phase is about
     """
-    lines = [_title(snapshot, width, look, banner), _plan(snapshot, width, look)]
+    lines = [_title(snapshot, width, look, state), _plan(snapshot, width, look)]
     lines += _rate_lines(snapshot, width, look)[: 1 if short else 2]
     if snapshot.progress is not None:
         lines.append(_progress(snapshot.progress, width, look))
     if snapshot.error:
         lines += _error(snapshot.error, width, look)
-    why = reason(snapshot)
-    if why:
-        lines.append(fitted([(" why      ", "faint"), (why, "strong")], width, look.more))
+    lines += _why(snapshot, width, short)
     amiss = joined(([(one_line(text), "warning")] for text in warnings(snapshot)), "; ", width - 10)
     if amiss:
         lines.append(fitted([(" amiss    ", "warning"), *amiss], width, look.more))
     return lines
 
 
-def _title(snapshot: Snapshot, width: int, look: Look, banner: str) -> Line:
+def _why(snapshot: Snapshot, width: int, short: bool) -> list[Line]:
+    """What was measured, without its end where that has no room; then what was planned."""
+    parts: list[Line] = [[(text, "strong")] for text in reason(snapshot).split("; ") if text]
+    lines: list[Line] = []
+    if parts:
+        measured = joined(parts, "; ", width - 10) or parts[0]
+        lines.append(fitted([(" why      ", "faint"), *measured], width))
+    limit: Line = [(" planned  ", "faint"), (one_line(snapshot.facts.limit), "")]
+    decodes = snapshot.phase is Phase.DECODE  # which it is the limit of
+    if snapshot.facts.limit and decodes and not short and width_of(limit) <= width:
+        lines.append(fitted(limit, width))
+    return lines
+
+
+def _title(snapshot: Snapshot, width: int, look: Look, state: State) -> Line:
+    """A run's end says more than its last phase, and than that the view was stopped before."""
     facts = snapshot.facts
     words, name = PHASES[snapshot.phase]
-    end: Line = [(f" {banner} ", "chosen"), (" ", "")] if banner else []
-    end += [(f" {words}", name), (f"  {duration(snapshot.at - facts.started_at)} ", "")]
+    end: Line = [(f" {words}", name)]
+    if state.over:
+        end = [(f" {state.over} ", "chosen")]
+    elif state.paused and snapshot.phase not in OVER:
+        end = [(" PAUSED ", "chosen"), (" ", ""), *end]
+    end.append((f"  {duration(snapshot.at - facts.started_at)} ", ""))
     begin = [
         (f" hybrid {facts.command} ", "title"),
         (one_line(facts.model), "strong"),
@@ -86,14 +113,14 @@ def _rate_lines(snapshot: Snapshot, width: int, look: Look) -> list[Line]:
 
 
 def _decode(snapshot: Snapshot, look: Look) -> tuple[str, list[Line]]:
-    rates, facts = snapshot.rates, snapshot.facts
+    rates = snapshot.rates
     parts: list[Line] = []
     speeds = (rates.decode_now_tok_s, rates.decode_10_s_tok_s, rates.decode_run_tok_s)
     if any(speed is not None for speed in speeds):
         parts.append([(f"{tokens_s(speeds[0])} tok/s now", "strong")])
         parts.append([(f"{tokens_s(speeds[1])} over 10 s", "")])
         parts.append([(f"{tokens_s(speeds[2])} run", "")])
-    parts += _predicted(facts.predicted_decode_tok_s, snapshot, Phase.DECODE)
+    parts += _predicted(snapshot, Phase.DECODE)
     parts += _error_of_prediction(snapshot, look) if parts else []
     if rates.ms_a_token is not None:
         parts.append([(f"{ms(rates.ms_a_token / 1e3)} ms a token", "")])
@@ -103,13 +130,13 @@ def _decode(snapshot: Snapshot, look: Look) -> tuple[str, list[Line]]:
 
 
 def _prompt(snapshot: Snapshot, look: Look) -> tuple[str, list[Line]]:
-    rates, facts = snapshot.rates, snapshot.facts
+    rates = snapshot.rates
     parts: list[Line] = []
     if rates.prompt_now_tok_s is not None and snapshot.phase is Phase.PROMPT:
         parts.append([(f"{tokens_s(rates.prompt_now_tok_s)} tok/s now", "strong")])
     if rates.prompt_run_tok_s is not None:
         parts.append([(f"{tokens_s(rates.prompt_run_tok_s)} run", "")])
-    parts += _predicted(facts.predicted_prompt_tok_s, snapshot, Phase.PROMPT)
+    parts += _predicted(snapshot, Phase.PROMPT)
     if rates.prompt_tokens:
         parts.append([(f"{rates.prompt_tokens} tokens", "")])
     if rates.reused_tokens:
@@ -117,8 +144,9 @@ def _prompt(snapshot: Snapshot, look: Look) -> tuple[str, list[Line]]:
     return "prompt", parts
 
 
-def _predicted(tok_s: float | None, snapshot: Snapshot, phase: Phase) -> list[Line]:
+def _predicted(snapshot: Snapshot, phase: Phase) -> list[Line]:
     """The prediction; how far off it is where this phase runs or ran last."""
+    tok_s = predicted_tok_s(snapshot, phase)
     if tok_s is None:
         return []
     text: Line = [(f"predicted {tokens_s(tok_s)}", "")]
@@ -137,10 +165,11 @@ def _error_of_prediction(snapshot: Snapshot, look: Look) -> list[Line]:
 
 def _progress(progress: Progress, width: int, look: Look) -> Line:
     """A bar with what is done, how fast, and when it will be."""
-    size = gib if progress.unit == "bytes" else count
-    unit = "GiB" if progress.unit == "bytes" else progress.unit
+    of = f"{count(progress.done)} of {count(progress.total)} {progress.unit}"
+    if progress.unit == "bytes":
+        of = f"{size(progress.done, progress.total)} of {size(progress.total)}"
     share = progress.done / progress.total if progress.total else None
-    words = f" {percent(share)}  {size(progress.done)} of {size(progress.total)} {unit}"
+    words = f" {percent(share)}  {of}"
     if progress.rate_s is not None:
         speed = f"{progress.rate_s / 1e9:.2f} GB" if progress.unit == "bytes" else ""
         words += f"  {speed or tokens_s(progress.rate_s)}/s"

@@ -25,7 +25,7 @@ MOST_CELLS = 3  # a layer's, on a wide screen
 
 
 def layers(snapshot: Snapshot, width: int, height: int, look: Look) -> list[Line]:
-    """With two lines only the places, coloured by time; then times; then the ruler and a key."""
+    """With two lines only the places, coloured by time; then the ruler; then times; then a key."""
     shown = snapshot.layers
     if not shown or width - NAME < 8 or height < 1:
         return []
@@ -43,7 +43,7 @@ def layers(snapshot: Snapshot, width: int, height: int, look: Look) -> list[Line
         _place_line("experts", experts, times[1], most, wide),
     ]
     lines = [fitted(line, width) for line in places[:height]]
-    if height >= 4 and most > 0:
+    if height >= 5 and most > 0:
         marks = [_time_line(row, most, wide, look) for row in times]
         lines = [lines[0], fitted(marks[0], width), lines[1], fitted(marks[1], width)]
     if height > len(lines):
@@ -59,14 +59,17 @@ def columns(count: int, width: int) -> tuple[list[range], int]:
     return groups, min(max((width - NAME) // len(groups), 1), MOST_CELLS)
 
 
-def rows(snapshot: Snapshot) -> int:
-    """Lines that the strip has something to say in."""
+def levels(snapshot: Snapshot) -> Sequence[int]:
+    """Heights that the strip has something to say in: never without the layers' numbers."""
     if not snapshot.layers:
-        return 0
-    timed = any(
+        return ()
+    return (3, 5, 6) if is_timed(snapshot) else (3, 4)
+
+
+def is_timed(snapshot: Snapshot) -> bool:
+    return any(
         layer.attention_s is not None or layer.experts_s is not None for layer in snapshot.layers
     )
-    return 6 if timed else 4
 
 
 def attention_seconds(layer: LayerView) -> float | None:
@@ -156,11 +159,9 @@ def _key(
 ) -> Line:
     """Which character is which device; what the colours mean."""
     gpus = [device.name for device in snapshot.devices if device.kind == "gpu"]
-    words = []
+    words = [f"{letters[name]} {name}" for name in gpus]
     if len(gpus) > 4:
-        words.append(f"{letters[gpus[0]]}..{letters[gpus[-1]]} {gpus[0]}..{gpus[-1]}")
-    else:
-        words += [f"{letters[name]} {name}" for name in gpus]
+        words = [f"{letters[gpus[0]]}..{letters[gpus[-1]]} {gpus[0]}..{gpus[-1]}"]
     words += ["C CPU", f"{MIXED} several", f"{NONE} dense"]
     parts: list[Line] = [[("  ".join(words), "faint")]]
     if most > 0:

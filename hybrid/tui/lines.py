@@ -75,6 +75,17 @@ def joined(parts: Iterable[Sequence[Span]], between: str, width: int) -> Line:
     return line
 
 
+def filled(parts: list[Line], between: str, width: int) -> tuple[Line, list[Line]]:
+    """A line of the first parts, one at least, and those that had no room."""
+    left, count = width, 0
+    for part in parts:
+        left -= width_of(part) + (len(between) if count else 0)
+        if left < 0 and count:
+            break
+        count += 1
+    return joined(parts[:count], between, width), parts[count:]
+
+
 def clean(text: str) -> str:
     """Text of a model or a file without what a terminal would obey; tabs as blanks."""
     return _CONTROL.sub("", _ESCAPE.sub("", text.replace("\r\n", "\n"))).replace("\t", "    ")

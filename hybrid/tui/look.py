@@ -44,7 +44,7 @@ COLOURS = {
     "chosen": "reverse",
 }
 HEATS = ("dim", "cyan", "yellow", "bold white")  # as of glowing iron; all brighter and brighter
-WORDS = {"routed": "experts", "foreign": "other programs"}
+WORDS = {"routed": "experts", "foreign": "other programs", "mark": "budget"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

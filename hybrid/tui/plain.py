@@ -1,9 +1,10 @@
 """The screen where there is no terminal: one line a second, for logs."""
 
 from hybrid.live.snapshot import DeviceView, Phase, Snapshot
-from hybrid.tui.amounts import duration, gb_s, gib, percent, signed_percent, tokens_s
-from hybrid.tui.findings import difference, read_speed, reason, warnings
+from hybrid.tui.amounts import duration, gb_s, percent, signed_percent, size, tokens_s
+from hybrid.tui.findings import difference, predicted_tok_s, ram_limit, read_speed, reason, warnings
 from hybrid.tui.lines import one_line
+from hybrid.tui.parts import with_named_parts
 
 MOST_DEVICES = 4
 
@@ -13,6 +14,7 @@ def plain_line(snapshot: Snapshot) -> str:
 
     "decode 9.8 tok/s, run 9.7, predicted 10.2 (-5 %); 345 tokens; CUDA0 16.1 of 24.0 GiB; ..."
     """
+    snapshot = with_named_parts(snapshot)
     parts = [_speed(snapshot), *_progress(snapshot)]
     if snapshot.rates.decode_tokens:
         parts.append(f"{snapshot.rates.decode_tokens} tokens")
@@ -21,7 +23,9 @@ def plain_line(snapshot: Snapshot) -> str:
         parts.append(f"{len(snapshot.devices) - MOST_DEVICES} devices more")
     read, limit = read_speed(snapshot)
     if read is not None:
-        parts.append(f"RAM {gb_s(read)}" + (f" of {gb_s(limit)}" if limit else "") + " GB/s")
+        parts.append(
+            f"RAM {gb_s(read)}" + (f" of {ram_limit(snapshot, limit)}" if limit else "") + " GB/s"
+        )
     parts += [text for text in (reason(snapshot).split(";")[0],) if text]
     parts += [f"amiss: {text}" for text in warnings(snapshot)]
     if snapshot.error:
@@ -30,19 +34,12 @@ def plain_line(snapshot: Snapshot) -> str:
 
 
 def _speed(snapshot: Snapshot) -> str:
-    rates, facts = snapshot.rates, snapshot.facts
-    if snapshot.phase is Phase.PROMPT:
-        now, run, predicted = (
-            rates.prompt_now_tok_s,
-            rates.prompt_run_tok_s,
-            facts.predicted_prompt_tok_s,
-        )
-    else:
-        now, run, predicted = (
-            rates.decode_now_tok_s,
-            rates.decode_run_tok_s,
-            facts.predicted_decode_tok_s,
-        )
+    rates = snapshot.rates
+    phase = Phase.PROMPT if snapshot.phase is Phase.PROMPT else Phase.DECODE
+    predicted = predicted_tok_s(snapshot, phase)
+    now, run = rates.decode_now_tok_s, rates.decode_run_tok_s
+    if phase is Phase.PROMPT:
+        now, run = rates.prompt_now_tok_s, rates.prompt_run_tok_s
     parts = [f"{snapshot.phase.value} {tokens_s(now)} tok/s" if now is not None else ""]
     parts = parts if parts[0] else [snapshot.phase.value]
     if run is not None:
@@ -64,6 +61,7 @@ def _progress(snapshot: Snapshot) -> list[str]:
 
 def _device(device: DeviceView) -> str:
     memory = device.memory
+    total = memory.total_bytes
     if memory.actual_bytes is None:
-        return f"{device.name} plan {gib(memory.planned_bytes)} of {gib(memory.total_bytes)} GiB"
-    return f"{device.name} {gib(memory.actual_bytes)} of {gib(memory.total_bytes)} GiB"
+        return f"{device.name} plan {size(memory.planned_bytes, total)} of {size(total)}"
+    return f"{device.name} {size(memory.actual_bytes, total)} of {size(total)}"

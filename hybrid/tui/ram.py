@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from hybrid.live.snapshot import HostView, NodeView, Snapshot
-from hybrid.tui.amounts import gb_s, gib, mean_of, ms, percent
+from hybrid.tui.amounts import gb_s, limit_gb_s, mean_of, ms, percent, size
 from hybrid.tui.bars import folded, gauge, heights
-from hybrid.tui.findings import RAM_AT_LIMIT, RAM_SLOW
+from hybrid.tui.findings import COSTLY_FAULTS_S, RAM_AT_LIMIT, RAM_SLOW
 from hybrid.tui.lines import Line, fitted, joined
 from hybrid.tui.look import Look
 
@@ -44,6 +44,8 @@ def _together(nodes: Sequence[NodeView]) -> tuple[NodeView, ...]:
             ours_bytes=_sum([node.ours_bytes for node in nodes]),
             read_bytes_s=_sum([node.read_bytes_s for node in nodes]),
             read_limit_bytes_s=_sum([node.read_limit_bytes_s for node in nodes]),
+            read_limit_is_measured=all(n.read_limit_is_measured is not False for n in nodes),
+            experts_read_bytes_s=_sum([node.experts_read_bytes_s for node in nodes]),
             experts_s=max(times, default=None),
             huge_bytes=_sum([node.huge_bytes for node in nodes]),
             core_load=tuple(load for node in nodes for load in node.core_load),
@@ -62,14 +64,19 @@ def rows(snapshot: Snapshot, look: Look) -> int:
 
 def _node_line(title: str, node: NodeView, width: int, look: Look) -> Line:
     cells = min(max(width // 5, 8), WIDE_GAUGE)
-    share = None
-    if node.read_bytes_s is not None:
-        share = mean_of(node.read_limit_bytes_s, node.read_bytes_s)
+    read, share = _read(node), None
+    if read is not None:
+        share = mean_of(node.read_limit_bytes_s, read)
     name = [(f"{title:{NAME}} ", "strong")]
     line: Line = [*name, *gauge(share, cells, look, _gauge_colour(share)), (" ", "")]
     numbers = joined(_numbers(node, share), "  ", width - NAME - cells - 2)
     left = width - NAME - cells - 2 - sum(len(text) for text, _ in numbers)
     return fitted([*line, *numbers, *_cores(node.core_load, left, look)], width)
+
+
+def _read(node: NodeView) -> float | None:
+    """While its cores are in experts where that is known: between them nobody wants its RAM."""
+    return node.experts_read_bytes_s or node.read_bytes_s
 
 
 def _gauge_colour(share: float | None) -> str:
@@ -81,16 +88,17 @@ def _gauge_colour(share: float | None) -> str:
 def _numbers(node: NodeView, share: float | None) -> list[Line]:
     """The speed stands even where nothing says it: its absence is an answer too."""
     limit = node.read_limit_bytes_s
-    of = f" of {gb_s(limit)}" if limit is not None else ""
-    parts: list[Line] = [[(f"{gb_s(node.read_bytes_s):>4}{of} GB/s", "strong")]]
+    most = limit_gb_s(limit, node.read_limit_is_measured)
+    of = f" of {most}" if limit is not None else ""
+    parts: list[Line] = [[(f"{gb_s(_read(node)):>4}{of} GB/s", "strong")]]
     if share is not None:
         parts.append([(f"{percent(share)}", "")])
     if node.experts_s is not None:
         parts.append([(f"experts {ms(node.experts_s)} ms", "")])
     if node.used_bytes is not None and node.total_bytes is not None:
-        parts.append([(f"{gib(node.used_bytes)}/{gib(node.total_bytes)} GiB", "")])
+        parts.append([(f"{size(node.used_bytes, node.total_bytes)}/{size(node.total_bytes)}", "")])
     if node.ours_bytes is not None:
-        parts.append([(f"ours {gib(node.ours_bytes)}", "")])
+        parts.append([(f"ours {size(node.ours_bytes, node.total_bytes)}", "")])
         if node.huge_bytes is not None and node.ours_bytes:
             parts.append([(f"huge {percent(node.huge_bytes / node.ours_bytes)}", "")])
     return parts
@@ -111,11 +119,11 @@ def _cores(load: Sequence[float], left: int, look: Look) -> Line:
 def _host_line(host: HostView, width: int, look: Look) -> Line:
     parts: list[Line] = []
     if host.resident_bytes is not None:
-        parts.append([(f"resident {gib(host.resident_bytes)} GiB", "")])
+        parts.append([(f"resident {size(host.resident_bytes)}", "")])
     if host.huge_bytes is not None and host.resident_bytes:
         parts.append([(f"huge pages {percent(host.huge_bytes / host.resident_bytes)}", "")])
     if host.major_faults_s is not None:
-        name = "warning" if host.major_faults_s >= 1 else ""
+        name = "warning" if host.major_faults_s >= COSTLY_FAULTS_S else ""
         parts.append([(f"faults {host.major_faults_s:.0f}/s", name)])
     elif host.major_faults is not None:
         parts.append([(f"faults {host.major_faults}", "")])

@@ -15,10 +15,12 @@ from functools import partial
 
 from hybrid.live.snapshot import Snapshot
 from hybrid.tui import devices, experts, layers, ram, speed, text
-from hybrid.tui.footer import footer, help_lines
-from hybrid.tui.header import header
+from hybrid.tui.footer import help_lines, keys_line
+from hybrid.tui.header import State, header
+from hybrid.tui.legend import legend
 from hybrid.tui.lines import Line, beside, fitted
 from hybrid.tui.look import Look
+from hybrid.tui.parts import with_named_parts
 
 VIEWS = ("overview", "devices", "layers", "experts", "text")
 PANELS_OF = {
@@ -38,6 +40,7 @@ TITLES = {
 SHOWN = ("devices", "ram", "speed", "layers", "experts", "text")
 NEED = ("devices", "ram", "text", "layers", "speed", "experts")
 TWO_COLUMNS = 160
+LEGENDS = 20  # lines from which glyphs are explained
 SHORT = 30  # lines below which only the rate of the present phase is shown
 # Lines from which a panel has a title: those with names in their lines do with less.
 TITLED = {"devices": 26, "ram": 26, "layers": 26, "experts": 45, "speed": 45, "text": 0}
@@ -51,12 +54,14 @@ Draw = Callable[[Snapshot, int, int, Look], list[Line]]
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What the reader chose. banner   said in the title: "PAUSED" """
+    """What the reader chose. over   "GONE", "ENDED" or "FAILED": said of a run in its phase's place
+    when the snapshot that is shown cannot know
+    """
 
     name: str = VIEWS[0]
     paused: bool = False
     shows_help: bool = False
-    banner: str = ""
+    over: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +81,12 @@ def screen(snapshot: Snapshot, width: int, height: int, look: Look, view: View) 
     if width < LEAST_WIDTH or height < LEAST_HEIGHT:
         words = fitted([("too small", "warning")], width, look.more)
         return [words, *[fitted([], width)] * (height - 1)][:height]
-    banner = "PAUSED" if view.paused else view.banner
-    top = header(snapshot, width, look, banner, short=height < SHORT)[: height - 1]
-    bottom = footer(snapshot, width, look, VIEWS, view.name)
-    bottom = bottom[-1:] if height < 20 else bottom
+    snapshot = with_named_parts(snapshot)
+    state = State(view.paused, view.over)
+    top = header(snapshot, width, look, state, short=height < SHORT)[: height - 1]
+    bottom = [keys_line(width, look, VIEWS, view.name)]
+    if height >= LEGENDS and not view.shows_help:
+        bottom = [*legend(snapshot, width, look, view.name), *bottom]
     room = max(height - len(top) - len(bottom), 0)
     body = _body(snapshot, width, room, look, view)
     body = [*body[:room], *[fitted([], width)] * (room - len(body))]
@@ -142,7 +149,7 @@ def _speed_levels(snapshot: Snapshot, width: int, height: int, look: Look) -> Se
 
 
 def _layer_levels(snapshot: Snapshot, width: int, height: int, look: Look) -> Sequence[int]:
-    return range(2, layers.rows(snapshot) + 1)
+    return layers.levels(snapshot)
 
 
 def _expert_levels(snapshot: Snapshot, width: int, height: int, look: Look) -> Sequence[int]:

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from hybrid.live.snapshot import DeviceView, Sensors
-from hybrid.tui.amounts import gb_s, mean_of, percent
+from hybrid.tui.amounts import gb_s, limit_gb_s, mean_of, percent
 from hybrid.tui.findings import sensor_warnings
-from hybrid.tui.lines import Line, fitted, joined, one_line, width_of
+from hybrid.tui.lines import Line, filled, fitted, one_line
 from hybrid.tui.look import Look
 
 INDENT = 7
@@ -21,7 +21,7 @@ class Known:
     description: str
     cache_tokens: tuple[int | None, int | None]
     read_bytes_s: tuple[float | None, float | None]
-    streamed_bytes_s: float | None
+    limit_is_measured: bool | None
     crossing_bytes: int | None
 
 
@@ -32,7 +32,7 @@ def sensor_lines(device: DeviceView, width: int, most: int, look: Look) -> tuple
         device.description,
         (device.cache_used_tokens, device.cache_capacity_tokens),
         (device.read_bytes_s, device.read_limit_bytes_s),
-        device.streamed_bytes_s,
+        device.read_limit_is_measured,
         device.crossing_bytes,
     )
     return _lines(known, width, look)[:most]
@@ -44,7 +44,7 @@ def _lines(known: Known, width: int, look: Look) -> tuple[Line, ...]:
     parts = _parts(known, look)
     lines: list[Line] = []
     while parts:
-        line, parts = _filled(parts, width - INDENT)
+        line, parts = filled(parts, GAP, width - INDENT)
         lines.append(fitted([(" " * INDENT, ""), *line], width))
     return tuple(lines)
 
@@ -60,17 +60,6 @@ def _parts(known: Known, look: Look) -> list[Line]:
     return [*parts, [(one_line(known.description), "faint")]] if known.description else parts
 
 
-def _filled(parts: list[Line], width: int) -> tuple[Line, list[Line]]:
-    """A line of the first parts, one at least, and those that had no room."""
-    left, count = width, 0
-    for part in parts:
-        left -= width_of(part) + (len(GAP) if count else 0)
-        if left < 0 and count:
-            break
-        count += 1
-    return joined(parts[:count], GAP, width), parts[count:]
-
-
 def _work_texts(known: Known) -> list[str]:
     texts = []
     used, capacity = known.cache_tokens
@@ -79,10 +68,9 @@ def _work_texts(known: Known) -> list[str]:
     read, limit = known.read_bytes_s
     if read is not None:
         share = mean_of(limit, read)
-        text = f"reads {gb_s(read)}" + (f" of {gb_s(limit)}" if limit is not None else "") + " GB/s"
+        most = limit_gb_s(limit, known.limit_is_measured)
+        text = f"reads {gb_s(read)}" + (f" of {most}" if limit is not None else "") + " GB/s"
         texts.append(text + (f" {percent(share)}" if share is not None else ""))
-    if known.streamed_bytes_s is not None:
-        texts.append(f"weights in {gb_s(known.streamed_bytes_s)} GB/s")
     if known.crossing_bytes is not None:
         texts.append(f"crossing {known.crossing_bytes / 1024:.0f} KiB a token")
     return texts

@@ -121,13 +121,23 @@ class Terminal:
             os.write(self._wakers[1], b".")
 
 
-def open_terminal() -> Terminal | None:
-    """The terminal that the user looks at; None where there is none, or one that cannot draw."""
-    for stream in (sys.stdout, sys.stderr):
+def open_terminal(*streams: TextIO) -> Terminal | None:
+    """The terminal that the user looks at, of stdout or stderr unless others are named; None where
+    there is none.
+    """
+    for stream in streams or (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             if stream.isatty():
                 return Terminal(_own_descriptor(stream.fileno()), stream.encoding or "ascii")
     return None
+
+
+def share_a_terminal() -> bool:
+    """Whether what goes to stdout and to stderr comes out on one terminal."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        both = sys.stdout.isatty() and sys.stderr.isatty()
+        return both and os.path.sameopenfile(sys.stdout.fileno(), sys.stderr.fileno())
+    return False
 
 
 def _own_descriptor(descriptor: int) -> int:

@@ -17,6 +17,7 @@ from dataclasses import replace
 from enum import Enum
 
 from hybrid.live.snapshot import Snapshot
+from hybrid.tui.header import OVER
 from hybrid.tui.held import Held
 from hybrid.tui.keys import key_names
 from hybrid.tui.lines import Line, fitted
@@ -53,9 +54,11 @@ class ScreenView:
         self._terminal, self._painter = terminal, painter
         self._look = look_of(terminal.encoding)
         self._held = Held()
+        self._is_over = False  # the source has no more
         self._wanted = Wanted.ON
         self._view = View()
-        self._newest: Snapshot | None = None
+        self._taken: Snapshot | None = None
+        self._newest: Snapshot | None = None  # that is shown
         self._counted: Snapshot | None = None  # whose expert counts are shown
         self._drawn: tuple[Snapshot | None, View, tuple[int, int]] = None, self._view, (0, 0)
         self._lines: list[Line] = []
@@ -138,8 +141,7 @@ class ScreenView:
         self._terminal.leave()
 
     def _draw(self) -> None:
-        if not self._view.paused:
-            self._take()
+        self._take()
         width, height = self._terminal.size()
         newest, view, size = self._drawn
         if newest is not self._newest or (view, size) != (self._view, (width, height)):
@@ -152,15 +154,25 @@ class ScreenView:
     def _take(self) -> None:
         """The newest snapshot; the last one stays on the screen when its run is gone."""
         try:
-            newest = self._source()
+            newest = self._source() if not self._is_over else None
         except GONE:
-            self._view = replace(self._view, banner="GONE")
-            return
-        if newest is None:
-            return
-        if self._counted is None or newest.at - self._counted.at >= COUNTS_EVERY_S:
-            self._counted = newest
-        self._newest = with_counts_of(newest, self._counted)
+            self._is_over, newest = True, None
+            self._view = replace(self._view, over=self._view.over or "GONE")
+        if newest is not None:
+            over = newest.phase.value.upper() if newest.phase in OVER else ""
+            self._view = replace(self._view, over=over)
+            self._taken = newest
+        if self._taken is not None:
+            self._newest = self._shown(self._taken)
+
+    def _shown(self, taken: Snapshot) -> Snapshot:
+        """Where the reader has stopped the snapshot of then, but why the run has failed since."""
+        if self._view.paused and self._newest is not None:
+            same = taken.error == self._newest.error
+            return self._newest if same else replace(self._newest, error=taken.error)
+        if self._counted is None or taken.at - self._counted.at >= COUNTS_EVERY_S:
+            self._counted = taken
+        return with_counts_of(taken, self._counted)
 
     def _obey(self, key: str) -> None:
         view = self._view

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from hybrid.cli.top import print_runs
+from hybrid.live.client import Run
 from hybrid.live.codec import from_line
 from hybrid.live.snapshot import Phase
 
@@ -98,6 +100,27 @@ def test_counts_of_experts_are_read_by_the_planner(command, tmp_path):
     assert planned.code == 0, planned.err
 
 
+def test_a_run_that_fails_keeps_its_own_error_and_its_counts(command, tmp_path, monkeypatch):
+    path = tmp_path / "experts.json"
+    words = ("run", *DEMO, "--save-expert-stats", str(path))
+
+    def fail(_: object) -> str:
+        raise RuntimeError("on purpose")
+
+    monkeypatch.setattr("hybrid.cli.run.timing_line", fail)
+    outcome = command(*words)
+    assert (outcome.code, "on purpose" in outcome.err) == (1, True)
+    assert sum(json.loads(path.read_text())["layers"]["1"]) > 0
+    monkeypatch.setattr("hybrid.runtime.expert_usage.os.replace", fail_to_write)
+    outcome = command(*words)
+    assert "error: internal error: RuntimeError: on purpose" in outcome.err
+    assert "note: statistics of experts cannot be written" in outcome.err
+
+
+def fail_to_write(*_: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
 @pytest.mark.parametrize("flag", ["--stats-json", "--save-expert-stats"])
 def test_a_file_that_cannot_be_written_is_told_before_loading(command, tmp_path, flag):
     outcome = command("run", *DEMO, flag, str(tmp_path / "missing" / "file"))
@@ -159,6 +182,14 @@ def test_a_chat_from_a_pipe_is_watched_too(command, tmp_path):
     last = from_line(path.read_bytes().splitlines()[-1])
     assert (last.phase, last.facts.command) == (Phase.ENDED, "chat")
     assert last.rates.reused_tokens > 0
+
+
+def test_a_list_of_runs_shows_names_without_control_characters(capsys):
+    odd = Run(7, "run", "mo\x1b]0;title\x07del\u202e\udc80", 1e9, Path("7.sock"))
+    print_runs([odd], as_json=False)
+    row = capsys.readouterr().out.splitlines()[1]
+    assert row.isprintable()
+    assert r"mo\x1b]0;title\x07del\u202e\udc80" in row
 
 
 def test_a_list_of_runs_imports_nothing_heavy():

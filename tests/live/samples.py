@@ -3,9 +3,11 @@
 from dataclasses import dataclass, field, replace
 
 from hybrid.live.assembled import Readings, State, assembled
+from hybrid.live.mean_times import MeanTimes
 from hybrid.live.plan_view import PlanView, Reading
-from hybrid.live.recorder import Heard, MeanTimes
+from hybrid.live.recorder import Heard
 from hybrid.live.snapshot import (
+    Comparison,
     DeviceView,
     HostView,
     LayerView,
@@ -32,6 +34,7 @@ class Stats:
     prompt_tokens: int = 6
     reused_tokens: int = 0
     decode_tokens: int = 10
+    computing: str | None = None
     prompt_tokens_per_s: float | None = 100.0
     decode_tokens_per_s: float | None = 20.0
 
@@ -87,19 +90,22 @@ class Sources:
 def view(pid: int = 4711) -> PlanView:
     """Two layers on one GPU, the second one's experts in RAM of two nodes."""
     gpu = DeviceView("CUDA0", "gpu", "a card", MEMORY, {}, cache_capacity_tokens=4096)
-    host = DeviceView("CPU", "cpu", "a CPU", MEMORY, {}, read_limit_bytes_s=8e10)
+    host = DeviceView(
+        "CPU", "cpu", "a CPU", MEMORY, {}, read_limit_bytes_s=8e10, read_limit_is_measured=True
+    )
     return PlanView(
         facts=replace(FACTS, pid=pid),
         devices=(host, gpu),
         nodes=(
-            NodeView(0, 64 * GIB, None, read_limit_bytes_s=4e10),
-            NodeView(1, 64 * GIB, None, read_limit_bytes_s=4e10),
+            NodeView(0, 64 * GIB, None, read_limit_bytes_s=4e10, read_limit_is_measured=True),
+            NodeView(1, 64 * GIB, None, read_limit_bytes_s=4e10, read_limit_is_measured=True),
         ),
         layers=(LayerView(0, "CUDA0", ()), LayerView(1, "CUDA0", ("CPU", "CUDA0"))),
         reads={"CPU": Reading(1_000_000, 0), "CUDA0": Reading(500_000, 1000)},
         spread=True,
         uuids={"CUDA0": "GPU-1"},
         node_cpus={0: (0, 1), 1: (2, 3)},
+        experts_bytes=800_000,
     )
 
 
@@ -144,7 +150,8 @@ def full_snapshot() -> Snapshot:
             limit="RAM",
         ),
         nodes=tuple(replace(node, huge_bytes=GIB) for node in made.nodes),
-        devices=(cpu, replace(gpu, streamed_bytes_s=1.5e9)),
+        devices=(cpu, gpu),
+        compared=Comparison(100, 20.0, 24.0),
         progress=Progress("prompt", "tokens", 512, 2048, 100.0, 15.0),
         error="an error",
     )

@@ -47,6 +47,10 @@ def broken(change):
         (lambda v: v["facts"].update(pid=True), "snapshot.facts.pid"),
         (lambda v: v["facts"].update(pid=1.5), "snapshot.facts.pid"),
         (lambda v: v["facts"].update(model=None), "snapshot.facts.model is no text"),
+        (
+            lambda v: v["devices"][0].update(read_limit_is_measured=1),
+            "read_limit_is_measured is neither true nor false",
+        ),
         (lambda v: v.update(phase="asleep"), "snapshot.phase is 'asleep'"),
         (lambda v: v.update(devices={}), "snapshot.devices is no list"),
         (lambda v: v["devices"][0].update(seconds=[1]), "snapshot.devices.seconds is no object"),

@@ -2,12 +2,20 @@
 
 import types
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Union, get_args, get_origin, get_type_hints
 
+from hybrid.live.assembled import State, assembled
+from hybrid.live.codec import to_json
 from hybrid.live.figures import FIGURES, figure_table
-from hybrid.live.snapshot import Snapshot
+from hybrid.live.plan_view import plan_view
+from hybrid.live.recorder import Recorder
+from hybrid.live.snapshot import NodeView, Phase, Progress, Snapshot
+from hybrid.runtime.options import LoadOptions
+from hybrid.runtime.prepare import prepare
+from hybrid.runtime.step_times import LayerTimes, StepTimes
+from tests.live.samples import GIB, Pass, Stats, Told, readings
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
 UNITS = {"_bytes": "bytes", "_tok_s": "tokens/s", "_bytes_s": "bytes/s", "_share": "share"}
@@ -51,3 +59,46 @@ def test_the_page_has_the_table_as_it_is():
     assert figure_table() in PAGE.read_text(encoding="utf-8"), (
         "docs/metrics.md is behind hybrid/live/figures.py: python -m tools.metrics_page"
     )
+
+
+def test_every_figure_has_something_that_makes_it():
+    told = set()
+    for snapshot in made_by_every_source():
+        told |= dict.fromkeys(values(to_json(snapshot), "")).keys()
+    assert sorted({figure.path for figure in FIGURES} - told) == []
+
+
+def made_by_every_source() -> Iterator[Snapshot]:
+    """Nothing in them was put there by hand behind the parts that a run is made of."""
+    planned = prepare("demo", LoadOptions(rules=("exps=CPU",), simulate={"CUDA0": GIB}, threads=1))
+    node = NodeView(0, GIB, None, read_limit_bytes_s=1e9, read_limit_is_measured=True)
+    view = replace(plan_view(planned, "run"), nodes=(node,), spread=True)
+    recorder = Recorder()
+    recorder.counts(lambda: {1: (1, 2)})
+    for start in range(20):
+        recorder.on_pass(Pass(start=start, crossing_bytes=1), prompt=False)
+    layers = tuple(LayerTimes(0.1, 0.1) for _ in view.layers)
+    recorder.on_times(StepTimes({"CPU": {"experts": 0.1}}, layers, {0: 0.1}))
+    recorder.on_token(Told("a"))
+    recorder.on_pass(Pass(tokens=1 << 20, seconds=1.0), prompt=True)
+    heard, read = replace(recorder.heard("decode"), history=(1.0,)), readings()
+    yield assembled(view, heard, Stats(), read, State(error="an error", notes=("a note",)))
+    recorder.on_prompt(0, 10)
+    yield assembled(view, recorder.heard("prompt"), Stats(), read, State())
+    progress = Progress("loading", "bytes", 1, 2, 1.0, 1.0)
+    yield assembled(view, recorder.heard(), None, read, State(Phase.LOADING, progress))
+
+
+def values(value, path: str) -> Iterator[str]:
+    """Paths that hold something."""
+    known = {figure.path for figure in FIGURES}
+    if value is None or value in ((), [], {}, ""):
+        return
+    if path in known:
+        yield path
+    elif isinstance(value, dict):
+        for name, each in value.items():
+            yield from values(each, f"{path}.{name}" if path else name)
+    elif isinstance(value, (list, tuple)):
+        for each in value:
+            yield from values(each, f"{path}[]")

@@ -9,6 +9,7 @@ import pytest
 
 from hybrid.live.live_run import LiveRun
 from hybrid.live.snapshot import Phase
+from hybrid.runtime.step_times import StepTimes
 from tests.live.samples import Engine, Pass, Sources, Stats, Told, readings, view
 
 
@@ -72,6 +73,15 @@ def test_totals_are_the_engine_s_and_rates_what_was_heard(live):
     assert shot.layers[0].usage == ()
 
 
+def test_a_slow_pass_is_no_idleness(live):
+    engine = Engine(Stats(computing="prompt"))
+    live.begin(engine)
+    with live.watch():
+        assert live.snapshot().phase is Phase.PROMPT
+        engine.stats.computing = None
+        assert live.snapshot().phase is Phase.IDLE
+
+
 def test_bytes_read_grow_with_the_depth_and_follow_the_rate(live):
     engine = Engine()
     live.begin(engine)
@@ -83,6 +93,23 @@ def test_bytes_read_grow_with_the_depth_and_follow_the_rate(live):
     assert cpu.read_bytes_s == pytest.approx(4 * 1_000_000)
     assert gpu.read_bytes_s == pytest.approx(4 * (500_000 + 100 * 1000))
     assert [node.read_bytes_s for node in shot.nodes] == [pytest.approx(2_000_000)] * 2
+
+
+def test_a_node_s_speed_in_experts_is_by_the_time_that_its_cores_were_in_them(live):
+    engine = Engine()
+    live.begin(engine)
+    with live.watch():
+        [recorder] = engine.listeners
+        recorder.on_pass(Pass(seconds=0.25), prompt=False)
+        recorder.on_times(StepTimes({"CPU": {"experts": 0.1}}, (), {0: 0.1, 1: 0.2}))
+        shot = live.snapshot()
+        assert [node.experts_read_bytes_s for node in shot.nodes] == [
+            pytest.approx(400_000 / 0.1),
+            pytest.approx(400_000 / 0.2),
+        ]
+        recorder.on_prompt(0, 10)
+        shot = live.snapshot()
+    assert [node.experts_read_bytes_s for node in shot.nodes] == [None, None]
 
 
 def test_one_gpu_s_crossing_is_its_own_and_several_gpus_are_not_told_apart():

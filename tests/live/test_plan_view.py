@@ -1,11 +1,14 @@
 """What a snapshot takes from the plan, of the packaged model on machines with simulated GPUs."""
 
+from dataclasses import replace
+
 import pytest
 
 from hybrid.live.plan_view import plan_view
 from hybrid.runtime.options import LoadOptions
 from hybrid.runtime.prepare import prepare
 from placement.cost.traffic import decode_traffic
+from placement.machines.estimates import speeds_of
 
 GIB = 1 << 30
 
@@ -84,3 +87,29 @@ def test_the_command_and_the_prediction_are_told():
     assert facts.predicted_decode_tok_s > 0
     assert 0 < facts.predicted_error < 1
     assert facts.limit
+
+
+def test_the_prediction_is_kept_at_all_its_depths():
+    made = prepared("exps=CPU")
+    told, kept = made.plan.prediction, plan_view(made, "run").predicted
+    assert [depth for depth, _ in kept.decode] == [pace.depth for pace in told.decode]
+    assert kept.prompt[0][1] == pytest.approx(1 / told.prompt[0].tokens_per_s)
+    assert kept.ubatch_tokens == made.plan.workload.ubatch_tokens
+
+
+def test_limits_say_whether_anybody_measured_them():
+    made = prepared("exps=CPU")
+    view = plan_view(made, "run")
+    cpu, gpu = view.devices
+    assert (cpu.read_limit_is_measured, gpu.read_limit_is_measured) == (False, None)
+    assert {node.read_limit_is_measured for node in view.nodes} == {False}
+    known = replace(made.machine, speeds=speeds_of(made.machine))
+    view = plan_view(replace(made, machine=known), "run")
+    assert view.devices[0].read_limit_is_measured
+    assert {node.read_limit_is_measured for node in view.nodes} == {True}
+
+
+def test_bytes_of_experts_in_ram_are_part_of_what_a_token_reads_there():
+    view = plan_view(prepared("exps=CPU"), "run")
+    assert 0 < view.experts_bytes <= view.reads["CPU"].weight_bytes
+    assert plan_view(prepared(), "run").experts_bytes == 0

@@ -12,8 +12,10 @@ from time import monotonic, sleep
 import pytest
 
 from hybrid.live.client import Ending, attach, runs
+from hybrid.live.codec import from_line
 from hybrid.live.snapshot import Phase
 from hybrid.live.socket_folder import socket_path
+from tests.tui.pseudo_terminal import PseudoTerminal
 
 ROOT = Path(__file__).resolve().parents[2]
 LONG = ("-n", "100000", "-c", "110000", "--ignore-eos")  # until it is killed
@@ -107,13 +109,35 @@ def test_a_watcher_that_is_killed_leaves_the_run_as_it_was(start, session):
     process = start(*demo(*LONG, "-s", "1"))
     [run] = decoding(session, process)
     watcher = start("top", str(process.pid))
-    assert b"tok/s" in watcher.stderr.readline()  # a plain line: there is no terminal
+    assert b"tok/s" in watcher.stdout.readline()  # a plain line: there is no terminal
     watcher.kill()
     watcher.wait()
     with attach(run, 0.05) as watched:
         before = next(watched).rates.decode_tokens
         until(lambda: next(watched).rates.decode_tokens > before)
     assert process.poll() is None
+
+
+def test_top_prints_lines_where_there_is_no_terminal_until_nobody_reads_them(start, session):
+    process = start(*demo(*LONG, "-s", "1"))
+    decoding(session, process)
+    watcher = start("top", str(process.pid), "--every", "0.25")
+    began = monotonic()
+    for _ in range(4):
+        assert watcher.stdout.readline().startswith(b"decode ")
+    assert monotonic() - began > 0.5
+    watcher.stdout.close()
+    assert watcher.wait(DEADLINE_S) == 0
+    assert watcher.stderr.read() == b""
+    assert process.poll() is None
+
+
+def test_tops_last_line_is_of_the_runs_end_however_rare_lines_are(start, session):
+    process = start(*demo("-n", "1500", "-c", "1700", "--ignore-eos", "-s", "1"))
+    decoding(session, process)
+    watcher = start("top", str(process.pid), "--every", "600")
+    out, _ = watcher.communicate(timeout=DEADLINE_S)
+    assert out.splitlines()[-1].startswith(b"ended")
 
 
 def test_ctrl_c_ends_a_run_in_order(start, session):
@@ -126,6 +150,40 @@ def test_ctrl_c_ends_a_run_in_order(start, session):
     assert watched.ending is Ending.ENDED
     assert process.wait(DEADLINE_S) == 130
     assert not socket_path(session / "hybrid", process.pid).exists()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_run_that_is_told_to_end_leaves_its_counts_its_last_line_and_no_socket(
+    start, session, tmp_path, number, code
+):
+    counts, stats = tmp_path / "experts.json", tmp_path / "stats.json"
+    words = ("--save-expert-stats", str(counts), "--stats-json", str(stats), "-s", "1")
+    process = start(*demo(*LONG, *words))
+    decoding(session, process)
+    process.send_signal(number)
+    assert process.wait(DEADLINE_S) == code
+    assert b"Traceback" not in process.stderr.read()
+    assert sum(json.loads(counts.read_text())["layers"]["1"]) > 0
+    assert from_line(stats.read_bytes().splitlines()[-1]).phase is Phase.ENDED
+    assert list((session / "hybrid").iterdir()) == []
+
+
+def test_a_reader_that_goes_away_leaves_the_counts_of_the_run_that_it_ends(start, tmp_path):
+    counts = tmp_path / "experts.json"
+    process = start(*demo(*LONG, "--save-expert-stats", str(counts)))
+    assert process.stdout.read(20)
+    process.stdout.close()
+    assert process.wait(DEADLINE_S) == 1
+    assert b"whoever read the output has gone" in process.stderr.read()
+    assert sum(json.loads(counts.read_text())["layers"]["1"]) > 0
+
+
+def test_a_run_that_ends_before_anything_is_counted_leaves_the_counts_of_before(start, tmp_path):
+    counts = tmp_path / "experts.json"
+    counts.write_text("of before")
+    process = start(*demo("-n", "1", "--save-expert-stats", str(counts), "--prompt-ids", "x"))
+    assert process.wait(DEADLINE_S) != 0
+    assert counts.read_text() == "of before"
 
 
 def test_runs_are_told_apart_and_each_has_its_own_watcher(start, session):
@@ -178,3 +236,16 @@ def test_a_failure_is_told_to_whoever_watches(start, session):
     assert (last.phase, watched.ending) == (Phase.FAILED, Ending.FAILED)
     assert "whoever read the output has gone" in last.error
     assert process.wait(DEADLINE_S) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_with_a_screen_that_is_told_to_end_leaves_the_terminal_as_it_was(tmp_path, number):
+    words = demo(*LONG, "--tui", "--save-expert-stats", str(tmp_path / "experts.json"))
+    known = {"XDG_CACHE_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    with PseudoTerminal(sys.executable, "-m", "hybrid", *words, **known) as terminal:
+        terminal.read_until("decoding", DEADLINE_S)
+        os.kill(terminal.program.pid, number)
+        assert terminal.ended(DEADLINE_S) == 128 + number
+        assert terminal.modes() == terminal.before
+        assert "Traceback" not in terminal.after_screen()
+    assert (tmp_path / "experts.json").exists()

@@ -1,18 +1,23 @@
 """The text that Prometheus reads, and the server that gives it."""
 
+import errno
 import re
 import socket
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from dataclasses import replace
+from time import monotonic, sleep
 
 import pytest
 
 from hybrid.errors import UsageError
+from hybrid.live import prometheus
 from hybrid.live.figures import FIGURES
 from hybrid.live.live_run import LiveRun
 from hybrid.live.prometheus import MetricsServer, metrics_text
-from tests.live.samples import GIB, Sources, empty_snapshot, full_snapshot, view
+from hybrid.live.sources.nvml import REASONS
+from tests.live.samples import GIB, SENSORS, Sources, empty_snapshot, full_snapshot, view
 
 SAMPLE = re.compile(r'[a-z][a-z0-9_]*(\{([a-z]+="([^"\\\n]|\\[\\"n])*",?)+\})? -?[0-9.e+-]+')
 
@@ -58,6 +63,16 @@ def test_values_carry_labels():
     assert 'hybrid_phase{phase="decode"} 1' in lines
     assert 'hybrid_phase{phase="prompt"} 0' in lines
     assert 'hybrid_progress_done{what="prompt",unit="tokens"} 512' in lines
+
+
+def test_a_card_that_is_not_slowed_is_told_from_one_that_says_nothing():
+    full = full_snapshot()
+    for throttle, told in (((), {" 0"}), (("temperature",), {" 0", " 1"}), (None, set())):
+        gpu = replace(full.devices[1], sensors=replace(SENSORS, throttle=throttle))
+        lines = samples(replace(full, devices=(full.devices[0], gpu)))
+        found = [line for line in lines if line.startswith("hybrid_device_sensors_throttle")]
+        assert {line[-2:] for line in found} == told
+        assert len(found) == (0 if throttle is None else len(REASONS))
 
 
 def test_what_no_source_says_has_no_line():
@@ -112,3 +127,49 @@ def test_a_reader_that_hangs_does_not_keep_others_or_the_end():
     with socket.create_connection(("127.0.0.1", port)):
         assert "hybrid_phase" in fetched(server)[1]
         server.stop()
+
+
+def port_of(server):
+    return int(re.search(r":(\d+)/", server.address)[1])
+
+
+def test_a_reader_that_sends_a_byte_now_and_then_is_cut_off(server, monkeypatch):
+    monkeypatch.setattr(prometheus, "READER_S", 0.5)
+    began = monotonic()
+    with socket.create_connection(("127.0.0.1", port_of(server))) as slow:
+        with suppress(OSError):
+            for _ in range(100):
+                slow.sendall(b"G")
+                sleep(0.05)
+        assert monotonic() - began < 4.0
+    while server._server._readers:
+        sleep(0.01)
+        assert monotonic() - began < 4.0
+
+
+def test_more_readers_than_there_is_room_for_are_turned_away(server, monkeypatch):
+    monkeypatch.setattr(prometheus, "MOST_READERS", 2)
+    address = ("127.0.0.1", port_of(server))
+    with socket.create_connection(address), socket.create_connection(address):
+        while len(server._server._readers) < 2:
+            sleep(0.01)
+        with socket.create_connection(address) as third:
+            third.settimeout(5.0)
+            assert third.recv(10) == b""
+    while server._server._readers:
+        sleep(0.01)
+    with pytest.raises(urllib.error.HTTPError, match="503"):
+        fetched(server)
+
+
+def test_where_no_descriptor_is_free_it_does_not_try_without_end(server, monkeypatch):
+    tried = []
+
+    def refused(_):
+        tried.append(monotonic())
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(socket.socket, "accept", refused)
+    with socket.create_connection(("127.0.0.1", port_of(server))):
+        sleep(1.0)
+    assert 1 <= len(tried) < 10

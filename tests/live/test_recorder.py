@@ -101,6 +101,35 @@ def test_a_prompt_that_is_read_gives_way_to_decoding(clock):
     assert recorder.heard().progress is None
 
 
+@pytest.mark.parametrize("batch_s", [3.0, 300.0])
+def test_a_prompt_is_read_however_long_its_micro_batches_take(clock, batch_s):
+    recorder = Recorder(clock)
+    recorder.on_prompt(0, 100)
+    for done in (50, 100):
+        clock.now += batch_s - 0.1
+        heard = recorder.heard("prompt")
+        assert heard.phase is Phase.PROMPT
+        assert heard.progress.done == done - 50
+        clock.now += 0.1
+        recorder.on_pass(Pass(tokens=50, seconds=batch_s), prompt=True)
+        recorder.on_prompt(done, 100)
+
+
+def test_the_first_token_after_a_prompt_may_take_long(clock):
+    recorder = Recorder(clock)
+    recorder.on_prompt(0, 50)
+    clock.now += 3.0
+    recorder.on_prompt(50, 50)
+    clock.now += 40.0
+    assert recorder.heard("decode").phase is Phase.DECODE
+    assert recorder.heard().phase is Phase.IDLE
+
+
+def test_a_watcher_that_came_within_a_prompt_is_told_of_it(clock):
+    heard = Recorder(clock).heard("prompt")
+    assert (heard.phase, heard.progress) == (Phase.PROMPT, None)
+
+
 def test_a_prompt_that_was_given_up_is_idle_in_the_end(clock):
     recorder = Recorder(clock)
     recorder.on_prompt(0, 10)

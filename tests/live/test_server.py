@@ -1,5 +1,6 @@
 """The socket of a run and those that watch it, in one process."""
 
+import errno
 import json
 import os
 import socket
@@ -156,6 +157,46 @@ def test_what_is_no_request_ends_the_connection(served, engine, request_line):
     assert engine.listeners == []
     with connected(served.path) as next_one:
         assert next_one.recv(10)
+
+
+def test_a_number_beyond_all_floats_is_the_slowest_pace(served, folder):
+    with attach(runs([folder])[0], 0.05) as watched, connected(served.path) as odd:
+        odd.sendall(b'{"every_s": 1' + b"0" * 400 + b"}\n")
+        heard = odd.makefile("rb")
+        heard.readline()
+        assert from_line(heard.readline())
+        heard.close()
+        next(watched)
+
+
+def test_a_watcher_that_cannot_be_served_ends_alone(served, folder, monkeypatch):
+    with attach(runs([folder])[0], 0.05) as watched:
+        next(watched)
+        monkeypatch.setattr(server, "read_request", lambda _: 1 / 0)
+        with connected(served.path) as odd:
+            odd.sendall(b"{}\n")
+            with suppress(ConnectionResetError):
+                while odd.recv(1000):
+                    pass
+        next(watched)
+        next(watched)
+
+
+def test_where_no_descriptor_is_free_it_waits_and_then_serves_again(served, monkeypatch):
+    monkeypatch.setattr(server, "REST_S", 0.2)
+    tried, real = [], socket.socket.accept
+
+    def accept(listener):
+        tried.append(monotonic())
+        if len(tried) < 3:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return real(listener)
+
+    monkeypatch.setattr(socket.socket, "accept", accept)
+    with connected(served.path) as waiting:
+        assert waiting.recv(10)
+    assert len(tried) == 3
+    assert tried[2] - tried[0] > 0.3
 
 
 def test_no_watcher_asks_faster_than_is_good_for_the_run(served, folder):

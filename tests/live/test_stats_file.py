@@ -3,7 +3,7 @@
 import os
 import threading
 from pathlib import Path
-from time import sleep
+from time import monotonic, sleep
 
 import pytest
 
@@ -74,3 +74,62 @@ def test_a_reader_that_goes_away_is_noted_once(tmp_path):
         sleep(0.1)
     assert from_line(heard[0]).facts.model == "tiny"
     assert noted == [f"--stats-json {path} is written no more: Broken pipe"]
+
+
+def test_a_pipe_that_nobody_reads_does_not_hold_the_run(tmp_path):
+    path, live = tmp_path / "pipe", LiveRun(view(), Sources())
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    began = monotonic()
+    with StatsFile(str(path), pytest.fail) as file:
+        file.serve(live)
+        sleep(1.5)  # far more lines than a pipe has room for
+    assert monotonic() - began < 3.0
+    read = b"".join(iter(lambda: os.read(reader, 1 << 16), b""))
+    os.close(reader)
+    *whole, _ = read.split(b"\n")
+    assert len(whole) > 10
+    assert {from_line(line).facts.model for line in whole} == {"tiny"}
+
+
+def test_a_reader_that_comes_back_gets_whole_lines_and_the_last_one(tmp_path):
+    path, live, heard = tmp_path / "pipe", LiveRun(view(), Sources()), []
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with StatsFile(str(path), pytest.fail) as file:
+        file.serve(live)
+        sleep(1.5)
+        os.set_blocking(reader, True)
+        late = threading.Thread(
+            target=lambda: heard.extend(iter(lambda: os.read(reader, 1 << 16), b""))
+        )
+        late.start()
+        sleep(0.2)
+        live.end()
+    late.join()
+    os.close(reader)
+    lines = b"".join(heard).splitlines(keepends=True)
+    assert all(line.endswith(b"\n") for line in lines)
+    assert [from_line(line).phase for line in lines][-1] is Phase.ENDED
+
+
+def test_no_line_is_written_into_one_that_a_disc_still_holds(tmp_path, monkeypatch):
+    path, free, began = tmp_path / "stats.json", threading.Event(), threading.Event()
+    monkeypatch.setattr("hybrid.live.sources.ticker.STOP_S", 0.1)
+    write, writers = os.write, set()
+
+    def held(descriptor, data):
+        writers.add(threading.current_thread())
+        began.set()
+        free.wait(10.0)
+        return write(descriptor, data)
+
+    monkeypatch.setattr("hybrid.live.stats_file.os.write", held)
+    with StatsFile(str(path), pytest.fail) as file:
+        file.serve(LiveRun(view(), Sources()))
+        assert began.wait(5.0)
+    free.set()
+    assert len(writers) == 1
+    assert threading.current_thread() not in writers
+    while not path.read_bytes().endswith(b"\n"):
+        sleep(0.01)

@@ -97,6 +97,24 @@ class Deaf(Ear):
         raise ValueError("no room")
 
 
+def test_what_is_being_computed_is_known_within_a_pass_and_nothing_between_two(engine, monkeypatch):
+    within, one_pass = [], engine._pass
+
+    def computed(*arguments, **fields):
+        within.append(engine.stats.computing)
+        return one_pass(*arguments, **fields)
+
+    monkeypatch.setattr(engine, "_pass", computed)
+    tokens = engine.generate(PROMPT, max_tokens=3, temperature=0, ignore_stop=True)
+    assert [engine.stats.computing for _ in tokens] == [None] * 3
+    assert set(within[:-2]) == {"prompt"}
+    assert within[-2:] == ["decode"] * 2
+    monkeypatch.setattr(engine, "_pass", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        greedy(engine)
+    assert engine.stats.computing is None
+
+
 def test_a_listener_that_fails_is_dropped_with_one_note_and_the_run_goes_on():
     engine, ear = demo(devices=("none",)), Ear()
     wanted = greedy(engine)

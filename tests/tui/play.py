@@ -2,7 +2,8 @@
 
 Loads, reads a prompt and decodes in a minute's time or less, while the main thread prints the text
 as a run would. `--crash` ends the run with an exception, `--break-panel` the drawing; `--top` looks
-at two such runs as `hybrid top` does.
+at two such runs as `hybrid top` does, `--top-one` at one; with `--fail` they say last that they
+have failed.
 """
 
 import argparse
@@ -12,16 +13,18 @@ import sys
 import time
 from dataclasses import replace
 
+from hybrid.cli.output import abandon_broken_streams
 from hybrid.live.snapshot import Phase, Progress, Rates, Snapshot
-from hybrid.tui.app import RunChoice, top, watching
+from hybrid.tui.app import RunChoice, show, top, watching
 from tests.tui.recorded import SCENES, TEXT
 
 
 class Play:
     """Snapshots of a scene as it would have come to be, a new one a quarter of a second."""
 
-    def __init__(self, scene: Snapshot, seconds: float) -> None:
+    def __init__(self, scene: Snapshot, seconds: float, fails: bool = False) -> None:
         self._scene = scene
+        self._fails = fails
         self._seconds = seconds
         self._began = time.time()
         self._text = ""
@@ -33,7 +36,10 @@ class Play:
     def newest(self) -> Snapshot:
         now = time.time()
         if now - self._began > self._seconds:
-            raise EOFError
+            if not self._fails or self._last is None:
+                raise EOFError
+            self._fails = False
+            return replace(self._last, phase=Phase.FAILED, error="no room for the cache")
         if self._last is None or now - self._last.at >= 0.25:
             self._last = self._at(now, (now - self._began) / self._seconds)
         return self._last
@@ -98,13 +104,19 @@ def main() -> None:
     parser.add_argument("--crash", action="store_true")
     parser.add_argument("--break-panel", action="store_true")
     parser.add_argument("--top", action="store_true")
+    parser.add_argument("--top-one", action="store_true")
+    parser.add_argument("--fail", action="store_true")
     args = parser.parse_args()
     scene = SCENES[args.scene]()
     if args.break_panel:
         scene = replace(scene, devices=(replace(scene.devices[0], seconds={"unheard of": 1.0}),))
     if args.top:
         runs = [RunChoice(11, "first", time.time()), RunChoice(12, "second", time.time())]
-        top(runs, lambda run: Play(_named(scene, run.model), args.seconds).newest)
+        top(runs, lambda run: Play(_named(scene, run.model), args.seconds, args.fail).newest)
+        return
+    if args.top_one:
+        show(Play(scene, args.seconds).newest)
+        abandon_broken_streams()
         return
     _run(Play(scene, args.seconds), args)
 

@@ -163,9 +163,29 @@ def test_no_color_is_without_colours_and_a_terminal_without_blocks_gets_letters(
 
 
 def test_a_dumb_terminal_gets_lines() -> None:
-    with PseudoTerminal(*PLAY, "20", TERM="dumb") as terminal:
-        terminal.read_until("loading")
+    """One at the end where its text comes on it too, in whose words others would stand."""
+    with PseudoTerminal(*PLAY, "3", TERM="dumb") as terminal:
+        assert terminal.ended() == 0
+        text = terminal.text.replace("\r\n", "\n")
+        assert "\x1b" not in text
+        assert text.count("; CUDA0 ") == 1
+        assert "\ndecode " in text
+    with PseudoTerminal("sh", "-c", f"{' '.join(PLAY)} 20 > /dev/null", TERM="dumb") as terminal:
+        terminal.read_until("prompt 463 tok/s")
+        terminal.read_until("decode ")
         assert "\x1b" not in terminal.text
+
+
+def test_top_prints_lines_on_a_dumb_terminal_and_beside_a_screen_that_is_piped() -> None:
+    with PseudoTerminal(*PLAY, "20", "--top-one", TERM="dumb") as terminal:
+        terminal.read_until("prompt 463 tok/s")
+        terminal.read_until("decode ")
+    command = f"{' '.join(PLAY)} 20 --top-one | head -n 2"
+    with PseudoTerminal("sh", "-c", command) as terminal:
+        assert terminal.ended() == 0
+        assert ALTERNATE not in terminal.text
+        assert terminal.text.count("; CUDA0 ") == 2
+        assert "Error" not in terminal.text
 
 
 def test_without_a_terminal_a_line_a_second_goes_to_stderr() -> None:
@@ -199,6 +219,23 @@ def test_a_run_that_is_gone_stays_on_the_screen_of_top_until_q() -> None:
         assert terminal.program.poll() is None
         terminal.type("q")
         terminal.read_until("up, down, enter")
+
+
+@pytest.mark.parametrize(
+    ("how", "words"), [((), [" GONE "]), (("--fail",), [" FAILED ", "no room for the cache"])]
+)
+def test_a_pause_does_not_hide_that_the_run_has_ended(
+    how: tuple[str, ...], words: list[str]
+) -> None:
+    with PseudoTerminal(*PLAY, "3", "--top", *how) as terminal:
+        terminal.read_until("up, down, enter")
+        terminal.type("1")
+        terminal.read_until("[1 overview]")
+        terminal.type("p")
+        terminal.read_until(" PAUSED ")
+        text = terminal.read_until(words[0])
+        text += terminal.read(0.5)
+        assert all(word in text for word in words)
 
 
 def test_ctrl_s_does_not_stop_the_run() -> None:

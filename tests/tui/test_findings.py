@@ -4,8 +4,20 @@ from dataclasses import replace
 
 import pytest
 
-from hybrid.live.snapshot import MemoryView, Phase, Snapshot
-from hybrid.tui.findings import difference, memory_warning, read_speed, reason, slowest, warnings
+from hybrid.live.snapshot import Comparison, MemoryView, Phase, Snapshot
+from hybrid.tui.findings import (
+    difference,
+    memory_warning,
+    predicted_tok_s,
+    read_speed,
+    reason,
+    slowest,
+    warnings,
+)
+from hybrid.tui.look import UNICODE
+from hybrid.tui.plain import plain_line
+from hybrid.tui.ram import ram
+from hybrid.tui.sensors import sensor_lines
 from tests.tui.recorded import cpu_only, four_gpus, nothing_measured, one_gpu, sixteen_gpus
 
 
@@ -28,6 +40,11 @@ def test_nothing_measured_has_no_reason() -> None:
     assert reason(nothing_measured()) == ""
 
 
+def test_the_reason_is_of_measured_figures_alone() -> None:
+    assert sixteen_gpus().facts.limit
+    assert reason(sixteen_gpus()) == "16 GPUs experts 25.1 of 49.0 ms (51 %)"
+
+
 @pytest.mark.parametrize(
     ("share", "words"),
     [(0.9, "90 % of 100 GB/s, its limit"), (0.8, "at 80 % of its"), (0.5, "at only 50 % of its")],
@@ -41,24 +58,80 @@ def test_a_node_that_says_nothing_makes_the_sum_absent() -> None:
     silent = replace(one_gpu().nodes[0], read_bytes_s=None)
     assert read_speed(replace(one_gpu(), nodes=(silent, one_gpu().nodes[1]))) == (None, 338e9)
     without = replace(one_gpu(), nodes=())
-    assert read_speed(without) == (291e9, 338e9)
+    assert read_speed(without) == (223e9, 338e9)
+
+
+def test_the_ram_is_judged_by_the_time_in_which_experts_read_it() -> None:
+    assert "RAM at 87 % of 338 GB/s, its limit" in reason(one_gpu())
+    nodes = tuple(replace(node, experts_read_bytes_s=None) for node in one_gpu().nodes)
+    assert "RAM at only 66 % of its 338 GB/s" in reason(replace(one_gpu(), nodes=nodes))
+
+
+def test_a_limit_that_nobody_measured_is_said_to_be_about() -> None:
+    nodes = tuple(replace(node, read_limit_is_measured=False) for node in one_gpu().nodes)
+    shown = replace(one_gpu(), nodes=nodes)
+    assert "RAM at 87 % of about 338 GB/s" in reason(shown)
+    assert "RAM 223 of about 338 GB/s" in plain_line(shown)
+    assert "149 of about 169 GB/s" in str(ram(shown, 120, 3, UNICODE))
+    cpu = replace(one_gpu().devices[1], read_limit_is_measured=False)
+    assert "reads 223 of about 338 GB/s" in str(sensor_lines(cpu, 120, 3, UNICODE))
 
 
 def test_the_difference_is_of_the_phase_that_runs() -> None:
-    assert difference(one_gpu()) == pytest.approx(11.2 / 11.4 - 1)
-    rates = replace(one_gpu().rates, prompt_now_tok_s=240.5)
-    prompt = replace(one_gpu(), phase=Phase.PROMPT, rates=rates)
-    assert difference(prompt) == pytest.approx(-0.5)
+    assert difference(one_gpu()) == pytest.approx(11.0 / 11.1 - 1)
+    assert predicted_tok_s(one_gpu(), Phase.DECODE) == 11.1
+    assert predicted_tok_s(one_gpu(), Phase.PROMPT) == 481.0
+    prompt = replace(one_gpu(), phase=Phase.PROMPT, compared=Comparison(2048, 240.5, 470.0))
+    assert difference(prompt) == pytest.approx(240.5 / 470 - 1)
+    assert predicted_tok_s(prompt, Phase.PROMPT) == 470.0
+    assert predicted_tok_s(prompt, Phase.DECODE) == 11.4
     assert difference(nothing_measured()) is None
 
 
+def test_speeds_that_no_prediction_is_of_the_like_are_not_amiss() -> None:
+    slow = replace(one_gpu().rates, decode_run_tok_s=0.1, prompt_now_tok_s=0.1)
+    for phase in (Phase.DECODE, Phase.PROMPT):
+        shown = replace(one_gpu(), phase=phase, rates=slow, compared=None)
+        assert _without_notes(shown) == []
+        assert "(-" not in plain_line(replace(shown, notes=())).split(";")[0]
+
+
 def test_a_prediction_missed_by_more_than_its_error_is_amiss() -> None:
-    assert any("14.6 were predicted" in text for text in warnings(four_gpus()))
+    assert any("14.1 were predicted after 4182 tokens" in text for text in warnings(four_gpus()))
     assert _without_notes(one_gpu()) == []
 
 
 def _without_notes(snapshot: Snapshot) -> list[str]:
     return warnings(replace(snapshot, notes=()))
+
+
+@pytest.mark.parametrize(
+    ("faults_s", "disc_gb_s", "words"),
+    [
+        (16.0, 0.02, ""),
+        (160.0, 0.02, "160 page faults/s"),
+        (160.0, None, "160 page faults/s"),
+        (16.0, 20.0, "weights come from the disc: 20.0 of 291 GB/s, 16 page faults/s"),
+        (None, 20.0, "weights come from the disc: 20.0 of 291 GB/s"),
+        (None, None, ""),
+    ],
+)
+def test_only_bytes_in_the_measure_of_what_a_token_reads_are_called_weights(
+    faults_s: float | None, disc_gb_s: float | None, words: str
+) -> None:
+    read = disc_gb_s and disc_gb_s * 1e9
+    host = replace(one_gpu().host, major_faults_s=faults_s, disc_read_bytes_s=read)
+    node = replace(one_gpu().nodes[0], read_bytes_s=291e9)
+    snapshot = replace(one_gpu(), host=host, nodes=(node,))
+    assert warnings(snapshot) == ([words] if words else [])
+
+
+def test_a_run_that_has_just_begun_is_not_blamed_for_its_programs_pages() -> None:
+    host = replace(one_gpu().host, major_faults_s=5000.0, disc_read_bytes_s=2e10)
+    young = replace(one_gpu(), host=host, at=one_gpu().facts.started_at + 4.9)
+    assert warnings(young) == []
+    assert len(warnings(replace(young, at=young.at + 1))) == 1
+    assert warnings(replace(young, at=young.at + 1, phase=Phase.LOADING)) == []
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,16 @@ from dataclasses import replace
 
 import pytest
 
-from hybrid.live.snapshot import LayerView, MemoryView, Snapshot
+from hybrid.live.snapshot import LayerView, MemoryView, Progress, Snapshot
 from hybrid.tui import experts, layers, ram, speed
-from hybrid.tui.amounts import count, duration, gib, ms, signed_percent
+from hybrid.tui.amounts import count, duration, ms, short_size, signed_percent, size
 from hybrid.tui.devices import memory_bar
+from hybrid.tui.findings import memory_warning
 from hybrid.tui.keys import key_names
 from hybrid.tui.lines import Line
 from hybrid.tui.look import ASCII, COLOURS, UNICODE, look_of, memory_groups, style
 from hybrid.tui.plain import plain_line
+from hybrid.tui.screen import View, screen
 from hybrid.tui.view import with_counts_of
 from tests.tui.recorded import SCENES, cpu_only, four_gpus, one_gpu, prompt_phase
 
@@ -29,8 +31,18 @@ def text_of(line: Line) -> str:
         (ms(0.09996), "100"),
         (ms(12.3456), "12.3k"),
         (ms(None), "-"),
-        (gib(None), "-"),
-        (gib(377 << 30), "377"),
+        (size(None), "-"),
+        (size(377 << 30), "377 GiB"),
+        (size(16 << 30, 24 << 30), "16.0"),
+        (size(200 << 20), "200 MiB"),
+        (size(12 << 20, 200 << 20), "12.0"),
+        (size(12 << 20, 24 << 30), "12.0 MiB"),
+        (size((1 << 30) - 1), "1.0 GiB"),
+        (size((1 << 30) - (1 << 20)), "1023 MiB"),
+        (size(1 << 14), "0.02 MiB"),
+        (size(0, 24 << 30), "0"),
+        (short_size(22 << 30), "22.0G"),
+        (short_size(312 << 20), "312M"),
         (duration(59.6), "1:00"),
         (duration(7385), "2:03:05"),
         (duration(None), "-"),
@@ -127,9 +139,9 @@ def test_nodes_that_do_not_fit_are_drawn_as_one() -> None:
     lines = [text_of(line) for line in ram.ram(one_gpu(), 120, 1, UNICODE)]
     assert len(lines) == 1
     assert lines[0].startswith("2 nodes")
-    assert "291 of 338 GB/s" in lines[0]
+    assert "295 of 338 GB/s" in lines[0]
     assert "experts 67.1 ms" in lines[0]
-    silent = replace(one_gpu().nodes[0], read_bytes_s=None)
+    silent = replace(one_gpu().nodes[0], read_bytes_s=None, experts_read_bytes_s=None)
     partly = replace(one_gpu(), nodes=(silent, one_gpu().nodes[1]))
     assert "- of 338 GB/s" in text_of(ram.ram(partly, 120, 1, UNICODE)[0])
 
@@ -161,10 +173,32 @@ def test_the_plain_line_is_one_line_of_print(scene: str) -> None:
 
 def test_the_plain_line_says_rates_devices_and_reason() -> None:
     line = plain_line(one_gpu())
-    assert line.startswith("decode 11.1 tok/s, run 11.2, predicted 11.4 (-2 %); 2310 tokens")
+    assert line.startswith("decode 11.1 tok/s, run 11.2, predicted 11.1 (-1 %); 2310 tokens")
     assert "CUDA0 13.2 of 24.0 GiB" in line
-    assert "RAM 291 of 338 GB/s" in line
+    assert "RAM 223 of 338 GB/s" in line
     assert "CPU experts 67.1 of 88.1 ms (76 %)" in line
+
+
+def test_the_plain_line_calls_shared_experts_shared() -> None:
+    gpu, cpu = one_gpu().devices
+    slow = replace(gpu, seconds={"experts": 0.08, "waiting": 0.0081})
+    line = plain_line(replace(one_gpu(), devices=(slow, replace(cpu, seconds={}))))
+    assert "CUDA0 shared 80.0 of 88.1 ms" in line
+
+
+def test_sizes_below_a_gib_are_written_in_mib_wherever_they_stand() -> None:
+    mib = 1 << 20
+    memory = MemoryView({"routed": 40 * mib}, 0, 0, 0, 41 * mib, 80 * mib, 204 * mib, 9 * mib)
+    device = replace(cpu_only().devices[0], memory=memory)
+    progress = Progress("weights", "bytes", 10 * mib, 200 * mib, None, None)
+    small = replace(cpu_only(), devices=(device,), progress=progress)
+    assert "CPU 9.00 of 204 MiB" in plain_line(small)
+    for width in (80, 200):
+        text = "\n".join(text_of(line) for line in screen(small, width, 24, UNICODE, View()))
+        assert "9.00 of 204 MiB" in text
+        assert "10.0 of 200 MiB" in text
+    over = replace(memory, actual_bytes=90 * mib)
+    assert memory_warning(over) == "holds 90.0 MiB, budget 80.0"
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,8 @@ def test_nothing_that_no_source_says_is_written_as_a_number() -> None:
     for word in ("GB/s", "tok/s", "°C", " W ", "PCIe", "faults", "huge", "peak", "predicted"):
         assert word not in text, word
     assert "0.0" not in text
-    bare = replace(one_gpu(), nodes=(replace(one_gpu().nodes[0], read_bytes_s=None),))
+    silent = replace(one_gpu().nodes[0], read_bytes_s=None, experts_read_bytes_s=None)
+    bare = replace(one_gpu(), nodes=(silent,))
     assert "- of 169 GB/s" in _text(bare, 120, 40)
 
 
@@ -73,7 +74,7 @@ def test_what_is_amiss_is_said_in_words() -> None:
     assert "CUDA1 slowed by temperature" in text
     assert "CUDA2 holds 22.9 GiB, budget 22.8" in text
     assert "CUDA3 PCIe x4 of x16" in text
-    assert "37 page faults/s" in text
+    assert "370 page faults/s" in text
 
 
 def test_the_header_says_the_phase_the_pause_and_what_is_left() -> None:
@@ -81,7 +82,39 @@ def test_the_header_says_the_phase_the_pause_and_what_is_left() -> None:
     assert "54 s left" in _text(SCENES["prompt"](), 80, 24)
     assert "1:15 left" in _text(SCENES["loading"](), 80, 24)
     assert " PAUSED " in _text(one_gpu(), 80, 24, View(paused=True))
-    assert " GONE " in _text(one_gpu(), 80, 24, View(banner="GONE"))
+
+
+def test_the_end_of_a_run_wins_over_the_pause_and_over_the_last_phase() -> None:
+    for paused in (False, True):
+        title = _text(one_gpu(), 80, 24, View(paused=paused, over="GONE")).splitlines()[0]
+        assert " GONE " in title
+        assert "PAUSED" not in title
+        assert "decoding" not in title
+    title = _text(SCENES["error"](), 80, 24, View(paused=True)).splitlines()[0]
+    assert " failed " in title
+    assert "PAUSED" not in title
+
+
+def test_what_was_planned_stands_on_a_line_of_its_own_where_there_is_room() -> None:
+    def begins(width: int, height: int) -> dict[str, str]:
+        text = _text(one_gpu(), width, height)
+        return {line[:10].strip(): line[10:].rstrip() for line in text.splitlines()}
+
+    assert begins(80, 40)["why"].endswith("its limit")
+    assert begins(80, 40)["planned"].startswith("RAM read on CPU: 78.1")
+    assert "RAM read on CPU" not in _text(SCENES["prompt"](), 80, 40)
+    assert "planned" not in begins(80, 24)
+    assert "planned" not in begins(60, 40)
+    assert begins(60, 40)["why"] == "CPU experts 67.1 of 88.1 ms (76 %)"
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_layers_never_stand_without_their_numbers(scene: str) -> None:
+    for width, height in itertools.product((80, 119, 200), range(16, 60)):
+        lines = _text(SCENES[scene](), width, height).splitlines()
+        for above, line in itertools.pairwise(lines):
+            if "attention 0" in line or "attention C" in line:
+                assert "layer     0" in above, (width, height)
 
 
 def test_each_view_shows_its_panel() -> None:

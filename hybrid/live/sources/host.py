@@ -1,6 +1,7 @@
 """The host and this process: load of cores, RAM by NUMA node, page faults, huge pages, disc.
 
-psutil                        load of each core
+psutil                        load of each core that is online
+/sys/devices/system/cpu       which ones are
 /sys/devices/system/node      RAM by node
 /proc/meminfo                 RAM in use
 /proc/self/stat, statm, io    major faults, resident memory, bytes read from discs
@@ -18,7 +19,7 @@ from typing import Any
 
 from hybrid.live.snapshot import HostView
 from hybrid.live.sources.readings import HostReading, NodeReading
-from placement.machines.sysfiles import meminfo, read_text
+from placement.machines.sysfiles import meminfo, number_list, read_text
 
 HUGE_EVERY_S, HUGE_MOST_SHARE = 5.0, 0.005  # of the time, for walks of page tables
 _MAJOR_FAULTS = 9  # field of /proc/self/stat, counted from 0 after the program's name
@@ -96,9 +97,8 @@ class HostSource:
             cores = self._psutil.cpu_times(percpu=True)
         except (OSError, ValueError, RuntimeError, self._psutil.Error):
             return {}
-        # psutil counts the CPUs that are online, in order; only then are these their numbers
         before, self._times = self._times, {}
-        for cpu, times in enumerate(cores):
+        for cpu, times in self._numbered(cores):
             if cpu in self._cpus:
                 idle = times.idle + getattr(times, "iowait", 0.0)
                 # guests' time is in user and nice already
@@ -110,6 +110,13 @@ class HostSource:
                 idle_share = (idle - before[cpu][1]) / (total - before[cpu][0])
                 loads[cpu] = min(max(1.0 - idle_share, 0.0), 1.0)
         return loads
+
+    def _numbered(self, cores: Sequence[Any]) -> list[tuple[int, Any]]:
+        """psutil lists the CPUs that are online, in order, without their numbers. Nothing where
+        their count is another one: a container may show other CPUs than the system has.
+        """
+        online = number_list(read_text(self._sysfs / "devices/system/cpu/online"))
+        return list(zip(online, cores, strict=True)) if len(online) == len(cores) else []
 
     def _major_faults(self) -> int | None:
         fields = read_text(self._proc / "self/stat").rpartition(")")[2].split()

@@ -21,7 +21,7 @@ _NOT_SUPPORTED, _NO_PERMISSION = 3, 4
 KB = 1000
 
 # Bits of the reasons for clocks below the highest; that the GPU is idle (1) is none of them.
-_REASONS = {
+REASONS = {
     0x2: "clocks set by a user",
     0x4: "power limit",
     0x8: "hardware slowdown",
@@ -108,7 +108,7 @@ class NvmlGpus:
         bits = ask(newer if known else "nvmlDeviceGetCurrentClocksThrottleReasons")
         if bits is None:
             return None
-        return tuple(reason for bit, reason in _REASONS.items() if int(bits) & bit)
+        return tuple(reason for bit, reason in REASONS.items() if int(bits) & bit)
 
     def _ask(self, name: str, function: str, *arguments: Any) -> Any:
         """The answer; None where there is none."""

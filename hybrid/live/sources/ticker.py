@@ -19,11 +19,16 @@ class Ticker:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def stop(self) -> None:
-        """No tick begins after this."""
+    def stop(self) -> bool:
+        """No tick begins after this.
+
+        returns   whether none goes on either
+        """
         self._told.set()
-        if self._thread is not threading.current_thread():
-            self._thread.join(STOP_S)
+        if self._thread is threading.current_thread():
+            return False
+        self._thread.join(STOP_S)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         due = monotonic()

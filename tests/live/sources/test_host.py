@@ -62,6 +62,8 @@ def sysfs(tmp_path):
             f"Node {node} MemTotal: 1024 kB\nNode {node} MemFree: {free} kB\n"
             f"Node {node} FilePages: 200 kB\nNode {node} Shmem: 100 kB\n"
         )
+    (tmp_path / "sys/devices/system/cpu").mkdir()
+    (tmp_path / "sys/devices/system/cpu/online").write_text("0-3\n")
     return tmp_path / "sys"
 
 
@@ -124,6 +126,30 @@ def test_a_core_s_load_is_its_time_that_was_not_idle(sysfs, proc, clock):
     assert second.nodes[0].core_load == pytest.approx((1.0, 0.5))
     assert second.nodes[1].core_load == pytest.approx((1.0,))
     assert second.view.load_share == pytest.approx(2.5 / 3)
+
+
+def test_loads_are_of_the_cores_that_are_online(sysfs, proc, clock):
+    (sysfs / "devices/system/cpu/online").write_text("0,2-3\n")
+    psutil = Psutil(*[Times(100.0, 100.0)] * 3)
+    its = source(sysfs, proc, clock, psutil)
+    its.read()
+    psutil.cores = [Times(100.0, 101.0), Times(101.0, 100.0), Times(101.0, 101.0)]
+    reading = its.read()
+    assert reading.nodes[0].core_load == (0.0,)
+    assert reading.nodes[1].core_load == pytest.approx((1.0, 0.5))
+
+
+@pytest.mark.parametrize("online", ["0-1\n", "0-7\n", None])
+def test_cores_that_cannot_be_told_apart_have_no_load(sysfs, proc, clock, online):
+    path = sysfs / "devices/system/cpu/online"
+    path.unlink()
+    if online is not None:
+        path.write_text(online)
+    psutil = Psutil(*[Times(100.0, 100.0)] * 4)
+    its = source(sysfs, proc, clock, psutil)
+    its.read()
+    psutil.cores = [Times(101.0, 100.0)] * 4
+    assert its.read().view.load_share is None
 
 
 def test_clocks_that_stand_still_or_go_back_give_no_load_beyond_its_bounds(sysfs, proc, clock):
@@ -190,6 +216,8 @@ def test_a_psutil_that_fails_is_as_none(sysfs, proc, clock):
 
 
 def test_a_host_without_listed_nodes_is_one(tmp_path, proc, clock):
+    (tmp_path / "devices/system/cpu").mkdir(parents=True)
+    (tmp_path / "devices/system/cpu/online").write_text("0-1\n")
     psutil = Psutil(Times(1.0, 1.0), Times(1.0, 1.0))
     its = source(tmp_path, proc, clock, psutil, nodes={}, cpus=(0, 1))
     its.read()

@@ -1,0 +1,76 @@
+"""Speeds are held against predictions of the same depth, and of whole micro-batches alone."""
+
+import pytest
+
+from hybrid.live.compared import LEAST_STEPS, Predicted, compared, curve, seconds_at
+from hybrid.live.recorder import Recorder
+from hybrid.live.snapshot import Phase
+from placement.prediction import Pace
+from tests.live.samples import Pass
+
+PREDICTED = Predicted(
+    decode=((0, 0.010), (4096, 0.020), (16384, 0.050)),
+    prompt=((0, 0.002), (4096, 0.004)),
+    ubatch_tokens=512,
+)
+
+
+def heard(passes, *, prompt):
+    recorder = Recorder()
+    for its in passes:
+        recorder.on_pass(its, prompt=prompt)
+    return recorder.heard()
+
+
+def test_tokens_after_many_others_are_held_against_the_prediction_after_as_many():
+    passes = [Pass(start=16384, seconds=0.05)] * LEAST_STEPS
+    told = compared(PREDICTED, heard(passes, prompt=False), Phase.DECODE)
+    assert (told.cached_tokens, told.predicted_tok_s) == (16384, pytest.approx(20.0))
+    assert told.actual_tok_s == pytest.approx(told.predicted_tok_s)
+
+
+def test_tokens_of_several_depths_are_each_held_against_their_own():
+    passes = [Pass(start=start, seconds=0.01) for start in [0] * 8 + [4096] * 8]
+    told = compared(PREDICTED, heard(passes, prompt=False), Phase.IDLE)
+    assert told.predicted_tok_s == pytest.approx(1 / 0.015)
+
+
+def test_the_first_tokens_are_held_against_nothing():
+    few = heard([Pass()] * (LEAST_STEPS - 1), prompt=False)
+    assert compared(PREDICTED, few, Phase.DECODE) is None
+
+
+@pytest.mark.parametrize(("tokens", "found"), [(511, False), (512, True)])
+def test_a_prompt_is_held_against_one_of_a_micro_batch_where_it_has_one(tokens, found):
+    told = compared(
+        PREDICTED, heard([Pass(tokens=tokens, start=2048, seconds=1.0)], prompt=True), Phase.PROMPT
+    )
+    assert (told is not None) is found
+    if found:
+        assert told.actual_tok_s == pytest.approx(512.0)
+        assert told.predicted_tok_s == pytest.approx(1 / 0.003)
+
+
+def test_the_micro_batches_of_the_prompt_before_say_nothing_of_this_one():
+    recorder = Recorder()
+    recorder.on_pass(Pass(tokens=512, seconds=1.0), prompt=True)
+    recorder.on_prompt(0, 10)
+    assert compared(PREDICTED, recorder.heard(), Phase.PROMPT) is None
+
+
+def test_without_a_prediction_nothing_is_compared():
+    passes = heard([Pass()] * 20, prompt=False)
+    assert compared(Predicted(), passes, Phase.DECODE) is None
+    assert compared(Predicted(), passes, Phase.PROMPT) is None
+
+
+@pytest.mark.parametrize(
+    ("depth", "seconds"), [(0, 0.01), (1024, 0.0125), (4096, 0.02), (16384, 0.05), (90000, 0.05)]
+)
+def test_between_two_depths_seconds_lie_on_a_line(depth, seconds):
+    assert seconds_at(PREDICTED.decode, depth) == pytest.approx(seconds)
+
+
+def test_a_curve_is_of_seconds_by_rising_depth():
+    paces = (Pace(4096, 1, 50.0, {}), Pace(0, 1, 100.0, {}))
+    assert curve(paces) == ((0, 0.01), (4096, 0.02))
