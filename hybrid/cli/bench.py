@@ -194,7 +194,7 @@ def _show(bench: Bench, args: argparse.Namespace) -> None:
     """The files last: whatever is wrong with them, the figures are out."""
     if not args.json:
         if bench.rows:
-            print(results_table(bench.rows))
+            print(results_table(bench.rows, bench.micro_batches))
         for placement, failure in bench.failures:
             print(f"{placement.label}: failed: {failure.cause}")
     print_json_line(bench.record())

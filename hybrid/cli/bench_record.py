@@ -17,15 +17,15 @@ from hybrid.runtime.bench import BenchResult
 if TYPE_CHECKING:
     from hybrid.runtime.engine import Engine
 
-SCHEMA = 1
+SCHEMA = 2
 # of a bench and of a placement; null where nothing was loaded
 COMMON = (
-    *("model", "machine", "threads", "tier", "context_tokens", "ubatch_tokens"),
+    *("model", "machine", "threads", "tier", "context_tokens"),
     *("cache_format", "cache_in_ram"),
 )
-FACTS = ("devices", "load_s", "prediction")
+FACTS = ("devices", "ubatch_tokens", "load_s", "prediction")
 CSV_COLUMNS = (
-    *("model", "placement", "rules", "test", "work", "tokens", "depth_tokens"),
+    *("model", "placement", "rules", "ubatch_tokens", "test", "work", "tokens", "depth_tokens"),
     *("tok_s", "min_tok_s", "max_tok_s", "spread"),
     *("limit_tok_s", "limit_memory", "limit_is_measured", "share_of_limit"),
     *("predicted_tok_s", "over_prediction", "ram_bytes_per_token", "outside_native", "error"),
@@ -102,6 +102,11 @@ class Bench:
         return sorted(found, key=lambda row: order.index(row[1].case))
 
     @property
+    def micro_batches(self) -> dict[int, int]:
+        """Tokens of each placement that was loaded, by its number."""
+        return {run.placement.number: run.facts["ubatch_tokens"] for run in self.runs if run.facts}
+
+    @property
     def failures(self) -> list[tuple[Placement, Failure]]:
         return [(run.placement, run.error) for run in self.runs if run.error]
 
@@ -138,7 +143,12 @@ class Bench:
             yield {**self._of(placement), "error": failure.cause}
 
     def _of(self, placement: Placement) -> dict[str, Any]:
-        return {"model": self.model, "placement": placement.number, "rules": placement.text}
+        return {
+            "model": self.model,
+            "placement": placement.number,
+            "rules": placement.text,
+            "ubatch_tokens": self.micro_batches.get(placement.number),
+        }
 
 
 def common_facts(engine: "Engine") -> dict[str, Any]:
@@ -155,7 +165,6 @@ def common_facts(engine: "Engine") -> dict[str, Any]:
         engine.threads,
         engine.tier,
         engine.context_tokens,
-        plan.workload.ubatch_tokens,
         plan.workload.cache_format,
         plan.workload.cache_in_ram,
     )
@@ -163,9 +172,12 @@ def common_facts(engine: "Engine") -> dict[str, Any]:
 
 
 def placement_facts(engine: "Engine") -> dict[str, Any]:
-    """FACTS of an engine: planned bytes by device, seconds of loading, how sure predictions are."""
+    """FACTS of an engine: planned bytes by device, micro-batch, which by default follows from what
+    lies where, seconds of loading, how sure predictions are.
+    """
     plan = engine.plan
     expected = plan.prediction
     sure = {"error": expected.error, "source": expected.source} if expected else None
     devices = {use.name: use.total_bytes for use in plan.devices}
-    return dict(zip(FACTS, (devices, engine.stats.load_s, sure), strict=True))
+    values = (devices, plan.workload.ubatch_tokens, engine.stats.load_s, sure)
+    return dict(zip(FACTS, values, strict=True))

@@ -1,22 +1,32 @@
 """The table of a bench: one row for each test and placement."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hybrid.cli.bench_placements import Placement
 from hybrid.cli.output import table
-from hybrid.runtime.bench import BenchResult
+from hybrid.runtime.bench import BenchResult, Work
 from placement.units import format_bytes
 
 MOST_LABEL = 36  # characters of a placement; its number tells it from others that begin alike
 
 
-def results_table(rows: Sequence[tuple[Placement, BenchResult]]) -> str:
-    """Columns that no row has a value for are left out."""
+def results_table(
+    rows: Sequence[tuple[Placement, BenchResult]], micro_batches: Mapping[int, int]
+) -> str:
+    """Columns that no row has a value for are left out.
+
+    micro_batches   tokens of each placement, by its number: a column where they differ
+    """
     results = [result for _, result in rows]
+    differ = len(set(micro_batches.values())) > 1
     columns = {
         "test": [result.case.name for result in results],
         "placement": [short_label(placement) or "-" for placement, _ in rows],
+        "micro-batch": [
+            f"{micro_batches[its.number]:11d}" if differ and r.case.work is Work.PROMPT else "-"
+            for its, r in rows
+        ],
         "   tok/s": [f"{result.median_tok_s:8.2f}" for result in results],
         "  min .. max": [f"{min(r.tok_s):8.2f} .. {max(r.tok_s):.2f}" for r in results],
         "spread": [f"{result.spread:6.1%}" for result in results],

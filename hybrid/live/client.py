@@ -16,7 +16,7 @@ from typing import BinaryIO
 from hybrid.live.codec import WireError, from_line
 from hybrid.live.snapshot import Phase, Snapshot
 from hybrid.live.socket_folder import ENDING, usable_folders
-from hybrid.live.wire import MOST_LINE, Hello, peer_is_us, read_hello, request_line
+from hybrid.live.wire import MOST_LINE, Hello, peer_is_us, read_hello, request_line, with_counts
 
 ANSWER_S = 2.0  # that a run takes to say hello, at most; one that is stopped takes for ever
 YOUNG_S = 10.0  # within them a socket that refuses may be about to listen
@@ -91,7 +91,7 @@ class Attached:
             self._finish()
             raise StopIteration
         try:
-            self._last = from_line(line)
+            self._last = with_counts(from_line(line), self._last)
         except WireError:
             self.ending = Ending.VERSION
             self.close()

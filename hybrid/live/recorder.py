@@ -140,7 +140,8 @@ class Recorder:
     def counts(self, usage: Callable[[], Usage]) -> None:
         """Have counts of chosen experts too.
 
-        usage   called on the generating thread, between passes
+        usage   called on the generating thread, after a decoded token or a whole prompt: it may
+                wait for a GPU, which has more to do between the micro-batches of a prompt
         """
         self._count = usage
 
@@ -149,11 +150,16 @@ class Recorder:
         self._events.append((self._pass, now, stats, prompt))
         if now >= self._settle_at:
             self._settle(now)
+        if not prompt and now >= self._usage_at:
+            self._recount(now)
 
     def on_prompt(self, done: int, total: int) -> None:
         if done == 0 and self._tokens:
             self._tokens.append(BETWEEN_TURNS)
-        self._events.append((self._batch, self._clock(), done, total))
+        now = self._clock()
+        self._events.append((self._batch, now, done, total))
+        if done >= total and now >= self._usage_at:
+            self._recount(now)
 
     def on_times(self, times: StepTimes) -> None:
         self._events.append((self._times, times))
@@ -195,8 +201,12 @@ class Recorder:
         self._settle_at = now + SETTLE_S
         with self._lock:
             self._add_events()
-        if self._count is not None and now >= self._usage_at:
-            self._usage, self._usage_at = self._count(), now + USAGE_S
+
+    def _recount(self, now: float) -> None:
+        """On the generating thread, when no GPU has anything left to do."""
+        self._usage_at = now + USAGE_S
+        if self._count is not None:
+            self._usage = self._count()
 
     def _add_events(self) -> None:
         """Those told so far, in their order."""

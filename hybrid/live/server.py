@@ -10,7 +10,7 @@ is measured while at least one watcher has asked for snapshots.
 import selectors
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,13 +18,17 @@ from time import monotonic
 
 from hybrid.live.codec import to_line
 from hybrid.live.live_run import LiveRun
+from hybrid.live.plan_view import PlanView
 from hybrid.live.socket_folder import make_folder, socket_path
 from hybrid.live.wire import (
+    COUNTS_EVERY_S,
     MOST_REQUEST,
     Hello,
+    has_counts,
     hello_line,
     peer_is_us,
     read_request,
+    without_counts,
 )
 
 MOST_WATCHERS = 16
@@ -35,12 +39,20 @@ REST_S = 1.0  # that new connections wait when one could not be taken
 
 @dataclass(slots=True, eq=False)
 class _Watcher:
-    """every_s   None before it has asked; pending: bytes of a line that it has not taken yet."""
+    """One that is connected.
+
+    every_s      None before it has asked
+    due          when its next snapshot is; counts_due: from when on that has expert counts
+    counts_of    the plan that the last counts were of
+    pending      bytes of a line that it has not taken yet
+    """
 
     connection: socket.socket
     heard: bytes = b""
     every_s: float | None = None
     due: float = 0.0
+    counts_due: float = 0.0
+    counts_of: PlanView | None = None
     pending: memoryview = field(default_factory=lambda: memoryview(b""))
 
 
@@ -170,12 +182,24 @@ class SocketServer:
         now = monotonic()
         due = [its for its in self._watchers.values() if its.every_s is not None and its.due <= now]
         ready = [its for its in due if not its.pending]
-        line = memoryview(to_line(self._live.snapshot())) if ready else memoryview(b"")
         for watcher in due:
             assert watcher.every_s is not None, "it is due"
             watcher.due = max(watcher.due + watcher.every_s, now)
+        if ready:
+            self._send(ready, now)
+
+    def _send(self, ready: Sequence[_Watcher], now: float) -> None:
+        """The snapshot of now, to each with the expert counts or without."""
+        view, snapshot = self._live.view, self._live.snapshot()
+        counted = has_counts(snapshot)
+        lines: dict[bool, memoryview] = {}
         for watcher in ready:
-            watcher.pending = line
+            whole = not counted or watcher.counts_due <= now or watcher.counts_of is not view
+            if whole not in lines:
+                lines[whole] = memoryview(to_line(snapshot if whole else without_counts(snapshot)))
+            if whole and counted:
+                watcher.counts_due, watcher.counts_of = now + COUNTS_EVERY_S, view
+            watcher.pending = lines[whole]
             self._flush(watcher)
 
     def _flush(self, watcher: _Watcher) -> None:

@@ -9,7 +9,8 @@ from placement.machines.calibration import Calibration
 
 SHARD_GAIN = 1.6  # of two sockets, see cost/node_reads.py
 # An H200 (driver 580, CUDA 13.0): 620 MiB of context, 64 of cuBLAS; with kernels, graphs and the
-# rests of segments 780 to 872 in five runs of two models.
+# rests of segments 780 to 872 in five runs of two models. None of them had the graph with stamps
+# (docs/adr/0013), whose memory was not measured.
 CONTEXT_MIB = 864.0
 DISK_GB_S = 3.0  # an NVMe drive of PCIe 3.0; newer ones read twice as much, SATA a fifth
 

@@ -45,7 +45,7 @@ def test_placement_flags_decide_where_the_bytes_are_read(command):
     line = ("--simulate", "CUDA0=64MiB", "-ot", "exps=CPU", "-ub", "4", "--json")
     answer = json.loads(command("bench", "demo", *QUICK, *line).out)
     assert set(answer["placements"][0]["devices"]) == {"CPU", "CUDA0"}
-    assert answer["ubatch_tokens"] == 4
+    assert answer["placements"][0]["ubatch_tokens"] == 4
     assert min(answer["tests"][1]["device_bytes_per_token"].values()) > 0
 
 

@@ -1,5 +1,6 @@
 """--ot beside -ot; several engines one after the other; failures and Ctrl-C among them."""
 
+import csv
 import json
 import os
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,9 +18,11 @@ from hybrid.cli.bench_placements import add_placements_flag, placements_of
 from hybrid.cli.parser import Parser
 from hybrid.cli.placement_flags import add_placement_flags
 from hybrid.errors import GpuLost, UsageError
+from hybrid.runtime import prepare
 from hybrid.runtime.arena import HostArena
 from hybrid.runtime.audit import process_bytes
 from hybrid.runtime.options import CpuMoe
+from placement.machines.machine import DeviceKind
 from tests.cli.test_bad_input import assert_one_block
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,6 +86,19 @@ def test_placements_are_measured_one_after_the_other_into_one_table(command):
     ]
     assert "placement 2 of 3: .*=CUDA0" in outcome.err
     assert outcome.err.count("the RAM reads") == 1
+
+
+def test_each_placement_tells_its_own_micro_batch(command, monkeypatch, tmp_path):
+    monkeypatch.setattr(prepare, "DeviceKind", SimpleNamespace(GPU=DeviceKind.SIMULATED_GPU))
+    path = tmp_path / "bench.csv"
+    line = ("-c", "1024", "--ot", ".*=CPU", "--ot", ".*=CUDA0", "--csv", str(path))
+    outcome = command("bench", *QUICK, *line)
+    assert outcome.code == 0, outcome.err
+    *rows, last = outcome.out.splitlines()
+    assert [run["ubatch_tokens"] for run in json.loads(last)["placements"]] == [512, 1024]
+    assert [row.split()[3] for row in rows[1:]] == ["512", "1024", "-", "-"]
+    lines = csv.DictReader(path.read_text().splitlines())
+    assert [line["ubatch_tokens"] for line in lines] == ["512", "1024"] * 2
 
 
 def test_each_placement_is_audited(command):

@@ -11,7 +11,7 @@ ONLY = Placement(1, "", ())
 
 
 def test_placements_of_one_test_stand_below_each_other():
-    rows = [line.split() for line in results_table(measured().rows).splitlines()[1:]]
+    rows = [line.split() for line in results_table(measured().rows, {}).splitlines()[1:]]
     assert [(row[0], row[1]) for row in rows[:4]] == [
         *(("pp128", "1"), ("pp128", "2")),
         *(("tg32", "1"), ("tg32", "2")),
@@ -25,7 +25,7 @@ def test_placements_of_one_test_stand_below_each_other():
 
 def test_a_row_has_the_spread_the_memory_that_binds_and_the_prediction():
     titles, of_ram, of_gpu = results_table(
-        [(IN_RAM, decode(0, 10)), (ON_GPU, decode(0, 20, "CUDA0"))]
+        [(IN_RAM, decode(0, 10)), (ON_GPU, decode(0, 20, "CUDA0"))], {1: 512, 2: 512}
     ).splitlines()
     assert titles.split()[:4] == ["test", "placement", "tok/s", "min"]
     words = "tg32 1 exps=CPU 10.00 9.50 .. 10.50 10.0% 20.00 RAM 50.0% 8.00 +25.0% 1.0 GiB"
@@ -36,13 +36,22 @@ def test_a_row_has_the_spread_the_memory_that_binds_and_the_prediction():
 def test_columns_without_a_value_are_left_out():
     native = BenchResult(BenchCase(Work.DECODE, 32), (10.0,), {}, outside_native=0.021)
     bare = replace(prompt(0, 60), predicted_tok_s=None)
-    titles = results_table([(ONLY, bare)]).splitlines()[0]
+    titles = results_table([(ONLY, bare)], {1: 512}).splitlines()[0]
     assert titles.split() == ["test", "tok/s", "min", "..", "max", "spread"]
-    titles, first, _ = results_table([(ONLY, prompt(0, 60)), (ONLY, decode(0, 10))]).splitlines()
+    both = [(ONLY, prompt(0, 60)), (ONLY, decode(0, 10))]
+    titles, first, _ = results_table(both, {1: 512}).splitlines()
     assert "of limit" in titles
     assert "outside native" not in titles
     assert first.split()[-5:] == ["-", "-", "60.00", "+0.0%", "-"]
-    assert results_table([(ONLY, native)]).splitlines()[1].endswith("2.1%")
+    assert results_table([(ONLY, native)], {1: 512}).splitlines()[1].endswith("2.1%")
+
+
+def test_prompts_tell_their_micro_batch_where_placements_differ_in_it():
+    rows = [(IN_RAM, prompt(0, 60)), (ON_GPU, prompt(0, 70)), (ON_GPU, decode(0, 20))]
+    titles, *lines = results_table(rows, {1: 512, 2: 2048}).splitlines()
+    assert titles.split()[1:3] == ["placement", "micro-batch"]
+    assert [line.split()[3] for line in lines] == ["512", "2048", "-"]
+    assert "micro-batch" not in results_table(rows, {1: 512, 2: 512})
 
 
 def test_a_long_placement_is_cut_and_keeps_its_number():

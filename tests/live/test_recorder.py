@@ -213,3 +213,16 @@ def test_chosen_experts_are_counted_now_and_again_between_passes(clock):
     assert recorder.heard().usage == {1: (3, 0)}
     assert set(asked) == {threading.current_thread()}
     assert len(asked) == 3  # of five seconds
+
+
+def test_experts_are_not_counted_before_a_prompt_is_read_to_its_end(clock):
+    recorder, asked = Recorder(clock), []
+    recorder.counts(lambda: asked.append(clock.now) or {1: (3, 0)})
+    recorder.on_prompt(0, 500)
+    for done in (100, 200, 300, 400, 500):
+        assert asked == []
+        clock.now += 3.0
+        recorder.on_pass(Pass(tokens=100, start=done - 100, seconds=3.0), prompt=True)
+        recorder.on_prompt(done, 500)
+    assert asked == [clock.now]
+    assert recorder.heard().usage == {1: (3, 0)}

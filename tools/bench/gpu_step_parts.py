@@ -3,6 +3,8 @@
 host     calls inside of calls count for themselves alone, so that all parts add up to the whole
 kernels  overlap: what a kernel takes is how far it moves the end of all work so far, so that
          kernels and gaps add up to the time from the first start to the last end
+parts    of a step without stamps: from the end of one part's last kernel to that of the next one's,
+         which is what stamps say of their own steps
 """
 
 from collections import defaultdict
@@ -12,6 +14,9 @@ from time import perf_counter
 from typing import Any
 
 FIRST_OF_STEP = "begin_step"  # in the name of the kernel that a step's graph begins with
+STAMP = "stamp"
+ROUTER = ("route", "choose", "post")
+ENDS_BLOCK = ("expert_down", "receive")
 
 
 class Watch:
@@ -118,6 +123,57 @@ def kernel_times(launches: Iterable[Launch]) -> GpuTime:
         found.moved_us += max(0.0, launch.end_us - max(before, launch.start_us))
         end_us = max(before, launch.end_us)
     return GpuTime(dict(kernels), gaps_us, idle_us)
+
+
+def plain_steps(launches: Iterable[Launch]) -> list[list[Launch]]:
+    """The launches of each step of one GPU that had no stamps, in order. What was launched before
+    the first step is left out; the last one counts as whole.
+    """
+    steps: list[list[Launch]] = []
+    for launch in sorted(launches, key=lambda each: (each.start_us, each.end_us)):
+        if FIRST_OF_STEP in launch.name:
+            steps.append([])
+        if steps:
+            steps[-1].append(launch)
+    for step in steps:
+        while short_name(step[-1].name).startswith(STAMP):  # the first ones of the next step
+            step.pop()
+    return [
+        step
+        for step in steps
+        if not any(short_name(launch.name).startswith(STAMP) for launch in step)
+    ]
+
+
+def part_times(step: Sequence[Launch], *, routed_here: bool) -> dict[str, float]:
+    """Microseconds of each part of a step: how far its kernels move the end of all work, gaps
+    before them included.
+
+    step          launches in order, as `plain_steps` gives them
+    routed_here   whether routed experts are on this GPU, where a block has them
+
+    Parts are those of `hybrid.runtime.step_times`; `waiting` is all of `receive`.
+    """
+    parts: dict[str, float] = defaultdict(float)
+    names = [short_name(launch.name) for launch in step]
+    last = max((at for at, name in enumerate(names) if name.startswith(ENDS_BLOCK)), default=-1)
+    end_us, routed = step[0].start_us, False
+    for at, (launch, name) in enumerate(zip(step, names, strict=True)):
+        part = "head" if at > last else "attention"
+        if name.startswith(FIRST_OF_STEP):
+            part = "crossing"
+        elif name.startswith(ROUTER):
+            part, routed = "experts", True
+        elif name.startswith("expert_"):
+            part = "experts" if routed and routed_here else "dense"
+        elif name.startswith("receive"):
+            part = "waiting"
+        elif at <= last:
+            routed = False  # the next block's attention
+        moved_us = max(0.0, launch.end_us - end_us)
+        parts[part] += moved_us
+        end_us += moved_us
+    return dict(parts)
 
 
 def short_name(name: str) -> str:

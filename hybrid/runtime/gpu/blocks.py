@@ -183,6 +183,8 @@ class GpuBlocks:
         for chain in self._chains():
             memory = memories[self._blocks[chain.start].home]
             self._make_chain(chain, memory, caches, workspace)
+        for usage in self._usage.values():
+            usage.zero_()  # steps that were tried chose experts that nobody asked for
 
     def _make_prompts(
         self, home: Place, layers: Sequence[int], shape: ModelShape, workload: Workload

@@ -9,6 +9,8 @@ import torch
 
 import hybrid
 from hybrid.runtime.expert_usage import ExpertUsage
+from hybrid.runtime.gpu import build
+from hybrid.runtime.gpu.replay import EmulatedReplay, Launches
 from hybrid.runtime.gpu.stamps import CLOSING, NO_LAYER, Ran, StampCost, Stamps
 from tests.runtime.gpu.emulated import load_emulated
 from tests.runtime.gpu.test_steps import TWO
@@ -159,6 +161,33 @@ def test_prompts_and_stamped_tokens_count_their_choices(run):
         1: 3 * usage.counted_tokens,
         2: 3 * usage.counted_tokens,
     }
+
+
+class RehearsedReplay(EmulatedReplay):
+    """Runs its launches when it is made, as a graph is tried before it is captured."""
+
+    made = 0
+
+    def __init__(self, launches: Launches) -> None:
+        super().__init__(launches)
+        self.start()
+        self.wait()
+        RehearsedReplay.made += 1
+
+
+def loaded_with_rehearsals(path: Path) -> tuple[int, ExpertUsage]:
+    """Replays that were tried, and what a loaded engine has counted."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "EmulatedReplay", RehearsedReplay)
+        engine = load_emulated(path, **OPTIONS, **PLACES["all on the GPU"])
+    return RehearsedReplay.made, engine.expert_usage
+
+
+def test_steps_that_are_tried_while_loading_count_no_choices(model, interpreter):
+    tried, usage = interpreter.submit(loaded_with_rehearsals, model).result()
+    assert tried == 5  # four sizes, and the step with stamps
+    assert usage.counted_tokens == 0
+    assert {sum(counts) for counts in usage.layers.values()} == {0}
 
 
 def test_the_cpu_counts_the_choices_of_a_prompt_alike(run, model):

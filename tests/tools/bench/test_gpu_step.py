@@ -19,6 +19,8 @@ from tools.bench.gpu_step_parts import (
     Launch,
     Watch,
     kernel_times,
+    part_times,
+    plain_steps,
     short_name,
 )
 
@@ -65,6 +67,61 @@ def test_overlapping_kernels_and_gaps_add_up_to_the_span():
     assert found.kernels["matvec"].own_us == [4, 2]
     assert (found.gaps_us, found.idle_us) == (3, 7)
     assert found.busy_us + found.gaps_us + found.idle_us == 28 - 10
+
+
+BEGIN = f"void hybrid::{FIRST_OF_STEP}<256, 4>(hybrid::BeginRecord)"
+STAMP = "void hybrid::stamp<(int)32, int>(hybrid::StampRecord)"
+STEP = (
+    *(BEGIN, "matvec", "absorbed_split", "unfold", "matvec", "expert_hidden", "expert_down"),
+    *("matvec", "absorbed_split", "unfold", "matvec"),
+    *("route<1>", "expert_hidden_one", "expert_down_one"),
+    *("matvec", "argmax", "Memcpy DtoH (Device -> Pinned)"),
+)
+
+
+def launched(names, start_us=0.0):
+    """One after the other, each a microsecond longer than the one before, all start 2 early."""
+    found = []
+    for number, name in enumerate(names, 1):
+        found.append(Launch(name, 0, max(start_us - 2.0, 0.0), start_us + number))
+        start_us += number
+    return found
+
+
+def test_a_steps_parts_are_told_by_the_order_of_its_kernels():
+    head = 15 + 16 + 17
+    assert part_times(launched(STEP), routed_here=True) == {
+        "crossing": 1,
+        "attention": 2 + 3 + 4 + 5 + 8 + 9 + 10 + 11,
+        "dense": 6 + 7,
+        "experts": 12 + 13 + 14,
+        "head": head,
+    }
+    in_ram = (*STEP[:14], "receive", *STEP[14:])
+    found = part_times(launched(in_ram), routed_here=False)
+    assert (found["experts"], found["dense"]) == (12, 6 + 7 + 13 + 14)
+    assert (found["waiting"], found["head"]) == (15, head + 3)
+    assert sum(found.values()) == sum(range(1, 19))
+
+
+def test_a_gap_is_of_the_part_behind_it_and_what_overlaps_counts_once():
+    step = [
+        Launch(BEGIN, 0, 10, 12),
+        Launch("matvec", 0, 11, 15),
+        Launch("route", 0, 12, 14),
+        Launch("expert_hidden", 0, 15, 18),
+        Launch("expert_down", 0, 20, 22),
+        Launch("argmax", 0, 22, 25),
+    ]
+    parts = part_times(step, routed_here=True)
+    assert parts == {"crossing": 2, "attention": 3, "experts": 7, "head": 3}
+
+
+def test_steps_with_stamps_are_left_out():
+    stamped = (STAMP, STEP[0], STAMP, *STEP[1:], STAMP, STAMP)
+    launches = launched(("prompt", STAMP, *STEP, *STEP, *stamped, *STEP))
+    found = plain_steps(reversed(launches))
+    assert [[launch.name for launch in step] for step in found] == [list(STEP)] * 3
 
 
 def test_kernels_are_named_without_what_their_names_share():
