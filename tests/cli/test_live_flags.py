@@ -111,7 +111,7 @@ def test_a_run_that_fails_keeps_its_own_error_and_its_counts(command, tmp_path, 
     outcome = command(*words)
     assert (outcome.code, "on purpose" in outcome.err) == (1, True)
     assert sum(json.loads(path.read_text())["layers"]["1"]) > 0
-    monkeypatch.setattr("hybrid.runtime.expert_usage.os.replace", fail_to_write)
+    monkeypatch.setattr("hybrid.runtime.expert_usage.replace_text", fail_to_write)
     outcome = command(*words)
     assert "error: internal error: RuntimeError: on purpose" in outcome.err
     assert "note: statistics of experts cannot be written" in outcome.err
