@@ -1,9 +1,8 @@
-"""A watcher of a run, as `hybrid top` without its screen: a line of stdout for each snapshot.
-
-python -m tools.bench.watcher FOLDER      the folder of its socket; until it is ended
+"""A watcher of a run, as `hybrid top` without its screen: a line of stdout for each snapshot, until
+it is ended.
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 from hybrid.live.client import attach, runs
@@ -11,12 +10,14 @@ from hybrid.live.client import attach, runs
 EVERY_S = 0.25
 
 
-def main(folder: str) -> None:
-    [run] = runs([Path(folder)])
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="of the run's socket, which is alone there")
+    [run] = runs([parser.parse_args().folder])
     with attach(run, EVERY_S) as watched:
         for shot in watched:
             print(shot.phase.value, flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()
