@@ -45,6 +45,7 @@ def plan(
     shares: tuple[float, ...] | None = None,
     optimize: str = GOALS[0],
     expert_stats: ExpertStats = EVEN,
+    longer_ubatch: int | None = None,
     overfull_too: bool = False,
 ) -> PlacementPlan:
     """Where every tensor goes, with reasons; the same arguments give the same plan.
@@ -55,6 +56,8 @@ def plan(
     shares       of the blocks for each GPU, parts of a whole; GPUs beyond them get none
     optimize     for which time: "decode", "prompt" or "balanced"
     expert_stats which routed experts are chosen how often
+    longer_ubatch  taken in place of the workload's micro-batch where GPUs compute blocks and it
+                 moves no tensor: launches and the decoding of weights cost a short one as much
     overfull_too give a plan also where it does not fit, without looking for what would
     Raises RuleError, PlacementError for arguments that cannot be obeyed, DoesNotFit with remedies.
     """
@@ -79,12 +82,33 @@ def plan(
     attempt = draft(request)
     if overfull(attempt) and not overfull_too:
         raise shortfall(request, attempt)
+    if longer_ubatch is not None:
+        request, attempt = _with_long_passes(request, attempt, longer_ubatch)
     tensors = {tensor.name: tensor for tensor in inventory.tensors}
     joined = joined_ranges(attempt.assignments, tensors)
     made = plan_notes(request, replace(attempt, assignments=joined))
     made = replace(made, notes=(*share_notes(shares, machine), *made.notes))
     made = replace(made, prediction=predict(made, inventory, machine, expert_stats))
     return replace(made, notes=(*made.notes, *_without_gpus(request, made)))
+
+
+def _with_long_passes(
+    request: Request, attempt: PlacementPlan, ubatch: int
+) -> tuple[Request, PlacementPlan]:
+    """Both with the longer micro-batch, or as they are."""
+    load = request.workload
+    tokens = min(ubatch, load.context_tokens)
+    cards = {gpu.name for gpu in request.machine.gpus if gpu.kind is DeviceKind.GPU}
+    if load.kernels != "fast" or tokens <= load.ubatch_tokens or not cards & set(attempt.layers):
+        return request, attempt
+    wider = request.with_workload(replace(load, ubatch_tokens=tokens))
+    longer = draft(wider)
+    kept = _places(longer) == _places(attempt) and not overfull(longer)
+    return (wider, longer) if kept else (request, attempt)
+
+
+def _places(plan: PlacementPlan) -> tuple[object, ...]:
+    return (plan.layers, *((part.tensor, part.device, part.experts) for part in plan.assignments))
 
 
 def _without_gpus(request: Request, made: PlacementPlan) -> tuple[str, ...]:

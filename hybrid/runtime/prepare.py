@@ -5,9 +5,7 @@ open the file -> hyper-parameters -> inventory -> machine -> rules -> workload -
 """
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from importlib import resources
 from pathlib import Path
 
@@ -27,7 +25,7 @@ from placement.errors import PlanError
 from placement.inventory import ModelInventory
 from placement.machines.cpus import ThreadCpus, choose_cpus, described_cpus
 from placement.machines.estimates import speeds_of
-from placement.machines.machine import CPU, DeviceKind, Machine
+from placement.machines.machine import CPU, Machine
 from placement.memory.budgets import with_margins
 from placement.memory.file_map import with_mapping
 from placement.plan import PlacementPlan
@@ -35,7 +33,6 @@ from placement.plan_check import check_plan
 from placement.plan_json import from_json
 from placement.planner import plan as make_plan
 from placement.rules import Rule, cpu_moe_rule, fallbacks_last, n_cpu_moe_rules, parse_rules
-from placement.solve.trials import overfull
 from placement.workload import Workload
 
 # Prompt tokens at once, unless the user says: on CPUs as llama.cpp has it, on GPUs four times as
@@ -208,39 +205,19 @@ def new_plan(
     overfull_too   give a plan also where it does not fit
     Raises PlacementError.
     """
-    make = partial(
-        make_plan,
+    return make_plan(
         stock,
         machine,
         all_rules(options, stock, machine),
+        workload(options, stock, threads),
         budgets=with_margins(machine, options.budgets, options.margins),
         gpu_layers=options.gpu_layers,
         shares=options.shares,
         optimize=options.optimize,
         expert_stats=read_expert_stats(options.expert_stats, stock),
+        longer_ubatch=GPU_UBATCH if options.ubatch is None else None,
+        overfull_too=overfull_too,
     )
-    plan = make(workload(options, stock, threads), overfull_too=overfull_too)
-    cards = {gpu.name for gpu in machine.gpus if gpu.kind is DeviceKind.GPU}
-    if options.ubatch is None and cards & set(plan.layers):
-        return _with_long_passes(plan, make)
-    return plan
-
-
-def _with_long_passes(plan: PlacementPlan, make: Callable[..., PlacementPlan]) -> PlacementPlan:
-    """Prompts in micro-batches of GPU_UBATCH tokens, where that moves no tensor: launches and the
-    decoding of weights cost a short one as much.
-    """
-    load = plan.workload
-    tokens = min(GPU_UBATCH, load.context_tokens)
-    if load.kernels != "fast" or tokens <= load.ubatch_tokens:
-        return plan
-    longer = make(replace(load, ubatch_tokens=tokens), overfull_too=True)
-    kept = _places(longer) == _places(plan) and not overfull(longer)
-    return longer if kept else plan
-
-
-def _places(plan: PlacementPlan) -> tuple[object, ...]:
-    return (plan.layers, *((part.tensor, part.device, part.experts) for part in plan.assignments))
 
 
 def _check_kernels(plan: PlacementPlan, asked: str) -> None:

@@ -277,6 +277,9 @@ def test_budget_below_the_free_bytes_is_offered_to_be_raised() -> None:
     assert any(text.startswith("--vram CUDA0=") for text in error.remedies)
 
 
+CPU_LIMIT_S = 1.0  # a third of it where nothing else runs; tools.bench.plan_time gives the figures
+
+
 def quickest(
     inventory: ModelInventory, where: Machine, rules: tuple[Rule, ...]
 ) -> tuple[PlacementPlan, float]:
@@ -289,14 +292,14 @@ def quickest(
     return made, min(took)
 
 
-def test_deepseek_v3_on_sixteen_gpus_plans_in_half_a_second() -> None:
+def test_deepseek_v3_on_sixteen_gpus_plans_within_a_second() -> None:
     inventory, where = deepseek_v3(), machine(*[24 * GIB] * 16, ram=400 * GIB)
     rules = parse_rules([r"blk\.(3|4)\..*exps=CUDA5,exps=CPU"], where.device_names)
     made, took_s = quickest(inventory, where, rules)
-    assert took_s < 0.5
+    assert took_s < CPU_LIMIT_S
     assert made.layers[3:5] == ("CUDA5",) * 2
     made, took_s = quickest(inventory, where, ())
-    assert took_s < 0.5
+    assert took_s < CPU_LIMIT_S
     assert len(set(made.layers)) == 16
 
 
