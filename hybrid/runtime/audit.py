@@ -68,9 +68,7 @@ def record_audit(machine: Machine, found: Audit, profiles: Path | None) -> Path 
     """
     if machine.speeds is None:
         return None
-    known = machine.speeds.calibration
-    learned = taught(found, known)
-    return None if learned == known else remember(machine, learned, profiles)
+    return remember(machine, taught(found, machine.speeds.calibration), profiles)
 
 
 def _on_gpu(memory: GpuMemory, held: dict[str, int], machine: Machine) -> dict[str, int]:

@@ -57,17 +57,13 @@ class Calibration:
         """How many the factor of this kind comes from."""
         return len(self._known(kind))
 
-    def observed(
-        self, kind: str, predicted_tokens_per_s: float, measured_tokens_per_s: float
-    ) -> "Calibration":
-        """With one more run, of which this calibration's factor made the prediction."""
-        if kind not in KINDS or min(predicted_tokens_per_s, measured_tokens_per_s) <= 0:
-            return self
-        ratio = self.factor(kind) * predicted_tokens_per_s / measured_tokens_per_s
-        if not _believable(ratio):
-            return self
-        kept = (*self._known(kind), ratio)[-LAST_RUNS:]
-        return Calibration({**self.ratios, kind: kept})
+    def observed(self, ratios: Mapping[str, float]) -> "Calibration":
+        """With one more run's ratios, by kind; those that nobody would believe are passed over."""
+        kept = dict(self.ratios)
+        for kind, ratio in ratios.items():
+            if kind in KINDS and _believable(ratio):
+                kept[kind] = (*self._known(kind), ratio)[-LAST_RUNS:]
+        return Calibration(kept)
 
     def _known(self, kind: str) -> tuple[float, ...]:
         ratios = self.ratios.get(kind, ())

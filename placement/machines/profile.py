@@ -195,22 +195,28 @@ def store_profile(machine: Machine, text: str, folder: Path) -> Path:
     return path
 
 
-def remember(machine: Machine, calibration: Calibration, folder: Path | None) -> Path | None:
-    """Keeps what runs taught in the machine's profile, until it is measured anew.
+def remember(machine: Machine, ratios: Mapping[str, float], folder: Path | None) -> Path | None:
+    """Keeps what one run taught beside what the machine's profile holds by now, until that is
+    measured anew.
 
-    returns   the profile; None where nothing was measured, or the folder refuses
+    ratios    as `Calibration.observed` takes them
+    returns   the profile; None where there is none, nothing was learned, or the folder refuses
     """
-    path = find_profile(machine, folder).path if folder else None
-    if path is None:
+    stored = find_profile(machine, folder) if folder else None
+    if stored is None or stored.path is None or stored.speeds is None:
         return None
-    ratios = {kind: list(map(rounded, of)) for kind, of in calibration.ratios.items() if of}
-    section = toml_lines({CALIBRATION: ratios}) if ratios else []
+    known = stored.speeds.calibration
+    learned = known.observed(ratios)
+    if learned == known:
+        return None
+    kept = {kind: list(map(rounded, of)) for kind, of in learned.ratios.items()}
+    section = toml_lines({CALIBRATION: kept})
     try:
-        figures, _, _ = path.read_text(encoding="utf-8").partition(f"\n[{CALIBRATION}]\n")
-        _write(path, "\n".join([figures.rstrip("\n"), *section]) + "\n")
+        figures, _, _ = stored.path.read_text(encoding="utf-8").partition(f"\n[{CALIBRATION}]\n")
+        _write(stored.path, "\n".join([figures.rstrip("\n"), *section]) + "\n")
     except OSError:
         return None
-    return path
+    return stored.path
 
 
 def _write(path: Path, text: str) -> None:

@@ -6,6 +6,7 @@ says so all the same, for what is reserved in vain could have held experts.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from statistics import median
 from typing import Any, Protocol
 
 from placement.machines.calibration import Calibration
@@ -171,12 +172,17 @@ def planned_bytes(parts: tuple[Part, ...]) -> dict[str, int]:
     return {**planned, TOTAL: sum(planned.values())}
 
 
-def taught(found: Audit, known: Calibration) -> Calibration:
-    """What was known of predictions, with the long ones of this run's that were predicted."""
+def taught(found: Audit, used: Calibration) -> dict[str, float]:
+    """What one run says of predictions: a ratio of each kind, for `Calibration.observed`.
+
+    used      with whose factors the run's rates were predicted
+    returns   the median over the rates of that kind which were predicted and are long enough
+    """
+    shares: dict[str, list[float]] = {}
     for line in found.speed:
-        if line.predicted is not None and line.is_long:
-            known = known.observed(line.kind, line.predicted, line.measured)
-    return known
+        if line.predicted is not None and line.is_long and line.measured > 0:
+            shares.setdefault(line.kind, []).append(line.predicted / line.measured)
+    return {kind: used.factor(kind) * median(of) for kind, of in shares.items()}
 
 
 def run_rates(stats: Rates, depth: int = 0) -> tuple[Measured, ...]:

@@ -116,19 +116,17 @@ def test_simulated_gpus_use_the_profile_of_the_machine_without_gpus(tmp_path: Pa
 
 def test_what_runs_taught_is_kept_until_the_machine_is_measured_anew(tmp_path: Path) -> None:
     machine = a_machine()
-    taught = Calibration({"decode_gpu": (0.9, 1.123456), "prompt_mixed": ()})
-    assert remember(machine, taught, tmp_path) is None  # nothing was measured
-    assert remember(machine, taught, None) is None
+    assert remember(machine, {"decode_gpu": 0.9}, tmp_path) is None  # nothing was measured
+    assert remember(machine, {"decode_gpu": 0.9}, None) is None
     path = stored(machine, tmp_path)
-    for _ in range(2):
-        assert remember(machine, taught, tmp_path) == path
+    assert remember(machine, {}, tmp_path) is None
+    assert path.read_text() == profile_text(machine, FIGURES, "2026-11-21", 0.15)
+    for ratio in (0.9, 1.123456):
+        assert remember(machine, {"decode_gpu": ratio}, tmp_path) == path
     found = find_profile(machine, tmp_path)
     assert found.speeds is not None
     assert found.speeds.calibration == Calibration({"decode_gpu": (0.9, 1.123)})
     assert found.figures == FIGURES
-    assert remember(machine, Calibration(), tmp_path) == path
-    assert path.read_text() == profile_text(machine, FIGURES, "2026-11-21", 0.15)
-    remember(machine, taught, tmp_path)
     stored(machine, tmp_path)
     again = find_profile(machine, tmp_path).speeds
     assert again is not None

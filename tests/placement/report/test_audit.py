@@ -128,23 +128,32 @@ def test_what_nobody_predicted_is_shown_and_teaches_nothing() -> None:
     found = audit(PLAN, PARTS, {}, [Measured("decode", 9, 32, 80.0)])
     assert found.speed[0].predicted is None
     assert found.rows()[-1] == ["decode @ 9", "tok/s", "-", "80.0", "-"]
-    assert taught(found, Calibration()) == Calibration()
+    assert taught(found, Calibration()) == {}
 
 
 def test_a_run_teaches_by_how_much_it_was_slower() -> None:
-    known = taught(audited(Measured("decode", 0, 32, 80.0)), Calibration())
-    assert known.ratios == {"decode_gpu": (1.25,)}
-    again = taught(audited(Measured("decode", 0, 32, 100.0)), known)
-    assert len(again.ratios["decode_gpu"]) == 2
+    found = audited(Measured("decode", 0, 32, 80.0))
+    assert taught(found, Calibration()) == {"decode_gpu": 1.25}
+
+
+def test_a_prediction_that_calibration_made_does_not_count_its_correction_twice() -> None:
+    used = Calibration({"decode_gpu": (1.3, 1.3, 1.3)})
+    assert taught(audited(Measured("decode", 0, 32, 100.0)), used) == {"decode_gpu": 1.3}
+
+
+def test_the_rates_of_one_run_teach_their_median() -> None:
+    used = Calibration({"decode_gpu": (1.4,)})
+    found = audited(*(Measured("decode", 0, 32, rate) for rate in (50.0, 80.0, 100.0)))
+    assert taught(found, used) == {"decode_gpu": pytest.approx(1.2 * 1.25)}
 
 
 @pytest.mark.parametrize(("what", "fewest"), [("decode", 32), ("prompt", 64)])
 def test_a_short_run_teaches_nothing_and_warns_of_nothing(what: str, fewest: int) -> None:
     short, long = (Measured(what, 0, tokens, 400.0) for tokens in (fewest - 1, fewest))
-    assert taught(audited(short), Calibration()) == Calibration()
+    assert taught(audited(short), Calibration()) == {}
     assert audited(short).warnings == ()
     assert len(audited(long).warnings) == 1
-    assert len(taught(audited(long), Calibration()).ratios) == 1
+    assert len(taught(audited(long), Calibration())) == 1
 
 
 def test_rows_and_json_say_the_same() -> None:
