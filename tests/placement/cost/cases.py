@@ -65,6 +65,11 @@ DOCTORS_HOST = HostSpeeds(
 TWO_CORES = HostSpeeds(
     read_gb_s=43.0, product_share=0.94, matmul_tflops=1.2, job_us=5.0, token_us=900.0
 )
+# As `hybrid doctor` measured them in the entry "A plan against a run on two cores, nothing else
+# running"; a token outside of kernels as estimated.
+DOCTORS_TWO_CORES = HostSpeeds(
+    read_gb_s=55.18, product_share=0.6844, matmul_tflops=0.8051, job_us=8.027, token_us=222.0
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +134,15 @@ def _of_doctor(name: str, rules: tuple[str, ...], measured: float, **others: Any
     return Case(name, model, DOCTORS_HOST, gpus, rules, measured, gpu=DOCTORS_H200, **others)
 
 
+def _on_two_cores(name: str, measured: float, depth: int = 0, tokens: int = 0) -> Case:
+    host = DOCTORS_TWO_CORES
+    return Case(name, "lite", host, 0, (), measured, depth, tokens, threads=2, context=8192)
+
+
 LONG: dict[str, Any] = {"context": 131_072, "cache_format": "q8_0", "ubatch": 4096}
 WIDE: dict[str, Any] = {"context": 65_536, "ubatch": 4096, "model": "v3"}
 SPLIT: dict[str, Any] = {"context": 32_768, "ubatch": 2048, "gpus": 2}
-# Medians of `hybrid bench --audit`, six configurations.
+# Medians of `hybrid bench --audit`: six configurations with GPUs, one without.
 AUDITED = (
     _of_doctor("all, 2k", ALL, 703, context=2048, depth=32),
     _of_doctor("all, 2k, prompt", ALL, 7379, context=2048, tokens=512),
@@ -162,6 +172,12 @@ AUDITED = (
     _of_doctor("two GPUs, 16384", (), 601, depth=16_416, **SPLIT),
     _of_doctor("two GPUs, prompt", (), 27_180, tokens=2048, **SPLIT),
     _of_doctor("two GPUs, prompt at 16384", (), 26_246, tokens=2048, depth=16_384, **SPLIT),
+    _on_two_cores("two cores", 19.62, depth=32),
+    _on_two_cores("two cores, 4096", 13.81, depth=4128),
+    _on_two_cores("two cores, prompt of 512", 142.1, tokens=512),
+    _on_two_cores("two cores, prompt of 4096", 97.5, tokens=4096),
+    _on_two_cores("two cores, prompt of 512 at 4096", 67.4, depth=4096, tokens=512),
+    _on_two_cores("two cores, prompt of 4096 at 4096", 59.0, depth=4096, tokens=4096),
 )
 # Beyond what is allowed: 15.2 % (its three repetitions 571 to 601), and 18 %: the RAM read 156 GB/s
 # when it was measured and 114 when that run began.
