@@ -28,5 +28,5 @@ if [[ -n $cpp_files ]]; then
     step clang-format --dry-run --Werror $cpp_files
 fi
 if [[ ${1:-} != fast ]]; then
-    step python -m pytest
+    step python -m pytest -n 2  # more at once would slow down those that measure
 fi

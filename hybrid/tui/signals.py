@@ -6,6 +6,7 @@ what would have happened. Ctrl-C needs nothing here: it is an exception, which l
 import os
 import signal
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -44,15 +45,15 @@ def signals_to(view: Suspendable) -> Iterator[None]:
             signal.signal(number, earlier)
 
 
-class _Route:
+class _Route(ABC):
     """One signal's handler. before   what was there"""
 
     def __init__(self, view: Suspendable) -> None:
         self.view = view
         self.before: object = signal.SIG_DFL
 
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def __call__(self, number: int, frame: FrameType | None) -> None: ...
 
     def again(self, number: int) -> None:
         """As if this handler were not there: raised to this thread, so that it has happened when

@@ -15,7 +15,7 @@ from hybrid.live.client import Ending, attach, runs
 from hybrid.live.codec import from_line
 from hybrid.live.live_run import LiveRun
 from hybrid.live.server import SocketServer
-from hybrid.live.snapshot import Phase
+from hybrid.live.snapshot import Phase, Snapshot
 from hybrid.live.socket_folder import socket_path
 from hybrid.live.wire import peer_is_us
 from tests.live.samples import Engine, Sources, Told, view
@@ -166,7 +166,7 @@ def test_a_number_beyond_all_floats_is_the_slowest_pace(served, folder):
         heard.readline()
         assert from_line(heard.readline())
         heard.close()
-        next(watched)
+        assert isinstance(next(watched), Snapshot)
 
 
 def test_a_watcher_that_cannot_be_served_ends_alone(served, folder, monkeypatch):
@@ -178,8 +178,8 @@ def test_a_watcher_that_cannot_be_served_ends_alone(served, folder, monkeypatch)
             with suppress(ConnectionResetError):
                 while odd.recv(1000):
                     pass
-        next(watched)
-        next(watched)
+        assert isinstance(next(watched), Snapshot)
+        assert isinstance(next(watched), Snapshot)
 
 
 def test_where_no_descriptor_is_free_it_waits_and_then_serves_again(served, monkeypatch):

@@ -38,6 +38,7 @@ def test_keys_choose_panels_pause_and_help() -> None:
         terminal.read_until("[2 devices]")
         terminal.type("?")
         terminal.read_until("the panels: 1 overview")
+        assert "PAUSED" not in terminal.text
         terminal.type("?p")
         terminal.read_until("PAUSED")
 

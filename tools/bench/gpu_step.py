@@ -20,16 +20,17 @@ from time import perf_counter
 import torch
 
 from hybrid.cli.loading import load_engine
-from hybrid.cli.output import error_block, say
-from hybrid.cli.parser import Parser, add_model, whole
+from hybrid.cli.output import say
+from hybrid.cli.parser import whole
 from hybrid.cli.placement_flags import add_placement_flags
-from hybrid.errors import HybridError, UsageError
+from hybrid.errors import UsageError
 from hybrid.runtime.bandwidth import ram_read_gb_s
 from hybrid.runtime.engine import Engine
 from hybrid.runtime.gpu.blocks import GpuBlock
 from hybrid.runtime.gpu.chain import GpuChain
 from placement.cost.traffic import decode_traffic
 from placement.machines.machine import CPU
+from tools.bench.engine_bench import engine_parser, told_errors
 from tools.bench.gpu_step_parts import (
     GpuTime,
     Launch,
@@ -81,22 +82,11 @@ def walls(stream: Iterator[object], after: Callable[[], object] = lambda: None) 
         after()
 
 
-def main() -> None:
-    try:
-        _main(sys.argv[1:])
-    except HybridError as error:
-        error_block(error)
-        raise SystemExit(error.exit_code) from error
-
-
-def _main(words: Sequence[str]) -> None:
-    parser = Parser("bench", (__doc__ or "").splitlines()[0])
-    parser.prog = "python -m tools.bench.gpu_step"
-    add_model(parser)
+def main(words: Sequence[str]) -> None:
+    parser = engine_parser("gpu_step", __doc__)
     parser.add_argument("-d", "--n-depth", type=whole(0), default=0, metavar="N", help="of context")
     parser.add_argument("-n", "--n-gen", type=whole(1), default=64, metavar="N", help="tokens (64)")
     add_placement_flags(parser)
-    parser.set_defaults(visible=None, profiles=None)
     args = parser.read(words)
     need_gpu("the parts of a decode step")
     gpu_gb_s = copy_gb_s()
@@ -269,4 +259,5 @@ def _drawn(engine: Engine, count: int) -> list[int]:
 
 
 if __name__ == "__main__":
-    main()
+    with told_errors():
+        main(sys.argv[1:])

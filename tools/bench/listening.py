@@ -34,15 +34,14 @@ from time import monotonic, perf_counter, process_time, sleep, thread_time
 
 from hybrid.cli.live_flags import LiveView
 from hybrid.cli.loading import load_engine
-from hybrid.cli.output import error_block
-from hybrid.cli.parser import Parser, add_model, whole
+from hybrid.cli.parser import whole
 from hybrid.cli.placement_flags import add_placement_flags
-from hybrid.errors import HybridError
 from hybrid.runtime.engine import Engine
 from hybrid.runtime.listening import Listener
 from hybrid.runtime.stats import StepStats
 from hybrid.runtime.step_times import StepTimes
 from hybrid.runtime.token import Token
+from tools.bench.engine_bench import engine_parser, told_errors
 from tools.bench.table import Cell, show
 
 PROMPT = 16
@@ -149,23 +148,12 @@ def row(way: str, rounds: Sequence[Round], nobody: Sequence[Round]) -> list[Cell
     ]
 
 
-def main() -> None:
-    try:
-        _main(sys.argv[1:])
-    except HybridError as error:
-        error_block(error)
-        raise SystemExit(error.exit_code) from error
-
-
-def _main(words: Sequence[str]) -> None:
-    parser = Parser("bench", (__doc__ or "").splitlines()[0])
-    parser.prog = "python -m tools.bench.listening"
-    add_model(parser)
+def main(words: Sequence[str]) -> None:
+    parser = engine_parser("listening", __doc__)
     parser.add_argument("-n", "--n-gen", type=whole(1), default=256, metavar="N", help="tokens")
     parser.add_argument("-r", "--repetitions", type=whole(1), default=5, metavar="N", help="rounds")
     parser.add_argument("--cpu-time", action="store_true", help="of the generating thread")
     add_placement_flags(parser)
-    parser.set_defaults(visible=None, profiles=None)
     args = parser.read(words)
     if args.ctx_size is None and args.plan is None:
         args.ctx_size = PROMPT + 1 + args.n_gen
@@ -252,4 +240,5 @@ def _until(came: Callable[[], bool]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with told_errors():
+        main(sys.argv[1:])

@@ -190,13 +190,13 @@ def test_the_limit_is_what_reading_a_tokens_bytes_takes(tiny_model):
 def test_without_a_gpu_there_is_one_line_and_a_remedy(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit, match="no CUDA device.*decode step(.|\n)*try "):
-        gpu_step._main(["demo"])
+        gpu_step.main(["demo"])
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("rules", [".*=CUDA0", "exps=CPU"])
 def test_the_trace_of_the_demo_names_its_kernels(rules, capsys):
-    gpu_step._main(["demo", "-d", "64", "-n", "16", "-ot", rules, "--device", "CUDA0"])
+    gpu_step.main(["demo", "-d", "64", "-n", "16", "-ot", rules, "--device", "CUDA0"])
     rows = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
     us = {row["part"]: row["us a token"] for row in rows}
     kernels = [part for part in us if part.startswith("GPU 0: ")]
