@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.shared_folder import SHARED
 from tools.make_model import make_model
 
-SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 BROKEN_FROM_NUMPY = (2, 4)  # triton before 3.7 turns one-element arrays into scalars, as it forbids
 
 

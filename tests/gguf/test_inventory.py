@@ -7,8 +7,8 @@ from hybrid.gguf import GgufFile
 from hybrid.gguf.inventory import inventory
 from placement.inventory import ModelInventory, ModelShape, Role
 from tests.gguf.writer import STRING, U8, Key, Tensor, gguf_bytes
+from tests.shared_folder import SHARED
 
-SHARED = Path(__file__).parents[2] / ".." / "shared"
 REAL_FILES = sorted(
     path for folder in ("conformance/models", "models") for path in (SHARED / folder).glob("*.gguf")
 )

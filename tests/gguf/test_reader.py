@@ -22,8 +22,8 @@ from tests.gguf.writer import (
     sample_keys,
     sample_tensors,
 )
+from tests.shared_folder import SHARED
 
-SHARED = Path(__file__).parents[2] / ".." / "shared"
 REAL_FILES = sorted(
     path
     for folder in ("conformance/models", "conformance/vocab", "models")

@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import gguf
 import numpy as np
 import pytest
@@ -10,8 +8,9 @@ from kernels.dequantize import IMPLEMENTATIONS, cases, dequantize
 from kernels.errors import KernelInputError
 from kernels.formats import BY_NAME, FORMATS
 from kernels.testing import assert_same_bits, poisoned_memory
+from tests.shared_folder import KIT
 
-QUANTS = Path(__file__).parents[2] / ".." / "shared" / "conformance" / "quants" / "quants.npz"
+QUANTS = KIT / "quants" / "quants.npz"
 
 every_format = pytest.mark.parametrize("known", FORMATS, ids=lambda known: known.name)
 every_implementation = pytest.mark.parametrize("implementation", IMPLEMENTATIONS)

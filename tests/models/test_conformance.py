@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tests.models.running import ABSORBED, EXPANDED, logits_of
+from tests.shared_folder import KIT
 
-KIT = Path(__file__).parents[2] / ".." / "shared" / "conformance"
 GOLDENS = sorted((KIT / "goldens").glob("*.npz"))
 LARGEST, NMSE, DIVERGENCE, CLEAR_GAP = 1e-4, 1e-10, 1e-9, 1e-3
 

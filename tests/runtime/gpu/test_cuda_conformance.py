@@ -5,24 +5,23 @@
     prompts   the prompt by prompt passes, whose products take bfloat16
 """
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from tests.runtime.gpu.placements import ignored_warnings
+from tests.shared_folder import KIT, SHARED
 from tools.conformance import models
 from tools.conformance.models import BFLOAT, DEEP, EIGHT_BIT, EXACT, limits_by_format
 from tools.conformance.rows import Limits, compare_logits
 
 pytestmark = [pytest.mark.gpu, ignored_warnings]
 
-KIT = Path(__file__).resolve().parents[2].parent / "shared" / "conformance"
 # Every layout and routing of the kit; its other formats differ in the products' codes alone.
 FORMATS = ("-F32", "-F16", "-BF16", "-Q8_0", "-Q8_0-gateup", "-Q8_0-split-00001-of-00004")
 STEMS = [
     path.stem for path in sorted((KIT / "models").glob("*.gguf")) if path.stem.endswith(FORMATS)
 ]
+assert STEMS or not SHARED.is_dir(), f"no models of the kit in {KIT}"
 PLACES = {"on the GPU": [".*=CUDA0"], "experts in RAM": ["exps=CPU"]}
 STEP = 8
 
