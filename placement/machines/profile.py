@@ -15,11 +15,16 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 from placement.errors import RequestError
 from placement.machines.calibration import Calibration
@@ -191,7 +196,8 @@ def store_profile(machine: Machine, text: str, folder: Path) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = profile_path(machine, folder)
-    _write(path, text)
+    with _only_writer(folder):
+        _write(path, text)
     return path
 
 
@@ -202,21 +208,40 @@ def remember(machine: Machine, ratios: Mapping[str, float], folder: Path | None)
     ratios    as `Calibration.observed` takes them
     returns   the profile; None where there is none, nothing was learned, or the folder refuses
     """
-    stored = find_profile(machine, folder) if folder else None
-    if stored is None or stored.path is None or stored.speeds is None:
+    if folder is None or not folder.is_dir():
+        return None
+    try:
+        with _only_writer(folder):
+            return _add_run(find_profile(machine, folder), ratios)
+    except OSError:
+        return None
+
+
+def _add_run(stored: StoredProfile, ratios: Mapping[str, float]) -> Path | None:
+    if stored.path is None or stored.speeds is None:
         return None
     known = stored.speeds.calibration
     learned = known.observed(ratios)
     if learned == known:
         return None
     kept = {kind: list(map(rounded, of)) for kind, of in learned.ratios.items()}
-    section = toml_lines({CALIBRATION: kept})
-    try:
-        figures, _, _ = stored.path.read_text(encoding="utf-8").partition(f"\n[{CALIBRATION}]\n")
-        _write(stored.path, "\n".join([figures.rstrip("\n"), *section]) + "\n")
-    except OSError:
-        return None
+    figures, _, _ = stored.path.read_text(encoding="utf-8").partition(f"\n[{CALIBRATION}]\n")
+    _write(stored.path, "\n".join([figures.rstrip("\n"), *toml_lines({CALIBRATION: kept})]) + "\n")
     return stored.path
+
+
+@contextmanager
+def _only_writer(folder: Path) -> Iterator[None]:
+    """Others wait, so that what one has read is what it adds to; on Windows nobody does."""
+    if fcntl is None:
+        yield
+        return
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(opened)
 
 
 def _write(path: Path, text: str) -> None:

@@ -3,11 +3,13 @@
 import os
 import stat
 from dataclasses import replace
+from multiprocessing import get_context
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
 
-from placement.machines.calibration import Calibration
+from placement.machines.calibration import KINDS, Calibration
 from placement.machines.estimates import speeds_of
 from placement.machines.machine import CPU, Device, DeviceKind, Link, Machine
 from placement.machines.profile import (
@@ -131,6 +133,26 @@ def test_what_runs_taught_is_kept_until_the_machine_is_measured_anew(tmp_path: P
     again = find_profile(machine, tmp_path).speeds
     assert again is not None
     assert again.calibration == Calibration()
+
+
+def _teach(kind: str, folder: Path, together: Barrier) -> None:
+    together.wait()
+    remember(a_machine(), {kind: 0.9}, folder)
+
+
+def test_runs_that_end_together_all_teach(tmp_path: Path) -> None:
+    machine = a_machine()
+    stored(machine, tmp_path)
+    context = get_context("fork")
+    together = context.Barrier(len(KINDS))
+    runs = [context.Process(target=_teach, args=(kind, tmp_path, together)) for kind in KINDS]
+    for run in runs:
+        run.start()
+    for run in runs:
+        run.join()
+    found = find_profile(machine, tmp_path).speeds
+    assert found is not None
+    assert found.calibration.ratios == dict.fromkeys(KINDS, (0.9,))
 
 
 def test_gpus_that_are_hidden_leave_the_others_their_figures(tmp_path: Path) -> None:
