@@ -70,6 +70,8 @@ def _nodes(tables: list[Table], host: Device, threads: int) -> tuple[NumaNode, .
         cpus = _cpus(table, index, len(tables), threads, taken)
         table.finish()
         nodes.append(NumaNode(index, cpus, total, free))
+    if not any(node.cpus for node in nodes):
+        raise tables[0].wrong("cpus", 'some node with CPUs: cpus = "0-31"')
     return tuple(nodes)
 
 

@@ -4,8 +4,8 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from placement.memory.file_map import ram_budget
-from placement.plan import Assignment, PlacementPlan
+from placement.memory.file_map import without_map
+from placement.plan import Assignment, DeviceUse, PlacementPlan
 from placement.rules import Rule
 from placement.tensor_names import name_ranges, number_ranges
 from placement.units import format_bytes, rate
@@ -138,25 +138,40 @@ def _changed(old: list[Assignment], new: list[Assignment]) -> list[Piece]:
     if all(part.experts is None for part in (*old, *new)):
         was, now = old[0].device, new[0].device
         return [] if was == now else [(None, was, now, old[0].nbytes)]
-    cuts = sorted({p.experts[0] for p in (*old, *new) if p.experts} | {0})
-    ranges = [part.experts for part in (*old, *new) if part.experts]
-    count = max(last for _, last in ranges) + 1
-    total = sum(part.nbytes for part in old)
+    firsts = {part.experts[0] for part in (*old, *new) if part.experts}
+    cuts = sorted(firsts | {0, min(_experts(old), _experts(new))})
+    count = max(_experts(old), _experts(new))
     pieces: list[Piece] = []
     for first, end in zip(cuts, [*cuts[1:], count], strict=True):
         was, now = _holder(old, first), _holder(new, first)
         if was != now:
-            nbytes = total * end // count - total * first // count
+            nbytes = _bytes_of(new if was == ABSENT else old, first, end, count)
             pieces.append(((first, end - 1), was, now, nbytes))
     return pieces
 
 
+def _experts(parts: list[Assignment]) -> int:
+    """How many the ranges reach over; 0 where all are in one part."""
+    return max((part.experts[1] + 1 for part in parts if part.experts), default=0)
+
+
+def _bytes_of(parts: list[Assignment], first: int, end: int, count: int) -> int:
+    """Of the experts from first to before end.
+
+    count   of all experts, where the parts do not tell
+    """
+    total, count = sum(part.nbytes for part in parts), _experts(parts) or count
+    return total * end // count - total * first // count
+
+
 def _holder(parts: list[Assignment], expert: int) -> str:
-    return next(
+    """ABSENT for an expert that only the other plan's model has."""
+    held = (
         part.device
         for part in parts
         if part.experts is None or part.experts[0] <= expert <= part.experts[1]
     )
+    return next(held, ABSENT)
 
 
 def _homes(before: Sequence[str], after: Sequence[str]) -> list[Change]:
@@ -176,10 +191,14 @@ def _devices(before: PlacementPlan, after: PlacementPlan) -> list[Change]:
     for name in dict.fromkeys([*old, *new]):
         sides = []
         for plan, use in ((before, old.get(name)), (after, new.get(name))):
-            sizes = (use.total_bytes, ram_budget(plan, use)) if use else None
-            sides.append(f"{format_bytes(sizes[0])} of {format_bytes(sizes[1])}" if sizes else "-")
+            sides.append(_filled(plan, use) if use else "-")
         changes.append(Change(name, sides[0], sides[1]))
     return changes
+
+
+def _filled(plan: PlacementPlan, use: DeviceUse) -> str:
+    budget = without_map(plan, use).budget_bytes
+    return f"{format_bytes(use.total_bytes)} of {format_bytes(budget)}"
 
 
 def _speeds(before: PlacementPlan, after: PlacementPlan) -> list[Change]:

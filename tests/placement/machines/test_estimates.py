@@ -45,6 +45,7 @@ def a_machine(*gpus: Device, cpu: str = "AMD EPYC 7763", cores: int = 64) -> Mac
         ("NVIDIA GeForce RTX 4060 Ti", 288, 44),
         ("NVIDIA A100-SXM4-80GB", 2039, 312),
         ("NVIDIA A100-PCIE-40GB", 1555, 312),
+        ("NVIDIA A100 80GB PCIe", 1935, 312),
         ("NVIDIA H100 80GB HBM3", 3350, 989),
         ("NVIDIA H100 PCIe", 2000, 756),
         ("NVIDIA H200", 4800, 989),

@@ -137,6 +137,7 @@ def test_two_nodes_have_even_parts_unless_they_say_otherwise(tmp_path: Path) -> 
         (SMALL + '[[gpu]]\nmemory = "1GiB"\ncompute_capability = 8.6\n', ("is 8.6", '"..."')),
         (SMALL + '[[gpu]]\nmemory = "1GiB"\ncompute_capability = "x"\n', ("is 'x'", '"8.6"')),
         (SMALL + '[[host.node]]\ncpus = "a-b"\n', ("node 1: cpus is 'a-b'", "0-31")),
+        (SMALL + '[[host.node]]\ncpus = ""\n', ("node 1: cpus is ''", "some node with CPUs")),
         (SMALL + "[speeds]\nerror = 2\n", ("speeds: error is 2", "at most 1")),
         ("host = 5\n", ("host is 5", "[host]")),
         ("this is no toml", ("cannot be read as a machine file",)),

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from placement.machines.machine import UNLOADED
-from placement.plan import PlacementPlan
+from placement.plan import Assignment, PlacementPlan
 from placement.planner import plan
 from placement.report.diff import ABSENT, Change, diff_plans, diff_text
 from placement.rules import parse_rules
@@ -73,6 +73,21 @@ def test_another_models_tensors_are_absent() -> None:
     found = diff_plans(planned(), other)
     assert [(move.before, move.after) for move in found.moves] == [(UNLOADED, ABSENT)]
     assert [change.what for change in found.asked] == ["model bytes"]
+
+
+def test_experts_that_one_model_has_alone_are_absent_from_the_other() -> None:
+    def of(experts: int) -> PlacementPlan:
+        half, name = experts // 2, "blk.1.ffn_up_exps.weight"
+        ranges = (((0, half - 1), "CUDA0"), ((half, experts - 1), "CPU"))
+        parts = [Assignment(name, held, device, 10 * half, None, "") for held, device in ranges]
+        return replace(planned(), assignments=tuple(parts))
+
+    moves = diff_plans(of(64), of(256)).moves
+    assert {(move.experts, move.before, move.after, move.nbytes) for move in moves} == {
+        ((32, 63), "CPU", "CUDA0", 320),
+        ((64, 127), ABSENT, "CUDA0", 640),
+        ((128, 255), ABSENT, "CPU", 1280),
+    }
 
 
 @settings(deadline=None)
