@@ -7,7 +7,7 @@ from collections import Counter
 from placement.errors import PlanError
 from placement.inventory import ModelInventory, TensorInfo
 from placement.machines.machine import CPU, UNLOADED, Machine, device_advice
-from placement.memory.file_map import mapped_bytes
+from placement.memory.file_map import without_map
 from placement.memory.needs import device_needs
 from placement.plan import Assignment, PlacementPlan
 from placement.units import flag_bytes, format_bytes
@@ -52,7 +52,7 @@ def _check_devices(plan: PlacementPlan, machine: Machine) -> None:
             )
     for use in plan.devices:
         device = machine.device(use.name)
-        needed = use.total_bytes - mapped_bytes(plan, use)
+        needed = without_map(plan, use).total_bytes
         if device is not None and needed > device.free_bytes:
             raise PlanError(
                 f"the plan needs more than is free on {use.name}",

@@ -63,8 +63,6 @@ def plan(
     """
     check_workload(workload)
     asked = device_budgets(machine, budgets)
-    if workload.mapped:
-        asked[CPU] += inventory.nbytes  # the page cache's business: no RAM is reserved for it
     check_goal(optimize)
     workload = replace(workload, numa_policy=policy_here(workload.numa_policy, machine))
     workload = replace(workload, stream_tokens=stream_tokens(inventory, machine, workload))

@@ -8,7 +8,7 @@ from placement.cost.expert_stats import EVEN, ExpertStats
 from placement.cost.predict import GOALS, Costs
 from placement.errors import RequestError
 from placement.inventory import ModelInventory
-from placement.machines.machine import DeviceKind, Machine
+from placement.machines.machine import CPU, DeviceKind, Machine
 from placement.rules import Rule
 from placement.workload import Workload
 
@@ -43,6 +43,14 @@ class Request:
         if self.costs is None:
             costs = Costs(self.inventory, _played(self.machine), self.workload)
             object.__setattr__(self, "costs", costs)
+
+    @property
+    def cpu_bytes(self) -> int:
+        """What may lie on the CPU: its budget, and beside it the file where weights stay mapped,
+        for they are the page cache's business.
+        """
+        mapped = self.inventory.nbytes if self.workload.mapped else 0
+        return self.budgets[CPU] + mapped
 
     def with_rules(self, rules: Sequence[Rule]) -> "Request":
         """The same with other rules."""

@@ -19,7 +19,7 @@ from hybrid.runtime.prepare import Prepared, prepare
 from hybrid.runtime.prompt import open_tokenizer
 from hybrid.tokenizer.tokenizer import Tokenizer
 from placement.machines.machine import CPU
-from placement.memory.file_map import ram_budget
+from placement.memory.file_map import without_map
 from placement.plan import PlacementPlan
 from placement.report.text import cache_text
 from placement.units import format_bytes
@@ -105,7 +105,7 @@ def short_plan(plan: PlacementPlan) -> str:
             parts = f"weights {format_bytes(use.weights_bytes)}, cache "
             parts += f"{format_bytes(use.cache_bytes)}, compute {format_bytes(use.compute_bytes)}"
             parts += f", other {format_bytes(use.other_bytes)}" if use.other_bytes else ""
-            budget = format_bytes(ram_budget(plan, use))
+            budget = format_bytes(without_map(plan, use).budget_bytes)
             lines.append(f"  {use.name:{width}}  {parts}; {format_bytes(use.total_bytes)}/{budget}")
     return "\n".join(lines)
 

@@ -21,12 +21,13 @@ OursByNode = Callable[[], Mapping[int, int]]
 class RunSources:
     """NVML has a thread of its own: a driver takes its time, and may hang.
 
-    actual   set when there is an engine; likewise `ours`, which is asked once
+    actual   set when there is an engine; likewise `ours`, each of which is asked once
     """
 
     def __init__(self, view: PlanView, cpus: tuple[int, ...], nvml: Any | None = None) -> None:
         self.actual: Held | None = None
         self.ours: OursByNode | None = None
+        self._asked: OursByNode | None = None
         self._view, self._cpus, self._nvml = view, cpus, nvml
         self._tickers: list[Ticker] = []
         self._close: Callable[[], None] | None = None
@@ -58,8 +59,9 @@ class RunSources:
         before = self._of_host
         actual = dict(self.actual()) if self.actual else {}
         peak = {name: max(nbytes, before.peak.get(name, 0)) for name, nbytes in actual.items()}
-        ask, self.ours = self.ours, None
-        ours = ask() if ask else before.ours
+        ask = self.ours
+        ours = ask() if ask is not None and ask is not self._asked else before.ours
+        self._asked = ask
         self._of_host = Readings(
             source.read(), actual=actual, peak={**before.peak, **peak}, ours=ours
         )

@@ -4,7 +4,7 @@ RAM is free, the others come from disc whenever a token needs them.
     RAM     budget = cache + compute + other + room
     disc    W bytes of weights in the map: (W - room) / W of every token's reads, where positive
 
-A plan's budget of the CPU has the whole file beside the RAM, so that mapped weights "fit".
+A plan's budget of the CPU has the weights there beside the RAM: mapped ones fit, the rest has to.
 """
 
 from dataclasses import dataclass, replace
@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from placement.errors import PlanError
 from placement.machines.machine import CPU
 from placement.plan import DeviceUse, PlacementPlan
+from placement.workload import Workload
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,20 +37,21 @@ class FileMap:
 def file_map(plan: PlacementPlan) -> FileMap:
     """Of a plan whose weights are not mapped: nothing in the map."""
     for use in plan.devices:
-        if mapped := mapped_bytes(plan, use):
-            return FileMap(mapped, ram_budget(plan, use) - (use.total_bytes - mapped))
+        if mapped := mapped_bytes(plan.workload, use.name, use.weights_bytes):
+            return FileMap(mapped, use.budget_bytes - use.total_bytes)
     return FileMap(0, 0)
 
 
-def mapped_bytes(plan: PlacementPlan, use: DeviceUse) -> int:
-    """Of a device's bytes, those that lie in the file's map."""
-    return use.weights_bytes if plan.workload.mapped and use.name == CPU else 0
+def mapped_bytes(load: Workload, device: str, weights_bytes: int) -> int:
+    """Of a device's weights, those that lie in the file's map."""
+    return weights_bytes if load.mapped and device == CPU else 0
 
 
-def ram_budget(plan: PlacementPlan, use: DeviceUse) -> int:
-    """A device's budget without the file's map, which is no memory."""
-    mapped = plan.workload.mapped and use.name == CPU
-    return use.budget_bytes - plan.model_bytes if mapped else use.budget_bytes
+def without_map(plan: PlacementPlan, use: DeviceUse) -> DeviceUse:
+    """What a device holds and may hold of its memory, which the file's map is not."""
+    mapped = mapped_bytes(plan.workload, use.name, use.weights_bytes)
+    memory = use.budget_bytes - mapped
+    return replace(use, budget_bytes=memory, weights_bytes=use.weights_bytes - mapped)
 
 
 def with_mapping(plan: PlacementPlan, *, mapped: bool) -> PlacementPlan:
@@ -59,9 +61,11 @@ def with_mapping(plan: PlacementPlan, *, mapped: bool) -> PlacementPlan:
     """
     if mapped == plan.workload.mapped:
         return plan
-    more = plan.model_bytes if mapped else -plan.model_bytes
+    sign = 1 if mapped else -1
     uses = tuple(
-        replace(use, budget_bytes=max(use.budget_bytes + more, 0)) if use.name == CPU else use
+        replace(use, budget_bytes=max(use.budget_bytes + sign * use.weights_bytes, 0))
+        if use.name == CPU
+        else use
         for use in plan.devices
     )
     if any(use.total_bytes > use.budget_bytes for use in uses if use.name == CPU):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from placement.inventory import ModelInventory, Role
 from placement.machines.machine import CPU, UNLOADED, Machine
-from placement.memory.file_map import mapped_bytes, ram_budget
+from placement.memory.file_map import without_map
 from placement.plan import PlacementPlan
 from placement.tensor_names import device_ranges, name_ranges, number_ranges
 from placement.units import format_bytes
@@ -75,7 +75,8 @@ def device_memory(
             ("other", use.other_bytes),
         ]
         node, link = _node(use.name, machine), _link(use.name, machine)
-        budget, mapped = ram_budget(plan, use), mapped_bytes(plan, use)
+        budget = without_map(plan, use).budget_bytes
+        mapped = use.budget_bytes - budget
         found.append(DeviceMemory(use.name, budget, tuple(parts), mapped, node, link))
     return tuple(found)
 

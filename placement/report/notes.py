@@ -13,7 +13,7 @@ from placement.cost.whole import placed_layers
 from placement.inventory import ModelInventory, Role
 from placement.machines.estimates import speeds_of
 from placement.machines.machine import CPU, gpu_findings
-from placement.memory.file_map import file_map, ram_budget
+from placement.memory.file_map import file_map, without_map
 from placement.memory.gpu_scratch import streams_experts
 from placement.memory.reference_blocks import AWAY, ON_OTHER_GPUS, reference_blocks
 from placement.plan import Assignment, PlacementPlan
@@ -43,7 +43,7 @@ def plan_notes(request: Request, plan: PlacementPlan) -> PlacementPlan:
     notes += _map_notes(plan)
     notes += nodes_notes(plan, request.machine, speeds_of(request.machine))
     host = request.machine.host
-    ram_bytes = ram_budget(plan, plan.devices[0])
+    ram_bytes = without_map(plan, plan.devices[0]).budget_bytes
     if ram_bytes > host.free_bytes:
         notes.append(
             f"the RAM budget of {format_bytes(ram_bytes)} is taken as told;"

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from placement.machines.machine import CPU, Device, DeviceKind
 from placement.memory.budgets import device_budgets
-from placement.plan import PlacementPlan
+from placement.memory.file_map import mapped_bytes, without_map
+from placement.plan import DeviceUse, PlacementPlan
 from placement.request import Request
 from placement.solve.draft import draft
 from placement.solve.trials import Remedy, Trials, overfull
@@ -19,10 +20,10 @@ MOST_RAISES = 4  # of a budget: a larger one changes what goes there
 def larger_budget(request: Request, attempt: PlacementPlan) -> Iterator[Remedy]:
     """Up to what is free, less the margin of a GPU that is there; a simulated one may be larger."""
     most = device_budgets(request.machine, None)
-    budgets, over = dict(request.budgets), overfull(attempt)
+    budgets, plan, over = dict(request.budgets), attempt, overfull(attempt)
     for _ in range(MOST_RAISES):
         for use in over:
-            budgets[use.name] = -(-use.total_bytes // MIB) * MIB
+            budgets[use.name] = -(-without_map(plan, use).total_bytes // MIB) * MIB
         raised = [d for d in request.machine.devices if budgets[d.name] > request.budgets[d.name]]
         beyond = [device for device in raised if budgets[device.name] > most[device.name]]
         if any(device.kind is not DeviceKind.SIMULATED_GPU for device in beyond):
@@ -30,15 +31,19 @@ def larger_budget(request: Request, attempt: PlacementPlan) -> Iterator[Remedy]:
         changed = replace(request, budgets=budgets)
         if {use.name for use in over} == {CPU}:
             # the attempt is the way that needs least RAM, and this is just enough for it
-            uses = (replace(use, budget_bytes=budgets[use.name]) for use in attempt.devices)
-            plan = attempt = replace(attempt, devices=tuple(uses))
+            plan = replace(plan, devices=tuple(_raised(plan, use, budgets) for use in plan.devices))
         else:
-            plan = attempt = draft(changed)
+            plan = draft(changed)
         over = overfull(plan)
         if not over:
             text = " ".join(_budget_flags(request, budgets, raised, beyond))
             yield Remedy(text, changed, plan, is_budget=True)
             return
+
+
+def _raised(plan: PlacementPlan, use: DeviceUse, budgets: Mapping[str, int]) -> DeviceUse:
+    mapped = mapped_bytes(plan.workload, use.name, use.weights_bytes)
+    return replace(use, budget_bytes=budgets[use.name] + mapped)
 
 
 def more_vram(request: Request, attempt: PlacementPlan, trials: Trials) -> Iterator[Remedy]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from placement.claims import Claim, claimed_bytes
 from placement.inventory import Role, TensorInfo
 from placement.machines.machine import CPU, UNLOADED
+from placement.memory.file_map import mapped_bytes
 from placement.memory.joined_ranges import joined_ranges
 from placement.memory.needs import device_needs
 from placement.plan import Assignment, DeviceUse, PlacementPlan
@@ -154,7 +155,7 @@ def _device_uses(
     return tuple(
         DeviceUse(
             name,
-            request.budgets[name],
+            request.budgets[name] + mapped_bytes(request.workload, name, need.weights_bytes),
             need.weights_bytes,
             need.cache_bytes,
             need.compute_bytes,

@@ -176,4 +176,4 @@ def host_scratch(
     scratch = compute_bytes(shape, load, hosted)
     if hosted.layers or routed:
         scratch = max(scratch, native_bytes(shape, load, attention=hosted.layers > 0))
-    return scratch + most_host_overheads(request.machine, shape, workload, request.budgets[CPU])
+    return scratch + most_host_overheads(request.machine, shape, workload, request.cpu_bytes)

@@ -63,7 +63,7 @@ def choose_homes(
     if not names:
         return _named(request, demand, {}, None, "there is no GPU")
     starts, heads = _allowed(request, demand)
-    limit = request.budgets[CPU] - spare.get(CPU, 0)
+    limit = request.cpu_bytes - spare.get(CPU, 0)
 
     def solver(*, forced: bool) -> Solver:
         sites = [Site(request, demand, n, spare.get(n, 0), forced=forced) for n in names]
@@ -122,7 +122,7 @@ def _solved(request: Request, demand: Demand, problem: Solver, best: Solution) -
     why = "the GPUs have no room for it"
     if request.gpu_layers is not None:
         why = f"-ngl {request.gpu_layers} leaves it on the CPU"
-    fits = best.ram_bytes <= request.budgets[CPU]
+    fits = best.ram_bytes <= request.cpu_bytes
     notes = _left_out(problem, best) if request.shares is None and fits else ()
     fitting = fits and all(site.holds_rules for site in sites)
     return replace(_named(request, demand, homes, head, why, experts, notes), fitting=fitting)

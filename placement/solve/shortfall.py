@@ -9,6 +9,7 @@ from itertools import islice
 from placement.cost.predict import predict
 from placement.errors import DoesNotFit
 from placement.machines.machine import CPU, Device, DeviceKind
+from placement.memory.file_map import without_map
 from placement.plan import DeviceUse, PlacementPlan
 from placement.request import Request
 from placement.rule_warnings import ended_rules
@@ -28,6 +29,7 @@ def shortfall(request: Request, attempt: PlacementPlan) -> DoesNotFit:
     if all(remedy.is_budget for remedy in found):
         found = [*all_at_once(request, trials), *found]
     remedies = [_told(remedy, over) for remedy in found]
+    over = [without_map(attempt, use) for use in over]
     smaller = _smaller_file(attempt, over)
     if not any(remedy.text.startswith("-") for remedy in found):
         remedies += [_bytes_short(request, use, smaller) for use in over]
@@ -59,7 +61,7 @@ def conflicts(request: Request, attempt: PlacementPlan, trials: Trials | None = 
 
 def _tried_conflicts(request: Request, attempt: PlacementPlan, trials: Trials) -> list[str]:
     """Conflicts known by leaving one side out: then the rest fits."""
-    over = overfull(attempt)
+    over = [without_map(attempt, use) for use in overfull(attempt)]
     budgets = _budgets(over)
     needed = " and ".join(format_bytes(use.total_bytes) for use in over)
     plural = "s" if len(over) > 1 else ""
@@ -94,17 +96,18 @@ def _together(attempt: PlacementPlan, over: Sequence[DeviceUse]) -> str:
     """Nothing is asked for: the budgets are too small together, or what is free on some cannot hold
     what others lack.
     """
-    together = sum(use.budget_bytes for use in attempt.devices)
-    needs = sum(use.total_bytes for use in attempt.devices)
+    uses = [without_map(attempt, use) for use in attempt.devices]
+    together = sum(use.budget_bytes for use in uses)
+    needs = sum(use.total_bytes for use in uses)
     if needs > together:
         return (
-            f"conflict: the budgets of {_budgets(attempt.devices)} are {format_bytes(together)}"
+            f"conflict: the budgets of {_budgets(uses)} are {format_bytes(together)}"
             f" together; what fills the GPUs and what stays in RAM need {format_bytes(needs)}"
         )
     short = " and ".join(
         f"{use.name} is {format_bytes(use.total_bytes - use.budget_bytes)} short" for use in over
     )
-    free = [use for use in attempt.devices if use not in over]
+    free = [use for use in uses if use not in over]
     left = format_bytes(sum(use.budget_bytes - use.total_bytes for use in free))
     return (
         f"conflict: {short}; what stays free of {_budgets(free)}, {left} in all, holds no more of"
@@ -131,9 +134,10 @@ def _bytes_by_rule(device: str, attempt: PlacementPlan) -> dict[int, int]:
 
 
 def _needs(use: DeviceUse) -> str:
+    weights = f"weights {format_bytes(use.weights_bytes)}, " if use.weights_bytes else ""
     return (
         f"{use.name} needs {format_bytes(use.total_bytes)}"
-        f" (weights {format_bytes(use.weights_bytes)}, cache {format_bytes(use.cache_bytes)},"
+        f" ({weights}cache {format_bytes(use.cache_bytes)},"
         f" compute {format_bytes(use.compute_bytes)}{_other(use)}),"
         f" budget {format_bytes(use.budget_bytes)}"
     )
@@ -147,7 +151,7 @@ def _told(remedy: Remedy, over: list[DeviceUse]) -> str:
     """With what it leads to: "-c 8192 (CUDA0 then needs 21.9 GiB of 23.5 GiB; about 12.4 tok/s,
     8.31 at the end; prompts 105)".
     """
-    uses = {use.name: use for use in remedy.plan.devices}
+    uses = {use.name: without_map(remedy.plan, use) for use in remedy.plan.devices}
     fullest = max(
         (uses[use.name] for use in over),
         key=lambda use: use.total_bytes / max(use.budget_bytes, 1),
@@ -164,7 +168,9 @@ def _told(remedy: Remedy, over: list[DeviceUse]) -> str:
 
 
 def _smaller_file(attempt: PlacementPlan, over: Sequence[DeviceUse]) -> str:
-    """Where RAM is too small: what size of file would do."""
+    """Where RAM is too small for weights: what size of file would do."""
+    if attempt.workload.mapped:
+        return ""
     short = sum(use.total_bytes - use.budget_bytes for use in over if use.name == CPU)
     weights = sum(use.weights_bytes for use in attempt.devices)
     if not short:
@@ -182,10 +188,11 @@ def _bytes_short(request: Request, use: DeviceUse, smaller: str) -> str:
     device = next(device for device in request.machine.devices if device.name == use.name)
     if use.name == CPU and use.budget_bytes >= device.free_bytes:
         needed = f"{-(-use.total_bytes >> 30) + 1}GiB"
+        more = f"{short} more free RAM; --ram {needed} plans for a machine that has it"
+        if request.workload.mapped:
+            return more
         return (
-            f"{smaller}; or {short} more free RAM;"
-            f" --ram {needed} plans for a machine that has it, --mmap runs from the file,"
-            " what RAM lacks at the disc's speed"
+            f"{smaller}; or {more}, --mmap runs from the file, what RAM lacks at the disc's speed"
         )
     more = f"{short} more on {use.name} ({_flag(device, use)}), or rules that put less there"
     return f"{more}; or {smaller}" if smaller and use.name == CPU else more

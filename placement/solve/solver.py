@@ -72,7 +72,7 @@ class Solver:
         heads: Iterable[bool],
     ) -> None:
         self._request, self._demand, self.sites = request, demand, sites
-        self.ram_budget = request.budgets[CPU]
+        self.ram_budget = request.cpu_bytes
         self._order = sites[0].order
         self._starts, self._heads = frozenset(starts), frozenset(heads)
         assert request.costs is not None

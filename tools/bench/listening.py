@@ -11,7 +11,7 @@ the view     all that `hybrid top` causes in the run: recorder, sources, 4 snaps
 One engine, greedy tokens behind a short prompt. A round is one generation each way: SEGMENT tokens
 that are listened to follow as many that are not, so that what else the machine does falls on both.
 
-rate            ratio of tokens a second in a round, median over rounds
+rate            what it adds to the time of a round, in per cent, median over rounds
 tokens          medians of single tokens' times, of measured passes and others by their share
 other threads   CPU time of all but the generating thread, of that thread's, beyond what `nothing`
                 has: with -t 1 what making and sending snapshots takes. Where those threads hold

@@ -1,5 +1,6 @@
 """Weights in the file's map: RAM is what it is; what it lacks comes from disc every time."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -7,8 +8,9 @@ import pytest
 from placement.cost.predict import predict
 from placement.errors import DoesNotFit, PlanError
 from placement.machines.choice import described_machine
-from placement.machines.machine import CPU
-from placement.memory.file_map import file_map, ram_budget, with_mapping
+from placement.machines.machine import CPU, Machine
+from placement.memory.file_map import file_map, with_mapping, without_map
+from placement.plan import PlacementPlan
 from placement.plan_check import check_plan
 from placement.plan_json import from_json, to_json
 from placement.planner import plan
@@ -66,7 +68,23 @@ def test_the_report_shows_the_ram_that_is_there_and_what_lacks() -> None:
     assert not shown["headroom"].startswith("-")
     text = " ".join(text_report(MAPPED, MODEL, MACHINE).split())
     assert "of weights in RAM do not fit it: they come from disc again and again" in text
-    assert ram_budget(MAPPED, MAPPED.devices[0]) == MACHINE.host.free_bytes
+    assert without_map(MAPPED, MAPPED.devices[0]).budget_bytes == MACHINE.host.free_bytes
+
+
+@pytest.mark.parametrize("where", [MACHINE, replace(MACHINE, devices=MACHINE.devices[:1])])
+def test_what_is_not_mapped_has_to_fit_ram_and_is_all_that_is_asked_for(where: Machine) -> None:
+    def planned(ram_bytes: int) -> PlacementPlan:
+        return plan(MODEL, where, (), replace(LOAD, mapped=True), budgets={CPU: ram_bytes})
+
+    with pytest.raises(DoesNotFit, match="fit on CPU") as raised:
+        planned(GIB // 4)
+    [needed] = re.findall(r"CPU needs (\S+) GiB \(cache .*budget 256.0 MiB", str(raised.value))
+    [flag, *_] = raised.value.remedies
+    [mib] = re.findall(r"^--ram (\d+)MiB", flag)
+    assert int(mib) / 1024 == pytest.approx(float(needed), abs=0.06)
+    assert "quantised" not in str(raised.value)
+    roomy = planned(int(mib) << 20)
+    assert without_map(roomy, roomy.devices[0]).total_bytes <= int(mib) << 20
 
 
 def test_a_saved_plan_goes_with_or_without_the_map() -> None:
