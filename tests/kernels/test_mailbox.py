@@ -286,20 +286,3 @@ def test_memory_for_a_mailbox_must_be_large_and_aligned():
     memory = torch.zeros(4096, dtype=torch.uint8)[1:]
     with pytest.raises(KernelInputError, match="multiple of 128"):
         Mailbox(memory[(128 - memory.data_ptr()) % 128 + 4 :], state, **sizes)
-
-
-def test_parts_of_a_mailbox_share_no_pair_of_cache_lines():
-    mailbox = new_mailbox(replace(ONE, width=33, used=3))
-    parts = (
-        mailbox.from_gpu,
-        *mailbox.from_cpu,
-        mailbox.posted,
-        mailbox.x,
-        mailbox.choice,
-        mailbox.y,
-    )
-    lines = [
-        set(range(part.data_ptr() // 128, (part.data_ptr() + part.nbytes - 1) // 128 + 1))
-        for part in parts
-    ]
-    assert sum(map(len, lines)) == len(set.union(*lines))
