@@ -1,14 +1,13 @@
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from hybrid.errors import GgufError
 from hybrid.gguf import GgufFile
+from tests.cpu_time import computed_within
 from tests.gguf.writer import (
     ARRAY,
     F32,
@@ -36,15 +35,6 @@ def path(tmp_path: Path) -> Path:
     path = tmp_path / "model.gguf"
     path.write_bytes(gguf_bytes(sample_keys(), sample_tensors()))
     return path
-
-
-def best_of_three(work: Callable[[], object]) -> float:
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
 
 
 def test_tensors_have_both_orders_of_dimensions_and_their_bytes(path: Path) -> None:
@@ -180,7 +170,7 @@ def test_file_that_shrinks_after_opening_is_an_error_and_not_old_bytes(path: Pat
 def test_130_000_strings_open_in_a_third_of_a_second(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(gguf_bytes([Key("t", ARRAY, (STRING, [f"Ġtok{i}" for i in range(130_000)]))]))
-    assert best_of_three(lambda: GgufFile.open(path)) < 0.3
+    computed_within(0.3, lambda: GgufFile.open(path))
 
 
 def test_header_of_the_largest_models_opens_in_half_a_second(tmp_path: Path) -> None:
@@ -195,7 +185,7 @@ def test_header_of_the_largest_models_opens_in_half_a_second(tmp_path: Path) -> 
     tensors = [Tensor(f"blk.{i}.x.weight", ne, 12, offset=i * nbytes) for i in range(1086)]
     path.write_bytes(gguf_bytes(keys, tensors))
     assert len(GgufFile.open(path).tensors) == 1086
-    assert best_of_three(lambda: GgufFile.open(path)) < 0.5
+    computed_within(0.5, lambda: GgufFile.open(path))
 
 
 def test_reading_files_needs_neither_torch_nor_numpy() -> None:

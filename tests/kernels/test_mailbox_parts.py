@@ -9,7 +9,7 @@ import torch
 
 from kernels.mailbox import cases, publish
 from kernels.native import pool
-from tests.kernels.mailbox_machine import Machine, check_answers
+from tests.kernels.mailbox_machine import Machine, check_answers, new_mailbox
 
 ONE = cases.SMALL[0]
 
@@ -60,3 +60,20 @@ def test_a_service_without_the_chosen_experts_answers_zeros():
     step = machine.step()
     machine.serve(step)
     assert all(torch.equal(crossing.y, torch.zeros_like(crossing.y)) for crossing in step)
+
+
+def test_parts_of_a_mailbox_share_no_pair_of_cache_lines():
+    mailbox = new_mailbox(replace(ONE, width=33, used=3))
+    parts = (
+        mailbox.from_gpu,
+        *mailbox.from_cpu,
+        mailbox.posted,
+        mailbox.x,
+        mailbox.choice,
+        mailbox.y,
+    )
+    lines = [
+        set(range(part.data_ptr() // 128, (part.data_ptr() + part.nbytes - 1) // 128 + 1))
+        for part in parts
+    ]
+    assert sum(map(len, lines)) == len(set.union(*lines))

@@ -160,7 +160,7 @@ for attempt in range(2):
         fault({fault}, 2, 3, 30.0)
     except WorkerFailed as error:
         print(error)
-print(time.monotonic() - begin < 10)
+print(time.monotonic() - begin < 20)
 """
 
 
@@ -184,13 +184,13 @@ def test_a_lost_worker_is_an_error_now_and_at_once_ever_after(fault, said):
 
 INTERRUPTED = """
 pool.start([-1, -1], [0, 0])
-print("started", flush=True)
 begin = time.monotonic()
 try:
-    fault(4, 1, 2, 1.5)
-    time.sleep(30)
+    print("started", flush=True)
+    fault(4, 1, 2, 2.5)
+    time.sleep(60)
 except KeyboardInterrupt:
-    print(time.monotonic() - begin >= 1.5)
+    print(time.monotonic() - begin >= 2.5)
 fault(0, 0, 2, 0.0)
 """
 
@@ -201,7 +201,7 @@ def test_an_interrupt_during_a_job_arrives_after_it_and_the_program_ends_well():
         [sys.executable, "-c", OPENING + INTERRUPTED], cwd=ROOT, stdout=subprocess.PIPE, text=True
     ) as running:
         assert running.stdout.readline() == "started\n"
-        time.sleep(0.5)
+        time.sleep(1.0)  # into the job
         running.send_signal(signal.SIGINT)
         assert running.communicate(timeout=30)[0] == "True\n"
         assert running.returncode == 0

@@ -1,11 +1,11 @@
 """A screen's source: the newest snapshot at once, and an end after the last one."""
 
 import threading
-from time import monotonic, sleep
 
 import pytest
 
 from hybrid.live.newest import Newest
+from tests.live.waiting import PATIENCE_S, until
 
 
 class Attached:
@@ -23,19 +23,12 @@ class Attached:
 
     def __next__(self):
         while not self._sent:
-            self._event.wait(5.0)
+            self._event.wait(PATIENCE_S)
             self._event.clear()
         snapshot = self._sent.pop(0)
         if snapshot is None:
             raise StopIteration
         return snapshot
-
-
-def until(told):
-    end = monotonic() + 5.0
-    while not told():
-        assert monotonic() < end
-        sleep(0.001)
 
 
 def test_it_never_waits_and_gives_the_newest():

@@ -13,6 +13,7 @@ from hybrid.live.live_run import LiveRun
 from hybrid.live.snapshot import Phase
 from hybrid.live.stats_file import StatsFile, for_file
 from tests.live.samples import Sources, full_snapshot, view
+from tests.live.waiting import PATIENCE_S, until
 
 
 @pytest.fixture(autouse=True)
@@ -24,8 +25,7 @@ def test_lines_come_while_the_run_lives_and_the_last_one_tells_its_end(tmp_path)
     path, live = tmp_path / "stats.json", LiveRun(view(), Sources())
     with StatsFile(str(path), pytest.fail) as file:
         file.serve(live)
-        while path.read_bytes().count(b"\n") < 3:
-            sleep(0.01)
+        until(lambda: path.read_bytes().count(b"\n") >= 3)
         live.end()
     phases = [from_line(line).phase for line in path.read_bytes().splitlines()]
     assert set(phases[:3]) == {Phase.LOADING}
@@ -54,6 +54,7 @@ def test_a_full_disc_is_noted_once(tmp_path):
     noted = []
     with StatsFile("/dev/full", noted.append) as file:
         file.serve(LiveRun(view(), Sources()))
+        until(lambda: noted)
         sleep(0.1)
     assert noted == ["--stats-json /dev/full is written no more: No space left on device"]
 
@@ -71,34 +72,53 @@ def test_a_reader_that_goes_away_is_noted_once(tmp_path):
     with StatsFile(str(path), noted.append) as file:
         file.serve(LiveRun(view(), Sources()))
         reader.join()
+        until(lambda: noted)
         sleep(0.1)
     assert from_line(heard[0]).facts.model == "tiny"
     assert noted == [f"--stats-json {path} is written no more: Broken pipe"]
 
 
-def test_a_pipe_that_nobody_reads_does_not_hold_the_run(tmp_path):
+MANY = 80  # lines, far more than a pipe has room for
+
+
+def counted(file, monkeypatch):
+    """Grows with each of its turns to write."""
+    turns, write = [], file._write
+
+    def take_turn(*patience_s):
+        turns.append(1)
+        write(*patience_s)
+
+    monkeypatch.setattr(file, "_write", take_turn)
+    return turns
+
+
+def test_a_pipe_that_nobody_reads_does_not_hold_the_run(tmp_path, monkeypatch):
     path, live = tmp_path / "pipe", LiveRun(view(), Sources())
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     began = monotonic()
     with StatsFile(str(path), pytest.fail) as file:
+        turns = counted(file, monkeypatch)
         file.serve(live)
-        sleep(1.5)  # far more lines than a pipe has room for
-    assert monotonic() - began < 3.0
+        until(lambda: len(turns) > MANY)
+    assert monotonic() - began < PATIENCE_S, "the run waits for a reader"
     read = b"".join(iter(lambda: os.read(reader, 1 << 16), b""))
     os.close(reader)
     *whole, _ = read.split(b"\n")
-    assert len(whole) > 10
+    assert 10 < len(whole) < MANY
     assert {from_line(line).facts.model for line in whole} == {"tiny"}
 
 
-def test_a_reader_that_comes_back_gets_whole_lines_and_the_last_one(tmp_path):
+def test_a_reader_that_comes_back_gets_whole_lines_and_the_last_one(tmp_path, monkeypatch):
+    monkeypatch.setattr("hybrid.live.stats_file.LAST_WORDS_S", PATIENCE_S)
     path, live, heard = tmp_path / "pipe", LiveRun(view(), Sources()), []
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     with StatsFile(str(path), pytest.fail) as file:
+        turns = counted(file, monkeypatch)
         file.serve(live)
-        sleep(1.5)
+        until(lambda: len(turns) > MANY)
         os.set_blocking(reader, True)
         late = threading.Thread(
             target=lambda: heard.extend(iter(lambda: os.read(reader, 1 << 16), b""))
@@ -121,15 +141,14 @@ def test_no_line_is_written_into_one_that_a_disc_still_holds(tmp_path, monkeypat
     def held(descriptor, data):
         writers.add(threading.current_thread())
         began.set()
-        free.wait(10.0)
+        free.wait(PATIENCE_S)
         return write(descriptor, data)
 
     monkeypatch.setattr("hybrid.live.stats_file.os.write", held)
     with StatsFile(str(path), pytest.fail) as file:
         file.serve(LiveRun(view(), Sources()))
-        assert began.wait(5.0)
+        assert began.wait(PATIENCE_S)
     free.set()
     assert len(writers) == 1
     assert threading.current_thread() not in writers
-    while not path.read_bytes().endswith(b"\n"):
-        sleep(0.01)
+    until(lambda: path.read_bytes().endswith(b"\n"))

@@ -1,9 +1,8 @@
-from time import sleep
-
 import pytest
 import torch
 
 from hybrid.models.parts import Step
+from hybrid.runtime import stats as stats_module
 from hybrid.runtime.crossing import CrossedOp, Crossing, Place, PlacedBlock
 from hybrid.runtime.stats import Meter, RunStats, StepStats
 
@@ -26,15 +25,27 @@ def test_an_op_may_return_several_tensors():
     assert meter.crossing_bytes == share.nbytes + chosen.nbytes + 16
 
 
-def test_time_is_charged_to_the_device_that_works():
-    meter = Meter()
+class Clock:
+    def __init__(self):
+        self.now_s = 100.0
+
+    def __call__(self):
+        return self.now_s
+
+    def work(self, seconds):
+        self.now_s += seconds
+        return torch.ones(1)
+
+
+def test_time_is_charged_to_the_device_that_works(monkeypatch):
+    clock, meter = Clock(), Meter()
+    monkeypatch.setattr(stats_module, "perf_counter", clock)
     away = Crossing(GPU, CPU, meter)
     with meter.on("CUDA0"):
-        sleep(0.02)
-        away.call(lambda: (sleep(0.06), torch.ones(1))[1])
-        sleep(0.02)
-    assert 0.06 <= meter.device_seconds["CPU"] < 0.09
-    assert 0.04 <= meter.device_seconds["CUDA0"] < 0.07
+        clock.work(2)
+        away.call(lambda: clock.work(6))
+        clock.work(3)
+    assert meter.device_seconds == {"CPU": 6, "CUDA0": 5}
 
 
 def test_an_error_on_the_away_side_leaves_the_meter_balanced():

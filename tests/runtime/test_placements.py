@@ -82,10 +82,11 @@ def test_greedy_tokens_do_not_depend_on_the_placement(options, expected):
 
 def test_time_and_bytes_are_charged_to_the_devices_of_the_plan():
     engine = load(**SHARED, rules=["exps=CPU"])
-    *_, last = engine.generate(PROMPT, max_tokens=3, temperature=0)
-    assert set(last.stats.device_seconds) == {"CPU", "CUDA0", "CUDA1"}
-    assert sum(last.stats.device_seconds.values()) <= last.stats.seconds
-    assert sum(last.stats.device_seconds.values()) > 0.8 * last.stats.seconds
+    steps = [token.stats for token in engine.generate(PROMPT, max_tokens=6, temperature=0)]
+    assert set(steps[-1].device_seconds) == {"CPU", "CUDA0", "CUDA1"}
+    shares = [sum(step.device_seconds.values()) / step.seconds for step in steps]
+    assert max(shares) <= 1
+    assert max(shares) > 0.8, "no step's time is nearly all the devices'"
 
 
 # Of one decode step: 256 values of width, 4 experts chosen of 16.

@@ -3,7 +3,7 @@
 Loads, reads a prompt and decodes in a minute's time or less, while the main thread prints the text
 as a run would. `--crash` ends the run with an exception, `--break-panel` the drawing; `--top` looks
 at two such runs as `hybrid top` does, `--top-one` at one; with `--fail` they say last that they
-have failed.
+have failed. `--begun FILE` makes that file once the text has begun under the view.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 from hybrid.cli.output import abandon_broken_streams
 from hybrid.live.snapshot import Phase, Progress, Rates, Snapshot
@@ -106,6 +107,7 @@ def main() -> None:
     parser.add_argument("--top", action="store_true")
     parser.add_argument("--top-one", action="store_true")
     parser.add_argument("--fail", action="store_true")
+    parser.add_argument("--begun", type=Path)
     args = parser.parse_args()
     scene = SCENES[args.scene]()
     if args.break_panel:
@@ -136,6 +138,8 @@ def _run(play: Play, args: argparse.Namespace) -> None:
             play.write(text)
             sys.stdout.write(text)
             sys.stdout.flush()
+            if args.begun and number == 0:
+                args.begun.touch()
             time.sleep(0.02)
         if args.crash:
             raise RuntimeError("the run has failed")

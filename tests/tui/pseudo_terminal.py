@@ -10,6 +10,7 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,6 +21,7 @@ _BEGIN = """import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execvp(sys.argv[1], sys.argv[1:])"""
 ALTERNATE, NORMAL = "\x1b[?1049h", "\x1b[?1049l"
+PATIENCE_S = 60.0  # with machines that are busy elsewhere
 
 
 class PseudoTerminal:
@@ -76,7 +78,7 @@ class PseudoTerminal:
         self.text += found.decode("utf-8", "replace")
         return found.decode("utf-8", "replace")
 
-    def read_until(self, wanted: str, seconds: float = 20.0) -> str:
+    def read_until(self, wanted: str, seconds: float = PATIENCE_S) -> str:
         """What is written until `wanted` has come; fails when it does not."""
         end = time.monotonic() + seconds
         found = ""
@@ -85,7 +87,14 @@ class PseudoTerminal:
             found += self.read(0.05)
         return found
 
-    def ended(self, seconds: float = 20.0) -> int:
+    def read_till(self, told: Callable[[], object], seconds: float = PATIENCE_S) -> None:
+        """Until `told` says so; fails when it does not."""
+        end = time.monotonic() + seconds
+        while not told():
+            assert time.monotonic() < end, f"it did not come about: {self.text[-2000:]!r}"
+            self.read(0.05)
+
+    def ended(self, seconds: float = PATIENCE_S) -> int:
         """The exit code; negative for a signal. What was written until then is read."""
         end = time.monotonic() + seconds
         while self.program.poll() is None:

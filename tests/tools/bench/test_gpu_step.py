@@ -1,7 +1,6 @@
 """The trace of a decode step: parts that add up, on emulated and played GPUs."""
 
 import json
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from hybrid.errors import UsageError
 from placement.cost.traffic import decode_traffic
 from placement.machines.machine import CPU
 from tests.runtime.gpu.emulated import load_emulated
-from tools.bench import gpu_step
+from tools.bench import gpu_step, gpu_step_parts
 from tools.bench.gpu_step_parts import (
     FIRST_OF_STEP,
     Launch,
@@ -29,28 +28,29 @@ TOKENS = 3
 
 
 class Owner:
+    """With a clock that stands while nothing is called."""
+
+    now_s = 100.0
+
     def outer(self) -> str:
-        time.sleep(0.02)
+        self.now_s += 2
         self.inner()
+        self.now_s += 1
         return "done"
 
     def inner(self) -> None:
-        time.sleep(0.05)
+        self.now_s += 5
 
 
-def test_calls_inside_of_calls_count_for_themselves_alone():
+def test_calls_inside_of_calls_count_for_themselves_alone(monkeypatch):
     owner, watch = Owner(), Watch()
+    monkeypatch.setattr(gpu_step_parts, "perf_counter", lambda: owner.now_s)
     watch.method(owner, "outer", "outer")
     watch.method(owner, "inner", "inner")
     assert owner.outer() == "done"
     watch.end()
     owner.outer()
-    assert {label: len(seconds) for label, seconds in watch.seconds.items()} == {
-        "outer": 1,
-        "inner": 1,
-    }
-    assert watch.seconds["inner"][0] >= 0.05
-    assert 0.02 <= watch.seconds["outer"][0] < watch.seconds["inner"][0]
+    assert watch.seconds == {"outer": [3], "inner": [5]}
 
 
 def test_overlapping_kernels_and_gaps_add_up_to_the_span():
