@@ -5,6 +5,8 @@ servers, logs, draft models. A command that has such a flag itself keeps it.
 from hybrid.cli.foreign_flag import ForeignFlag, foreign
 
 _PROMPT = "this command reads no prompt"
+_PROMPT_FILES = "what was read of a prompt is not kept in files"
+_SYSTEM = "it is for `hybrid chat`; `hybrid run` continues the bare prompt"
 _SAMPLING = "this command draws no tokens"
 _SAMPLER = "tokens are drawn by --temp, --top-k, --top-p and --min-p alone"
 _SERVER = "nothing is served here"
@@ -19,11 +21,11 @@ PROGRAM_FLAGS: tuple[ForeignFlag, ...] = (
     foreign("-f --file", _PROMPT, "one"),
     foreign("-n --predict --n-predict", _PROMPT, "one"),
     foreign("-e --escape", _PROMPT),
-    foreign("-sys --system-prompt", _PROMPT, "one"),
+    foreign("-sys --system-prompt", _SYSTEM, "one"),
     foreign("-i --interactive -if --interactive-first", "`hybrid chat` is the conversation"),
     foreign("-r --reverse-prompt", "answers end where the model ends them", "one"),
-    foreign("--prompt-cache --lookup-cache-static --lookup-cache-dynamic", _PROMPT, "one"),
-    foreign("--prompt-cache-all --prompt-cache-ro", _PROMPT),
+    foreign("--prompt-cache --lookup-cache-static --lookup-cache-dynamic", _PROMPT_FILES, "one"),
+    foreign("--prompt-cache-all --prompt-cache-ro", _PROMPT_FILES),
     foreign("-s --seed", _SAMPLING, "one"),
     foreign("--temp --temperature --top-k --top-p --min-p", _SAMPLING, "one"),
     foreign("--ignore-eos", _SAMPLING),

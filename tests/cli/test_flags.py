@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from hybrid.cli import plan, run
+from hybrid.cli import bench, chat, perplexity, plan, run
 from hybrid.cli.foreign_flags import FLAGS
 from hybrid.cli.parser import Parser
 from hybrid.cli.placement_flags import ALL_LAYERS, load_options
@@ -167,6 +167,37 @@ def test_sampling_flags_and_aliases_of_n():
         assert parsed(f"demo {flag} 7").predict == 7
     drawn = sampling(parsed("demo --temp 0.5 --top-k 3 --top-p 0.9 --min-p 0 -s 11"))
     assert drawn == SamplingOptions(temperature=0.5, top_k=3, top_p=0.9, min_p=0.0, seed=11)
+
+
+def test_temperature_is_an_alias_of_temp(command):
+    for module in (run, chat):
+        args = parsed("demo --temperature 0", module)
+        assert (args.temp, args.foreign_notes) == (0.0, ())
+    greedy = [
+        command("run", "demo", "-p", "The", "-n", "6", "-c", "64", flag, "0").out
+        for flag in ("--temp", "--temperature")
+    ]
+    assert greedy[0] == greedy[1]
+    assert "draws no tokens" in parsed("demo --temperature 0", plan).foreign_notes[0]
+
+
+@pytest.mark.parametrize("module", [run, chat, bench, perplexity, plan])
+def test_no_flag_says_of_its_command_what_another_flag_of_it_belies(module):
+    parser = Parser("any", "")
+    module.add_arguments(parser)
+    told = {str(action.help) for action in parser._actions}
+    names = parser._option_string_actions
+    draws = names["--temp"].dest == "temp"
+    reads = names["--prompt"].dest == "prompt"
+    assert draws == (module in (run, chat))
+    assert draws != ("this command draws no tokens" in told)
+    assert reads == (module is run)
+    assert reads != ("this command reads no prompt" in told)
+
+
+def test_a_system_prompt_beside_run_is_sent_to_chat():
+    [told] = parsed("demo -p hi -sys foo").foreign_notes
+    assert "-sys foo has no effect here: it is for `hybrid chat`; `hybrid run` continues" in told
 
 
 def test_seed_minus_one_draws_a_fresh_one():
