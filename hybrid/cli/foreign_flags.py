@@ -114,7 +114,7 @@ def add_foreign_flags(parser: argparse.ArgumentParser) -> None:
             continue
         group.add_argument(
             *names,
-            action=_NoteAction,
+            action=NoteAction,
             flag=flag,
             nargs={"none": 0, "one": None, "switch": "?"}[flag.value],
             choices=ON_OFF if flag.value == "switch" else None,
@@ -124,7 +124,7 @@ def add_foreign_flags(parser: argparse.ArgumentParser) -> None:
         )
 
 
-class _NoteAction(argparse.Action):
+class NoteAction(argparse.Action):
     """Collects what to tell the user, in the order of the command line."""
 
     def __init__(self, *, flag: ForeignFlag, **settings: Any) -> None:

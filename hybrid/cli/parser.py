@@ -3,10 +3,11 @@ or a bare word.
 """
 
 import argparse
-import difflib
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from hybrid.cli.flag_hints import unknown_flag
+from hybrid.cli.foreign_flags import NoteAction
 from hybrid.errors import UsageError
 
 MAX_COUNT = 1 << 62
@@ -62,9 +63,9 @@ class Parser(argparse.ArgumentParser):
 
     def _unknown_flag(self, word: str) -> UsageError:
         flag = word.partition("=")[0]
-        near = difflib.get_close_matches(flag, self._option_string_actions, n=1, cutoff=0.6)
-        remedy = [f"did you mean {near[0]}?"] if near else []
-        return UsageError(f"unknown flag {flag}", remedy=[*remedy, f"{self.prog} --help"])
+        actions = self._option_string_actions.items()
+        known = [name for name, action in actions if not isinstance(action, NoteAction)]
+        return unknown_flag(flag, known, f"{self.prog} --help")
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
