@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from hybrid.cli.auditing import add_audit_flag, say_audit
 from hybrid.cli.bench_files import add_file_flags, check_files, write_files
+from hybrid.cli.bench_foreign import add_bench_foreign_flags
 from hybrid.cli.bench_placements import (
     Placement,
     add_placements_flag,
@@ -80,6 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_audit_flag(parser)
     add_live_flags(parser, counts=False)
     add_placement_flags(parser)
+    add_bench_foreign_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:

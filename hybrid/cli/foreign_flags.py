@@ -110,18 +110,24 @@ def add_foreign_flags(parser: argparse.ArgumentParser) -> None:
     own = parser._option_string_actions  # argparse has no other way to ask
     for flag in FLAGS:
         names = [name for name in flag.names if name not in own]
-        if not names:
-            continue
-        group.add_argument(
-            *names,
-            action=NoteAction,
-            flag=flag,
-            nargs={"none": 0, "one": None, "switch": "?"}[flag.value],
-            choices=ON_OFF if flag.value == "switch" else None,
-            metavar=None if flag.value == "none" else "X",
-            dest=argparse.SUPPRESS,
-            help=flag.became,
-        )
+        if names:
+            add_foreign_flag(group, flag, names)
+
+
+def add_foreign_flag(
+    group: argparse._ArgumentGroup, flag: ForeignFlag, names: Sequence[str]
+) -> None:
+    """One of them under `names`, which are not all of its own where the command has some."""
+    group.add_argument(
+        *names,
+        action=NoteAction,
+        flag=flag,
+        nargs={"none": 0, "one": None, "switch": "?"}[flag.value],
+        choices=ON_OFF if flag.value == "switch" else None,
+        metavar=None if flag.value == "none" else "X",
+        dest=argparse.SUPPRESS,
+        help=flag.became,
+    )
 
 
 class NoteAction(argparse.Action):
