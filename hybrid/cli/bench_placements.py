@@ -57,7 +57,7 @@ def placements_of(args: argparse.Namespace) -> tuple[Placement, ...]:
     for rule in shared:
         if isinstance(rule, str) and ";" in rule:
             raise UsageError(
-                f"-ot {rule!r} has a semicolon",
+                f"-ot '{rule}' has a semicolon",
                 "-ot takes the rules of one placement, separated by commas",
                 remedy=["for one placement: -ot 'A,B'", "for two of them: --ot 'A,B' --ot C"],
             )
