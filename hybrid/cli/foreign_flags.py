@@ -16,6 +16,7 @@ ON_OFF = ("on", "off", "auto", "0", "1")
 _CACHE = "cache rows are kept as they are computed; -ctk sets their format"
 _GRAPH = "blocks are not divided over GPUs: only one token's activations go from one to the next"
 _FUSED = "tensors are used as they stand in the file"
+_FUSED_ATTENTION = "attention always runs fused, but for --kernels exact on GPUs"
 _TERMINAL = "text goes to stdout, everything else to stderr"
 _CHAT = "`hybrid chat` is the conversation, `hybrid run` the bare prompt"
 _HOST = "host memory has huge pages and a NUMA policy; --mmap leaves weights in the file's map"
@@ -30,7 +31,7 @@ FLAGS = (
         "the latent cache is always used: absorbed for single tokens, expanded for prompts",
         "one",
     ),
-    _flag("-fa --flash-attn", "attention bounds its own buffer (see -amb)", "switch"),
+    _flag("-fa --flash-attn", _FUSED_ATTENTION, "switch"),
     _flag("-fmoe --fused-moe", "an expert's gate, up and down are one operation already"),
     _flag("-no-fmoe --no-fused-moe --no-fmoe", "an expert's gate, up and down stay one operation"),
     _flag("-rtr --run-time-repack", "weights stay in the file's own blocks"),
@@ -79,7 +80,7 @@ FLAGS = (
     _flag("-grt --graph-reduce-type --max-gpu", _GRAPH, "one"),
     _flag("-vq --validate-quants --check-tensors", "blocks are read as they are in the file"),
     _flag("-wb --warmup-batch", "GPUs are rehearsed at every load"),
-    _flag("--no-fa --no-flash-attn", "attention bounds its own buffer (see -amb)"),
+    _flag("--no-fa --no-flash-attn", _FUSED_ATTENTION),
     _flag("-kvu --kv-unified", "one sequence is cached, layer by layer"),
     _flag("-cram --cache-ram", "one sequence is cached; a common beginning is reused", "one"),
     _flag("--keep", "nothing is dropped from a full context; generation ends there", "one"),

@@ -76,6 +76,13 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 def need_model(args: argparse.Namespace) -> str:
     """-m or the bare word. Raises UsageError without one."""
+    plan = getattr(args, "plan", None)
+    if not args.model and plan:
+        raise UsageError(
+            "no model is given",
+            f"the plan {plan} says where tensors go and names no file",
+            remedy=f"-m MODEL --plan {plan}",
+        )
     if not args.model:
         raise UsageError("no model is given", remedy=["-m FILE.gguf", "-m demo"])
     return str(args.model)

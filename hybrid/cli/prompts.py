@@ -40,7 +40,7 @@ def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
         type=whole(-1),
         default=-1,
         metavar="N",
-        help="tokens to generate; -1: until the model stops or the context is full",
+        help="tokens to generate; -1, the default: until the model stops or the context is full",
     )
 
 

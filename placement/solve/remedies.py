@@ -102,18 +102,18 @@ def _other_gpu_layers(request: Request, attempt: PlacementPlan, trials: Trials) 
         yield from trials.first_fit(
             layers + 1 - asked,
             lambda step: replace(request, gpu_layers=asked + step),
-            lambda step: f"-ngl {asked + step} in place of -ngl {asked}",
+            lambda step: f"-ngl {asked + step} in place of -ngl {request.gpu_layers_text}",
             lambda plan: all(use.name != CPU for use in overfull(plan)),
         )
         if trials.free_layers is not None:
-            text = f"-ngl auto in place of -ngl {asked}"
+            text = f"-ngl auto in place of -ngl {request.gpu_layers_text}"
             yield Remedy(text, request.with_gpu_layers(None), trials.free_layers)
     elif asked:
         most = min(asked, layers + 1)
         yield from trials.first_fit(
             most,
             lambda step: replace(request, gpu_layers=max(most - step, 0)),
-            lambda step: f"-ngl {most - step} in place of -ngl {asked}",
+            lambda step: f"-ngl {most - step} in place of -ngl {request.gpu_layers_text}",
         )
 
 

@@ -7,9 +7,10 @@ import pytest
 from hybrid.cli import bench, chat, perplexity, plan, run
 from hybrid.cli.foreign_flags import FLAGS
 from hybrid.cli.parser import Parser
-from hybrid.cli.placement_flags import ALL_LAYERS, load_options
+from hybrid.cli.placement_flags import load_options
 from hybrid.cli.prompts import read_prompt, sampling
 from hybrid.runtime.options import CpuMoe, LoadOptions, SamplingOptions
+from placement.request import ALL_LAYERS
 
 GUIDE_LINE = (
     "-m demo -ngl 99 -mla 3 -fa -fmoe -amb 512 -rtr -ot exps=CPU -c 8192 -ub 4096 -p hi -n 8"
@@ -69,6 +70,32 @@ def test_the_first_of_a_rule_and_a_switch_wins_in_the_plan(command):
 def test_gpu_layers_take_numbers_and_words(text, layers):
     for flag in ("-ngl", "--gpu-layers", "--n-gpu-layers"):
         assert options_of(f"{flag} {text}").gpu_layers == layers
+
+
+def test_what_is_no_number_of_layers_is_told_every_word_that_is_taken(command):
+    outcome = command("plan", "demo", "-ngl", "1e3")
+    assert outcome.code == 2
+    assert "'1e3' is neither a number of blocks nor -1 or auto" in outcome.err
+    assert " nor all\n" in outcome.err
+
+
+def test_a_remedy_says_all_where_all_was_typed(command):
+    flags = ("--simulate", "CUDA0=20MiB", "-ngl")
+    for typed in ("all", "99"):
+        told = command("plan", "demo", *flags, typed).err
+        assert f" in place of -ngl {typed}" in told
+    assert "1048576" not in command("plan", "demo", *flags, "all").err
+
+
+def test_a_plan_file_without_a_model_is_told_that_it_names_none(command):
+    outcome = command("run", "--plan", "x.json", "-p", "hi")
+    assert outcome.code == 2
+    assert "the plan x.json says where tensors go and names no file" in outcome.err
+    assert "  try   -m MODEL --plan x.json\n" in outcome.err
+
+
+def test_help_tells_the_default_of_n(command):
+    assert "-1, the default: until" in " ".join(command("run", "--help").out.split())
 
 
 def test_budgets_devices_and_simulated_gpus_are_read():
