@@ -2,7 +2,7 @@
 servers, logs, draft models. A command that has such a flag itself keeps it.
 """
 
-from hybrid.cli.foreign_flag import ForeignFlag, foreign
+from hybrid.cli.foreign_flag import ForeignFlag, foreign, harmless
 
 _PROMPT = "this command reads no prompt"
 _PROMPT_FILES = "what was read of a prompt is not kept in files"
@@ -43,8 +43,9 @@ PROGRAM_FLAGS: tuple[ForeignFlag, ...] = (
     foreign("--reasoning-format --reasoning-budget --reasoning-tokens", _SERVER, "one"),
     foreign("--chat-template --chat-template-file --chat-template-kwargs", _TEMPLATE, "one"),
     foreign("-sp --special", "tokens are printed as the tokenizer spells them"),
-    foreign("--log-enable --log-colors --log-prefix --log-timestamps", _LOG),
-    foreign("--logdir --log-file -lv --verbosity --log-verbosity", _LOG, "one"),
+    harmless("--log-enable --log-colors --log-prefix --log-timestamps", _LOG),
+    harmless("-lv --verbosity --log-verbosity", _LOG, "one"),
+    foreign("--logdir --log-file", _LOG, "one"),
     foreign("-md --model-draft -ngld --gpu-layers-draft --n-gpu-layers-draft", _DRAFT, "one"),
     foreign("--draft --draft-max --draft-n --draft-min --draft-p-min", _DRAFT, "one"),
     foreign("-devd --device-draft -cd --ctx-size-draft -otd", _DRAFT, "one"),

@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from hybrid.cli.foreign_flag import foreign_notes
 from hybrid.cli.foreign_flags import add_foreign_flags
 from hybrid.cli.machine_flags import add_machine_flags
 from hybrid.cli.parser import whole
@@ -64,7 +65,7 @@ def load_options(args: argparse.Namespace) -> tuple[LoadOptions, tuple[str, ...]
 
     Raises PlacementError or UsageError for a value that cannot be meant.
     """
-    notes = [*args.foreign_notes, *sharing_notes(args)]
+    notes = [*foreign_notes(args.foreign_uses), *sharing_notes(args)]
     if args.cache_type_k in FOREIGN_CACHES:
         ours = FOREIGN_CACHES[args.cache_type_k]
         notes.append(f"-ctk {args.cache_type_k} is taken as -ctk {ours}, the smallest format here")

@@ -4,6 +4,7 @@ import pytest
 
 from hybrid.cli import bench
 from hybrid.cli.bench_foreign import ONE_VALUE
+from hybrid.cli.foreign_flag import foreign_notes
 from hybrid.cli.parser import Parser
 from hybrid.cli.placement_flags import load_options
 from tests.cli.test_bad_input import assert_one_block
@@ -29,14 +30,14 @@ def test_mmp_is_mmap_and_the_later_flag_wins():
 
 @pytest.mark.parametrize("form", ["md", "json", "csv", "jsonl", "sql"])
 def test_an_output_format_is_told_its_flags_here(form):
-    [told] = parsed("-o", form).foreign_notes
+    [told] = foreign_notes(parsed("-o", form).foreign_uses)
     assert told.startswith(f"-o {form} has no effect here")
     assert "--json" in told
     assert "--csv FILE" in told
 
 
 def test_prompt_and_decode_together_are_told_their_flags_here():
-    [told] = parsed("-pg", "512,128").foreign_notes
+    [told] = foreign_notes(parsed("-pg", "512,128").foreign_uses)
     assert told.startswith("-pg 512,128 has no effect here")
     assert "(-p)" in told
     assert "(-n)" in told
@@ -54,7 +55,7 @@ def test_single_values_are_read_as_everywhere():
     args = parsed("-t", "2", "-ngl", "99", "-fa", "1", "-ctk", "q8_0", "-p", "8,16")
     assert (args.threads, args.gpu_layers, args.cache_type_k) == (2, 99, "q8_0")
     assert args.n_prompt == (8, 16)
-    assert len(args.foreign_notes) == 1
+    assert len(args.foreign_uses) == 1
 
 
 def test_an_unknown_value_of_mmp_is_refused(command):

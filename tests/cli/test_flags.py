@@ -5,6 +5,7 @@ import json
 import pytest
 
 from hybrid.cli import bench, chat, perplexity, plan, run
+from hybrid.cli.foreign_flag import foreign_notes
 from hybrid.cli.foreign_flags import FLAGS
 from hybrid.cli.parser import Parser
 from hybrid.cli.placement_flags import load_options
@@ -24,6 +25,10 @@ def parsed(line: str, command=run):
     return parser.read(line.split())
 
 
+def told(args) -> list[str]:
+    return foreign_notes(args.foreign_uses)
+
+
 def options_of(line: str) -> LoadOptions:
     return load_options(parsed(f"demo {line}"))[0]
 
@@ -39,7 +44,8 @@ def test_a_guide_line_of_2025_parses_unchanged():
         attention_work_bytes=512 << 20,
         gpu_layers=99,
     )
-    assert [note.split(" has no effect")[0] for note in notes] == ["-mla 3", "-fa", "-fmoe", "-rtr"]
+    assert len(notes) == 1
+    assert ": -mla 3, -fa, -fmoe, -rtr (" in notes[0]
 
 
 def test_no_flags_mean_the_defaults():
@@ -156,15 +162,40 @@ def test_every_foreign_flag_is_accepted_and_says_what_became_of_it(name):
     for form in forms:
         args = parsed(f"demo {form} -c 64", plan)
         assert (args.model, args.ctx_size) == ("demo", 64)
-        assert args.foreign_notes == (f"{form} has no effect here: {flag.became}",)
+        assert told(args) == [f"{form} has no effect here: {flag.became}"]
 
 
 def test_a_foreign_flags_note_goes_to_stderr(command):
-    outcome = command("plan", "demo", "-fa", "-mla", "3")
+    outcome = command("plan", "demo", "-fa", "-ser", "1,1")
     assert outcome.code == 0
     assert "note: -fa has no effect here" in outcome.err
-    assert "note: -mla 3 has no effect here" in outcome.err
+    assert "note: -ser 1,1 has no effect here" in outcome.err
     assert "note:" not in outcome.out
+
+
+def test_flags_that_nobody_misses_share_a_line_and_the_others_keep_their_own():
+    line = "demo --mlock -fa on --host 0.0.0.0 -b 4096 --repeat-penalty 1.1 -rtr"
+    *own, together = told(parsed(line, plan))
+    assert [note.split(" has no effect here: ")[0] for note in own] == [
+        *("--host 0.0.0.0", "--repeat-penalty 1.1"),
+    ]
+    assert ": --mlock, -fa on, -b 4096, -rtr (" in together
+    assert told(parsed("demo --mlock", plan)) == [
+        "--mlock has no effect here: weights are copied into memory of our own"
+    ]
+
+
+@pytest.mark.parametrize(
+    "missed",
+    [
+        *("--repeat-penalty", "-ser", "-ctv", "--rope-scale", "--override-kv", "--host", "--rpc"),
+        *("--grammar", "-sys", "-p", "--temp", "-r", "--context-shift", "--keep", "-dr", "-md"),
+        *("--chat-template", "--log-file", "-lm", "-tb", "--mirostat", "--check-tensors"),
+    ],
+)
+def test_a_flag_whose_loss_is_felt_is_not_called_harmless(missed):
+    [flag] = [flag for flag in FLAGS if missed in flag.names]
+    assert not flag.is_harmless
 
 
 def test_flags_beside_a_plan_file_are_said_to_be_without_effect():
@@ -199,13 +230,13 @@ def test_sampling_flags_and_aliases_of_n():
 def test_temperature_is_an_alias_of_temp(command):
     for module in (run, chat):
         args = parsed("demo --temperature 0", module)
-        assert (args.temp, args.foreign_notes) == (0.0, ())
+        assert (args.temp, told(args)) == (0.0, [])
     greedy = [
         command("run", "demo", "-p", "The", "-n", "6", "-c", "64", flag, "0").out
         for flag in ("--temp", "--temperature")
     ]
     assert greedy[0] == greedy[1]
-    assert "draws no tokens" in parsed("demo --temperature 0", plan).foreign_notes[0]
+    assert "draws no tokens" in told(parsed("demo --temperature 0", plan))[0]
 
 
 @pytest.mark.parametrize("module", [run, chat, bench, perplexity, plan])
@@ -223,8 +254,8 @@ def test_no_flag_says_of_its_command_what_another_flag_of_it_belies(module):
 
 
 def test_a_system_prompt_beside_run_is_sent_to_chat():
-    [told] = parsed("demo -p hi -sys foo").foreign_notes
-    assert "-sys foo has no effect here: it is for `hybrid chat`; `hybrid run` continues" in told
+    [note] = told(parsed("demo -p hi -sys foo"))
+    assert "-sys foo has no effect here: it is for `hybrid chat`; `hybrid run` continues" in note
 
 
 def test_seed_minus_one_draws_a_fresh_one():
