@@ -35,6 +35,33 @@ _POSIX_MEANING = {
     "s": r"\s",
 }
 
+# how Python's message begins -> what to do
+_CURES = {
+    "missing )": ("close the bracket: (3|4)", r"where it is meant literally: \("),
+    "unbalanced parenthesis": (
+        "leave this bracket out, or open it further left: (3|4)",
+        r"where it is meant literally: \)",
+    ),
+    "unterminated character set": ("close the set: [3-9]", r"where it is meant literally: \["),
+    "nothing to repeat": (
+        "write before it what is to be repeated: .* is any text",
+        r"where it is meant literally: \* \+ \?",
+    ),
+    "multiple repeat": (
+        "keep one of the two: .* is any text",
+        r"where it is meant literally: \* \+ \?",
+    ),
+    "min repeat": ("the smaller number comes first: {2,4}",),
+    "bad character range": (
+        "the lower end comes first: [3-9]",
+        r"where the - is meant literally: \-",
+    ),
+    "bad escape (end": ("leave out the backslash at the end", r"where it is meant literally: \\"),
+    "bad escape": ("leave out the backslash", r"where it is meant literally: \\"),
+    "invalid group reference": ("write the number without its backslash",),
+}
+_OTHER_CURE = (r"a backslash before what is meant literally: \( \* \?",)
+
 
 class SlowSearch(Exception):
     """A search that would not end in good time; the caller knows whose rule it is."""
@@ -59,7 +86,7 @@ def check_pattern(pattern: str, subject: str) -> None:
         raise RuleError(
             f"{subject} is not a regular expression: {error.msg}{where}",
             *(_pointer(error.pattern, error.pos)),
-            remedy=r"put a backslash before a bracket or star that is meant literally: \( \* \+",
+            remedy=_cures(error.msg),
         ) from None
     except (OverflowError, RecursionError) as error:
         raise RuleError(
@@ -139,6 +166,11 @@ def _may_explode(pattern: str) -> bool:
     on short names.
     """
     return bool(re.search(r"\)[*+{]", pattern)) or len(re.findall(r"[*+}]", pattern)) > 4
+
+
+def _cures(message: str) -> tuple[str, ...]:
+    fitting = (cures for begin, cures in _CURES.items() if message.startswith(begin))
+    return next(fitting, _OTHER_CURE)
 
 
 def _pointer(pattern: str | bytes | None, position: int | None) -> tuple[str, ...]:

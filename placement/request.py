@@ -12,6 +12,8 @@ from placement.machines.machine import CPU, DeviceKind, Machine
 from placement.rules import Rule
 from placement.workload import Workload
 
+ALL_LAYERS = 1 << 20  # -ngl all; more blocks than any model has
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -51,6 +53,12 @@ class Request:
         """
         mapped = self.inventory.nbytes if self.workload.mapped else 0
         return self.budgets[CPU] + mapped
+
+    @property
+    def gpu_layers_text(self) -> str:
+        """-ngl as it was typed: a number, or `all`; `auto` where it is left open."""
+        words = {None: "auto", ALL_LAYERS: "all"}
+        return words.get(self.gpu_layers, str(self.gpu_layers))
 
     def with_rules(self, rules: Sequence[Rule]) -> "Request":
         """The same with other rules."""

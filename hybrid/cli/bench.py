@@ -1,15 +1,18 @@
 """`hybrid bench`: prompt and decode tokens per second at several depths of context, of one or
 several placements, each loaded when the one before is gone.
 
-A table on stdout in the manner of llama-bench, then all of it as one line of JSON.
+A table on stdout in the manner of llama-bench, then, where stdout is no terminal, all of it as one
+line of JSON.
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hybrid.cli.auditing import add_audit_flag, say_audit
 from hybrid.cli.bench_files import add_file_flags, check_files, write_files
+from hybrid.cli.bench_foreign import add_bench_foreign_flags
 from hybrid.cli.bench_placements import (
     Placement,
     add_placements_flag,
@@ -75,11 +78,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="counted runs of each test, after one that is not (3)",
     )
     add_placements_flag(parser)
-    parser.add_argument("--json", action="store_true", help="only the line of JSON on stdout")
+    parser.add_argument("--json", action="store_true", help="only one line of JSON on stdout")
     add_file_flags(parser)
     add_audit_flag(parser)
     add_live_flags(parser, counts=False)
     add_placement_flags(parser)
+    add_bench_foreign_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -197,5 +201,6 @@ def _show(bench: Bench, args: argparse.Namespace) -> None:
             print(results_table(bench.rows, bench.micro_batches))
         for placement, failure in bench.failures:
             print(f"{placement.label}: failed: {failure.cause}")
-    print_json_line(bench.record())
+    if args.json or not sys.stdout.isatty():
+        print_json_line(bench.record())
     write_files(args, bench)

@@ -57,7 +57,7 @@ def placements_of(args: argparse.Namespace) -> tuple[Placement, ...]:
     for rule in shared:
         if isinstance(rule, str) and ";" in rule:
             raise UsageError(
-                f"-ot {rule!r} has a semicolon",
+                f"-ot '{rule}' has a semicolon",
                 "-ot takes the rules of one placement, separated by commas",
                 remedy=["for one placement: -ot 'A,B'", "for two of them: --ot 'A,B' --ot C"],
             )
@@ -77,8 +77,8 @@ def placements_of(args: argparse.Namespace) -> tuple[Placement, ...]:
 
 def with_placement(args: argparse.Namespace, placement: Placement) -> argparse.Namespace:
     """The flags for one of them; what is said of flags without effect is said with the first."""
-    told = () if placement.number > 1 else args.foreign_notes
-    given = {"rules": list(placement.rules) or None, "foreign_notes": told}
+    told = () if placement.number > 1 else args.foreign_uses
+    given = {"rules": list(placement.rules) or None, "foreign_uses": told}
     return argparse.Namespace(**{**vars(args), **given})
 
 

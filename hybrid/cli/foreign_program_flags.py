@@ -2,9 +2,11 @@
 servers, logs, draft models. A command that has such a flag itself keeps it.
 """
 
-from hybrid.cli.foreign_flag import ForeignFlag, foreign
+from hybrid.cli.foreign_flag import ForeignFlag, foreign, harmless
 
 _PROMPT = "this command reads no prompt"
+_PROMPT_FILES = "what was read of a prompt is not kept in files"
+_SYSTEM = "it is for `hybrid chat`; `hybrid run` continues the bare prompt"
 _SAMPLING = "this command draws no tokens"
 _SAMPLER = "tokens are drawn by --temp, --top-k, --top-p and --min-p alone"
 _SERVER = "nothing is served here"
@@ -19,11 +21,11 @@ PROGRAM_FLAGS: tuple[ForeignFlag, ...] = (
     foreign("-f --file", _PROMPT, "one"),
     foreign("-n --predict --n-predict", _PROMPT, "one"),
     foreign("-e --escape", _PROMPT),
-    foreign("-sys --system-prompt", _PROMPT, "one"),
+    foreign("-sys --system-prompt", _SYSTEM, "one"),
     foreign("-i --interactive -if --interactive-first", "`hybrid chat` is the conversation"),
     foreign("-r --reverse-prompt", "answers end where the model ends them", "one"),
-    foreign("--prompt-cache --lookup-cache-static --lookup-cache-dynamic", _PROMPT, "one"),
-    foreign("--prompt-cache-all --prompt-cache-ro", _PROMPT),
+    foreign("--prompt-cache --lookup-cache-static --lookup-cache-dynamic", _PROMPT_FILES, "one"),
+    foreign("--prompt-cache-all --prompt-cache-ro", _PROMPT_FILES),
     foreign("-s --seed", _SAMPLING, "one"),
     foreign("--temp --temperature --top-k --top-p --min-p", _SAMPLING, "one"),
     foreign("--ignore-eos", _SAMPLING),
@@ -41,8 +43,9 @@ PROGRAM_FLAGS: tuple[ForeignFlag, ...] = (
     foreign("--reasoning-format --reasoning-budget --reasoning-tokens", _SERVER, "one"),
     foreign("--chat-template --chat-template-file --chat-template-kwargs", _TEMPLATE, "one"),
     foreign("-sp --special", "tokens are printed as the tokenizer spells them"),
-    foreign("--log-enable --log-colors --log-prefix --log-timestamps", _LOG),
-    foreign("--logdir --log-file -lv --verbosity --log-verbosity", _LOG, "one"),
+    harmless("--log-enable --log-colors --log-prefix --log-timestamps", _LOG),
+    harmless("-lv --verbosity --log-verbosity", _LOG, "one"),
+    foreign("--logdir --log-file", _LOG, "one"),
     foreign("-md --model-draft -ngld --gpu-layers-draft --n-gpu-layers-draft", _DRAFT, "one"),
     foreign("--draft --draft-max --draft-n --draft-min --draft-p-min", _DRAFT, "one"),
     foreign("-devd --device-draft -cd --ctx-size-draft -otd", _DRAFT, "one"),

@@ -3,10 +3,11 @@ or a bare word.
 """
 
 import argparse
-import difflib
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from hybrid.cli.flag_hints import unknown_flag
+from hybrid.cli.foreign_flags import NoteAction
 from hybrid.errors import UsageError
 
 MAX_COUNT = 1 << 62
@@ -62,9 +63,9 @@ class Parser(argparse.ArgumentParser):
 
     def _unknown_flag(self, word: str) -> UsageError:
         flag = word.partition("=")[0]
-        near = difflib.get_close_matches(flag, self._option_string_actions, n=1, cutoff=0.6)
-        remedy = [f"did you mean {near[0]}?"] if near else []
-        return UsageError(f"unknown flag {flag}", remedy=[*remedy, f"{self.prog} --help"])
+        actions = self._option_string_actions.items()
+        known = [name for name, action in actions if not isinstance(action, NoteAction)]
+        return unknown_flag(flag, known, f"{self.prog} --help")
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -75,6 +76,13 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 def need_model(args: argparse.Namespace) -> str:
     """-m or the bare word. Raises UsageError without one."""
+    plan = getattr(args, "plan", None)
+    if not args.model and plan:
+        raise UsageError(
+            "no model is given",
+            f"the plan {plan} says where tensors go and names no file",
+            remedy=f"-m MODEL --plan {plan}",
+        )
     if not args.model:
         raise UsageError("no model is given", remedy=["-m FILE.gguf", "-m demo"])
     return str(args.model)

@@ -12,13 +12,19 @@ from hybrid.cli.placement_flags import add_placement_flags
 from hybrid.cli.progress import progress_bar
 from hybrid.cli.prompts import read_text
 from hybrid.errors import UsageError
-from hybrid.runtime.perplexity import Score, score_windows, text_windows
+from hybrid.runtime.perplexity import Score, empty_text, score_windows, text_windows
 from hybrid.runtime.prepare import Prepared
 from hybrid.runtime.prompt import need_tokenizer
 from hybrid.tokenizer.tokenizer import Tokenizer
 
+METHOD = """\
+The text is cut into windows of -c tokens, each begun by the begin-of-text token. Every token but
+that first one is scored, once, from those before it in its window; ± is the standard error.
+llama.cpp scores the second half of each window alone, so the two programs' figures differ."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = METHOD
     add_model(parser)
     parser.add_argument("-f", "--file", metavar="FILE", help="the text, - for stdin")
     parser.add_argument(
@@ -39,6 +45,8 @@ def _scored(args: argparse.Namespace, live: LiveView) -> int:
     if args.file is None and sys.stdin.isatty():
         raise UsageError("no text is given", remedy=["-f FILE", "-f - for stdin"])
     text = read_text(args.file or "-")
+    if not text:
+        raise empty_text()
     windows: list[list[int]] = []
 
     def before(prepared: Prepared, tokenizer: Tokenizer | None) -> None:
@@ -62,6 +70,7 @@ def _scored(args: argparse.Namespace, live: LiveView) -> int:
                 "tokens": score.tokens,
                 "mean_negative_log_likelihood": score.mean,
                 "perplexity": score.perplexity,
+                "perplexity_standard_error": score.perplexity_error,
                 "seconds": seconds,
                 "tokens_per_s": score.tokens / seconds,
             }
@@ -69,5 +78,6 @@ def _scored(args: argparse.Namespace, live: LiveView) -> int:
     else:
         print(f"tokens                        {score.tokens}")
         print(f"mean negative log likelihood  {score.mean:.6f}")
-        print(f"perplexity                    {score.perplexity:.4f}", flush=True)
+        error = "" if score.perplexity_error is None else f" ± {score.perplexity_error:.4f}"
+        print(f"perplexity                    {score.perplexity:.4f}{error}", flush=True)
     return 0

@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from hybrid.cli.foreign_flag import foreign_notes
 from hybrid.cli.foreign_flags import add_foreign_flags
 from hybrid.cli.machine_flags import add_machine_flags
 from hybrid.cli.parser import whole
@@ -19,11 +20,12 @@ from kernels.native import tiers
 from placement.cost.predict import GOALS
 from placement.machines.machine import CPU
 from placement.memory.budgets import parse_budgets, parse_simulate
+from placement.request import ALL_LAYERS
 from placement.units import parse_bytes
 from placement.workload import CACHE_BYTES_PER_32_VALUES, NUMA_POLICIES
 
 MIB = 1 << 20
-AUTO_LAYERS, ALL_LAYERS = -1, 1 << 20
+AUTO_LAYERS = -1
 # llama.cpp's words for --numa -> ours
 FOREIGN_NUMA = {"distribute": "interleave", "isolate": "local", "numactl": "off"}
 # cache formats of llama.cpp and ik_llama.cpp -> the smallest of ours that loses no more
@@ -63,7 +65,7 @@ def load_options(args: argparse.Namespace) -> tuple[LoadOptions, tuple[str, ...]
 
     Raises PlacementError or UsageError for a value that cannot be meant.
     """
-    notes = [*args.foreign_notes, *sharing_notes(args)]
+    notes = [*foreign_notes(args.foreign_uses), *sharing_notes(args)]
     if args.cache_type_k in FOREIGN_CACHES:
         ours = FOREIGN_CACHES[args.cache_type_k]
         notes.append(f"-ctk {args.cache_type_k} is taken as -ctk {ours}, the smallest format here")
@@ -273,7 +275,12 @@ def _cpu_moe(text: str) -> CpuMoe:
 
 def _gpu_layers(text: str) -> int:
     words = {"auto": AUTO_LAYERS, "all": ALL_LAYERS, "-1": AUTO_LAYERS}
-    return words[text] if text in words else whole(0)(text)
+    try:
+        return words[text] if text in words else whole(0)(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"{text[:40]!r} is neither a number of blocks nor -1 or auto (what is fastest) nor all"
+        ) from None
 
 
 def _budgets(args: argparse.Namespace) -> dict[str, int] | None:

@@ -51,7 +51,9 @@ def add_view_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def check_views(args: argparse.Namespace) -> None:
-    """Raises UsageError for views of which one would be left out."""
+    """Raises UsageError for views of which one would be left out, and for a model's name among the
+    settings of --what-if.
+    """
     for name, others in APART.items():
         also = [other for other in others if getattr(args, other) not in (None, False)]
         if getattr(args, name) is not None and also:
@@ -60,6 +62,14 @@ def check_views(args: argparse.Namespace) -> None:
                 f"{first} and {second} cannot be shown by one call",
                 remedy=f"leave out {first} or {second}, and call twice for both",
             )
+    words = args.what_if or ()
+    swallowed = [word for word in words if "=" not in word]
+    if swallowed and not args.model:
+        settings = " ".join(word for word in words if "=" in word)
+        raise UsageError(
+            f"no model is given: {swallowed[0]!r} was read as part of --what-if",
+            remedy=f"put the model first: hybrid plan {swallowed[0]} --what-if {settings}",
+        )
 
 
 def show_diff(paths: Sequence[str], *, as_json: bool) -> None:

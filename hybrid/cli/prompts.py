@@ -18,7 +18,9 @@ _ESCAPED = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\", "'": "'", '"': '"'}
 
 def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("sampling")
-    group.add_argument("--temp", type=real, default=0.8, metavar="T", help="0 is greedy (0.8)")
+    group.add_argument(
+        "--temp", "--temperature", type=real, default=0.8, metavar="T", help="0 is greedy (0.8)"
+    )
     group.add_argument("--top-k", type=whole(0), default=40, metavar="K", help="0 keeps all (40)")
     group.add_argument("--top-p", type=real, default=0.95, metavar="P", help="1 keeps all (0.95)")
     group.add_argument("--min-p", type=real, default=0.05, metavar="P", help="0 keeps all (0.05)")
@@ -38,7 +40,7 @@ def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
         type=whole(-1),
         default=-1,
         metavar="N",
-        help="tokens to generate; -1: until the model stops or the context is full",
+        help="tokens to generate; -1, the default: until the model stops or the context is full",
     )
 
 

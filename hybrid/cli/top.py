@@ -40,7 +40,11 @@ def run(args: argparse.Namespace) -> int:
         print_runs(found, as_json=args.json)
         return 0
     if not found:
-        raise MachineError("there is no run to watch", remedy=NOTHING)
+        raise MachineError(
+            "there is no run to watch",
+            *([] if args.pid is None else [f"process {args.pid} is none"]),
+            remedy=NOTHING,
+        )
     if args.pid is not None:
         found = [_of_pid(found, args.pid)]
     if args.json:

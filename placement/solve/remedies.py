@@ -18,7 +18,9 @@ from placement.request import Request
 from placement.rule_warnings import ended_rules
 from placement.rules import N_CPU_MOE, Rule, fallbacks_last, n_cpu_moe_rules
 from placement.solve.budget_remedies import larger_budget, more_vram
+from placement.solve.draft import draft
 from placement.solve.trials import CONTEXT_STEP, SMALLEST_UBATCH, Remedy, Trials, overfull
+from placement.tensor_names import number_pattern
 from placement.units import format_bytes
 from placement.workload import Workload
 
@@ -100,18 +102,18 @@ def _other_gpu_layers(request: Request, attempt: PlacementPlan, trials: Trials) 
         yield from trials.first_fit(
             layers + 1 - asked,
             lambda step: replace(request, gpu_layers=asked + step),
-            lambda step: f"-ngl {asked + step} in place of -ngl {asked}",
+            lambda step: f"-ngl {asked + step} in place of -ngl {request.gpu_layers_text}",
             lambda plan: all(use.name != CPU for use in overfull(plan)),
         )
         if trials.free_layers is not None:
-            text = f"-ngl auto in place of -ngl {asked}"
+            text = f"-ngl auto in place of -ngl {request.gpu_layers_text}"
             yield Remedy(text, request.with_gpu_layers(None), trials.free_layers)
     elif asked:
         most = min(asked, layers + 1)
         yield from trials.first_fit(
             most,
             lambda step: replace(request, gpu_layers=max(most - step, 0)),
-            lambda step: f"-ngl {most - step} in place of -ngl {asked}",
+            lambda step: f"-ngl {most - step} in place of -ngl {request.gpu_layers_text}",
         )
 
 
@@ -151,11 +153,29 @@ def _experts_to_cpu(request: Request, attempt: PlacementPlan, trials: Trials) ->
             ),
         )
     )
-    yield from trials.first_fit(
+    for found in trials.first_fit(
         len(layers),
         lambda step: _with_experts_on(request, layers[:step], CPU),
         lambda step: f"-ot '{_experts_on(layers[:step], CPU).source}' first",
-    )
+    ):
+        yield _as_n_cpu_moe(request, found) or found
+
+
+def _as_n_cpu_moe(request: Request, found: Remedy) -> Remedy | None:
+    """The shorter flag for the first rule of `found`, where it leads to the very same plan."""
+    if any(rule.source.startswith(N_CPU_MOE) for rule in request.rules):
+        return None
+    n = 1 + max(_expert_layers(found.request, found.plan, lambda rule, _: rule == 0))
+    shorter = n_cpu_moe_rules(n, request.inventory.shape.layers, has_gpu=True)
+    changed = request.with_rules(fallbacks_last((*shorter, *request.rules)))
+    plan = draft(changed)
+    if _homes(plan) != _homes(found.plan):
+        return None
+    return replace(found, text=f"-ncmoe {n} first", request=changed, plan=plan)
+
+
+def _homes(plan: PlacementPlan) -> set[tuple[str, tuple[int, int] | None, str]]:
+    return {(part.tensor, part.experts, part.device) for part in plan.assignments}
 
 
 def _experts_to_gpu(request: Request, attempt: PlacementPlan, trials: Trials) -> Iterator[Remedy]:
@@ -190,8 +210,7 @@ def _expert_layers(
 
 
 def _experts_on(layers: list[int], device: str) -> Rule:
-    numbers = "|".join(str(layer) for layer in sorted(layers))
-    pattern = rf"blk\.({numbers})\..*_exps"
+    pattern = rf"blk\.{number_pattern(layers)}\..*_exps"
     return Rule(pattern, device, f"{pattern}={device}")
 
 

@@ -71,8 +71,8 @@ def _tried_conflicts(request: Request, attempt: PlacementPlan, trials: Trials) -
             return [f"conflict: rule {index + 1} ({request.rules[index].source}) {why}"]
     if trials.free_layers is not None:
         return [
-            f"conflict: -ngl {request.gpu_layers} needs {needed}, the budget{plural} of {budgets}"
-            " less"
+            f"conflict: -ngl {request.gpu_layers_text} needs {needed}, the budget{plural} of"
+            f" {budgets} less"
         ]
     sizes: dict[int, int] = {}
     for use in over:

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from hybrid.runtime.prepare import model_path
 from placement.machines.machine import CPU
 from placement.machines.probe import probe_machine
 from placement.machines.profile import find_profile, profile_text, store_profile
@@ -82,7 +83,7 @@ def test_a_plan_emits_a_command_line_of_either_program(command):
     flags = ("plan", "demo", "--simulate", "CUDA0=128MiB", "-ot", "exps=CPU", "-c", "256")
     ours = command(*flags, "--emit", "llama.cpp")
     assert ours.code == 0
-    assert ours.out.startswith("llama-server -m demo -ngl 6 \\\n   -ot '^blk")
+    assert ours.out.startswith(f"llama-server -m {model_path('demo')} -ngl 6 \\\n   -ot '^blk")
     assert "-mla 3" in command(*flags, "--emit", "ik").out
     refused = command(*flags[:4], "-ot", "exps#0-3=CUDA0", "--emit", "ik")
     assert (refused.code, "cannot place experts 0-3" in refused.err) == (1, True)

@@ -224,11 +224,6 @@ def test_a_missing_file_is_told_before_a_missing_prompt(command, tmp_path):
     assert "nowhere.gguf" in outcome.err.splitlines()[0]
 
 
-def test_an_unknown_flag_names_the_nearest_one(command):
-    assert "did you mean --override-tensor?" in command("plan", "demo", "--overide-tensor", "a").err
-    assert "did you mean -ncmoe?" in command("plan", "demo", "-nmoe", "3").err
-
-
 def test_a_long_foreign_flag_is_not_read_as_a_short_flag_with_a_value(command):
     """argparse alone would take -mlx for -m lx."""
     outcome = command("plan", "demo", "-mlx")

@@ -1,6 +1,7 @@
 """`hybrid bench`: a table and one line of JSON on stdout, everything else on stderr."""
 
 import json
+import sys
 
 import pytest
 
@@ -30,6 +31,14 @@ def test_a_table_and_then_one_line_of_json(command):
         assert test["predicted_tok_s"] > 0
     assert "tiny-tales (deepseek2)" in outcome.err
     assert "tg2 @ d5: " in outcome.err
+
+
+def test_a_terminal_gets_the_table_alone_unless_json_is_asked_for(command, monkeypatch):
+    monkeypatch.setattr(type(sys.stdout), "isatty", lambda _: True)
+    plain = command("bench", "demo", *QUICK)
+    assert [row.split()[0] for row in plain.out.splitlines()] == ["test", "pp6", "tg2"]
+    [line] = command("bench", "demo", *QUICK, "--json").out.splitlines()
+    assert len(json.loads(line)["tests"]) == 2
 
 
 def test_with_json_that_line_is_all_of_stdout(command):

@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from statistics import mean, stdev
 
 import pytest
 
@@ -208,13 +209,30 @@ def test_perplexity_of_two_windows_is_that_of_their_logits(command, tmp_path):
     assert answer["perplexity"] == pytest.approx(math.exp(answer["mean_negative_log_likelihood"]))
     engine = hybrid.load("demo", context=16, kernels="exact")
     ids = engine.tokenizer.encode(text, add_special=False)
-    loss = 0.0
+    losses = []
     for part in (ids[:15], ids[15:30]):
         logits = engine.logits([engine.tokenizer.bos_id, *part]).astype("float64")[:-1]
         for row, token in zip(logits, part, strict=True):
-            loss -= row[token] - math.log(sum(math.exp(x) for x in row))
-    assert answer["mean_negative_log_likelihood"] == pytest.approx(loss / 30, rel=1e-5)
-    assert "perplexity  " in command(*line, "--limit-windows", "1").out
+            losses.append(math.log(sum(math.exp(x) for x in row)) - row[token])
+    assert answer["mean_negative_log_likelihood"] == pytest.approx(mean(losses), rel=1e-5)
+    error = answer["perplexity"] * stdev(losses) / math.sqrt(30)
+    assert answer["perplexity_standard_error"] == pytest.approx(error, rel=1e-4)
+    last = command(*line, "--limit-windows", "2").out.splitlines()[-1]
+    assert last.split() == ["perplexity", f"{answer['perplexity']:.4f}", "±", f"{error:.4f}"]
+
+
+def test_an_empty_text_is_told_before_the_models_file_is_opened(command, monkeypatch):
+    monkeypatch.setattr("hybrid.runtime.prepare.GgufFile.open", lambda path: pytest.fail("opened"))
+    for line in (("-f", "/dev/null"), ("-f", "-"), ()):
+        outcome = command("perplexity", "demo", *line)
+        assert outcome.code == 2
+        assert outcome.err.startswith("error: the text is empty")
+
+
+def test_perplexity_tells_how_it_is_computed_and_how_llama_cpp_does(command):
+    told = " ".join(command("perplexity", "--help").out.split())
+    assert "Every token but that first one is scored" in told
+    assert "llama.cpp scores the second half of each window" in told
 
 
 def _written(path: Path, data: bytes) -> Path:

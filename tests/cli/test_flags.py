@@ -4,12 +4,14 @@ import json
 
 import pytest
 
-from hybrid.cli import plan, run
+from hybrid.cli import bench, chat, perplexity, plan, run
+from hybrid.cli.foreign_flag import foreign_notes
 from hybrid.cli.foreign_flags import FLAGS
 from hybrid.cli.parser import Parser
-from hybrid.cli.placement_flags import ALL_LAYERS, load_options
+from hybrid.cli.placement_flags import load_options
 from hybrid.cli.prompts import read_prompt, sampling
 from hybrid.runtime.options import CpuMoe, LoadOptions, SamplingOptions
+from placement.request import ALL_LAYERS
 
 GUIDE_LINE = (
     "-m demo -ngl 99 -mla 3 -fa -fmoe -amb 512 -rtr -ot exps=CPU -c 8192 -ub 4096 -p hi -n 8"
@@ -21,6 +23,10 @@ def parsed(line: str, command=run):
     parser.set_defaults(visible=None, profiles=None)
     command.add_arguments(parser)
     return parser.read(line.split())
+
+
+def told(args) -> list[str]:
+    return foreign_notes(args.foreign_uses)
 
 
 def options_of(line: str) -> LoadOptions:
@@ -38,7 +44,8 @@ def test_a_guide_line_of_2025_parses_unchanged():
         attention_work_bytes=512 << 20,
         gpu_layers=99,
     )
-    assert [note.split(" has no effect")[0] for note in notes] == ["-mla 3", "-fa", "-fmoe", "-rtr"]
+    assert len(notes) == 1
+    assert ": -mla 3, -fa, -fmoe, -rtr (" in notes[0]
 
 
 def test_no_flags_mean_the_defaults():
@@ -69,6 +76,32 @@ def test_the_first_of_a_rule_and_a_switch_wins_in_the_plan(command):
 def test_gpu_layers_take_numbers_and_words(text, layers):
     for flag in ("-ngl", "--gpu-layers", "--n-gpu-layers"):
         assert options_of(f"{flag} {text}").gpu_layers == layers
+
+
+def test_what_is_no_number_of_layers_is_told_every_word_that_is_taken(command):
+    outcome = command("plan", "demo", "-ngl", "1e3")
+    assert outcome.code == 2
+    assert "'1e3' is neither a number of blocks nor -1 or auto" in outcome.err
+    assert " nor all\n" in outcome.err
+
+
+def test_a_remedy_says_all_where_all_was_typed(command):
+    flags = ("--simulate", "CUDA0=20MiB", "-ngl")
+    for typed in ("all", "99"):
+        told = command("plan", "demo", *flags, typed).err
+        assert f" in place of -ngl {typed}" in told
+    assert "1048576" not in command("plan", "demo", *flags, "all").err
+
+
+def test_a_plan_file_without_a_model_is_told_that_it_names_none(command):
+    outcome = command("run", "--plan", "x.json", "-p", "hi")
+    assert outcome.code == 2
+    assert "the plan x.json says where tensors go and names no file" in outcome.err
+    assert "  try   -m MODEL --plan x.json\n" in outcome.err
+
+
+def test_help_tells_the_default_of_n(command):
+    assert "-1, the default: until" in " ".join(command("run", "--help").out.split())
 
 
 def test_budgets_devices_and_simulated_gpus_are_read():
@@ -129,15 +162,40 @@ def test_every_foreign_flag_is_accepted_and_says_what_became_of_it(name):
     for form in forms:
         args = parsed(f"demo {form} -c 64", plan)
         assert (args.model, args.ctx_size) == ("demo", 64)
-        assert args.foreign_notes == (f"{form} has no effect here: {flag.became}",)
+        assert told(args) == [f"{form} has no effect here: {flag.became}"]
 
 
 def test_a_foreign_flags_note_goes_to_stderr(command):
-    outcome = command("plan", "demo", "-fa", "-mla", "3")
+    outcome = command("plan", "demo", "-fa", "-ser", "1,1")
     assert outcome.code == 0
     assert "note: -fa has no effect here" in outcome.err
-    assert "note: -mla 3 has no effect here" in outcome.err
+    assert "note: -ser 1,1 has no effect here" in outcome.err
     assert "note:" not in outcome.out
+
+
+def test_flags_that_nobody_misses_share_a_line_and_the_others_keep_their_own():
+    line = "demo --mlock -fa on --host 0.0.0.0 -b 4096 --repeat-penalty 1.1 -rtr"
+    *own, together = told(parsed(line, plan))
+    assert [note.split(" has no effect here: ")[0] for note in own] == [
+        *("--host 0.0.0.0", "--repeat-penalty 1.1"),
+    ]
+    assert ": --mlock, -fa on, -b 4096, -rtr (" in together
+    assert told(parsed("demo --mlock", plan)) == [
+        "--mlock has no effect here: weights are copied into memory of our own"
+    ]
+
+
+@pytest.mark.parametrize(
+    "missed",
+    [
+        *("--repeat-penalty", "-ser", "-ctv", "--rope-scale", "--override-kv", "--host", "--rpc"),
+        *("--grammar", "-sys", "-p", "--temp", "-r", "--context-shift", "--keep", "-dr", "-md"),
+        *("--chat-template", "--log-file", "-lm", "-tb", "--mirostat", "--check-tensors"),
+    ],
+)
+def test_a_flag_whose_loss_is_felt_is_not_called_harmless(missed):
+    [flag] = [flag for flag in FLAGS if missed in flag.names]
+    assert not flag.is_harmless
 
 
 def test_flags_beside_a_plan_file_are_said_to_be_without_effect():
@@ -167,6 +225,37 @@ def test_sampling_flags_and_aliases_of_n():
         assert parsed(f"demo {flag} 7").predict == 7
     drawn = sampling(parsed("demo --temp 0.5 --top-k 3 --top-p 0.9 --min-p 0 -s 11"))
     assert drawn == SamplingOptions(temperature=0.5, top_k=3, top_p=0.9, min_p=0.0, seed=11)
+
+
+def test_temperature_is_an_alias_of_temp(command):
+    for module in (run, chat):
+        args = parsed("demo --temperature 0", module)
+        assert (args.temp, told(args)) == (0.0, [])
+    greedy = [
+        command("run", "demo", "-p", "The", "-n", "6", "-c", "64", flag, "0").out
+        for flag in ("--temp", "--temperature")
+    ]
+    assert greedy[0] == greedy[1]
+    assert "draws no tokens" in told(parsed("demo --temperature 0", plan))[0]
+
+
+@pytest.mark.parametrize("module", [run, chat, bench, perplexity, plan])
+def test_no_flag_says_of_its_command_what_another_flag_of_it_belies(module):
+    parser = Parser("any", "")
+    module.add_arguments(parser)
+    told = {str(action.help) for action in parser._actions}
+    names = parser._option_string_actions
+    draws = names["--temp"].dest == "temp"
+    reads = names["--prompt"].dest == "prompt"
+    assert draws == (module in (run, chat))
+    assert draws != ("this command draws no tokens" in told)
+    assert reads == (module is run)
+    assert reads != ("this command reads no prompt" in told)
+
+
+def test_a_system_prompt_beside_run_is_sent_to_chat():
+    [note] = told(parsed("demo -p hi -sys foo"))
+    assert "-sys foo has no effect here: it is for `hybrid chat`; `hybrid run` continues" in note
 
 
 def test_seed_minus_one_draws_a_fresh_one():

@@ -150,6 +150,7 @@ def test_top_without_runs_says_how_to_get_one(command, session, monkeypatch):
     monkeypatch.setattr("hybrid.cli.main.run_folders", lambda _: (session / "hybrid",))
     assert command("top").code == 1
     assert "hybrid run" in command("top", "--json").err
+    assert "  process 99 is none\n" in command("top", "99").err
     listed = command("top", "--list")
     assert (listed.code, listed.out) == (0, "")
     assert json.loads(command("top", "--list", "--json").out) == []

@@ -131,6 +131,16 @@ def test_of_two_views_none_is_dropped_unsaid(flags, said, command, tmp_path, mon
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_model_behind_what_if_is_told_where_it_went(command):
+    outcome = command("plan", "--what-if", "ctx=8k,16k", "demo")
+    assert outcome.code == 2
+    assert "no model is given: 'demo' was read as part of --what-if" in outcome.err
+    [remedy] = [line for line in outcome.err.splitlines() if line.startswith("  try")]
+    words = remedy.partition(": hybrid ")[2].split()
+    assert words == ["plan", "demo", "--what-if", "ctx=8k,16k"]
+    assert command(*words).code == 0
+
+
 def test_what_if_and_a_plan_file_do_not_go_together(command, tmp_path):
     path = str(tmp_path / "plan.json")
     command(*PLAN, "--save", path)

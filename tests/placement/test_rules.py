@@ -99,6 +99,40 @@ def test_bad_rule_says_which_and_why(text: str, words: list[str]) -> None:
     assert error.value.exit_code == 2
 
 
+def test_a_rule_is_printed_as_it_was_typed() -> None:
+    typed = r"blk\.(3|4\..*_exps=CPU"
+    with pytest.raises(RuleError) as error:
+        parse_rules([typed], NAMES)
+    assert str(error.value).startswith(f"rule 1 ('{typed}') ")
+    with pytest.raises(RuleError) as error:
+        parse_rules(["a\x1b[2J(=CPU"], NAMES)
+    assert r"\x1b[2J" in str(error.value)
+    assert "\x1b" not in error.value.cause
+
+
+@pytest.mark.parametrize(
+    ("pattern", "cure", "literal"),
+    [
+        ("ex(ps", "close the bracket", r"\("),
+        ("exps)", "leave this bracket out", r"\)"),
+        ("blk.[3-9", "close the set", r"\["),
+        ("*exps", "write before it", r"\*"),
+        ("ex**ps", "keep one of the two", r"\*"),
+        ("blk.[9-3]", "the lower end comes first", r"\-"),
+        (r"\Qexps", "leave out the backslash", r"\\"),
+        ("exps\\", "at the end", r"\\"),
+        ("a{4,2}", "the smaller number", ""),
+        (r"\1exps", "without its backslash", ""),
+        ("(?<=a*)b", "", r"\("),
+    ],
+)
+def test_a_slip_in_a_pattern_gets_a_cure_that_fits(pattern: str, cure: str, literal: str) -> None:
+    with pytest.raises(RuleError) as error:
+        parse_rules([f"{pattern}=CPU"], NAMES)
+    assert cure in error.value.remedies[0]
+    assert literal in error.value.remedies[-1]
+
+
 def test_gpu_is_no_device_where_there_is_none() -> None:
     with pytest.raises(RuleError, match="unknown device"):
         parse_rules(["exps=GPU"], ["CPU"])

@@ -76,6 +76,8 @@ def test_the_score_is_that_of_the_whole_logits(engine):
     expected = (np.log(np.exp(logits[:-1]).sum(-1)) - chosen).sum()
     assert score.tokens == len(window) - 1
     assert math.isclose(score.negative_log_likelihood, expected, rel_tol=1e-6)
+    losses = np.log(np.exp(logits[:-1]).sum(-1)) - chosen
+    assert math.isclose(score.squared, (losses**2).sum(), rel_tol=1e-6)
 
 
 class Overflowing:
@@ -91,7 +93,9 @@ class Overflowing:
 
 def test_logits_that_are_not_finite_end_the_count_where_they_appear():
     scores = score_windows(Overflowing(), [[0, 1, 2], [0, 3]])
-    assert next(scores) == Score(2, pytest.approx(2 * math.log(8)))
+    assert next(scores) == Score(
+        2, pytest.approx(2 * math.log(8)), pytest.approx(2 * math.log(8) ** 2)
+    )
     with pytest.raises(UnsupportedModel) as error:
         next(scores)
     assert "not finite numbers\n  after 2 tokens" in str(error.value)
@@ -99,6 +103,16 @@ def test_logits_that_are_not_finite_end_the_count_where_they_appear():
 
 def test_perplexity_is_the_exponential_of_the_mean():
     assert Score(4, 8.0).perplexity == math.exp(2.0)
+
+
+def test_the_standard_error_is_that_of_the_mean_times_the_perplexity():
+    losses = np.array([1.0, 2.0, 4.0, 2.5])
+    score = Score(4, float(losses.sum()), float((losses**2).sum()))
+    of_mean = losses.std(ddof=1) / math.sqrt(4)
+    assert score.perplexity_error == pytest.approx(math.exp(losses.mean()) * of_mean)
+    assert Score(1, 2.0, 4.0).perplexity_error is None
+    assert Score(2, 4.0, 8.0).perplexity_error == 0.0
+    assert math.isfinite(Score(2, 2e6, 4e12).perplexity_error)
 
 
 def test_perplexity_of_held_out_text_is_that_of_the_stored_logits(shared):

@@ -7,6 +7,7 @@ import shlex
 import pytest
 
 from hybrid.cli.main import main
+from tools.make_header import make_header
 
 TWO_BLOCKS = ("plan", "demo", "--json", "--simulate", "CUDA0=128MiB", "-ncmoe", "2")
 
@@ -51,7 +52,7 @@ def test_every_remedy_that_is_a_flag_passes_when_pasted(
     remedies = [r for r in error_of(command, capsys) if r.startswith("-")]
     assert any(remedy.startswith(flag) for remedy in remedies), remedies
     for remedy in remedies:
-        before = flags(remedy) if "' first" in remedy else []
+        before = flags(remedy) if " first" in remedy else []
         after = [] if before else flags(remedy)
         assert main(["plan", "demo", *before, *words.split(), *after]) == 0, remedy
 
@@ -86,3 +87,46 @@ def test_a_plan_file_nested_without_end_is_no_plan(
     (tmp_path / "deep.json").write_text("[" * 100_000)
     assert main(["plan", "demo", "--plan", str(tmp_path / "deep.json")]) == 1
     assert "cannot be read as a plan" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def header(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(make_header(tmp_path_factory.mktemp("headers") / "r1.gguf", "deepseek-r1"))
+
+
+def one_card(header: str, rule: str) -> list[str]:
+    gpu = ["--simulate", "CUDA0=24GiB", "--ram", "1TiB"]
+    return ["plan", header, "--json", *gpu, "-ngl", "99", "-ot", rule]
+
+
+def homes(words: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    assert main(words) == 0, words
+    parts = json.loads(capsys.readouterr().out)["assignments"]
+    return {part["tensor"]: part["device"] for part in parts}
+
+
+def test_many_blocks_in_a_remedy_are_written_in_few_characters(
+    header: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = one_card(header, r"blk\.([3-9]|[1-4][0-9])\..*exps=CUDA0")
+    [remedy] = [text for text in error_of(line, capsys) if " first" in text]
+    _, rule = flags(remedy)
+    assert len(rule) < 50
+    assert "|4|" not in rule
+    there = homes([*line[:-2], "-ot", rule, *line[-2:]], capsys)
+    experts = [(name.split(".")[1], home) for name, home in there.items() if "_exps" in name]
+    on_gpu = {int(block) for block, home in experts if home == "CUDA0"}
+    assert on_gpu == set(range(min(on_gpu), 50))
+
+
+def test_n_cpu_moe_is_the_remedy_where_it_leads_to_the_same_plan(
+    header: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = one_card(header, "exps=CUDA0")
+    [remedy] = [text for text in error_of(line, capsys) if " first" in text]
+    flag, blocks = flags(remedy)
+    assert flag == "-ncmoe"
+    there = homes([*line[:-2], flag, blocks, *line[-2:]], capsys)
+    for name, home in there.items():
+        if "_exps" in name and home != "none":
+            assert (home == "CPU") == (int(name.split(".")[1]) < int(blocks)), name
