@@ -37,6 +37,7 @@ class DeviceMemory:
     mapped_bytes   of all bytes, those in the file's map: they need no budget
     node    NUMA node or nodes it hangs on: "0", "0-1"; empty where nobody knows
     link    to the host: "PCIe 4 x16"; likewise
+    simulated   a GPU that the CPU plays
     """
 
     name: str
@@ -45,6 +46,7 @@ class DeviceMemory:
     mapped_bytes: int = 0
     node: str = ""
     link: str = ""
+    simulated: bool = False
 
     @property
     def total_bytes(self) -> int:
@@ -76,7 +78,9 @@ def device_memory(
         ]
         node, link = _node(use.name, machine), _link(use.name, machine)
         budget, mapped = ram_budget(plan, use), mapped_bytes(plan, use)
-        found.append(DeviceMemory(use.name, budget, tuple(parts), mapped, node, link))
+        found.append(
+            DeviceMemory(use.name, budget, tuple(parts), mapped, node, link, use.simulated)
+        )
     return tuple(found)
 
 
@@ -97,7 +101,10 @@ def device_rows(memory: tuple[DeviceMemory, ...]) -> list[list[str]]:
         limits = [device.budget_bytes, device.budget_bytes - own_bytes]
         about = [getattr(device, name) or "-" for name in more]
         rows.append([device.name, *numbers, *(format_bytes(n) for n in limits), *about])
-    joined = [[names, *rows[first][1:]] for names, first in alike(rows)]
+    joined = [
+        [with_mark(names, simulated=memory[first].simulated), *rows[first][1:]]
+        for names, first in alike(rows)
+    ]
     each = "each " if len(joined) < len(rows) else ""
     return [[f"{each}{heads[0]}", *heads[1:], *more], *joined]
 
@@ -113,6 +120,11 @@ def alike(rows: Sequence[Sequence[str]]) -> list[tuple[str, int]]:
     for index, row in enumerate(rows):
         kinds.setdefault(tuple(row[1:]), []).append(index)
     return [(device_ranges([rows[i][0] for i in those]), those[0]) for those in kinds.values()]
+
+
+def with_mark(names: str, *, simulated: bool) -> str:
+    """ "CUDA0 (simulated)"."""
+    return f"{names} (simulated)" if simulated else names
 
 
 def unloaded_texts(plan: PlacementPlan, inventory: ModelInventory) -> list[str]:

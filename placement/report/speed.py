@@ -3,7 +3,9 @@ what binds it, where the speeds come from.
 """
 
 from placement.machines.profile import MEASURED_ERROR
+from placement.plan import PlacementPlan
 from placement.prediction import PARTS, Pace, Prediction
+from placement.tensor_names import device_ranges
 from placement.units import rate
 
 ESTIMATED = "estimated"
@@ -48,6 +50,17 @@ def limit_lines(prediction: Prediction) -> list[str]:
         text += f"; about {100 * MEASURED_ERROR:.0f} % from speeds measured there:"
         text += " hybrid doctor --measure --save rig.toml"
     return [f"limited by {prediction.limit}", text]
+
+
+def played_text(plan: PlacementPlan) -> str:
+    """Why nothing is predicted of GPUs that the CPU plays; empty where it plays none."""
+    if not plan.played_gpus:
+        return ""
+    verb = "are" if len(plan.played_gpus) > 1 else "is"
+    return (
+        f"not predicted: {device_ranges(plan.played_gpus)} {verb} played by this CPU, whose speed"
+        " is not a GPU's; --machine PRESET predicts a machine that is not here"
+    )
 
 
 def milliseconds(seconds: float) -> str:

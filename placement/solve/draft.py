@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from placement.claims import Claim, claimed_bytes
 from placement.inventory import Role, TensorInfo
-from placement.machines.machine import CPU, UNLOADED
+from placement.machines.machine import CPU, UNLOADED, DeviceKind
 from placement.memory.joined_ranges import joined_ranges
 from placement.memory.needs import device_needs
 from placement.plan import Assignment, DeviceUse, PlacementPlan
@@ -151,6 +151,7 @@ def _device_uses(
         machine.device_names,
         machine,
     )
+    kinds = {device.name: device.kind for device in machine.devices}
     return tuple(
         DeviceUse(
             name,
@@ -159,6 +160,7 @@ def _device_uses(
             need.cache_bytes,
             need.compute_bytes,
             need.other_bytes,
+            kinds[name] is DeviceKind.SIMULATED_GPU,
         )
         for name, need in needs.items()
     )

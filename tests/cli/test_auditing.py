@@ -29,6 +29,7 @@ def test_the_audit_is_part_of_the_json(command):
         assert line["planned_bytes"] == line["actual_bytes"] > 0
     assert lines["CUDA0", "cache"]["actual_bytes"] == lines["CUDA0", "cache"]["planned_bytes"]
     assert {line["what"] for line in audit["speed"]} == {"prompt", "decode"}
+    assert {line["predicted"] for line in audit["speed"]} == {None}  # the CPU plays CUDA0
 
 
 @pytest.mark.parametrize("measured", [True, False])
