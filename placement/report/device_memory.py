@@ -90,7 +90,9 @@ def device_rows(memory: tuple[DeviceMemory, ...]) -> list[list[str]]:
     columns = [name for name in CATEGORIES if name in used or name in ALWAYS]
     unit = unit_of(max(device.total_bytes for device in memory))
     in_map = any(device.mapped_bytes for device in memory)
-    heads = [f"in {unit}", *columns, "total", *(["mapped"] * in_map), "budget", "headroom"]
+    # bytes in the map need no room of the budget
+    limited = ["mapped", "budget", "headroom without map"] if in_map else ["budget", "headroom"]
+    heads = [f"in {unit}", *columns, "total", *limited]
     more = [name for name in ("node", "link") if any(getattr(device, name) for device in memory)]
     rows = []
     for device in memory:

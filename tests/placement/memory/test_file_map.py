@@ -9,11 +9,13 @@ from placement.errors import DoesNotFit, PlanError
 from placement.machines.choice import described_machine
 from placement.machines.machine import CPU
 from placement.memory.file_map import file_map, ram_budget, with_mapping
+from placement.memory.parts import device_parts, pinned_bytes
 from placement.plan_check import check_plan
 from placement.plan_json import from_json, to_json
 from placement.planner import plan
 from placement.report.device_memory import device_memory, device_rows
 from placement.report.text import text_report
+from placement.units import format_bytes
 from placement.workload import Workload
 from tests.placement.models import GIB, deepseek_v3
 
@@ -63,10 +65,18 @@ def test_the_report_shows_the_ram_that_is_there_and_what_lacks() -> None:
     shown = dict(zip(heads, row, strict=True))
     assert shown["budget"] == "124.0 GiB"
     assert float(shown["mapped"]) == pytest.approx(file_map(MAPPED).weights_bytes / GIB, abs=0.01)
-    assert not shown["headroom"].startswith("-")
+    assert "headroom" not in shown
+    own = MAPPED.devices[0].total_bytes - file_map(MAPPED).weights_bytes
+    assert shown["headroom without map"] == format_bytes(MACHINE.host.free_bytes - own)
     text = " ".join(text_report(MAPPED, MODEL, MACHINE).split())
     assert "of weights in RAM do not fit it: they come from disc again and again" in text
     assert ram_budget(MAPPED, MAPPED.devices[0]) == MACHINE.host.free_bytes
+
+
+def test_no_weights_in_the_map_are_pinned() -> None:
+    copied = plan(MODEL, MACHINE, (), LOAD, budgets=ROOMY)
+    assert pinned_bytes(copied, device_parts(copied, MODEL, MACHINE)) > 300 * GIB
+    assert 0 < pinned_bytes(MAPPED, device_parts(MAPPED, MODEL, MACHINE)) < GIB
 
 
 def test_a_saved_plan_goes_with_or_without_the_map() -> None:
