@@ -4,7 +4,7 @@ what binds it, where the speeds come from.
 
 from placement.machines.profile import MEASURED_ERROR
 from placement.plan import PlacementPlan
-from placement.prediction import PARTS, Pace, Prediction
+from placement.prediction import IN_CACHES, PARTS, Pace, Prediction
 from placement.tensor_names import device_ranges
 from placement.units import rate
 
@@ -43,13 +43,21 @@ def time_rows(prediction: Prediction) -> list[list[str]]:
 
 def limit_lines(prediction: Prediction) -> list[str]:
     """The binding limit, the error to expect, and what would make it smaller."""
-    text = f"speeds: {prediction.source}; right within {100 * prediction.error:.0f} %"
-    if prediction.source.startswith(ESTIMATED):
+    sure = sureness(prediction.source, prediction.error)
+    return [f"limited by {prediction.limit}", f"speeds: {sure}"]
+
+
+def sureness(source: str, error: float) -> str:
+    """Of a prediction: where its speeds come from, the error to expect, what would narrow it."""
+    if source.endswith(IN_CACHES):
+        return f"{source}: they may be wrong by factors"
+    text = f"{source}; right within {100 * error:.0f} %"
+    if source.startswith(ESTIMATED):
         text += f": hybrid doctor --measure narrows this to about {100 * MEASURED_ERROR:.0f} %"
-    elif ESTIMATED in prediction.source:
+    elif ESTIMATED in source:
         text += f"; about {100 * MEASURED_ERROR:.0f} % from speeds measured there:"
         text += " hybrid doctor --measure --save rig.toml"
-    return [f"limited by {prediction.limit}", text]
+    return text
 
 
 def played_text(plan: PlacementPlan) -> str:

@@ -72,4 +72,6 @@ def test_a_bench_of_played_gpus_has_no_prediction(command):
     line = ("bench", "demo", "-p", "4", "-n", "2", "-r", "1", *PLAYED)
     table = command(*line).out
     assert "tg2" in table
-    assert "predicted  " not in table
+    assert "predict" not in table.splitlines()[0] + table.splitlines()[2]
+    alone = command("bench", "demo", "-p", "4", "-n", "2", "-r", "1", "--device", "none").out
+    assert "predictions: speeds " in alone
