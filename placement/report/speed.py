@@ -71,6 +71,14 @@ def played_text(plan: PlacementPlan) -> str:
     )
 
 
+def short_rates(prediction: Prediction) -> str:
+    """ "about 12.4 tok/s, 8.31 at the end; prompts 105"."""
+    first, last = prediction.decode[0], prediction.decode[-1]
+    end = f", {rate(last.tokens_per_s)} at the end" if last.depth > first.depth else ""
+    prompts = f"; prompts {rate(prediction.prompt[0].tokens_per_s)}" if prediction.prompt else ""
+    return f"about {rate(first.tokens_per_s)} tok/s{end}{prompts}"
+
+
 def milliseconds(seconds: float) -> str:
     """Of a token: "61.03", "0.031"."""
     return f"{1e3 * seconds:.2f}" if seconds >= 1e-4 else f"{1e3 * seconds:.4f}"
