@@ -32,7 +32,10 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class DeviceUse:
-    """Planned bytes of one device by category, against its budget."""
+    """Planned bytes of one device by category, against its budget.
+
+    simulated   a GPU that the CPU plays
+    """
 
     name: str
     budget_bytes: int
@@ -40,6 +43,7 @@ class DeviceUse:
     cache_bytes: int
     compute_bytes: int
     other_bytes: int
+    simulated: bool = False
 
     @property
     def total_bytes(self) -> int:
@@ -51,7 +55,7 @@ class PlacementPlan:
     """Everything the loader needs and everything the user reads.
 
     layers       home of each trunk block: where its attention, cache and activations live
-    prediction   None where nobody asked for speeds
+    prediction   None where nobody asked for speeds, or where the CPU plays GPUs
     machine      what --machine named; empty: planned for the machine it was made on
     """
 
@@ -67,3 +71,8 @@ class PlacementPlan:
     prediction: Prediction | None = None
     machine: str = ""
     version: int = PLAN_VERSION
+
+    @property
+    def played_gpus(self) -> tuple[str, ...]:
+        """GPUs that hold something and are played by the CPU: how fast they are says nothing."""
+        return tuple(use.name for use in self.devices if use.simulated and use.total_bytes)

@@ -193,8 +193,9 @@ def _assignment(field: _Field, rules: int) -> Assignment:
 
 def _device(field: _Field) -> DeviceUse:
     categories = ("budget_bytes", "weights_bytes", "cache_bytes", "compute_bytes", "other_bytes")
-    numbers = [field.key(category).count() for category in categories]
-    use = DeviceUse(field.key("name").text(), *numbers)
+    sizes = {category: field.key(category).count() for category in categories}
+    simulated = field.has("simulated") and field.key("simulated").flag()
+    use = DeviceUse(field.key("name").text(), **sizes, simulated=simulated)
     total = field.key("total_bytes")
     if total.count() != use.total_bytes:
         raise total.wrong(f"the sum of its parts, {use.total_bytes}")

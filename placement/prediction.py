@@ -19,6 +19,9 @@ PARTS = (
     "host",
 )
 
+# Ends the source of a prediction whose formulas read RAM where caches may do.
+IN_CACHES = "; a model so small may lie in caches, which no formula counts"
+
 
 @dataclass(frozen=True, slots=True)
 class Pace:

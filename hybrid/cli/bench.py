@@ -26,7 +26,7 @@ from hybrid.cli.bench_record import (
     common_facts,
     placement_facts,
 )
-from hybrid.cli.bench_table import results_table
+from hybrid.cli.bench_table import prediction_lines, results_table
 from hybrid.cli.failures import as_reported, report
 from hybrid.cli.live_flags import LiveView, add_live_flags, live_view
 from hybrid.cli.loading import load_engine
@@ -199,6 +199,8 @@ def _show(bench: Bench, args: argparse.Namespace) -> None:
     if not args.json:
         if bench.rows:
             print(results_table(bench.rows, bench.micro_batches))
+            told = [run.facts["prediction"] for run in bench.runs if run.facts is not None]
+            print("".join(f"{line}\n" for line in prediction_lines(told)), end="")
         for placement, failure in bench.failures:
             print(f"{placement.label}: failed: {failure.cause}")
     if args.json or not sys.stdout.isatty():

@@ -34,7 +34,7 @@ def need_matplotlib() -> None:
         raise MachineError(
             "--plot needs matplotlib",
             str(error).splitlines()[0],
-            remedy=["pip install 'hybrid-moe[plot]'", "--csv FILE, and a program that draws"],
+            remedy=["pip install matplotlib", "--csv FILE, and a program that draws"],
         ) from error
 
 

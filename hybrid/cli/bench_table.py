@@ -6,6 +6,7 @@ from typing import Any
 from hybrid.cli.bench_placements import Placement
 from hybrid.cli.output import table
 from hybrid.runtime.bench import BenchResult, Work
+from placement.report.speed import sureness
 from placement.units import format_bytes
 
 MOST_LABEL = 36  # characters of a placement; its number tells it from others that begin alike
@@ -39,6 +40,15 @@ def results_table(
     }
     kept = {title: cells for title, cells in columns.items() if set(cells) != {"-"}}
     return table([list(kept), *(list(row) for row in zip(*kept.values(), strict=True))])
+
+
+def prediction_lines(told: Sequence[Mapping[str, Any] | None]) -> list[str]:
+    """Where the predictions come from and how sure they are; alike ones once.
+
+    told   "source" and "error" of each placement that has a prediction
+    """
+    known = [sureness(one["source"], one["error"]) for one in told if one is not None]
+    return [f"predictions: speeds {text}" for text in dict.fromkeys(known)]
 
 
 def short_label(placement: Placement) -> str:

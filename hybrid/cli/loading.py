@@ -21,6 +21,7 @@ from hybrid.tokenizer.tokenizer import Tokenizer
 from placement.machines.machine import CPU
 from placement.memory.file_map import without_map
 from placement.plan import PlacementPlan
+from placement.report.device_memory import with_mark
 from placement.report.text import cache_text
 from placement.units import format_bytes
 
@@ -99,14 +100,15 @@ def short_plan(plan: PlacementPlan) -> str:
         f"{plan.model} ({plan.architecture}), {format_bytes(plan.model_bytes)}, context "
         f"{load.context_tokens}, micro-batch {load.ubatch_tokens}, cache {cache_text(load)}"
     ]
-    width = max(len(use.name) for use in plan.devices)
-    for use in plan.devices:
+    names = [with_mark(use.name, simulated=use.simulated) for use in plan.devices]
+    width = max(map(len, names))
+    for name, use in zip(names, plan.devices, strict=True):
         if use.total_bytes:
             parts = f"weights {format_bytes(use.weights_bytes)}, cache "
             parts += f"{format_bytes(use.cache_bytes)}, compute {format_bytes(use.compute_bytes)}"
             parts += f", other {format_bytes(use.other_bytes)}" if use.other_bytes else ""
             budget = format_bytes(without_map(plan, use).budget_bytes)
-            lines.append(f"  {use.name:{width}}  {parts}; {format_bytes(use.total_bytes)}/{budget}")
+            lines.append(f"  {name:{width}}  {parts}; {format_bytes(use.total_bytes)}/{budget}")
     return "\n".join(lines)
 
 

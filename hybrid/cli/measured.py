@@ -140,8 +140,10 @@ def _rows(known: MachineSpeeds, found: StoredProfile) -> list[list[str]]:
             if name in values:
                 source = PROFILE if name in measured else ESTIMATE
                 rows.append([device, what, _figure(values[name], unit), unit, source])
+    measured_by_threads = "by_threads" in found.figures.get(CPU, {})
+    source = PROFILE if measured_by_threads else ESTIMATE
     rows += [
-        [CPU, f"RAM read, {count} thread{'s' * (count > 1)}", _figure(rate, ""), "GB/s", PROFILE]
+        [CPU, f"RAM read, {count} thread{'s' * (count > 1)}", _figure(rate, ""), "GB/s", source]
         for count, rate in known.host.by_threads
     ]
     rows += [

@@ -18,6 +18,7 @@ from hybrid.cli.plan_views import (
     show_what_if,
 )
 from hybrid.runtime.prepare import Prepared, model_path, prepare
+from hybrid.runtime.variations import whole_layer_flags
 from placement.memory.parts import device_parts, pinned_bytes
 from placement.plan_json import to_json
 from placement.report.bars import can_show_blocks
@@ -59,9 +60,9 @@ def run(args: argparse.Namespace) -> int:
     if args.what_if:
         show_what_if(prepared, options, args.what_if, as_json=args.json)
     if args.emit:
-        there = export(
-            prepared.plan, prepared.inventory, args.emit, str(model_path(need_model(args)))
-        )
+        path = str(model_path(need_model(args)))
+        known = (prepared.plan, prepared.inventory, args.emit, path)
+        there = export(*known, lambda: whole_layer_flags(prepared, options))
         notes(there.notes)
         print(there.text(), flush=True)
     elif args.explain is None and not args.what_if:

@@ -18,6 +18,7 @@ from placement.plan_json import to_json
 from placement.report.diff import diff_plans, diff_text
 from placement.report.explain import explain, explanation_text
 from placement.report.page import html_page
+from placement.report.speed import played_text
 from placement.report.what_if import Outcome, parse_settings, try_settings, what_if_text
 
 # flag -> those that show something else instead, or would be left out
@@ -84,7 +85,8 @@ def show_diff(paths: Sequence[str], *, as_json: bool) -> None:
 def show_explanation(prepared: Prepared, pattern: str, *, as_json: bool) -> None:
     """Every tensor that the pattern finds."""
     stock, machine = prepared.inventory, prepared.machine
-    found = explain(prepared.plan, stock, pattern, lambda plan: predict(plan, stock, machine))
+    timed = None if prepared.plan.played_gpus else lambda plan: predict(plan, stock, machine)
+    found = explain(prepared.plan, stock, pattern, timed)
     if as_json:
         print_json({"explain": [asdict(one) for one in found]})
     else:
@@ -105,6 +107,8 @@ def show_what_if(
     if most > here > 0:
         note(f"{here} of {most} GPUs are here; the others are taken to be like CUDA{here - 1}")
     outcomes = try_settings(rows, lambda settings: varied_plan(prepared, options, settings))
+    if played := played_text(prepared.plan):
+        note(played)
     if as_json:
         print_json({"what_if": [_outcome_facts(outcome) for outcome in outcomes]})
     else:

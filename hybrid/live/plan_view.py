@@ -18,6 +18,7 @@ from placement.machines.machine import CPU, DeviceKind, Machine
 from placement.machines.speeds import MachineSpeeds
 from placement.memory.parts import WEIGHTS, Part, device_parts
 from placement.plan import DeviceUse, PlacementPlan
+from placement.report.device_memory import with_mark
 from placement.tensor_names import number_ranges
 
 GB = 1e9
@@ -90,7 +91,8 @@ def plan_line(plan: PlacementPlan, layers: Sequence[LayerView]) -> str:
     """ "CUDA0 layers 0-26; experts on CPU"; experts are not named where they are at home."""
     homes: dict[str, list[int]] = {}
     for index, home in enumerate(plan.layers):
-        homes.setdefault(home, []).append(index)
+        named = with_mark(home, simulated=home in plan.played_gpus)
+        homes.setdefault(named, []).append(index)
     text = ", ".join(f"{home} layers {number_ranges(its)}" for home, its in homes.items())
     with_experts = [layer for layer in layers if layer.experts]
     if all(layer.experts == (layer.attention,) for layer in with_experts):

@@ -35,7 +35,7 @@ KIB = 1 << 10
 
 def audit_engine(engine: "Engine", measured: tuple[Measured, ...] = ()) -> Audit:
     """The engine's plan against its memory now, and these rates against what the cost model
-    expects of this machine.
+    expects of this machine; against nothing where it plays GPUs.
     """
     prepared = engine.prepared
     known = (prepared.plan, prepared.inventory, prepared.machine)
@@ -43,7 +43,8 @@ def audit_engine(engine: "Engine", measured: tuple[Measured, ...] = ()) -> Audit
     def expected(run: Measured) -> tuple[Pace, str]:
         return expected_pace(*known, run.depth, run.tokens if run.what == "prompt" else 0)
 
-    return audit(prepared.plan, device_parts(*known), actual_bytes(engine), measured, expected)
+    asked = None if prepared.plan.played_gpus else expected
+    return audit(prepared.plan, device_parts(*known), actual_bytes(engine), measured, asked)
 
 
 def actual_bytes(engine: "Engine") -> dict[str, dict[str, int]]:

@@ -67,7 +67,8 @@ class BenchResult:
     device_bytes     bytes of weights and cache read per token, by device; empty for prompts
     ram_bytes        those that come out of the RAM, simulated GPUs included; None for prompts
     limit            what reading them allows; None for prompts
-    predicted_tok_s  what the cost model expects of this plan on this machine
+    predicted_tok_s  what the cost model expects of this plan on this machine; None where it plays
+                     GPUs
     outside_native   share of the passes' time spent outside native code; None when not counted
     """
 
@@ -207,13 +208,15 @@ def _expected(engine: "Engine", case: BenchCase, ram_read_gb_s: float) -> BenchR
     """All that is known of a test before it is run."""
     prepared, depth = engine.prepared, case.middle_tokens
     known = (prepared.plan, prepared.inventory, prepared.machine)
+    tokens = case.tokens if case.work is Work.PROMPT else 0
+    expected = None
+    if not prepared.plan.played_gpus:
+        expected = expected_pace(*known, depth, tokens)[0].tokens_per_s
     if case.work is Work.PROMPT:
-        pace, _ = expected_pace(*known, depth, case.tokens)
-        return BenchResult(case, (), {}, predicted_tok_s=pace.tokens_per_s)
-    pace, _ = expected_pace(*known, depth)
+        return BenchResult(case, (), {}, predicted_tok_s=expected)
     reads = token_reads(*known, depth)
     limit = read_limit(reads, prepared.machine, ram_read_gb_s)
-    return BenchResult(case, (), reads.by_device, reads.ram_bytes, limit, pace.tokens_per_s)
+    return BenchResult(case, (), reads.by_device, reads.ram_bytes, limit, expected)
 
 
 def _warm_up_tokens(case: BenchCase) -> int:

@@ -25,7 +25,7 @@ from placement.errors import PlanError
 from placement.inventory import ModelInventory
 from placement.machines.cpus import ThreadCpus, choose_cpus, described_cpus
 from placement.machines.estimates import speeds_of
-from placement.machines.machine import CPU, Machine
+from placement.machines.machine import CPU, DeviceKind, Machine
 from placement.memory.budgets import with_margins
 from placement.memory.file_map import with_mapping
 from placement.plan import PlacementPlan
@@ -102,6 +102,7 @@ def prepare(path: str | Path, options: LoadOptions, *, overfull_too: bool = Fals
         _check_kernels(plan, options.kernels)
         plan = with_mapping(plan, mapped=options.mmap)
         check_plan(plan, stock, machine)
+        plan = _simulated_here(plan, machine)
     else:
         plan = new_plan(options, stock, machine, len(cpus.cpus), overfull_too=overfull_too)
     layout = host_layout(plan, stock, file.tensors, machine, options, cpus.system_nodes)
@@ -111,7 +112,8 @@ def prepare(path: str | Path, options: LoadOptions, *, overfull_too: bool = Fals
     if options.plan is not None or numa != plan.workload.numa_policy:
         plan = with_policy(plan, machine, speeds_of(machine), numa)
         usage = read_expert_stats(options.expert_stats, stock)
-        plan = replace(plan, prediction=predict(plan, stock, machine, usage))  # here, now
+        here_now = None if plan.played_gpus else predict(plan, stock, machine, usage)
+        plan = replace(plan, prediction=here_now)
     notes = (*of_machine, *_notes(plan, stock), *layout.notes)
     found = CpuKernels(options.kernels, tier, len(cpus.cpus))
     return Prepared(file, config, stock, machine, plan, cpus, found, layout, notes)
@@ -205,7 +207,7 @@ def new_plan(
     overfull_too   give a plan also where it does not fit
     Raises PlacementError.
     """
-    return make_plan(
+    made = make_plan(
         stock,
         machine,
         all_rules(options, stock, machine),
@@ -218,6 +220,14 @@ def new_plan(
         longer_ubatch=GPU_UBATCH if options.ubatch is None else None,
         overfull_too=overfull_too,
     )
+    return replace(made, prediction=None) if made.played_gpus else made
+
+
+def _simulated_here(plan: PlacementPlan, machine: Machine) -> PlacementPlan:
+    """A plan that was read, with the marks of this machine's GPUs."""
+    played = {gpu.name for gpu in machine.gpus if gpu.kind is DeviceKind.SIMULATED_GPU}
+    uses = (replace(use, simulated=use.name in played) for use in plan.devices)
+    return replace(plan, devices=tuple(uses))
 
 
 def _check_kernels(plan: PlacementPlan, asked: str) -> None:

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 
 from hybrid.errors import UsageError
-from hybrid.runtime.options import LoadOptions
+from hybrid.runtime.options import CpuMoe, LoadOptions
 from hybrid.runtime.prepare import Prepared, new_plan
+from placement.errors import PlacementError
 from placement.machines.machine import Machine
 from placement.plan import PlacementPlan
+from placement.report.export import layers_in_ram
+from placement.report.speed import short_rates
 from placement.report.what_if import Settings
 
 # key of --what-if -> field of LoadOptions
@@ -38,6 +41,29 @@ def varied_plan(prepared: Prepared, options: LoadOptions, settings: Settings) ->
     varied = LoadOptions.from_keywords(**{**_given(options), "budgets": budgets or None, **changed})
     threads = prepared.plan.workload.threads
     return new_plan(varied, prepared.inventory, machine, threads, overfull_too=True)
+
+
+def whole_layer_flags(prepared: Prepared, options: LoadOptions) -> list[str]:
+    """ "-ncmoe 60 (about 20.7 tok/s; prompts 391)": flags that fit and leave no layer's experts in
+    part, the fastest first; none for a plan that was read from a file.
+    """
+    if options.plan is not None:
+        return []
+    stock, threads = prepared.inventory, prepared.plan.workload.threads
+    count = layers_in_ram(prepared.plan, stock)
+    tried: list[tuple[float, str]] = []
+    for text, rule in ((f"-ncmoe {count}", CpuMoe(count)), ("-cmoe", CpuMoe())):
+        changed = replace(options, rules=(*options.rules, rule))
+        try:
+            made = new_plan(changed, stock, prepared.machine, threads)
+        except PlacementError:
+            continue
+        if any(part.experts is not None for part in made.assignments):
+            continue
+        told = made.prediction
+        speeds = f" ({short_rates(told)})" if told else ""
+        tried.append((told.decode[0].tokens_per_s if told else 0.0, text + speeds))
+    return [text for _, text in sorted(tried, key=lambda one: -one[0])]
 
 
 def with_gpus(machine: Machine, count: int) -> Machine:

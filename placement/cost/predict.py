@@ -21,7 +21,7 @@ from placement.machines.calibration import WORKS, Calibration
 from placement.machines.estimates import speeds_of
 from placement.machines.machine import CPU, Machine
 from placement.plan import PlacementPlan
-from placement.prediction import PARTS, Pace, Prediction
+from placement.prediction import IN_CACHES, PARTS, Pace, Prediction
 from placement.workload import Workload
 
 GOALS = ("decode", "prompt", "balanced")
@@ -30,6 +30,9 @@ UNMEASURED_ERROR = 0.2  # of a token's bytes in formats whose speed nobody measu
 DISC_ERROR = 0.5  # of a time that waits for a drive nobody measured
 FALLBACK_ERROR = 0.5  # the reference waits for Python: half or twice as fast elsewhere
 MOST_ERROR = 0.9
+# A CPU's last cache has 16 to 64 MiB within reach of a core, an H200's 50: what lies there is read
+# several times as fast as memory.
+CACHED_MODEL_BYTES = 64 << 20
 
 _Seconds = Callable[[Moment], Mapping[str, float]]
 
@@ -137,12 +140,13 @@ def predict(
     decode = tuple(_decode_pace(cost, depth, taught) for depth in decode_depths(load))
     of_speeds = speeds.error + DISC_ERROR * _share(decode[0], "disc")
     of_speeds += nodes_error(plan, machine, speeds)
+    cached = inventory.nbytes < CACHED_MODEL_BYTES
     return Prediction(
         decode=decode,
         prompt=tuple(_prompt_pace(cost, *case, load, taught) for case in prompt_cases(load)),
-        error=_error(cost, of_speeds, taught),
+        error=MOST_ERROR if cached else _error(cost, of_speeds, taught),
         limit=limit_text(decode[0], cost.waits_for_cores(load.threads)),
-        source=speeds.source + _corrected(cost, taught),
+        source=speeds.source + _corrected(cost, taught) + IN_CACHES * cached,
     )
 
 

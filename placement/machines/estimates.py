@@ -4,6 +4,7 @@ An estimate is a data sheet's figure times the share of it that kernels here wer
 the machines of docs/log.md. It serves to compare placements; `hybrid doctor` measures.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -121,12 +122,16 @@ def host_estimate(machine: Machine) -> HostSpeeds:
     """
     socket = socket_of(machine.host)
     cores = max(machine.physical_cores, 1)
+    most_gb_s = READ_SHARE * socket.channels_gb_s
+    enough = min(math.ceil(most_gb_s / CORE_READ_GB_S), cores)
+    by_threads = [(n, min(most_gb_s, CORE_READ_GB_S * n)) for n in sorted({1, enough, cores})]
     return HostSpeeds(
-        read_gb_s=min(READ_SHARE * socket.channels_gb_s, CORE_READ_GB_S * cores),
+        read_gb_s=by_threads[-1][1],
         product_share=HOST_PRODUCT_SHARE,
         matmul_tflops=socket.core_tflops * cores,
         job_us=min(FIRST_JOB_US + THREAD_JOB_US * cores, MOST_JOB_US),
         token_us=TOKEN_US,
+        by_threads=tuple(by_threads),
     )
 
 

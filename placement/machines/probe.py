@@ -177,7 +177,13 @@ def _numa_library() -> Finding:
 
 def _simulated(sizes: Mapping[str, int]) -> Gpus:
     devices = tuple(
-        Device(name, DeviceKind.SIMULATED_GPU, nbytes, nbytes, "reference kernels on the CPU")
+        Device(
+            name,
+            DeviceKind.SIMULATED_GPU,
+            nbytes,
+            nbytes,
+            "simulated: reference kernels on the CPU",
+        )
         for name, nbytes in sizes.items()
     )
     findings = tuple(

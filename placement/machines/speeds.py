@@ -24,7 +24,7 @@ class HostSpeeds:
     matmul_tflops   products of many tokens, weights decoded on the way
     job_us          of a layer's experts, or of a block, beside its bytes: waking, sharing out
     token_us        of a token outside all kernels: embedding, sampling, Python
-    by_threads      (threads, GB/s) as measured, fewest first
+    by_threads      (threads, GB/s), fewest first: what fewer threads read, as a share of the last
     by_node         GB/s that all threads read from each NUMA node, by its index
     shard_gain      speed of routed experts with --numa shard over that of pages in turn; nobody
                     measures it, likewise the next

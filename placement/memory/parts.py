@@ -69,8 +69,8 @@ def category_bytes(parts: tuple[Part, ...]) -> dict[str, int]:
 
 def pinned_bytes(plan: PlacementPlan, parts: Mapping[str, tuple[Part, ...]]) -> int:
     """Of RAM, what GPUs copy from or write to: arenas where routed experts are in RAM, cache that
-    GPUs map, buffers. GPUs that are played by the CPU pin nothing; neither do weights that stay in
-    the file's map (--mmap), which are counted here all the same.
+    GPUs map, buffers. GPUs that are played by the CPU pin nothing; weights that stay in the file's
+    map (--mmap) are not pinned either.
 
     parts   `device_parts` of the plan
     """
@@ -80,7 +80,7 @@ def pinned_bytes(plan: PlacementPlan, parts: Mapping[str, tuple[Part, ...]]) -> 
         return 0
     weights = {part.what: part.nbytes for part in host if part.category == WEIGHTS}
     cache = sum(part.nbytes for part in host if part.category == CACHE)
-    if Role.ROUTED_EXPERT.value.replace("_", " ") in weights:
+    if not plan.workload.mapped and Role.ROUTED_EXPERT.value.replace("_", " ") in weights:
         return buffers + cache + sum(weights.values())
     return buffers + cache * plan.workload.cache_in_ram
 

@@ -37,6 +37,7 @@ class DeviceMemory:
     mapped_bytes   of all bytes, those in the file's map: they need no budget
     node    NUMA node or nodes it hangs on: "0", "0-1"; empty where nobody knows
     link    to the host: "PCIe 4 x16"; likewise
+    simulated   a GPU that the CPU plays
     """
 
     name: str
@@ -45,6 +46,7 @@ class DeviceMemory:
     mapped_bytes: int = 0
     node: str = ""
     link: str = ""
+    simulated: bool = False
 
     @property
     def total_bytes(self) -> int:
@@ -77,7 +79,9 @@ def device_memory(
         node, link = _node(use.name, machine), _link(use.name, machine)
         budget = without_map(plan, use).budget_bytes
         mapped = use.budget_bytes - budget
-        found.append(DeviceMemory(use.name, budget, tuple(parts), mapped, node, link))
+        found.append(
+            DeviceMemory(use.name, budget, tuple(parts), mapped, node, link, use.simulated)
+        )
     return tuple(found)
 
 
@@ -87,7 +91,9 @@ def device_rows(memory: tuple[DeviceMemory, ...]) -> list[list[str]]:
     columns = [name for name in CATEGORIES if name in used or name in ALWAYS]
     unit = unit_of(max(device.total_bytes for device in memory))
     in_map = any(device.mapped_bytes for device in memory)
-    heads = [f"in {unit}", *columns, "total", *(["mapped"] * in_map), "budget", "headroom"]
+    # bytes in the map need no room of the budget
+    limited = ["mapped", "budget", "headroom without map"] if in_map else ["budget", "headroom"]
+    heads = [f"in {unit}", *columns, "total", *limited]
     more = [name for name in ("node", "link") if any(getattr(device, name) for device in memory)]
     rows = []
     for device in memory:
@@ -98,7 +104,10 @@ def device_rows(memory: tuple[DeviceMemory, ...]) -> list[list[str]]:
         limits = [device.budget_bytes, device.budget_bytes - own_bytes]
         about = [getattr(device, name) or "-" for name in more]
         rows.append([device.name, *numbers, *(format_bytes(n) for n in limits), *about])
-    joined = [[names, *rows[first][1:]] for names, first in alike(rows)]
+    joined = [
+        [with_mark(names, simulated=memory[first].simulated), *rows[first][1:]]
+        for names, first in alike(rows)
+    ]
     each = "each " if len(joined) < len(rows) else ""
     return [[f"{each}{heads[0]}", *heads[1:], *more], *joined]
 
@@ -114,6 +123,11 @@ def alike(rows: Sequence[Sequence[str]]) -> list[tuple[str, int]]:
     for index, row in enumerate(rows):
         kinds.setdefault(tuple(row[1:]), []).append(index)
     return [(device_ranges([rows[i][0] for i in those]), those[0]) for those in kinds.values()]
+
+
+def with_mark(names: str, *, simulated: bool) -> str:
+    """ "CUDA0 (simulated)"."""
+    return f"{names} (simulated)" if simulated else names
 
 
 def unloaded_texts(plan: PlacementPlan, inventory: ModelInventory) -> list[str]:

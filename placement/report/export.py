@@ -10,13 +10,14 @@ offloads the head only beyond the last block. Source: their code, as of August 2
 """
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from placement.errors import PlacementError
 from placement.inventory import ModelInventory, Role, TensorInfo
 from placement.machines.machine import CPU, UNLOADED
 from placement.plan import Assignment, PlacementPlan
+from placement.report.speed import short_rates
 from placement.tensor_names import layers_text, number_pattern
 
 LLAMA_CPP, IK = PROGRAMS = ("llama.cpp", "ik")
@@ -54,24 +55,23 @@ class Offload:
     head: str
 
 
-def export(plan: PlacementPlan, inventory: ModelInventory, program: str, model: str) -> Exported:
+def export(
+    plan: PlacementPlan,
+    inventory: ModelInventory,
+    program: str,
+    model: str,
+    whole: Callable[[], Sequence[str]] = tuple,
+) -> Exported:
     """The command line.
 
     program   one of PROGRAMS
     model     the file, as it is to be typed
+    whole     flags that leave no layer in part, each with what it leads to; asked where it helps
     Raises PlacementError for a plan with ranges of experts, which neither program knows.
     """
-    for part in plan.assignments:
-        if part.experts is not None:
-            first, last = part.experts
-            raise PlacementError(
-                f"{program} cannot place experts {first}-{last} of {part.tensor} apart",
-                "its rules move whole tensors",
-                remedy=(
-                    f"-cmoe, or -ncmoe {_layers_in_ram(plan, inventory)}: no layer in part",
-                    "rules without '#': -ot 'blk\\.(3|4)\\..*_exps=CUDA0' -ot exps=CPU",
-                ),
-            )
+    parts = [part for part in plan.assignments if part.experts is not None]
+    if parts:
+        raise _of_ranges(plan, inventory, program, parts, whole)
     offload = offloaded(plan, inventory, program)
     words = ["llama-server", "-m", model, "-ngl", str(offload.gpu_layers)]
     if len(offload.counts) > 1 and any(offload.counts):
@@ -104,7 +104,31 @@ def offloaded(plan: PlacementPlan, inventory: ModelInventory, program: str) -> O
     return Offload(gpu_layers, counts, tuple(blocks), head)
 
 
-def _layers_in_ram(plan: PlacementPlan, inventory: ModelInventory) -> int:
+def _of_ranges(
+    plan: PlacementPlan,
+    inventory: ModelInventory,
+    program: str,
+    parts: Sequence[Assignment],
+    whole: Callable[[], Sequence[str]],
+) -> PlacementError:
+    """parts   of tensors that lie on two devices"""
+    asked = [part for part in parts if part.rule is not None]
+    part = (asked or parts)[0]
+    first, last = part.experts or (0, 0)
+    remedies = [] if asked else list(whole())
+    if asked:
+        remedies = [f"rule {(part.rule or 0) + 1} without its '#' moves whole tensors"]
+    details = ["its rules move whole tensors"]
+    if plan.prediction is not None:
+        details.append(f"as planned {short_rates(plan.prediction)}")
+    return PlacementError(
+        f"{program} cannot place experts {first}-{last} of {part.tensor} apart",
+        *details,
+        remedy=remedies or [f"-cmoe, or -ncmoe {layers_in_ram(plan, inventory)}: no layer in part"],
+    )
+
+
+def layers_in_ram(plan: PlacementPlan, inventory: ModelInventory) -> int:
     """-ncmoe that keeps in RAM as many layers' experts as have any there now, the first ones."""
     routed = {t.name: t.layer for t in inventory.tensors if t.role is Role.ROUTED_EXPERT}
     layers = sorted({layer for layer in routed.values() if layer is not None})

@@ -39,10 +39,10 @@ def idle_notes(request: Request, plan: PlacementPlan) -> list[str]:
     for index in rules:
         named.setdefault(request.rules[index].source, index)
     words = " and ".join(f"rule {index + 1} ({source})" for source, index in named.items())
-    return [
-        f"{format_bytes(free)} of VRAM stay free; without {words} experts fill it: about"
-        f" {rate(then)} tok/s in place of {rate(now)}"
-    ]
+    speeds = f": about {rate(then)} tok/s in place of {rate(now)}"
+    if plan.played_gpus or without.played_gpus:
+        speeds = ""
+    return [f"{format_bytes(free)} of VRAM stay free; without {words} experts fill it{speeds}"]
 
 
 def share_notes(shares: Sequence[float] | None, machine: Machine) -> list[str]:

@@ -8,7 +8,7 @@ from html import escape
 from placement.inventory import ModelInventory
 from placement.machines.machine import Machine
 from placement.plan import PlacementPlan
-from placement.prediction import PARTS, Pace, Prediction
+from placement.prediction import PARTS, Pace
 from placement.report.device_memory import (
     CATEGORIES,
     DeviceMemory,
@@ -19,7 +19,7 @@ from placement.report.device_memory import (
 )
 from placement.report.page_style import COLOURS, STYLE, class_name
 from placement.report.placement import layer_lines, rule_lines
-from placement.report.speed import limit_lines, milliseconds, speed_rows, time_rows
+from placement.report.speed import limit_lines, milliseconds, played_text, speed_rows, time_rows
 from placement.report.text import Parts, model_lines, other_lines, workload_line
 from placement.units import format_bytes
 
@@ -47,7 +47,7 @@ def html_page(
         _section("Devices", _table(device_rows(memory)), _paragraphs(stay)),
         _section("Memory", _memory_bars(memory), _legend([*_used(memory), "free"])),
         _section("Other memory", _list(other_lines(parts or {}))),
-        *_speed(plan.prediction),
+        *_speed(plan),
         _section("Rules", _list(rule_lines(plan, inventory))),
         _section("Layers", _list(layer_lines(plan, inventory))),
         _section("Notes", _list(plan.notes)),
@@ -62,7 +62,10 @@ def html_page(
     )
 
 
-def _speed(prediction: Prediction | None) -> list[str]:
+def _speed(plan: PlacementPlan) -> list[str]:
+    prediction = plan.prediction
+    if played := played_text(plan):
+        return [_section("Speed", _paragraphs([played]))]
     if prediction is None:
         return []
     paces = [("decode", pace) for pace in prediction.decode]

@@ -3,7 +3,9 @@ what binds it, where the speeds come from.
 """
 
 from placement.machines.profile import MEASURED_ERROR
-from placement.prediction import PARTS, Pace, Prediction
+from placement.plan import PlacementPlan
+from placement.prediction import IN_CACHES, PARTS, Pace, Prediction
+from placement.tensor_names import device_ranges
 from placement.units import rate
 
 ESTIMATED = "estimated"
@@ -41,13 +43,40 @@ def time_rows(prediction: Prediction) -> list[list[str]]:
 
 def limit_lines(prediction: Prediction) -> list[str]:
     """The binding limit, the error to expect, and what would make it smaller."""
-    text = f"speeds: {prediction.source}; right within {100 * prediction.error:.0f} %"
-    if prediction.source.startswith(ESTIMATED):
+    sure = sureness(prediction.source, prediction.error)
+    return [f"limited by {prediction.limit}", f"speeds: {sure}"]
+
+
+def sureness(source: str, error: float) -> str:
+    """Of a prediction: where its speeds come from, the error to expect, what would narrow it."""
+    if source.endswith(IN_CACHES):
+        return f"{source}: they may be wrong by factors"
+    text = f"{source}; right within {100 * error:.0f} %"
+    if source.startswith(ESTIMATED):
         text += f": hybrid doctor --measure narrows this to about {100 * MEASURED_ERROR:.0f} %"
-    elif ESTIMATED in prediction.source:
+    elif ESTIMATED in source:
         text += f"; about {100 * MEASURED_ERROR:.0f} % from speeds measured there:"
         text += " hybrid doctor --measure --save rig.toml"
-    return [f"limited by {prediction.limit}", text]
+    return text
+
+
+def played_text(plan: PlacementPlan) -> str:
+    """Why nothing is predicted of GPUs that the CPU plays; empty where it plays none."""
+    if not plan.played_gpus:
+        return ""
+    verb = "are" if len(plan.played_gpus) > 1 else "is"
+    return (
+        f"not predicted: {device_ranges(plan.played_gpus)} {verb} played by this CPU, whose speed"
+        " is not a GPU's; --machine PRESET predicts a machine that is not here"
+    )
+
+
+def short_rates(prediction: Prediction) -> str:
+    """ "about 12.4 tok/s, 8.31 at the end; prompts 105"."""
+    first, last = prediction.decode[0], prediction.decode[-1]
+    end = f", {rate(last.tokens_per_s)} at the end" if last.depth > first.depth else ""
+    prompts = f"; prompts {rate(prediction.prompt[0].tokens_per_s)}" if prediction.prompt else ""
+    return f"about {rate(first.tokens_per_s)} tok/s{end}{prompts}"
 
 
 def milliseconds(seconds: float) -> str:

@@ -13,7 +13,7 @@ from placement.plan import PlacementPlan
 from placement.report.bars import BLOCKS, LETTERS, bar_lines
 from placement.report.device_memory import device_memory, device_rows, unloaded_texts
 from placement.report.placement import layer_lines, rule_lines
-from placement.report.speed import limit_lines, speed_rows, time_rows
+from placement.report.speed import limit_lines, played_text, speed_rows, time_rows
 from placement.tensor_names import device_ranges
 from placement.units import format_bytes
 from placement.workload import Workload
@@ -131,6 +131,8 @@ def table_lines(rows: list[list[str]], first: int = MARGIN - 2) -> list[str]:
 
 
 def _speed_sections(plan: PlacementPlan, width: int) -> list[list[str]]:
+    if played := played_text(plan):
+        return [_head("speed", [played], width)]
     if plan.prediction is None:
         return []
     return [

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from placement.claims import Claim, claimed_bytes
 from placement.inventory import Role, TensorInfo
-from placement.machines.machine import CPU, UNLOADED
+from placement.machines.machine import CPU, UNLOADED, DeviceKind
 from placement.memory.file_map import mapped_bytes
 from placement.memory.joined_ranges import joined_ranges
 from placement.memory.needs import device_needs
@@ -152,6 +152,7 @@ def _device_uses(
         machine.device_names,
         machine,
     )
+    kinds = {device.name: device.kind for device in machine.devices}
     return tuple(
         DeviceUse(
             name,
@@ -160,6 +161,7 @@ def _device_uses(
             need.cache_bytes,
             need.compute_bytes,
             need.other_bytes,
+            kinds[name] is DeviceKind.SIMULATED_GPU,
         )
         for name, need in needs.items()
     )

@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 
@@ -6,6 +7,7 @@ from hybrid.runtime.prepare import model_path
 from placement.machines.machine import CPU
 from placement.machines.probe import probe_machine
 from placement.machines.profile import find_profile, profile_text, store_profile
+from tools.make_header import make_header
 
 RUN = ("run", "demo", "-p", "Once upon a time", "-n", "10", "-c", "64", "-s", "1")
 
@@ -30,6 +32,7 @@ def test_the_audit_is_part_of_the_json(command):
         assert line["planned_bytes"] == line["actual_bytes"] > 0
     assert lines["CUDA0", "cache"]["actual_bytes"] == lines["CUDA0", "cache"]["planned_bytes"]
     assert {line["what"] for line in audit["speed"]} == {"prompt", "decode"}
+    assert {line["predicted"] for line in audit["speed"]} == {None}  # the CPU plays CUDA0
 
 
 @pytest.mark.parametrize("measured", [True, False])
@@ -86,4 +89,24 @@ def test_a_plan_emits_a_command_line_of_either_program(command):
     assert ours.out.startswith(f"llama-server -m {model_path('demo')} -ngl 6 \\\n   -ot '^blk")
     assert "-mla 3" in command(*flags, "--emit", "ik").out
     refused = command(*flags[:4], "-ot", "exps#0-3=CUDA0", "--emit", "ik")
+    assert "rule 1 without its '#' moves whole tensors" in refused.err
     assert (refused.code, "cannot place experts 0-3" in refused.err) == (1, True)
+
+
+def test_flags_that_another_program_can_follow_are_told_with_their_speeds_and_work(
+    command, tmp_path
+):
+    header = str(make_header(tmp_path / "r1.gguf"))
+    flags = ("plan", header, "--machine", "2xepyc-4090", "--emit", "llama.cpp")
+    refused = command(*flags)
+    assert refused.code == 1
+    told = re.findall(r"(-n?cmoe.*) \(about ([\d.]+) tok/s, .* at the end; prompts", refused.err)
+    assert [text for text, _ in told] == ["-ncmoe 60", "-cmoe"]
+    (planned,) = re.findall(r"as planned about ([\d.]+) tok/s", refused.err)
+    rates = [float(planned), *(float(rate) for _, rate in told)]
+    assert rates == sorted(rates, reverse=True)
+    for text, _ in told:
+        assert command(*flags, *text.split()).code == 0
+    path = tmp_path / "plan.json"
+    command(*flags[:4], "--save", str(path))
+    assert "try   -cmoe, or -ncmoe 60" in command(*flags, "--plan", str(path)).err

@@ -14,7 +14,8 @@ QUICK = ("-p", "6", "-n", "2", "-r", "1", "-t", "1")
 def test_a_table_and_then_one_line_of_json(command):
     outcome = command("bench", "demo", "-p", "6,7", "-n", "2", "-d", "0,5", "-r", "2", "-t", "1")
     assert outcome.code == 0, outcome.err
-    *rows, last = outcome.out.splitlines()
+    *rows, predictions, last = outcome.out.splitlines()
+    assert predictions.endswith("which no formula counts: they may be wrong by factors")
     names = ["pp6", "pp7", "tg2", "pp6 @ d5", "pp7 @ d5", "tg2 @ d5"]
     assert rows[0].split()[:2] == ["test", "tok/s"]
     assert [row[:8].strip() for row in rows[1:]] == names

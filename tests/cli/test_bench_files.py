@@ -31,7 +31,7 @@ WRONG = {
     "name of no meaning": (1, "cannot be written", ("--csv", "a\0b")),
     "no format": (2, ".png or .svg", ("--plot", "FOLDER/a")),
     "another format": (2, ".png or .svg", ("--plot", "FOLDER/a.pdf")),
-    "no matplotlib": (1, "pip install 'hybrid-moe[plot]'", ("--plot", "FOLDER/a.png")),
+    "no matplotlib": (1, "pip install matplotlib", ("--plot", "FOLDER/a.png")),
 }
 
 

@@ -94,7 +94,7 @@ def test_each_placement_tells_its_own_micro_batch(command, monkeypatch, tmp_path
     line = ("-c", "1024", "--ot", ".*=CPU", "--ot", ".*=CUDA0", "--csv", str(path))
     outcome = command("bench", *QUICK, *line)
     assert outcome.code == 0, outcome.err
-    *rows, last = outcome.out.splitlines()
+    *rows, _, last = outcome.out.splitlines()
     assert [run["ubatch_tokens"] for run in json.loads(last)["placements"]] == [512, 1024]
     assert [row.split()[3] for row in rows[1:]] == ["512", "1024", "-", "-"]
     lines = csv.DictReader(path.read_text().splitlines())

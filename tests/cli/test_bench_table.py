@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from hybrid.cli.bench_placements import Placement
-from hybrid.cli.bench_table import MOST_LABEL, results_table, short_label
+from hybrid.cli.bench_table import MOST_LABEL, prediction_lines, results_table, short_label
 from hybrid.runtime.bench import BenchCase, BenchResult, Work
 from tests.cli.bench_results import IN_RAM, ON_GPU, decode, measured, prompt
 
@@ -52,6 +52,17 @@ def test_prompts_tell_their_micro_batch_where_placements_differ_in_it():
     assert titles.split()[1:3] == ["placement", "micro-batch"]
     assert [line.split()[3] for line in lines] == ["512", "2048", "-"]
     assert "micro-batch" not in results_table(rows, {1: 512, 2: 512})
+
+
+def test_under_the_table_stands_from_which_speeds_predictions_come_and_how_sure_they_are():
+    estimated = {"source": "estimated", "error": 0.4}
+    [line] = prediction_lines([estimated, None, estimated])
+    assert line.startswith("predictions: speeds estimated; right within 40 %: hybrid doctor --meas")
+    assert prediction_lines([estimated, {"source": "measured 2026-11-21", "error": 0.15}]) == [
+        line,
+        "predictions: speeds measured 2026-11-21; right within 15 %",
+    ]
+    assert prediction_lines([None]) == []
 
 
 def test_a_long_placement_is_cut_and_keeps_its_number():

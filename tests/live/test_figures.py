@@ -73,6 +73,7 @@ def made_by_every_source() -> Iterator[Snapshot]:
     planned = prepare("demo", LoadOptions(rules=("exps=CPU",), simulate={"CUDA0": GIB}, threads=1))
     node = NodeView(0, GIB, None, read_limit_bytes_s=1e9, read_limit_is_measured=True)
     view = replace(plan_view(planned, "run"), nodes=(node,), spread=True)
+    predicted = plan_view(prepare("demo", LoadOptions(devices=("none",), threads=1)), "run")
     recorder = Recorder()
     recorder.counts(lambda: {1: (1, 2)})
     for start in range(20):
@@ -83,8 +84,9 @@ def made_by_every_source() -> Iterator[Snapshot]:
     recorder.on_pass(Pass(tokens=1 << 20, seconds=1.0), prompt=True)
     heard, read = replace(recorder.heard("decode"), history=(1.0,)), readings()
     yield assembled(view, heard, Stats(), read, State(error="an error", notes=("a note",)))
+    yield assembled(predicted, heard, Stats(), read, State())
     recorder.on_prompt(0, 10)
-    yield assembled(view, recorder.heard("prompt"), Stats(), read, State())
+    yield assembled(predicted, recorder.heard("prompt"), Stats(), read, State())
     progress = Progress("loading", "bytes", 1, 2, 1.0, 1.0)
     yield assembled(view, recorder.heard(), None, read, State(Phase.LOADING, progress))
 

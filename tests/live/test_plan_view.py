@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from hybrid.live.compared import Predicted
 from hybrid.live.plan_view import plan_view
 from hybrid.runtime.options import LoadOptions
 from hybrid.runtime.prepare import prepare
@@ -48,8 +49,8 @@ def test_bytes_of_a_token_are_those_of_the_cost_model_at_every_depth(depth, in_r
     ("rules", "gpus", "line"),
     [
         ((), 0, "CPU layers 0-4"),
-        (("exps=CPU",), 1, "CUDA0 layers 0-4; experts on CPU"),
-        ((r"blk\.[12]\..*exps=CPU",), 1, "CUDA0 layers 0-4; experts on CPU, CUDA0"),
+        (("exps=CPU",), 1, "CUDA0 (simulated) layers 0-4; experts on CPU"),
+        ((r"blk\.[12]\..*exps=CPU",), 1, "CUDA0 (simulated) layers 0-4; experts on CPU, CUDA0"),
     ],
 )
 def test_the_plan_in_one_line_names_experts_that_are_not_at_home(rules, gpus, line):
@@ -71,6 +72,13 @@ def test_a_simulated_gpu_has_no_speed_of_its_own_and_no_sensors():
     assert gpu.read_limit_bytes_s is None
     assert cpu.read_limit_bytes_s > 1e9
     assert view.uuids == {}
+    assert gpu.description == "simulated: reference kernels on the CPU"
+
+
+def test_a_gpu_that_the_cpu_plays_is_held_against_no_prediction():
+    view = plan_view(prepared("exps=CPU"), "run")
+    assert (view.facts.predicted_decode_tok_s, view.facts.limit) == (None, "")
+    assert view.predicted == Predicted()
 
 
 def test_layers_name_the_devices_of_their_experts_by_share():
@@ -82,7 +90,7 @@ def test_layers_name_the_devices_of_their_experts_by_share():
 
 
 def test_the_command_and_the_prediction_are_told():
-    facts = plan_view(prepared("exps=CPU"), "bench").facts
+    facts = plan_view(prepared(gpus=0, devices=("none",)), "bench").facts
     assert (facts.command, facts.context_tokens, facts.threads) == ("bench", 512, 1)
     assert facts.predicted_decode_tok_s > 0
     assert 0 < facts.predicted_error < 1
@@ -90,7 +98,7 @@ def test_the_command_and_the_prediction_are_told():
 
 
 def test_the_prediction_is_kept_at_all_its_depths():
-    made = prepared("exps=CPU")
+    made = prepared(gpus=0, devices=("none",))
     told, kept = made.plan.prediction, plan_view(made, "run").predicted
     assert [depth for depth, _ in kept.decode] == [pace.depth for pace in told.decode]
     assert kept.prompt[0][1] == pytest.approx(1 / told.prompt[0].tokens_per_s)

@@ -82,6 +82,7 @@ def test_json_has_the_keys_that_other_programs_read() -> None:
         "cache_bytes",
         "compute_bytes",
         "other_bytes",
+        "simulated",
         "total_bytes",
     }
     assert {"rules", "workload", "prediction", "model", "version", "layers"} <= set(document)

@@ -7,6 +7,7 @@ from placement.cost.expert_stats import parse_stats
 from placement.cost.gpu import Moment, product_s
 from placement.cost.predict import (
     GOALS,
+    MOST_ERROR,
     Costs,
     decode_depths,
     expected_pace,
@@ -17,6 +18,7 @@ from placement.cost.predict import (
 from placement.cost.whole import PlanCost
 from placement.cost.work import matrices
 from placement.machines.calibration import Calibration
+from placement.machines.estimates import host_estimate
 from placement.machines.machine import CPU, Machine
 from placement.machines.speeds import MachineSpeeds
 from placement.plan import PlacementPlan
@@ -25,7 +27,7 @@ from placement.prediction import PARTS, Pace, Prediction
 from placement.rules import parse_rules
 from placement.workload import Workload
 from tests.placement.cost.cases import BESIDE_H200, SIXTEEN_CORES, lite, there
-from tests.placement.models import deepseek_v3, machine
+from tests.placement.models import deepseek_v3, machine, tiny
 
 MODEL = lite()
 LOAD = Workload(8192, 512, threads=16, kernels="fast")
@@ -217,6 +219,33 @@ def test_fewer_threads_read_and_compute_less() -> None:
     assert decode[16] == decode[32]
     assert decode[1] < decode[2] < decode[4] < decode[16]
     assert decode[4] / decode[16] == pytest.approx(54 / 146, rel=0.2)
+
+
+def cores(count: int) -> Machine:
+    return replace(machine(), physical_cores=count)
+
+
+def test_estimates_count_the_threads_too() -> None:
+    decode, prompt = [], []
+    for threads in (1, 4, 16):
+        found = predicted(load=replace(LOAD, threads=threads), where=cores(16))
+        decode.append(found.decode[0].tokens_per_s)
+        prompt.append(found.prompt[0].tokens_per_s)
+    assert decode[0] < decode[1] < decode[2]
+    assert prompt[1] / prompt[0] == pytest.approx(4, rel=0.1)
+
+
+def test_more_threads_than_the_ram_can_serve_read_no_faster() -> None:
+    by_threads = dict(host_estimate(cores(64)).by_threads)
+    assert by_threads[1] == 10.0
+    assert len(set(by_threads.values())) == 2
+
+
+def test_a_model_that_caches_may_hold_is_predicted_with_the_widest_error() -> None:
+    small = predict(plan(tiny(), NONE, (), Workload(256, 16)), tiny(), NONE)
+    assert small.error == MOST_ERROR
+    assert small.source.endswith("a model so small may lie in caches, which no formula counts")
+    assert predicted(where=NONE).error < MOST_ERROR
 
 
 def test_what_runs_taught_multiplies_the_seconds_of_their_kind() -> None:

@@ -10,12 +10,14 @@ from placement.errors import DoesNotFit, PlanError
 from placement.machines.choice import described_machine
 from placement.machines.machine import CPU, Machine
 from placement.memory.file_map import file_map, with_mapping, without_map
+from placement.memory.parts import device_parts, pinned_bytes
 from placement.plan import PlacementPlan
 from placement.plan_check import check_plan
 from placement.plan_json import from_json, to_json
 from placement.planner import plan
 from placement.report.device_memory import device_memory, device_rows
 from placement.report.text import text_report
+from placement.units import format_bytes
 from placement.workload import Workload
 from tests.placement.models import GIB, deepseek_v3
 
@@ -65,7 +67,9 @@ def test_the_report_shows_the_ram_that_is_there_and_what_lacks() -> None:
     shown = dict(zip(heads, row, strict=True))
     assert shown["budget"] == "124.0 GiB"
     assert float(shown["mapped"]) == pytest.approx(file_map(MAPPED).weights_bytes / GIB, abs=0.01)
-    assert not shown["headroom"].startswith("-")
+    assert "headroom" not in shown
+    own = MAPPED.devices[0].total_bytes - file_map(MAPPED).weights_bytes
+    assert shown["headroom without map"] == format_bytes(MACHINE.host.free_bytes - own)
     text = " ".join(text_report(MAPPED, MODEL, MACHINE).split())
     assert "of weights in RAM do not fit it: they come from disc again and again" in text
     assert without_map(MAPPED, MAPPED.devices[0]).budget_bytes == MACHINE.host.free_bytes
@@ -85,6 +89,12 @@ def test_what_is_not_mapped_has_to_fit_ram_and_is_all_that_is_asked_for(where: M
     assert "quantised" not in str(raised.value)
     roomy = planned(int(mib) << 20)
     assert without_map(roomy, roomy.devices[0]).total_bytes <= int(mib) << 20
+
+
+def test_no_weights_in_the_map_are_pinned() -> None:
+    copied = plan(MODEL, MACHINE, (), LOAD, budgets=ROOMY)
+    assert pinned_bytes(copied, device_parts(copied, MODEL, MACHINE)) > 300 * GIB
+    assert 0 < pinned_bytes(MAPPED, device_parts(MAPPED, MODEL, MACHINE)) < GIB
 
 
 def test_a_saved_plan_goes_with_or_without_the_map() -> None:

@@ -10,7 +10,7 @@ from placement.inventory import ModelInventory
 from placement.machines.machine import UNLOADED, Machine
 from placement.plan import PlacementPlan
 from placement.planner import plan
-from placement.report.export import PROGRAMS, export
+from placement.report.export import PROGRAMS, export, layers_in_ram
 from placement.rules import parse_rules
 from placement.tensor_names import number_pattern
 from placement.workload import Workload
@@ -120,12 +120,15 @@ def test_ranges_of_experts_are_refused_with_a_word(program: str) -> None:
     inventory = tiny()
     planned = made(inventory, machine(GIB), "exps#0-3=CUDA0")
     with pytest.raises(PlacementError, match=r"cannot place experts 0-3 of blk\.1\.ffn") as raised:
-        export(planned, inventory, program, "model.gguf")
-    assert "-ncmoe 4: no layer in part" in str(raised.value)  # of blocks 1, 2, 3: all of them
+        export(planned, inventory, program, "model.gguf", lambda: ["-cmoe"])
+    assert raised.value.remedies == ("rule 1 without its '#' moves whole tensors",)
+
+
+def test_the_number_for_ncmoe_counts_layers_with_experts_in_ram() -> None:
+    inventory = tiny()
+    assert layers_in_ram(made(inventory, machine(GIB), "exps#0-3=CUDA0"), inventory) == 4
     one = made(inventory, machine(GIB), r"blk\.3\..*_exps#0-3=CPU", "exps=GPU")
-    with pytest.raises(PlacementError) as raised:
-        export(one, inventory, program, "model.gguf")
-    assert "-ncmoe 2: no layer in part" in str(raised.value)  # block 0 is dense
+    assert layers_in_ram(one, inventory) == 2  # block 0 is dense
 
 
 def test_sizes_are_said_as_each_program_counts_them() -> None:
