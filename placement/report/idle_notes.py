@@ -50,8 +50,10 @@ def share_notes(shares: Sequence[float] | None, machine: Machine) -> list[str]:
     gpus = [gpu.name for gpu in machine.gpus]
     if shares is None or len(shares) == len(gpus):
         return []
+    if not gpus:
+        return [f"-ts {','.join(f'{part:g}' for part in shares)} has no effect: no GPU"]
     parts = "1 part" if len(shares) == 1 else f"{len(shares)} parts"
-    here = {0: "no GPU", 1: "one GPU"}.get(len(gpus), f"{len(gpus)} GPUs")
+    here = "one GPU" if len(gpus) == 1 else f"{len(gpus)} GPUs"
     if len(shares) < len(gpus):
         empty = device_ranges(gpus[len(shares) :])
         return [f"-ts has {parts} and there are {here}: {empty} get no blocks"]

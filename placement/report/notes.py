@@ -37,7 +37,8 @@ def plan_notes(request: Request, plan: PlacementPlan) -> PlacementPlan:
     notes += _choice_notes(request, plan)
     notes += _cache_notes(request, plan)
     if not request.machine.gpus:
-        ignored = "" if request.gpu_layers is None else f"; -ngl {request.gpu_layers} has no effect"
+        ngl = request.gpu_layers_text
+        ignored = "" if request.gpu_layers is None else f"; -ngl {ngl} has no effect"
         found = "".join(f" ({finding})" for finding in gpu_findings(request.machine))
         notes.append(f"no GPU{found}: everything on the CPU{ignored}")
     notes += _map_notes(plan)

@@ -42,6 +42,7 @@ def test_nothing_is_told_without_such_rules_or_where_little_is_won(
 @pytest.mark.parametrize(
     ("gpus", "shares", "words"),
     [
+        (0, (3.0, 1.5), "-ts 3,1.5 has no effect: no GPU"),
         (1, (1.0, 2.0, 3.0), "-ts has 3 parts and there is one GPU: it has no effect"),
         (2, (1.0, 2.0, 3.0), "-ts has 3 parts and there are 2 GPUs: the first 2 count"),
         (2, (0.0, 0.0, 3.0), "the first 2 are 0, so it has no effect"),
