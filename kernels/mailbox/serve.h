@@ -21,7 +21,7 @@ struct ServedLayer {
     double waited_s, computed_s;  // out: until the GPU posted, and until y was answered
 };
 
-// One step. records of kernels/mailbox/serve.py are the same.
+// One step. records of kernels/native/records.py are the same.
 struct ServedStep {
     ServedLayer* layers;              // [count] in the order in which the GPUs post
     ServedMailbox* const* mailboxes;  // [mailbox_count] all that a failure abandons

@@ -4,8 +4,10 @@ chosen there.
     stamp   times[slot] = the device's clock, in ns, once everything before it is done
     count   usage[e] += 1 for each choice of expert e
 
-Both in one launch of one block. A stamp lets its successor start early, as other kernels do, so
-that what it costs is about the length of an empty kernel; stamps in a row show how long that is.
+Both in one launch. A stamp lets its successor start early, as most kernels do, so that what it
+costs is about the length of an empty kernel; stamps in a row show how long that is. None may stand
+in front of a kernel that reads, before it waits, what the kernel two in front of it has written:
+attention's split, merge and unfold do, behind one that lets them start after its own wait.
 """
 
 from collections.abc import Callable, Mapping

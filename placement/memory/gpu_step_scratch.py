@@ -9,7 +9,7 @@ FLOAT_BYTES = 4
 STEP_TOKENS = (1, 2, 4, 8)
 MOST_PROCESSORS = 192  # multiprocessors of the largest GPUs; splits of attention fill them once
 MOST_GROUP = 64  # heads of one split at most
-STAMP_BYTES, STAMPS_OF_BLOCK, OTHER_STAMPS = 8, 4, 11
+STAMP_BYTES, STAMPS_OF_BLOCK, OTHER_STAMPS = 8, 4, 12
 COUNT_BYTES = 4  # how often an expert was chosen
 PART_COLUMNS = 32  # latent values that a block of `unfold` merges at least
 

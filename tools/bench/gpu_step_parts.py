@@ -16,6 +16,7 @@ from typing import Any
 FIRST_OF_STEP = "begin_step"  # in the name of the kernel that a step's graph begins with
 STAMP = "stamp"
 ROUTER = ("route", "choose", "post")
+COPY = "Memcpy"
 ENDS_BLOCK = ("expert_down", "receive")
 
 
@@ -152,15 +153,18 @@ def part_times(step: Sequence[Launch], *, routed_here: bool) -> dict[str, float]
     step          launches in order, as `plain_steps` gives them
     routed_here   whether routed experts are on this GPU, where a block has them
 
-    Parts are those of `hybrid.runtime.step_times`; `waiting` is all of `receive`.
+    Parts are those of `hybrid.runtime.step_times`; `waiting` is all of `receive`, and the copy of
+    the head's logits is `crossing` with all behind it: before the next step's first kernel the
+    host may have a GPU look up a token's row.
     """
     parts: dict[str, float] = defaultdict(float)
     names = [short_name(launch.name) for launch in step]
     last = max((at for at, name in enumerate(names) if name.startswith(ENDS_BLOCK)), default=-1)
-    end_us, routed = step[0].start_us, False
+    end_us, routed, done = step[0].start_us, False, False
     for at, (launch, name) in enumerate(zip(step, names, strict=True)):
         part = "head" if at > last else "attention"
-        if name.startswith(FIRST_OF_STEP):
+        done = done or (at > last and name.startswith(COPY))
+        if done or name.startswith(FIRST_OF_STEP):
             part = "crossing"
         elif name.startswith(ROUTER):
             part, routed = "experts", True

@@ -148,8 +148,7 @@ def _sized(
         for number, step in enumerate(steps):
             step.launch(buffers, stamps.of(number))
         if head is not None:
-            head.launch(target.hidden)
-            stamps.mark(NO_LAYER, "head")
+            head.launch(target.hidden, stamps.of(NO_LAYER))
         stamps.end()
 
     replay, stamped = _replay(launches, cpu, tokens, device), None

@@ -196,12 +196,17 @@ class GpuChain:
 
     def _give_up(self, replay: Replay) -> None:
         """The GPU waits for nobody any more; when it is done, the next step can begin. A GPU that
-        is never done is lost to this process.
+        is never done is lost to this process, as is one whose end an interrupt kept from being
+        seen: its step would go on by the next one's mailbox.
         """
         if self._cpu is not None:
             self._cpu.service.abandon()
+        self._lost = True
         try:
             self._lost = not replay.wait(GIVEN_UP_S)
+        except Exception:
+            self._lost = False  # it has ended
+            raise
         finally:
             if self._cpu is not None and not self._lost:
                 self._cpu.service.reset()

@@ -46,10 +46,11 @@ class Fault:
 FAULTS = (
     Fault(
         ("out of memory", "cuda_error_out_of_memory", "cublas_status_alloc_failed"),
-        "a GPU's memory ran out",
+        "a GPU's memory ran out, or RAM that is pinned for it",
         (
             "nvidia-smi lists who holds it: end other programs on the GPU",
             "--vram CUDA0=SIZE below what is free, or a smaller -c or -ub",
+            "where the GPU has room: `ulimit -l` bounds what may be pinned",
         ),
     ),
     Fault(
@@ -101,6 +102,8 @@ FAULTS = (
             "unspecified launch failure",
             "launch timed out",
             "uncorrectable",
+            "invalid access of peer gpu memory",
+            "context is destroyed",
             "hardware stack error",
             "unknown error",
             "cuda_error_launch_failed",
@@ -120,6 +123,8 @@ FAULTS = (
             "illegal address",
             "illegal instruction",
             "misaligned address",
+            "invalid program counter",
+            "operation not supported on global/shared address space",
             "device-side assert",
             "invalid device function",
             "cuda_error_illegal",

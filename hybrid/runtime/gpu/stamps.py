@@ -2,7 +2,7 @@
 
     stamp │ begin │ stamp │ attention │ stamp │ router │ stamp │ experts │ stamp │ receive │ stamp
                             └──────────── every block ──────────────────────────────────┘
-    ... head │ stamp, stamp, stamp ... of nothing: what a stamp costs
+    ... head │ stamp │ copy of its logits │ stamp, stamp ... of nothing: what a stamp costs
 
 The graph with stamps is captured beside the one without, at load: nothing is taken of the GPU
 later. It is replayed for one token of so many (`hybrid.runtime.timing`). What a stamp costs is
@@ -44,6 +44,7 @@ PART_OF = {
     "dense": "dense",
     "receive": "waiting",
     "head": "head",
+    "copied": "crossing",
 }
 NO_LAYER = -1
 
@@ -190,8 +191,8 @@ class StampedStep:
 
 
 def slots_of(blocks: int) -> int:
-    """Of the first stamp, those of the input and the head, and the others."""
-    return 1 + 2 + MARKS * blocks + CLOSING
+    """Of the first stamp, those of the input, the head and its logits' copy, and the others."""
+    return 1 + 3 + MARKS * blocks + CLOSING
 
 
 def _crossing_s(

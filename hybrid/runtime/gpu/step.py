@@ -246,11 +246,13 @@ class HeadStep:
     host_greatest: Greatest
     scratch: ArgmaxScratch
 
-    def launch(self, h: Tensor) -> None:
+    def launch(self, h: Tensor, mark: Mark = lambda *_: None) -> None:
         products = [Product(self.head.weight, self.logits)]
         matvec(h, products, len(self.logits), self.head.norm, self.head.epsilon)
         argmax(self.logits, self.greatest, self.scratch, self.host_greatest, implementation="gpu")
+        mark("head")
         self.host_logits.copy_(self.logits, non_blocking=True)
+        mark("copied")
 
 
 def head_step(head: Head, tokens: int) -> HeadStep:

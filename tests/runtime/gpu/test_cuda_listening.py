@@ -127,7 +127,8 @@ def test_a_measured_step_less_its_measuring_is_as_long_as_a_plain_one(run: Run) 
     assert all(each.measuring_s > 0 for each in steps(run.ear))
     plain_s = median(plain_passes(run.ear)[TOKENS // 8 :])
     measured_s = median([sum(of_pass(each).values()) for each in steps(run.ear)])
-    assert abs(measured_s / plain_s - 1) < STEP_SHARE, (measured_s, plain_s)
+    cost = cost_of_stamps(run.engine)
+    assert abs(measured_s / plain_s - 1) < STEP_SHARE, (measured_s, plain_s, cost)
 
 
 @dataclass
@@ -138,12 +139,14 @@ class Profiled:
     stamped   parts that stamps tell of, of other steps of the same generation
     spans     stamps that a part has
     pass_us   of passes without stamps
+    cost      what a stamp was taken to cost
     """
 
     plain: dict[str, float]
     stamped: dict[str, float]
     spans: dict[str, int]
     pass_us: float
+    cost: dict[str, float]
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +175,7 @@ def profiled(run: Run) -> Profiled:
         {name: 1e6 * us for name, us in medians(stamped[len(stamped) // 2 :]).items()},
         {name: ended.count(name) for name in COMPUTED},
         1e6 * median(walls[PROFILED // 2 :]),
+        cost_of_stamps(run.engine),
     )
 
 
@@ -189,6 +193,16 @@ def stamps_of(engine: Engine) -> Stamps:
     stamped = chain._sizes[0].stamped
     assert stamped is not None
     return stamped.stamps
+
+
+def cost_of_stamps(engine: Engine) -> dict[str, float]:
+    """Microseconds: what is taken for one, and what it follows from; for who reads a failure."""
+    cost = stamps_of(engine).cost
+    return {
+        "taken": 1e6 * cost.seconds,
+        "of nothing": 1e6 * median(cost._of_nothing),
+        "added": 1e6 * median(cost._added or [float("nan")]),
+    }
 
 
 @pytest.mark.parametrize("name", COMPUTED)

@@ -77,12 +77,14 @@ def test_an_uneven_step_is_not_taken_for_the_cost_of_stamps(run_us, wanted_us):
 
 
 def test_spans_are_told_by_block_and_dense_blocks_have_no_experts():
+    ending = [(NO_LAYER, "head", 4), (NO_LAYER, "copied", 8)]
     blocks = [(0, "attention", 5), (0, "dense", 3), (1, "attention", 6), (1, "router", 2)]
-    found = stamped([(NO_LAYER, "begin", 1), *blocks, (1, "experts", 9), (NO_LAYER, "head", 4)])
+    found = stamped([(NO_LAYER, "begin", 1), *blocks, (1, "experts", 9), *ending])
     assert found.attention_s.tolist() == pytest.approx([4e-6, 5e-6])
     assert found.experts_s.tolist() == pytest.approx([float("nan"), 9e-6], nan_ok=True)
     assert found.parts["experts"] == pytest.approx(9e-6)
     assert found.parts["head"] == pytest.approx(3e-6)
+    assert found.parts["crossing"] == pytest.approx(7e-6)
 
 
 @pytest.mark.parametrize(

@@ -89,9 +89,9 @@ def launched(names, start_us=0.0):
 
 
 def test_a_steps_parts_are_told_by_the_order_of_its_kernels():
-    head = 15 + 16 + 17
+    head, copied = 15 + 16, 17
     assert part_times(launched(STEP), routed_here=True) == {
-        "crossing": 1,
+        "crossing": 1 + copied,
         "attention": 2 + 3 + 4 + 5 + 8 + 9 + 10 + 11,
         "dense": 6 + 7,
         "experts": 12 + 13 + 14,
@@ -100,8 +100,15 @@ def test_a_steps_parts_are_told_by_the_order_of_its_kernels():
     in_ram = (*STEP[:14], "receive", *STEP[14:])
     found = part_times(launched(in_ram), routed_here=False)
     assert (found["experts"], found["dense"]) == (12, 6 + 7 + 13 + 14)
-    assert (found["waiting"], found["head"]) == (15, head + 3)
+    assert (found["waiting"], found["head"]) == (15, head + 2)
     assert sum(found.values()) == sum(range(1, 19))
+
+
+def test_what_a_gpu_looks_up_between_steps_is_no_part_of_the_head():
+    between = (*STEP, "Memcpy HtoD (Pinned -> Device)", "index_select", "Memcpy DtoH")
+    parts = part_times(launched(between), routed_here=True)
+    assert parts["head"] == 15 + 16
+    assert parts["crossing"] == 1 + 17 + 18 + 19 + 20
 
 
 def test_a_gap_is_of_the_part_behind_it_and_what_overlaps_counts_once():
