@@ -1,5 +1,6 @@
 """What the parts of a machine do in a second: measured by `hybrid doctor`, read from a machine's
-file, or estimated from what its devices are. The cost model divides by these.
+file, or estimated from what its devices are. The cost model divides by all of them but
+`together_gb_s`.
 """
 
 from collections.abc import Mapping
@@ -56,7 +57,9 @@ class GpuSpeeds:
     prompt_block_us    of a block in a micro-batch of a prompt, likewise
     to_gpu_gb_s        from pinned host memory
     to_host_gb_s       to it
-    together_gb_s      from pinned host memory while all GPUs read at once, this one's part
+    together_gb_s      from pinned host memory while all GPUs read at once, this one's part. Shown,
+                       and read by no formula: GPUs take turns with the blocks of a prompt, so
+                       experts cross to one of them at a time
     crossing_us        GPU to CPU to GPU within a graph, nothing computed
     handover_us        of the residual stream of one token to the next GPU
     context_mib        of its memory that a process takes beside what is placed there: context,

@@ -65,7 +65,8 @@ def all_at_once(request: Request, trials: Trials | None = None) -> Iterator[Reme
             continue
         packed = " -ctk q8_0" if workload.cache_format != asked.cache_format else ""
         for found in _largest_context(request, workload, trials):
-            text = f"{found.text} -ub {workload.ubatch_tokens}{packed} together"
+            tokens = found.request.workload.context_tokens
+            text = f"-c {tokens} -ub {workload.ubatch_tokens}{packed} together"
             yield replace(found, text=text)
             return
 
@@ -242,9 +243,12 @@ def _largest_context(request: Request, workload: Workload, trials: Trials) -> It
         tokens = (steps + 1 - step) * CONTEXT_STEP
         return request.with_workload(replace(workload, context_tokens=tokens))
 
-    yield from trials.first_fit(
-        steps, shorter, lambda step: f"-c {shorter(step).workload.context_tokens}"
-    )
+    def text(step: int) -> str:
+        tokens = shorter(step).workload.context_tokens
+        is_all = tokens <= trained < min(tokens + CONTEXT_STEP, workload.context_tokens)
+        return f"-c {tokens} (all that the model was trained for)" if is_all else f"-c {tokens}"
+
+    yield from trials.first_fit(steps, shorter, text)
 
 
 def _largest_ubatch(request: Request, trials: Trials) -> Iterator[Remedy]:

@@ -91,8 +91,16 @@ def test_a_remedy_keeps_to_the_trained_context_and_says_its_speed_at_the_end() -
     where = machine(40 * GIB, ram=400 * GIB)
     error = error_of(where, cpu_moe_rule(), load=Workload(10**6), gpu_layers=99)
     (text,) = (r for r in error.remedies if r.startswith("-c "))
-    assert int(text.split()[1]) <= 163840
+    assert text.startswith("-c 163840 (all that the model was trained for) (")
     assert re.search(r"about [0-9.]+ tok/s, [0-9.]+ at the end; prompts [0-9.]+\)", text)
+
+
+def test_a_context_below_the_trained_one_is_called_what_fits() -> None:
+    where = machine(16 * GIB, ram=400 * GIB)  # too small a card for 163840 tokens of cache
+    error = error_of(where, cpu_moe_rule(), load=Workload(10**6), gpu_layers=99)
+    (text,) = (r for r in error.remedies if r.startswith("-c "))
+    assert "trained" not in text
+    assert int(text.split()[1]) < 163840
 
 
 def test_a_rule_that_finds_more_blocks_than_it_means_is_mended_first() -> None:
