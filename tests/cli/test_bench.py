@@ -37,7 +37,8 @@ def test_a_table_and_then_one_line_of_json(command):
 def test_a_terminal_gets_the_table_alone_unless_json_is_asked_for(command, monkeypatch):
     monkeypatch.setattr(type(sys.stdout), "isatty", lambda _: True)
     plain = command("bench", "demo", *QUICK)
-    assert [row.split()[0] for row in plain.out.splitlines()] == ["test", "pp6", "tg2"]
+    firsts = [row.split()[0] for row in plain.out.splitlines()]
+    assert firsts == ["test", "pp6", "tg2", "predictions:"]
     [line] = command("bench", "demo", *QUICK, "--json").out.splitlines()
     assert len(json.loads(line)["tests"]) == 2
 
