@@ -13,7 +13,7 @@ from placement.inventory import ModelInventory, Role
 from placement.machines.machine import CPU, UNLOADED
 from placement.machines.speeds import MachineSpeeds
 from placement.memory.file_map import file_map
-from placement.memory.reference_blocks import reference_blocks
+from placement.memory.reference_blocks import reference_blocks, scattered_blocks
 from placement.plan import PlacementPlan
 
 
@@ -115,7 +115,8 @@ def placed_layers(
 ) -> tuple[Placed, ...]:
     """Where each block is, its routed experts counted by how often they are chosen."""
     tensors = {tensor.name: tensor for tensor in inventory.tensors}
-    fallen = set(reference_blocks(plan.layers, plan.assignments, tensors))
+    placed = plan.layers, plan.assignments, tensors
+    fallen = {*reference_blocks(*placed), *scattered_blocks(*placed)}
     in_ram: defaultdict[int, float] = defaultdict(float)
     routed: defaultdict[int, float] = defaultdict(float)
     away: Counter[int] = Counter()
@@ -131,8 +132,6 @@ def placed_layers(
             in_ram[layer] += chosen if part.device == CPU else 0
         elif part.device == CPU != plan.layers[layer]:
             away[layer] += part.nbytes
-        if plan.layers[layer] == CPU != part.device:
-            fallen.add(layer)
     return tuple(
         Placed(
             home,

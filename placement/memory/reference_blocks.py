@@ -1,7 +1,8 @@
-"""Blocks on a GPU that its own kernels cannot take: the reference computes them, right and slowly.
+"""Blocks that no kernels of their home can take: the reference computes them, right and slowly.
 
 A GPU's kernels take a block that is wholly there. Its routed experts may also be in RAM, one range
-of them here and one there (`hybrid.runtime.plain_block`, `hybrid.runtime.gpu.weights`).
+of them here and one there (`hybrid.runtime.plain_block`, `hybrid.runtime.gpu.weights`). The CPU's
+take one that is wholly in RAM.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,7 +14,22 @@ from placement.plan import Assignment
 AWAY = "an operation is not on its block's GPU"
 ON_OTHER_GPUS = "experts are on another GPU than their block"
 IN_PIECES = "experts are in more than one range here or in RAM"
+ON_A_GPU = "an operation is on a GPU, its block in RAM"
 MERGED = "gate and up of experts here are one tensor"
+
+
+def scattered_blocks(
+    layers: tuple[str, ...], assignments: Iterable[Assignment], tensors: Mapping[str, TensorInfo]
+) -> dict[int, tuple[str, Assignment]]:
+    """As `reference_blocks`, of layers at home on the CPU."""
+    found: dict[int, tuple[str, Assignment]] = {}
+    for part in assignments:
+        layer = tensors[part.tensor].layer
+        if layer is None or layer >= len(layers) or part.device in (UNLOADED, CPU):
+            continue
+        if layers[layer] == CPU:
+            found.setdefault(layer, (ON_A_GPU, part))
+    return found
 
 
 def reference_blocks(

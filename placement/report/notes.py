@@ -15,7 +15,12 @@ from placement.machines.estimates import speeds_of
 from placement.machines.machine import CPU, gpu_findings
 from placement.memory.file_map import file_map, without_map
 from placement.memory.gpu_scratch import streams_experts
-from placement.memory.reference_blocks import AWAY, ON_OTHER_GPUS, reference_blocks
+from placement.memory.reference_blocks import (
+    AWAY,
+    ON_OTHER_GPUS,
+    reference_blocks,
+    scattered_blocks,
+)
 from placement.plan import Assignment, PlacementPlan
 from placement.report.idle_notes import idle_notes
 from placement.request import Request
@@ -94,11 +99,12 @@ def _smaller(request: Request, budget_bytes: int) -> str:
 
 
 def _reference_notes(inventory: ModelInventory, plan: PlacementPlan) -> list[str]:
-    """Blocks that a GPU's own kernels do not take."""
+    """Blocks that the kernels of their home do not take."""
     if plan.workload.kernels != "fast":
         return []
     tensors = {tensor.name: tensor for tensor in inventory.tensors}
-    found = reference_blocks(plan.layers, plan.assignments, tensors)
+    placed = plan.layers, plan.assignments, tensors
+    found = reference_blocks(*placed) | scattered_blocks(*placed)
     notes = []
     for why in dict.fromkeys(why for why, _ in found.values()):
         layers = [layer for layer, (its, _) in found.items() if its == why]

@@ -47,6 +47,12 @@ class BlockDemand:
     ruled_devices: frozenset[str] = frozenset()
     odd: bool = False
 
+    @property
+    def is_ruled_onto_gpus(self) -> bool:
+        """Whether rules put any of it on a GPU by name: at home on the CPU, it would fall back."""
+        experts = {device for _, _, device in self.ruled_experts}
+        return bool((experts | self.ruled_devices) - {CPU, OWN_GPU})
+
 
 @dataclass(slots=True)
 class Held:

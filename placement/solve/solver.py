@@ -20,7 +20,7 @@ from placement.cost.predict import Costs
 from placement.machines.machine import CPU
 from placement.request import Request
 from placement.solve.demand import Demand
-from placement.solve.fill import ticks
+from placement.solve.fill import FALLEN, ticks
 from placement.solve.home_scratch import host_scratch
 from placement.solve.sites import Site
 from placement.solve.ways import (
@@ -227,7 +227,10 @@ class Solver:
 
     def _cpu_ticks(self, layer: int) -> int:
         cost = ticks(self._costs.block(layer, CPU, self._request.optimize))
-        if self._demand.blocks[layer].experts:
+        block = self._demand.blocks[layer]
+        if block.is_ruled_onto_gpus:
+            cost += FALLEN
+        if block.experts:
             cost += ticks(self._costs.experts(layer, CPU, 1.0, self._request.optimize))
         return cost
 

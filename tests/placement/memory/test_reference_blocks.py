@@ -1,4 +1,4 @@
-"""Which blocks on a GPU fall back to the reference, and that a plan says so."""
+"""Which blocks fall back to the reference, and that a plan says so."""
 
 import pytest
 
@@ -64,3 +64,11 @@ def test_others_are_named_with_the_reason(rules, layers, why):
 
 def test_exact_kernels_are_the_reference_everywhere():
     assert notes(["attn_output=CPU"], Workload(256, 16)) == ""
+
+
+def test_a_block_in_ram_with_experts_on_a_gpu_is_told_too() -> None:
+    rules = tuple(parse_rules([r"blk\.1\..*_exps=CUDA0", "exps=CPU"], DEVICES))
+    made = plan(tiny(), machine(GIB), rules, LOAD, gpu_layers=0)
+    [note] = [note for note in made.notes if "reference kernels" in note]
+    assert note.startswith("layer 1 is computed by the reference kernels")
+    assert "blk.1.ffn_gate_exps.weight is on CUDA0, the block on CPU" in note

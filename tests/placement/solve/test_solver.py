@@ -15,13 +15,13 @@ from placement.request import Request
 from placement.rules import parse_rules
 from placement.solve.demand import demand_of
 from placement.solve.draft import draft
-from placement.solve.fill import ticks
+from placement.solve.fill import FALLEN, ticks
 from placement.solve.home_scratch import host_scratch
 from placement.solve.sites import Site
 from placement.solve.solver import Solver
 from placement.solve.trials import overfull
 from placement.workload import Workload
-from tests.placement.models import TINY, machine, model
+from tests.placement.models import GIB, TINY, machine, model
 
 LOAD = Workload(256, 16, attention_work_bytes=1 << 18)
 
@@ -218,3 +218,26 @@ def test_equal_gpus_that_are_both_needed_share_evenly() -> None:
     first, second = (use.total_bytes for use in made.devices[1:])
     assert made.layers == ("CUDA0",) * 4 + ("CUDA1",) * 2  # the head is on the second one
     assert abs(first - second) < max(first, second) // 10
+
+
+@pytest.mark.parametrize(
+    ("rules", "falls"),
+    [
+        (("exps=CPU",), []),
+        ((r"blk\.2\..*_exps=CUDA0", "exps=CPU"), [2]),
+        ((r"blk\.2\..*_exps#0-1=CUDA0", "exps=CPU"), [2]),
+        ((r"blk\.1\.attn_output=CUDA0", "exps=CPU"), [1]),
+        (("exps=GPU",), []),
+    ],
+)
+def test_a_block_in_ram_falls_back_where_rules_put_some_of_it_on_a_gpu(
+    rules: tuple[str, ...], falls: list[int]
+) -> None:
+    request = asked(
+        model(TINY, "ruled", weights="Q8_0"), machine(GIB), rules, DrawnCosts(random.Random(1))
+    )
+    demand = demand_of(request)
+    assert [n for n, its in enumerate(demand.blocks) if its.is_ruled_onto_gpus] == falls
+    solver = Solver(request, demand, [Site(request, demand, "CUDA0", 0)], [0], [True])
+    spent = [solver._cpu_ticks(layer) for layer in range(len(demand.blocks))]
+    assert [n for n, its in enumerate(spent) if its >= FALLEN] == falls
