@@ -82,12 +82,12 @@ def walls(stream: Iterator[object], after: Callable[[], object] = lambda: None) 
         after()
 
 
-def main(words: Sequence[str]) -> None:
+def main(words: Sequence[str] | None = None) -> None:
     parser = engine_parser("gpu_step", __doc__)
     parser.add_argument("-d", "--n-depth", type=whole(0), default=0, metavar="N", help="of context")
     parser.add_argument("-n", "--n-gen", type=whole(1), default=64, metavar="N", help="tokens (64)")
     add_placement_flags(parser)
-    args = parser.read(words)
+    args = parser.read(sys.argv[1:] if words is None else words)
     need_gpu("the parts of a decode step")
     gpu_gb_s = copy_gb_s()
     torch.cuda.empty_cache()
@@ -260,4 +260,4 @@ def _drawn(engine: Engine, count: int) -> list[int]:
 
 if __name__ == "__main__":
     with told_errors():
-        main(sys.argv[1:])
+        main()

@@ -148,13 +148,13 @@ def row(way: str, rounds: Sequence[Round], nobody: Sequence[Round]) -> list[Cell
     ]
 
 
-def main(words: Sequence[str]) -> None:
+def main(words: Sequence[str] | None = None) -> None:
     parser = engine_parser("listening", __doc__)
     parser.add_argument("-n", "--n-gen", type=whole(1), default=256, metavar="N", help="tokens")
     parser.add_argument("-r", "--repetitions", type=whole(1), default=5, metavar="N", help="rounds")
     parser.add_argument("--cpu-time", action="store_true", help="of the generating thread")
     add_placement_flags(parser)
-    args = parser.read(words)
+    args = parser.read(sys.argv[1:] if words is None else words)
     if args.ctx_size is None and args.plan is None:
         args.ctx_size = PROMPT + 1 + args.n_gen
     with TemporaryDirectory() as room:
@@ -241,4 +241,4 @@ def _until(came: Callable[[], bool]) -> None:
 
 if __name__ == "__main__":
     with told_errors():
-        main(sys.argv[1:])
+        main()
