@@ -226,13 +226,10 @@ class Solver:
                 yield label.plus(cost + extra, self._demand.head_bytes)
 
     def _cpu_ticks(self, layer: int) -> int:
-        cost = ticks(self._costs.block(layer, CPU, self._request.optimize))
-        block = self._demand.blocks[layer]
-        if block.is_ruled_onto_gpus:
-            cost += FALLEN
-        if block.experts:
-            cost += ticks(self._costs.experts(layer, CPU, 1.0, self._request.optimize))
-        return cost
+        goal, block = self._request.optimize, self._demand.blocks[layer]
+        cost = ticks(self._costs.block(layer, CPU, goal)) + FALLEN * block.is_ruled_onto_gpus
+        experts_s = self._costs.experts(layer, CPU, 1.0, goal) if block.experts else 0.0
+        return cost + ticks(experts_s)
 
     def _chosen(self, ends: list[Label], ram_limit: int | None) -> Solution | None:
         found = [self._solution(label) for label in sorted(ends, key=by_time)]
