@@ -251,6 +251,7 @@ def test_a_pause_does_not_hide_that_the_run_has_ended(
         terminal.read_until(" PAUSED ")
         for word in words:
             terminal.read_till(lambda word=word: word in terminal.text)  # type: ignore[misc]
+        assert terminal.text.index(" PAUSED ") < terminal.text.index(words[0])
 
 
 def test_ctrl_s_does_not_stop_the_run() -> None:
