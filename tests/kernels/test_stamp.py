@@ -45,6 +45,7 @@ def test_every_choice_is_counted_once_more(shape, experts, kind, how):
 
 
 @pytest.mark.gpu
+@pytest.mark.alone
 def test_a_stamp_in_a_graph_waits_for_what_is_before_it():
     times = torch.zeros(2, dtype=torch.int64, device="cuda")
     wide = torch.randn(4096, 4096, device="cuda")

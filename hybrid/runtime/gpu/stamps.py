@@ -6,9 +6,9 @@
 
 The graph with stamps is captured beside the one without, at load: nothing is taken of the GPU
 later. It is replayed for one token of so many (`hybrid.runtime.timing`). What a stamp costs is
-taken out of what it says: what one of nothing takes, or what steps with stamps take longer than
-steps without, since between two large kernels it also parts what would overlap. `receive` holds
-both the wait for the CPU and the crossing:
+taken out of what it says: what one of nothing takes, or more where steps with stamps are that much
+longer than steps without, since between two large kernels it also parts what would overlap.
+`receive` holds both the wait for the CPU and the crossing:
 
     crossing    from the post to the end of receive, less the CPU's time: half there, half back.
                 The way there passes while the GPU computes shared experts, the rest is in receive
@@ -17,7 +17,7 @@ The launches also count experts: of the tokens that take this graph only.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
@@ -78,8 +78,9 @@ class StampCost:
 
     def __init__(self) -> None:
         self._plain: deque[Ran] = deque(maxlen=LATELY)
+        self._stamped: deque[Ran] = deque(maxlen=LATELY)  # once there are others to compare with
         self._of_nothing: deque[float] = deque(maxlen=LATELY)
-        self._added: deque[float] = deque(maxlen=LATELY)
+        self._stamps = 0  # of a step
 
     def plain(self, ran: Ran) -> None:
         """A step without stamps."""
@@ -88,21 +89,33 @@ class StampCost:
     def stamped(self, ran: Ran, stamps: int, of_nothing_s: float) -> None:
         """A step with so many."""
         self._of_nothing.append(of_nothing_s)
+        self._stamps = stamps
         if len(self._plain) >= LATELY // 2:
-            plain_s = median([each.run_s for each in self._plain])
-            self._added.append((ran.run_s - plain_s) / stamps)
-
-    def launch_s(self, ran: Ran) -> float:
-        """What launching took longer with stamps: a graph that ran last a while ago is cold."""
-        plain = [each.launch_s for each in self._plain]
-        return max(ran.launch_s - median(plain), 0.0) if plain else 0.0
+            self._stamped.append(ran)
 
     @property
     def seconds(self) -> float:
-        """Of one stamp."""
+        """Of one stamp, on the GPU."""
         least = median(self._of_nothing)
-        added = median(self._added) if self._added else 0.0
+        if not self._stamped:
+            return least
+        added = self._longer_s(lambda ran: ran.run_s) / self._stamps
         return min(max(added, least), least + MOST_APART_S)
+
+    @property
+    def step_s(self) -> float:
+        """Of a step, all in all. A graph that ran last a while ago is launched more slowly, but the
+        GPU begins before its launch returns, and where it waits for the CPU stamps cost nothing: so
+        steps are compared whole.
+        """
+        if not self._stamped:
+            return self.seconds * self._stamps
+        launch_s = max(self._longer_s(lambda ran: ran.launch_s), 0.0)
+        most = (median(self._of_nothing) + MOST_APART_S) * self._stamps + launch_s
+        return min(max(self._longer_s(lambda ran: ran.launch_s + ran.run_s), 0.0), most)
+
+    def _longer_s(self, of: Callable[[Ran], float]) -> float:
+        return median(map(of, self._stamped)) - median(map(of, self._plain))
 
 
 class Stamps:
@@ -171,8 +184,7 @@ class Stamps:
         routed = np.isin(np.arange(self._blocks), layers[whats == "router"])
         experts_s[~routed] = np.nan
         attention_s = self._by_block(layers[in_attention], spent[in_attention])
-        all_s = cost_s * len(times) + self.cost.launch_s(ran)
-        return Spans(parts, all_s, attention_s, experts_s)
+        return Spans(parts, self.cost.step_s, attention_s, experts_s)
 
     def _by_block(
         self, layers: NDArray[np.int64], spent: NDArray[np.float64]

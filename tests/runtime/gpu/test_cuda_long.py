@@ -62,8 +62,8 @@ def decoded(request: pytest.FixtureRequest, model: Path) -> Iterator[Long]:
     rows: dict[int, NDArray[np.float32]] = {}
     run = engine._pass
 
-    def kept(ids: list[int], **how: Any) -> tuple[StepStats, Tensor]:
-        stats, found = run(ids, **how)
+    def kept(ids: list[int], rows_asked: int, *, prompt: bool) -> tuple[StepStats, Tensor]:
+        stats, found = run(ids, rows_asked, prompt=prompt)
         if any(first <= stats.start < first + NEIGHBOURS for first in POSITIONS):
             rows[stats.start] = found[-1].numpy().copy()
         return stats, found

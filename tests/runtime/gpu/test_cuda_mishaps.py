@@ -155,6 +155,7 @@ def memory_of_another_process() -> Iterator[None]:
             other.wait()
 
 
+@pytest.mark.alone
 def test_memory_that_another_process_holds_is_told_before_loading() -> None:
     with memory_of_another_process(), pytest.raises(hybrid.HybridError) as raised:
         hybrid.load("demo", devices=("CUDA0",), rules=[".*=CUDA0"], gpu_layers=99)
@@ -162,6 +163,7 @@ def test_memory_that_another_process_holds_is_told_before_loading() -> None:
     assert "budget" in str(raised.value)
 
 
+@pytest.mark.alone
 def test_memory_that_another_process_takes_while_loading_is_one_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

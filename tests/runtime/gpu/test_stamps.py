@@ -57,23 +57,34 @@ def test_a_stamp_costs_what_steps_take_longer_with_it():
     cost = StampCost()
     cost.stamped(Ran(9e-6, 1.0), 100, 1e-6)  # nothing to compare with yet
     assert cost.seconds == 1e-6
-    assert cost.launch_s(Ran(9e-6, 1.0)) == 0
+    assert cost.step_s == pytest.approx(100e-6)
     for run_s in [700e-6, 701e-6, 699e-6, 5e-3] * 4:
         cost.plain(Ran(5e-6, run_s))
     for run_s in (900e-6, 900e-6, 30e-3):
         cost.stamped(Ran(9e-6, run_s), 100, 1e-6)
     assert cost.seconds == pytest.approx(2e-6, rel=0.01)
-    assert cost.launch_s(Ran(9e-6, 1.0)) == pytest.approx(4e-6)
-    assert cost.launch_s(Ran(3e-6, 1.0)) == 0
+    assert cost.step_s == pytest.approx(204e-6, rel=0.01)
 
 
-@pytest.mark.parametrize(("run_us", "wanted_us"), [(500, 1), (100_000, 4)])
-def test_an_uneven_step_is_not_taken_for_the_cost_of_stamps(run_us, wanted_us):
+def test_what_a_slower_launch_and_waiting_hide_is_no_cost_of_a_step():
+    cost = StampCost()
+    for _ in range(16):
+        cost.plain(Ran(5e-6, 700e-6))
+        cost.stamped(Ran(25e-6, 684e-6), 40, 0.5e-6)
+    assert cost.seconds == 0.5e-6
+    assert cost.step_s == pytest.approx(4e-6)
+
+
+@pytest.mark.parametrize(
+    ("run_us", "wanted_us", "step_us"), [(500, 1, 0), (1300, 3, 300), (100_000, 4, 400)]
+)
+def test_an_uneven_step_is_not_taken_for_the_cost_of_stamps(run_us, wanted_us, step_us):
     cost = StampCost()
     for _ in range(16):
         cost.plain(Ran(0.0, 1e-3))
         cost.stamped(Ran(0.0, run_us * 1e-6), 100, 1e-6)
     assert cost.seconds == pytest.approx(wanted_us * 1e-6)
+    assert cost.step_s == pytest.approx(step_us * 1e-6)
 
 
 def test_spans_are_told_by_block_and_dense_blocks_have_no_experts():

@@ -257,6 +257,7 @@ def aligned(nbytes: int) -> torch.Tensor:
 
 
 @pytest.mark.gpu
+@pytest.mark.alone
 def test_every_figure_of_this_machine_is_measured_on_hardware() -> None:
     machine = probe_machine()
     began = perf_counter()
@@ -283,6 +284,7 @@ def test_every_figure_of_this_machine_is_measured_on_hardware() -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.alone
 def test_a_graph_takes_as_long_as_its_launches() -> None:
     place = torch.device("cuda", 0)
     x = torch.ones(1 << 24, device=place)
