@@ -43,9 +43,12 @@ cases=(
     tests/kernels/test_router_gpu.py
     tests/kernels/test_step_gpu.py
 )
+# A launch ends under compute-sanitizer before it returns: a kernel that waits for the CPU, which
+# answers when the launch has returned, would wait for ever.
+without_waiting='not RAM and not both'
 status=0
 "$sanitizer" --tool "$tool" --error-exitcode "$found" --launch-timeout 0 --target-processes all \
-    "$python" -m pytest -q -m gpu "${cases[@]}" || status=$?
+    "$python" -m pytest -q -m gpu -k "$without_waiting" "${cases[@]}" || status=$?
 if [[ $status == "$found" ]]; then
     echo "compute-sanitizer has found something: look for ========= above" >&2
 fi

@@ -2,9 +2,10 @@
 against its plan.
 
     GPU   weights, cache   handed out of the device's room
-          compute          the most that torch's pool had handed out, less that room
-          other            what the driver says is gone since the machine was probed, beyond the
-                           most that tensors held: context, kernels, graphs, rests of segments
+          compute          what else torch's pool keeps: all of it is taken while loading, for the
+                           longest prompt
+          other            what the driver says is gone since the machine was probed, beyond that
+                           pool: context, kernels, graphs
     RAM   weights, cache   handed out of arenas;  compute   workspaces
           other            the process's anonymous memory and page tables beyond these
 
@@ -75,13 +76,13 @@ def record_audit(machine: Machine, found: Audit, profiles: Path | None) -> Path 
 def _on_gpu(memory: GpuMemory, held: dict[str, int], machine: Machine) -> dict[str, int]:
     device, room = memory.place.torch_device, memory.room
     assert room is not None, "asked for GPUs that hold something"
-    most = torch.cuda.max_memory_allocated(device)
-    found = {**held, COMPUTE: max(most - room.numel(), 0)}
+    pool = torch.cuda.memory_reserved(device)
+    found = {**held, COMPUTE: max(pool - room.numel(), 0)}
     probed = machine.device(memory.place.name)
     if probed is not None:
         gone = max(probed.free_bytes - torch.cuda.mem_get_info(device)[0], 0)
-        found[OTHER] = max(gone - most, 0)
-        found[TOTAL] = max(gone, most)
+        found[OTHER] = max(gone - pool, 0)
+        found[TOTAL] = max(gone, pool)
     return found
 
 

@@ -22,6 +22,9 @@ from placement.workload import Workload, cache_bytes
 ABSORBED_SHARE = 0.6
 # docs/log.md, 16 heads, 16k to 64k rows: q8_0 rows are read at 0.48 TB/s, 16-bit ones at 2.6.
 QUANTISED_CACHE_SHARE = 0.18
+# docs/log.md: with a q8_0 cache V2-Lite's blocks take 1.5, 5.2 and 12 us longer at depth 32 than
+# with an f16 one in the same run.
+QUANTISED_BLOCK_US = 5.0
 # A large GPU cuts the cache into as many splits as it has multiprocessors, of 64 rows at least;
 # each writes a float32 latent per head, and the merge reads it.
 MOST_SPLITS, SPLIT_ROWS = 128, 64
@@ -79,7 +82,8 @@ def token_on_gpu(
     beside = product_s(work.beside, gpu)
     resident = product_s(work.chosen.part(1 - in_ram), gpu)
     seconds["GPU products"] = product_s(work.attention, gpu) + beside + resident
-    seconds["launch"] = gpu.block_us * 1e-6
+    quantised = setting.workload.cache_format == "q8_0"
+    seconds["launch"] = (gpu.block_us + QUANTISED_BLOCK_US * quantised) * 1e-6
     if in_ram and work.experts:
         host = setting.host
         cpu = read_s(work.chosen.part(in_ram), host, setting.workload.threads, host.shard_gain)

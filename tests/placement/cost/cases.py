@@ -146,6 +146,7 @@ SPLIT: dict[str, Any] = {"context": 32_768, "ubatch": 2048, "gpus": 2}
 AUDITED = (
     _of_doctor("all, 2k", ALL, 703, context=2048, depth=32),
     _of_doctor("all, 2k, prompt", ALL, 7379, context=2048, tokens=512),
+    _of_doctor("all, 128k, q8_0", ALL, 573, depth=32, **LONG),
     _of_doctor("all, 128k, q8_0, 16384", ALL, 490, depth=16_416, **LONG),
     _of_doctor("all, 128k, q8_0, prompt", ALL, 42_842, tokens=4096, **LONG),
     _of_doctor("all, 128k, q8_0, prompt at 16384", ALL, 29_950, tokens=4096, depth=16_384, **LONG),
@@ -179,12 +180,9 @@ AUDITED = (
     _on_two_cores("two cores, prompt of 512 at 4096", 67.4, depth=4096, tokens=512),
     _on_two_cores("two cores, prompt of 4096 at 4096", 59.0, depth=4096, tokens=4096),
 )
-# Beyond what is allowed: 15.2 % (its three repetitions 571 to 601), and 18 %: the RAM read 156 GB/s
-# when it was measured and 114 when that run began.
-AUDITED_OUTSIDE = (
-    _of_doctor("all, 128k, q8_0", ALL, 573, depth=32, **LONG),
-    _of_doctor("V3, in RAM", CPU_EXPERTS, 148, depth=16, **WIDE),
-)
+# Beyond what is allowed, 18 %: the RAM read 156 GB/s when it was measured and 114 when that run
+# began.
+AUDITED_OUTSIDE = (_of_doctor("V3, in RAM", CPU_EXPERTS, 148, depth=16, **WIDE),)
 
 
 def lite() -> ModelInventory:
