@@ -9,7 +9,7 @@ from tools.bench.listening import Round, others_percent, tokens_percent
 
 
 def test_every_way_is_measured_and_a_watcher_was_there(capfd):
-    line = ("-n", "300", "-r", "1", "--device", "none", "-t", "1", "--cpu-time")
+    line = ("-n", "900", "-r", "1", "--device", "none", "-t", "1", "--cpu-time")
     listening.main(("demo", *line))
     rows = json.loads(capfd.readouterr().out.splitlines()[-1])["rows"]
     assert [row["way"] for row in rows] == ["nothing", "a listener", "the view"]
