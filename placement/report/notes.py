@@ -150,6 +150,8 @@ def _streamed_rates(request: Request, plan: PlacementPlan, ubatch: int) -> str:
     """A prompt of so many tokens in one micro-batch, and in those of the plan."""
     if ubatch > plan.workload.context_tokens:
         return f", more than the context of {plan.workload.context_tokens} tokens"
+    if plan.played_gpus:
+        return ""
     wide = replace(plan, workload=replace(plan.workload, ubatch_tokens=ubatch))
     now, then = (
         expected_pace(one, request.inventory, request.machine, 0, ubatch)[0].tokens_per_s

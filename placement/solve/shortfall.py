@@ -149,21 +149,25 @@ def _other(use: DeviceUse) -> str:
 
 def _told(remedy: Remedy, over: list[DeviceUse]) -> str:
     """With what it leads to: "-c 8192 (CUDA0 then needs 21.9 GiB of 23.5 GiB; about 12.4 tok/s,
-    8.31 at the end; prompts 105)".
+    8.31 at the end; prompts 105)". No speeds where the CPU plays GPUs.
     """
     uses = {use.name: without_map(remedy.plan, use) for use in remedy.plan.devices}
     fullest = max(
         (uses[use.name] for use in over),
         key=lambda use: use.total_bytes / max(use.budget_bytes, 1),
     )
+    needs = f"{format_bytes(fullest.total_bytes)} of {format_bytes(fullest.budget_bytes)}"
+    speeds = "" if remedy.plan.played_gpus else f"; {_speeds(remedy)}"
+    return f"{remedy.text} ({fullest.name} then needs {needs}{speeds})"
+
+
+def _speeds(remedy: Remedy) -> str:
     request = remedy.request
-    speeds = predict(remedy.plan, request.inventory, request.machine, request.expert_stats)
-    first, last = speeds.decode[0], speeds.decode[-1]
+    found = predict(remedy.plan, request.inventory, request.machine, request.expert_stats)
+    first, last = found.decode[0], found.decode[-1]
     end = f", {rate(last.tokens_per_s)} at the end" if last.depth > first.depth else ""
     return (
-        f"{remedy.text} ({fullest.name} then needs {format_bytes(fullest.total_bytes)} of"
-        f" {format_bytes(fullest.budget_bytes)}; about {rate(first.tokens_per_s)} tok/s{end};"
-        f" prompts {rate(speeds.prompt[0].tokens_per_s)})"
+        f"about {rate(first.tokens_per_s)} tok/s{end}; prompts {rate(found.prompt[0].tokens_per_s)}"
     )
 
 

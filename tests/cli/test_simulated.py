@@ -19,6 +19,15 @@ def test_the_report_marks_gpus_that_are_played_and_predicts_nothing_of_them(comm
     assert "tok/s" not in report
 
 
+def test_remedies_on_played_gpus_tell_bytes_and_no_speed(command):
+    failed = command("plan", "demo", "--simulate", "CUDA0=10MiB", "-ot", ".*=CUDA0")
+    assert failed.code == 1
+    without, larger = failed.err.splitlines()[-2:]
+    assert larger.endswith("--simulate CUDA0=37MiB (CUDA0 then needs 36.4 MiB of 37.0 MiB)")
+    assert "CUDA0 then needs 0 B" in without  # the CPU's own speed is known
+    assert "tok/s" in without
+
+
 def test_gpus_of_a_described_machine_are_predicted_and_not_marked(command):
     report = command("plan", "demo", *RIG).out
     assert "simulated" not in report

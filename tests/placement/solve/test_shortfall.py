@@ -88,7 +88,7 @@ def test_short_ram_beside_a_gpu_held_back_is_helped_by_its_vram_or_margin() -> N
 
 
 def test_a_remedy_keeps_to_the_trained_context_and_says_its_speed_at_the_end() -> None:
-    where = machine(40 * GIB, ram=400 * GIB)
+    where = machine(40 * GIB, ram=400 * GIB, kind=DeviceKind.GPU)
     error = error_of(where, cpu_moe_rule(), load=Workload(10**6), gpu_layers=99)
     (text,) = (r for r in error.remedies if r.startswith("-c "))
     assert text.startswith("-c 163840 (all that the model was trained for) (")
