@@ -35,16 +35,16 @@ struct MatvecRecord {
 
 constexpr int kRows = 2;
 
-// Whether a lane takes two neighbours of 32 weights at once.
+// Whether a lane takes neighbours of 32 weights at once.
 template <class Format, int kTokens>
-constexpr bool kPaired = kTokens == 1 && Pairs<Format>::kKnown;
+constexpr bool kPaired = kTokens == 1 && Pairs<Format>::kGroups > 1;
 
 template <class Format, int kTokens>
-constexpr int kUnitOf = kPaired<Format, kTokens> ? 64 : Format::kUnit;
+constexpr int kUnitOf = kPaired<Format, kTokens> ? 32 * Pairs<Format>::kGroups : Format::kUnit;
 
 // Steps of a row under way at once.
 template <class Format, int kTokens>
-constexpr int kUnits = kPaired<Format, kTokens> ? 2
+constexpr int kUnits = kPaired<Format, kTokens> ? Pairs<Format>::kSteps
                        : kTokens == 1           ? Format::kSteps
                        : kTokens == 8           ? 2
                        : Format::kFloat         ? 4
@@ -95,14 +95,14 @@ struct RowsOfTile<Format, true> {
             unit[r] = (first + min(share.row(tile, r), weight.rows - 1)) * (weight.columns / 32);
     }
     __device__ __forceinline__ Raw read(int r, int at) const {
-        return Pairs<Format>::read(planes, unit[r] + 2 * at);
+        return Pairs<Format>::read(planes, unit[r] + Pairs<Format>::kGroups * at);
     }
 };
 
 template <class Format, int kTokens>
 using Rows = RowsOfTile<Format, kPaired<Format, kTokens>>;
 template <class Format, int kTokens>
-using Words = typename Rows<Format, kTokens>::Raw[kRows][kUnits<Format, kTokens>];
+using Words = typename Rows<Format, kTokens>::Raw[kUnits<Format, kTokens>][kRows];
 
 // Unit u of a step, of each row.
 template <class Format, int kTokens>
@@ -110,7 +110,7 @@ DEVICE void load_unit(const Rows<Format, kTokens>& rows, const Share& share, int
                       int u, Words<Format, kTokens>& words) {
     const int at = min(unit + u * share.lanes() + share.lane(), units - 1);
 #pragma unroll
-    for (int r = 0; r < kRows; ++r) words[r][u] = rows.read(r, at);
+    for (int r = 0; r < kRows; ++r) words[u][r] = rows.read(r, at);
 }
 
 template <class Format, int kTokens>
@@ -120,7 +120,7 @@ DEVICE void add_unit(const Words<Format, kTokens>& words, int u, int at, int col
     if constexpr (Format::kFloat) {
         float weights[kRows][Format::kUnit];
 #pragma unroll
-        for (int r = 0; r < kRows; ++r) Format::decode(words[r][u], weights[r]);
+        for (int r = 0; r < kRows; ++r) Format::decode(words[u][r], weights[r]);
 #pragma unroll
         for (int t = 0; t < kTokens; ++t) {
             const float* x = floats_of(shared, columns, t) + at * Format::kUnit;
@@ -131,29 +131,27 @@ DEVICE void add_unit(const Words<Format, kTokens>& words, int u, int at, int col
             }
         }
     } else if constexpr (kPaired<Format, kTokens>) {
-        const int last = columns / 64 - 1;
-        const Rounded of_x(shared, columns, 0, true);
-#pragma unroll
-        for (int which = 0; which < 2; ++which) {
-            RoundedGroup x = of_x.group(min(at, last) + which * of_x.odd);
-            x.scale = at <= last ? x.scale : 0.0f;
-#pragma unroll
-            for (int r = 0; r < kRows; ++r)
-                sums[r] += dot_booked<Format>(Pairs<Format>::raw_of(words[r][u], which),
-                                              2 * min(at, last) + which, x, book);
-        }
-    } else if constexpr (kTokens == 1) {
         // Behind the row's end nothing is added, without a branch.
+        const int last = columns / kUnitOf<Format, kTokens> - 1;
+        const Rounded of_x(shared, columns, 0, Pairs<Format>::kGroups);
+        const auto group_of_x = [&](int which) {
+            RoundedGroup x = of_x.group(min(at, last) + which * of_x.apart);
+            x.scale = at <= last ? x.scale : 0.0f;
+            return x;
+        };
+        Pairs<Format>::add(words[u], Pairs<Format>::kGroups * min(at, last), group_of_x, book,
+                           sums);
+    } else if constexpr (kTokens == 1) {
         const int last = columns / 32 - 1;
         RoundedGroup x = Rounded(shared, columns, 0).group(min(at, last));
         x.scale = at <= last ? x.scale : 0.0f;
 #pragma unroll
         for (int r = 0; r < kRows; ++r)
-            sums[r] += dot_booked<Format>(words[r][u], min(at, last), x, book);
+            sums[r] += dot_booked<Format>(words[u][r], min(at, last), x, book);
     } else {
         Codes codes[kRows];
 #pragma unroll
-        for (int r = 0; r < kRows; ++r) codes[r] = Format::decode(words[r][u], at);
+        for (int r = 0; r < kRows; ++r) codes[r] = Format::decode(words[u][r], at);
 #pragma unroll
         for (int t = 0; t < kTokens; ++t) {
             const RoundedGroup x = Rounded(shared, columns, t).group(at);
@@ -188,7 +186,7 @@ DEVICE void store_rows(const Product& product, const Share& share, int tile, int
     const float sum = sum_over_lanes(sums, share);
     const int each = share.lanes() / kValues, value = share.lane() * kValues >> share.bits;
     const int row = share.row(tile, value / kTokens), token = value % kTokens;
-    if (share.lane() % each != 0 || row >= product.weight.rows || token >= tokens) return;
+    if ((share.lane() & (each - 1)) != 0 || row >= product.weight.rows || token >= tokens) return;
     float* out = product.out + static_cast<int64_t>(first_token + token) * product.weight.rows;
     out[row] = product.add ? out[row] + sum : sum;
 }
@@ -234,7 +232,8 @@ DEVICE void multiply(const MatvecRecord& record, const Product& product, unsigne
         copy_into<kTokens>(shared, x, columns, tokens, record.norm, record.epsilon);
     } else if constexpr (kTokens == 1) {
         ahead.load_x(x, columns);
-        round_one(shared, x, columns, record.norm, record.epsilon, ahead, kPaired<Format, kTokens>);
+        round_one(shared, x, columns, record.norm, record.epsilon, ahead,
+                  kUnitOf<Format, kTokens> / 32);
     } else {
         round_into<kTokens>(shared, x, columns, tokens, record.norm, record.epsilon);
     }

@@ -1,11 +1,13 @@
-// Two neighbours of 32 weights in one go, of formats of 256 weights with few bits: their words lie
-// side by side in the planes, so that one load fetches both and what the block has is read once.
+// Neighbours of 32 weights in one go, of formats of 256 weights with few bits: their words lie side
+// by side in the planes, so that one load fetches them and what the block has is read once.
 //
-//     typename Pairs<Format>::Words words = Pairs<Format>::read(row, pair);  // its groups 2 pair,
-//     .. Format::Raw raw = Pairs<Format>::raw_of(words, which);                 // 0 or 1 of the
-//     two
+//     typename Pairs<Format>::Words words[kRows];                // each
+//     words[r] = Pairs<Format>::read(planes, unit);              // unit: a multiple of kGroups
+//     Pairs<Format>::add(words, group, group_of_x, book, sums);  // group_of_x(i) stands beside
+//                                                                // group + i
 #pragma once
 
+#include "planar/activations.h"
 #include "planar/formats_iq1.h"
 #include "planar/formats_iq2.h"
 #include "planar/formats_iq3.h"
@@ -16,13 +18,12 @@ namespace hybrid {
 // Formats without one are read group by group.
 template <class Format>
 struct Pairs {
-    static constexpr bool kKnown = false;
+    static constexpr int kGroups = 1, kSteps = Format::kSteps;
 };
 
 // Where planes begin that have so many bytes of each block before them.
 template <int... kBefore>
-struct KnownPairs {
-    static constexpr bool kKnown = true;
+struct KnownPlanes {
     struct Planes {
         const uint8_t* begin[sizeof...(kBefore)];
 
@@ -42,6 +43,26 @@ struct KnownPairs {
             return begin[kPlane] + static_cast<uint64_t>(unit / 8) * width;
         }
     };
+};
+
+// What a format of pairs has that multiplies its groups one by one.
+template <class Format, int kStepsAtOnce, int... kBefore>
+struct KnownPairs : KnownPlanes<kBefore...> {
+    static constexpr int kGroups = 2;
+    static constexpr int kSteps = kStepsAtOnce;  // loads of a row that registers hold
+
+    template <class Words, int kRows, class GroupOfX>
+    DEVICE void add(const Words (&words)[kRows], int group, const GroupOfX& group_of_x,
+                    const uint8_t* book, float (&sums)[kRows]) {
+#pragma unroll
+        for (int which = 0; which < kGroups; ++which) {
+            const RoundedGroup x = group_of_x(which);
+#pragma unroll
+            for (int r = 0; r < kRows; ++r)
+                sums[r] += dot_booked<Format>(Pairs<Format>::raw_of(words[r], which), group + which,
+                                              x, book);
+        }
+    }
     DEVICE uint2 half(const uint4& words, int which) {
         return which == 0 ? make_uint2(words.x, words.y) : make_uint2(words.z, words.w);
     }
@@ -55,7 +76,7 @@ struct KnownPairs {
 };
 
 template <>
-struct Pairs<Q2_K> : KnownPairs<0, 64, 80> {
+struct Pairs<Q2_K> : KnownPairs<Q2_K, 2, 0, 64, 80> {
     struct Words {
         uint4 n2;
         uint32_t dm, scales;
@@ -70,7 +91,7 @@ struct Pairs<Q2_K> : KnownPairs<0, 64, 80> {
 };
 
 template <>
-struct Pairs<Q3_K> : KnownPairs<0, 64, 96, 104, 108> {
+struct Pairs<Q3_K> : KnownPairs<Q3_K, 2, 0, 64, 96, 104, 108> {
     struct Words {
         uint4 n2;
         uint2 n1;
@@ -89,7 +110,7 @@ struct Pairs<Q3_K> : KnownPairs<0, 64, 96, 104, 108> {
 };
 
 template <>
-struct Pairs<TQ2_0> : KnownPairs<0, 64> {
+struct Pairs<TQ2_0> : KnownPairs<TQ2_0, 2, 0, 64> {
     struct Words {
         uint4 n2;
         uint16_t d;
@@ -103,7 +124,7 @@ struct Pairs<TQ2_0> : KnownPairs<0, 64> {
 };
 
 template <>
-struct Pairs<IQ2_XXS> : KnownPairs<0, 64> {
+struct Pairs<IQ2_XXS> : KnownPairs<IQ2_XXS, 2, 0, 64> {
     struct Words {
         uint4 qs;
         uint16_t d;
@@ -117,7 +138,7 @@ struct Pairs<IQ2_XXS> : KnownPairs<0, 64> {
 };
 
 template <>
-struct Pairs<IQ2_XS> : KnownPairs<0, 64, 72> {
+struct Pairs<IQ2_XS> : KnownPairs<IQ2_XS, 2, 0, 64, 72> {
     struct Words {
         uint4 qs;
         uint16_t d, scales;
@@ -132,7 +153,7 @@ struct Pairs<IQ2_XS> : KnownPairs<0, 64, 72> {
 };
 
 template <>
-struct Pairs<IQ2_S> : KnownPairs<0, 32, 64, 72, 80> {
+struct Pairs<IQ2_S> : KnownPairs<IQ2_S, 2, 0, 32, 64, 72, 80> {
     struct Words {
         uint2 index, signs;
         uint16_t d, high, scales;
@@ -149,7 +170,7 @@ struct Pairs<IQ2_S> : KnownPairs<0, 32, 64, 72, 80> {
 };
 
 template <>
-struct Pairs<IQ3_XXS> : KnownPairs<0, 64, 96> {
+struct Pairs<IQ3_XXS> : KnownPairs<IQ3_XXS, 2, 0, 64, 96> {
     struct Words {
         uint4 index;
         uint2 words;
@@ -165,7 +186,7 @@ struct Pairs<IQ3_XXS> : KnownPairs<0, 64, 96> {
 };
 
 template <>
-struct Pairs<IQ3_S> : KnownPairs<0, 64, 96, 104, 108> {
+struct Pairs<IQ3_S> : KnownPairs<IQ3_S, 2, 0, 64, 96, 104, 108> {
     struct Words {
         uint4 index;
         uint2 signs;
@@ -184,7 +205,7 @@ struct Pairs<IQ3_S> : KnownPairs<0, 64, 96, 104, 108> {
 };
 
 template <>
-struct Pairs<IQ1_S> : KnownPairs<0, 32, 48> {
+struct Pairs<IQ1_S> : KnownPairs<IQ1_S, 2, 0, 32, 48> {
     struct Words {
         uint2 index;
         uint32_t words;
@@ -200,7 +221,7 @@ struct Pairs<IQ1_S> : KnownPairs<0, 32, 48> {
 };
 
 template <>
-struct Pairs<IQ1_M> : KnownPairs<0, 32, 48> {
+struct Pairs<IQ1_M> : KnownPairs<IQ1_M, 2, 0, 32, 48> {
     struct Words {
         uint2 index, scales;
         uint32_t high;
