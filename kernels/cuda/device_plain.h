@@ -53,6 +53,10 @@ DEVICE int dp2a(int a, int b, int sum) {
            (a >> 16) * static_cast<int8_t>(b >> 8);
 }
 
+DEVICE int dp2a_high(int a, int b, int sum) {
+    return dp2a(a, b >> 16, sum);
+}
+
 DEVICE int unfolded(int number) {
     return number;
 }

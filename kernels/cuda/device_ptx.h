@@ -68,6 +68,11 @@ DEVICE int dp2a(int a, int b, int sum) {
     return __dp2a_lo(a, b, sum);
 }
 
+// The same with the two high bytes of b.
+DEVICE int dp2a_high(int a, int b, int sum) {
+    return __dp2a_hi(a, b, sum);
+}
+
 // What lies behind the sum's last bit is dropped.
 DEVICE float add_toward_zero(float a, float b) {
     return __fadd_rz(a, b);

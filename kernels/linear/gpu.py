@@ -25,8 +25,8 @@ MOST_THREADS = {1: 512, 2: 512, 4: 512, 8: 448}  # of a processor: registers all
 ROWS = 2  # kRows of gpu.cu
 WARP = 32
 SHARED_BYTES = 99 << 10  # of a block on sm_86, 89 and 120
-# A step of one token takes so many loads of a lane without a branch: kUnits of gpu.cu.
-STEPS = {"TQ1_0": 1}
+# A step of one token takes so many loads of a lane without a branch, others 2: kUnits of gpu.cu.
+STEPS = {"TQ1_0": 1, "Q2_K": 4, "TQ2_0": 4}
 PAIRED = frozenset(  # formats of pairs.h: a load of one token has 64 weights
     ("Q2_K", "Q3_K", "TQ2_0", "IQ1_S", "IQ1_M") + ("IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S")
 )

@@ -76,7 +76,7 @@ struct KnownPairs : KnownPlanes<kBefore...> {
 };
 
 template <>
-struct Pairs<Q2_K> : KnownPairs<Q2_K, 2, 0, 64, 80> {
+struct Pairs<Q2_K> : KnownPairs<Q2_K, 4, 0, 64, 80> {
     struct Words {
         uint4 n2;
         uint32_t dm, scales;
@@ -110,7 +110,7 @@ struct Pairs<Q3_K> : KnownPairs<Q3_K, 2, 0, 64, 96, 104, 108> {
 };
 
 template <>
-struct Pairs<TQ2_0> : KnownPairs<TQ2_0, 2, 0, 64> {
+struct Pairs<TQ2_0> : KnownPairs<TQ2_0, 4, 0, 64> {
     struct Words {
         uint4 n2;
         uint16_t d;
