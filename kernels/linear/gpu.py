@@ -26,7 +26,11 @@ ROWS = 2  # kRows of gpu.cu
 WARP = 32
 SHARED_BYTES = 99 << 10  # of a block on sm_86, 89 and 120
 # A step of one token takes so many loads of a lane without a branch, others 2: kUnits of gpu.cu.
-STEPS = {"TQ1_0": 1, "Q2_K": 4, "TQ2_0": 4}
+STEPS = {
+    **dict.fromkeys(("Q2_K", "TQ2_0", "IQ2_XXS", "IQ1_S"), 4),
+    "IQ3_XXS": 3,
+    "TQ1_0": 1,
+}
 PAIRED = frozenset(  # formats of pairs.h: a load of one token has 64 weights
     ("Q2_K", "Q3_K", "TQ2_0", "IQ1_S", "IQ1_M") + ("IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S")
 )

@@ -124,7 +124,7 @@ struct Pairs<TQ2_0> : KnownPairs<TQ2_0, 4, 0, 64> {
 };
 
 template <>
-struct Pairs<IQ2_XXS> : KnownPairs<IQ2_XXS, 2, 0, 64> {
+struct Pairs<IQ2_XXS> : KnownPairs<IQ2_XXS, 4, 0, 64> {
     struct Words {
         uint4 qs;
         uint16_t d;
@@ -170,7 +170,7 @@ struct Pairs<IQ2_S> : KnownPairs<IQ2_S, 2, 0, 32, 64, 72, 80> {
 };
 
 template <>
-struct Pairs<IQ3_XXS> : KnownPairs<IQ3_XXS, 2, 0, 64, 96> {
+struct Pairs<IQ3_XXS> : KnownPairs<IQ3_XXS, 3, 0, 64, 96> {
     struct Words {
         uint4 index;
         uint2 words;
@@ -205,7 +205,7 @@ struct Pairs<IQ3_S> : KnownPairs<IQ3_S, 2, 0, 64, 96, 104, 108> {
 };
 
 template <>
-struct Pairs<IQ1_S> : KnownPairs<IQ1_S, 2, 0, 32, 48> {
+struct Pairs<IQ1_S> : KnownPairs<IQ1_S, 4, 0, 32, 48> {
     struct Words {
         uint2 index;
         uint32_t words;
