@@ -8,7 +8,8 @@
 // where there is one token (planar/pairs.h).
 #include "planar/activations_one.h"
 #include "planar/formats.h"
-#include "planar/pairs.h"
+#include "planar/pairs_iq.h"
+#include "planar/pairs_k.h"
 
 namespace hybrid {
 

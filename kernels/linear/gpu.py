@@ -31,7 +31,7 @@ STEPS = {
     "IQ3_XXS": 3,
     "TQ1_0": 1,
 }
-PAIRED = frozenset(  # formats of pairs.h: a load of one token has 64 weights
+PAIRED = frozenset(  # formats of pairs_*.h: a load of one token has 64 weights
     ("Q2_K", "Q3_K", "TQ2_0", "IQ1_S", "IQ1_M") + ("IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S")
 )
 FLOAT_UNITS = {"F32": 4, "F16": 8, "BF16": 8}  # weights in 16 bytes
