@@ -31,9 +31,11 @@ STEPS = {
     "IQ3_XXS": 3,
     "TQ1_0": 1,
 }
-PAIRED = frozenset(  # formats of pairs_*.h: a load of one token has 64 weights
-    ("Q2_K", "Q3_K", "TQ2_0", "IQ1_S", "IQ1_M") + ("IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S")
-)
+TOGETHER = {  # weights in a load of one token: formats of pairs_k.h and pairs_iq.h
+    **dict.fromkeys(("Q2_K", "Q3_K", "TQ2_0", "IQ1_S", "IQ1_M"), 64),
+    **dict.fromkeys(("IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S"), 64),
+    "TQ1_0": 256,
+}
 FLOAT_UNITS = {"F32": 4, "F16": 8, "BF16": 8}  # weights in 16 bytes
 
 
@@ -165,7 +167,7 @@ def _tokens_of_block(formats: tuple[str, ...], columns: int, tokens: int) -> tup
 def _lanes(weight: PlanarTensor, tokens: int) -> int:
     """Lanes that share a row: as many as it keeps busy."""
     name = weight.format.name
-    unit = 64 if tokens == 1 and name in PAIRED else FLOAT_UNITS.get(name, 32)
+    unit = FLOAT_UNITS.get(name, TOGETHER.get(name, 32) if tokens == 1 else 32)
     units = -(-weight.columns // unit)
     steps = STEPS.get(name, 2) if tokens == 1 and name not in FLOAT_UNITS else 1
     choices = [lanes for lanes in (32, 16, 8, 4, 2) if lanes >= ROWS * tokens]

@@ -133,4 +133,90 @@ struct Pairs<TQ2_0> : WholePairs<TQ2_0, 4, 0, 64> {
     }
 };
 
+// Four bytes of base-3 digits, which come one place after the other. The first k digits of a byte
+// are a number: the byte times 3^k, of which the lowest eight bits are dropped. Even and odd bytes
+// are multiplied apart, so that products have sixteen bits.
+struct Digits {
+    uint32_t even, odd, before;
+
+    DEVICE Digits of(uint32_t bytes) {
+        return {bytes & 0x00ff00ffu, byte_permute(bytes, 0, 0x4341), 0};
+    }
+    // The next digit of each, 0 to 2.
+    __device__ __forceinline__ int next() {
+        even *= 3;  // by the units that multiply, and the odd ones by those that add
+        odd += static_cast<uint32_t>(unfolded(static_cast<int>(odd))) << 1;
+        const uint32_t number = byte_permute(even, odd, 0x7351), digits = number - 3 * before;
+        before = number;
+        return static_cast<int>(digits);
+    }
+};
+
+// A whole block, since a byte's digits belong to five groups: weight = d (digit - 1).
+template <>
+struct Pairs<TQ1_0> : KnownPlanes<0, 16, 32, 48, 52> {
+    static constexpr int kGroups = 8, kSteps = 1;
+    struct Words {
+        uint4 first, last, behind;
+        uint32_t fours;
+        uint16_t d;
+    };
+    struct FourDigits {
+        Digits of[4];
+
+        __device__ __forceinline__ explicit FourDigits(const uint4& words)
+            : of{Digits::of(words.x), Digits::of(words.y), Digits::of(words.z),
+                 Digits::of(words.w)} {}
+        // The next digit of sixteen weights times x.
+        __device__ __forceinline__ int dot(const uint4& x, int sum) {
+#pragma unroll
+            for (int i = 0; i < 4; ++i)
+                sum = dp4a(of[i].next(), static_cast<int>(word_of(x, i)), sum);
+            return sum;
+        }
+    };
+    DEVICE Words read(const Planes& planes, uint32_t unit) {
+        return {load16(planes.in<0>(unit, 16)), load16(planes.in<1>(unit, 16)),
+                load16(planes.in<2>(unit, 16)), load4(planes.in<3>(unit, 4)),
+                load2(planes.in<4>(unit, 2))};
+    }
+    // Digits are 1 more than weights.
+    DEVICE int less(const RoundedGroup& x) { return dp2a(static_cast<int>(x.sums), 0xffff, 0); }
+    template <int kRows, class GroupOfX>
+    DEVICE void add(const Words (&words)[kRows], int, const GroupOfX& group_of_x, const uint8_t*,
+                    float (&sums)[kRows]) {
+        float products[kRows];
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) {
+            products[r] = 0.0f;
+            FourDigits first(words[r].first), last(words[r].last);
+#pragma unroll
+            for (int i = 0; i < 5; ++i) {
+                const RoundedGroup x = group_of_x(i);
+                const int sum = last.dot(x.last, first.dot(x.first, less(x)));
+                products[r] += x.scale * static_cast<float>(sum);
+            }
+        }
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) {
+            FourDigits behind(words[r].behind);
+            Digits fours = Digits::of(words[r].fours);
+#pragma unroll
+            for (int i = 5; i < 8; ++i) {
+                const RoundedGroup x = group_of_x(i);
+                int sum = behind.dot(x.first, less(x));
+                if (i < 7) {
+                    sum = behind.dot(x.last, sum);
+                } else {
+#pragma unroll
+                    for (int k = 0; k < 4; ++k)
+                        sum = dp4a(fours.next(), static_cast<int>(word_of(x.last, k)), sum);
+                }
+                products[r] += x.scale * static_cast<float>(sum);
+            }
+            sums[r] += half_to_float(words[r].d) * products[r];
+        }
+    }
+};
+
 }  // namespace hybrid
