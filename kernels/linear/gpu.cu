@@ -6,10 +6,9 @@
 // of the first step before the previous kernel has ended: weights do not depend on it. Then the
 // block rounds x once into shared memory. Of formats with few bits a lane reads 64 weights at once
 // where there is one token (planar/pairs.h).
+#include "linear/rows.h"
 #include "planar/activations_one.h"
 #include "planar/formats.h"
-#include "planar/pairs_iq.h"
-#include "planar/pairs_k.h"
 
 namespace hybrid {
 
@@ -23,6 +22,7 @@ struct Product {
     int32_t lane_bits;    // 2^lane_bits lanes of a warp share a row, kRows kTokens or more
     int32_t first_block;  // its blocks of the grid
     int32_t blocks;
+    PlaneWidths widths;
 };
 
 // Mirrored by MatvecRecord in gpu.py. Grid: blocks of all products, groups of kTokens tokens.
@@ -33,8 +33,6 @@ struct MatvecRecord {
     float epsilon;
     int32_t columns, tokens, count;
 };
-
-constexpr int kRows = 2;
 
 // Whether a lane takes neighbours of 32 weights at once.
 template <class Format, int kTokens>
@@ -54,51 +52,6 @@ constexpr int kUnits = kPaired<Format, kTokens> ? Pairs<Format>::kSteps
 // What registers allow: MOST_THREADS of gpu.py.
 template <int kTokens>
 constexpr int kMostThreads = kTokens == 8 ? 448 : 512;
-
-// Which rows a lane works on, and with whom: 2^bits lanes share a row.
-struct Share {
-    int bits;
-
-    __device__ __forceinline__ int lanes() const { return 1 << bits; }
-    __device__ __forceinline__ int lane() const { return lane_index() & (lanes() - 1); }
-    __device__ __forceinline__ int rows_of_warp() const { return kRows * kWarp >> bits; }
-    __device__ __forceinline__ int row(int tile, int r) const {
-        return tile * rows_of_warp() + r * (kWarp >> bits) + (lane_index() >> bits);
-    }
-};
-
-// The rows of a tile, as Format reads them; behind the matrix its last one.
-template <class Format, bool kPairs>
-struct RowsOfTile {
-    using Raw = typename Format::Raw;
-    decltype(Format::row(Matrix(), 0)) of[kRows];
-
-    __device__ __forceinline__ explicit RowsOfTile(const Matrix&) {}
-    __device__ __forceinline__ void find(const Matrix& weight, const Share& share, int tile) {
-#pragma unroll
-        for (int r = 0; r < kRows; ++r)
-            of[r] = Format::row(weight, min(share.row(tile, r), weight.rows - 1));
-    }
-    __device__ __forceinline__ Raw read(int r, int at) const { return Format::read(of[r], at); }
-};
-
-template <class Format>
-struct RowsOfTile<Format, true> {
-    using Raw = typename Pairs<Format>::Words;
-    typename Pairs<Format>::Planes planes;
-    uint32_t unit[kRows];
-
-    __device__ __forceinline__ explicit RowsOfTile(const Matrix& weight) : planes(weight) {}
-    __device__ __forceinline__ void find(const Matrix& weight, const Share& share, int tile) {
-        const uint32_t first = static_cast<uint32_t>(weight.first_row);
-#pragma unroll
-        for (int r = 0; r < kRows; ++r)
-            unit[r] = (first + min(share.row(tile, r), weight.rows - 1)) * (weight.columns / 32);
-    }
-    __device__ __forceinline__ Raw read(int r, int at) const {
-        return Pairs<Format>::read(planes, unit[r] + Pairs<Format>::kGroups * at);
-    }
-};
 
 template <class Format, int kTokens>
 using Rows = RowsOfTile<Format, kPaired<Format, kTokens>>;
@@ -219,6 +172,12 @@ DEVICE void multiply(const MatvecRecord& record, const Product& product, unsigne
             load_unit<Format, kTokens>(rows, share, from, units, u, words);
     };
     load_units(0);
+    if constexpr (kTokens == 1) {
+        const int first = of_blocks(tiles, block, product.blocks);
+        const int under_way = units <= step ? warps_of_block() : 0;
+        fetch_ahead(product.weight, product.widths, (first + under_way) * share.rows_of_warp(),
+                    tiles_end * share.rows_of_warp());
+    }
     RowAhead ahead;
     const unsigned char* const book = shared;
     if constexpr (kTokens == 1 && !Format::kFloat) {

@@ -16,7 +16,8 @@ from kernels.blocks import BlockTensor
 from kernels.cuda import Kernel, Program, Record
 from kernels.errors import KernelInputError
 from kernels.planar import MatrixRecord, PlanarTensor, to_planar
-from kernels.planar.gpu import BOOK_BYTES
+from kernels.planar.gpu import BOOK_BYTES, MOST_PLANES
+from kernels.planar.reference import plane_bytes
 
 PROGRAM = Program("linear/gpu.cu")
 MOST_PRODUCTS = 3
@@ -24,6 +25,7 @@ TOKENS = (1, 2, 4, 8)
 MOST_THREADS = {1: 512, 2: 512, 4: 512, 8: 448}  # of a processor: registers allow no more
 ROWS = 2  # kRows of gpu.cu
 WARP = 32
+AHEAD_BYTES = 128 << 10  # of a block's weights, fetched before it needs them: all fit the cache
 SHARED_BYTES = 99 << 10  # of a block on sm_86, 89 and 120
 # A step of one token takes so many loads of a lane without a branch, others 2: kUnits of gpu.cu.
 STEPS = {
@@ -39,6 +41,12 @@ TOGETHER = {  # weights in a load of one token: formats of pairs_k.h and pairs_i
 FLOAT_UNITS = {"F32": 4, "F16": 8, "BF16": 8}  # weights in 16 bytes
 
 
+class PlaneWidths(ctypes.Structure):
+    """PlaneWidths of rows.h."""
+
+    _fields_ = (("bytes", ctypes.c_int32 * MOST_PLANES), ("rows_ahead", ctypes.c_int32))
+
+
 class ProductRecord(ctypes.Structure):
     """Product of gpu.cu."""
 
@@ -50,6 +58,7 @@ class ProductRecord(ctypes.Structure):
         ("lane_bits", ctypes.c_int32),
         ("first_block", ctypes.c_int32),
         ("blocks", ctypes.c_int32),
+        ("widths", PlaneWidths),
     )
 
 
@@ -120,6 +129,7 @@ def matvec(
             _lanes(product.weight, per_block).bit_length() - 1,
             first,
             count,
+            _widths(product.weight),
         )
         first += count
     grid = (first, -(-tokens // per_block), 1)
@@ -162,6 +172,12 @@ def _tokens_of_block(formats: tuple[str, ...], columns: int, tokens: int) -> tup
     if not fitting:
         raise KernelInputError(f"{columns} columns take {needs[1]} bytes of shared memory a token")
     return fitting[-1], needs[fitting[-1]]
+
+
+def _widths(weight: PlanarTensor) -> PlaneWidths:
+    blocks = weight.columns // weight.format.block_weights
+    nbytes = [blocks * width for width in plane_bytes(weight.format.name)]
+    return PlaneWidths((ctypes.c_int32 * MOST_PLANES)(*nbytes), AHEAD_BYTES // max(sum(nbytes), 1))
 
 
 def _lanes(weight: PlanarTensor, tokens: int) -> int:
