@@ -20,6 +20,7 @@ struct Product {
     int32_t add;          // out += instead of out =
     int32_t format;       // which of the kernel's
     int32_t lane_bits;    // 2^lane_bits lanes of a warp share a row, kRows kTokens or more
+    int32_t warp_bits;    // and 2^warp_bits warps; if above 0, none has more than one tile
     int32_t first_block;  // its blocks of the grid
     int32_t blocks;
     PlaneWidths widths;
@@ -62,7 +63,7 @@ using Words = typename Rows<Format, kTokens>::Raw[kUnits<Format, kTokens>][kRows
 template <class Format, int kTokens>
 DEVICE void load_unit(const Rows<Format, kTokens>& rows, const Share& share, int unit, int units,
                       int u, Words<Format, kTokens>& words) {
-    const int at = min(unit + u * share.lanes() + share.lane(), units - 1);
+    const int at = min(unit + u * share.all_lanes + share.place, units - 1);
 #pragma unroll
     for (int r = 0; r < kRows; ++r) words[u][r] = rows.read(r, at);
 }
@@ -133,16 +134,29 @@ DEVICE float sum_over_lanes(float (&values)[kValues], const Share& share) {
     return values[0];
 }
 
+// What sum_over_lanes gave.
 template <int kTokens>
 DEVICE void store_rows(const Product& product, const Share& share, int tile, int first_token,
-                       int tokens, float (&sums)[kRows * kTokens]) {
+                       int tokens, float sum) {
     constexpr int kValues = kRows * kTokens;
-    const float sum = sum_over_lanes(sums, share);
     const int each = share.lanes() / kValues, value = share.lane() * kValues >> share.bits;
     const int row = share.row(tile, value / kTokens), token = value % kTokens;
     if ((share.lane() & (each - 1)) != 0 || row >= product.weight.rows || token >= tokens) return;
     float* out = product.out + static_cast<int64_t>(first_token + token) * product.weight.rows;
     out[row] = product.add ? out[row] + sum : sum;
+}
+
+// The same where several warps share the rows of a tile. All threads of the block call it.
+template <int kTokens>
+DEVICE void store_shared_rows(const Product& product, const Share& share, bool has_tile, int tile,
+                              int first_token, int tokens, float sum) {
+    __shared__ float parts[kMostThreads<kTokens>];
+    parts[threadIdx.x] = sum;
+    __syncthreads();
+    const int warps = 1 << share.warp_bits;
+    if (!has_tile || (warp_index() & (warps - 1)) != 0) return;
+    for (int warp = 1; warp < warps; ++warp) sum += parts[threadIdx.x + warp * kWarp];
+    store_rows<kTokens>(product, share, tile, first_token, tokens, sum);
 }
 
 // Where the stretch of number `block` begins, of `blocks` about equal ones.
@@ -153,16 +167,17 @@ DEVICE int of_blocks(int tiles, int block, int blocks) {
 
 template <class Format, int kTokens>
 DEVICE void multiply(const MatvecRecord& record, const Product& product, unsigned char* shared) {
-    const Share share{product.lane_bits};
+    const Share share(product.lane_bits, kTokens == 1 ? product.warp_bits : 0);
     constexpr int kUnit = kUnitOf<Format, kTokens>;
     const int columns = record.columns, units = (columns + kUnit - 1) / kUnit;
-    const int step = share.lanes() * kUnits<Format, kTokens>;
+    const int step = share.all_lanes * kUnits<Format, kTokens>;
     const int tiles = (product.weight.rows + share.rows_of_warp() - 1) / share.rows_of_warp();
     const int block = static_cast<int>(blockIdx.x) - product.first_block;
     const int tiles_end = of_blocks(tiles, block + 1, product.blocks);
     const int first_token = static_cast<int>(blockIdx.y) * kTokens;
     const int tokens = min(kTokens, record.tokens - first_token);
-    int tile = of_blocks(tiles, block, product.blocks) + warp_index(), unit = 0;
+    const int first_tile = of_blocks(tiles, block, product.blocks);
+    int tile = first_tile + share.team(), unit = 0;
     Words<Format, kTokens> words;
     Rows<Format, kTokens> rows(product.weight);
     rows.find(product.weight, share, tile);
@@ -173,9 +188,8 @@ DEVICE void multiply(const MatvecRecord& record, const Product& product, unsigne
     };
     load_units(0);
     if constexpr (kTokens == 1) {
-        const int first = of_blocks(tiles, block, product.blocks);
-        const int under_way = units <= step ? warps_of_block() : 0;
-        fetch_ahead(product.weight, product.widths, (first + under_way) * share.rows_of_warp(),
+        const int after = first_tile + (units <= step ? share.teams() : 0);
+        fetch_ahead(product.weight, product.widths, after * share.rows_of_warp(),
                     tiles_end * share.rows_of_warp());
     }
     RowAhead ahead;
@@ -201,12 +215,12 @@ DEVICE void multiply(const MatvecRecord& record, const Product& product, unsigne
     float sums[kRows * kTokens] = {};
     while (tile < tiles_end) {
         const bool ends = unit + step >= units;
-        const int next_tile = ends ? tile + warps_of_block() : tile;
+        const int next_tile = ends ? tile + share.teams() : tile;
         const int next_unit = ends ? 0 : unit + step;
         if (ends && next_tile < tiles_end) rows.find(product.weight, share, next_tile);
 #pragma unroll
         for (int u = 0; u < kUnits<Format, kTokens>; ++u) {
-            const int at = unit + u * share.lanes() + share.lane();
+            const int at = unit + u * share.all_lanes + share.place;
             if ((kTokens == 1 && !Format::kFloat) || at < units)
                 add_unit<Format, kTokens>(words, u, at, columns, shared, book, sums);
             if constexpr (kTokens == 1)
@@ -216,13 +230,20 @@ DEVICE void multiply(const MatvecRecord& record, const Product& product, unsigne
         // With more tokens registers do not hold a unit's numbers beside loads under way.
         if constexpr (kTokens > 1)
             if (next_tile < tiles_end) load_units(next_unit);
-        if (ends) {
-            store_rows<kTokens>(product, share, tile, first_token, tokens, sums);
+        if (ends && share.warp_bits == 0) {
+            store_rows<kTokens>(product, share, tile, first_token, tokens,
+                                sum_over_lanes(sums, share));
 #pragma unroll
             for (float& sum : sums) sum = 0.0f;
         }
         tile = next_tile;
         unit = next_unit;
+    }
+    if constexpr (kTokens == 1) {
+        if (share.warp_bits == 0) return;
+        const int own = first_tile + share.team();
+        store_shared_rows<kTokens>(product, share, own < tiles_end, own, first_token, tokens,
+                                   sum_over_lanes(sums, share));
     }
 }
 

@@ -9,13 +9,23 @@ namespace hybrid {
 
 constexpr int kRows = 2;
 
-// Which rows a lane works on, and with whom: 2^bits lanes share a row.
+// Which rows a lane works on, and with whom: 2^bits lanes of each of 2^warp_bits warps share a row.
 struct Share {
-    int bits;
+    int bits, warp_bits;
+    int all_lanes, place;  // of a row; this one's among them
+
+    __device__ __forceinline__ Share(int of_lanes, int of_warps)
+        : bits(of_lanes),
+          warp_bits(of_warps),
+          all_lanes(unfolded(1 << (of_lanes + of_warps))),
+          place(unfolded(lane() + ((warp_index() & ((1 << of_warps) - 1)) << of_lanes))) {}
 
     __device__ __forceinline__ int lanes() const { return 1 << bits; }
     __device__ __forceinline__ int lane() const { return lane_index() & (lanes() - 1); }
     __device__ __forceinline__ int rows_of_warp() const { return kRows * kWarp >> bits; }
+    // Warps that share rows, of which a block has so many.
+    __device__ __forceinline__ int team() const { return warp_index() >> warp_bits; }
+    __device__ __forceinline__ int teams() const { return warps_of_block() >> warp_bits; }
     __device__ __forceinline__ int row(int tile, int r) const {
         return tile * rows_of_warp() + r * (kWarp >> bits) + (lane_index() >> bits);
     }
