@@ -53,6 +53,10 @@ DEVICE int dp2a(int a, int b, int sum) {
            (a >> 16) * static_cast<int8_t>(b >> 8);
 }
 
+DEVICE int dp2a_high(int a, int b, int sum) {
+    return dp2a(a, b >> 16, sum);
+}
+
 DEVICE int unfolded(int number) {
     return number;
 }
@@ -107,6 +111,11 @@ DEVICE uint8_t load1(const void* from) {
     return load_aligned<uint8_t>(from);
 }
 DEVICE void prefetch_line(const void*) {}
+
+DEVICE void fetch_stretch(const void* from, uint32_t nbytes) {
+    emulator::check_aligned(from, 16);
+    emulator::check_aligned(static_cast<const char*>(from) + nbytes, 16);
+}
 
 DEVICE void copy16_async(void* shared, const void* from) {
     emulator::check_aligned(shared, 16);

@@ -68,6 +68,11 @@ DEVICE int dp2a(int a, int b, int sum) {
     return __dp2a_lo(a, b, sum);
 }
 
+// The same with the two high bytes of b.
+DEVICE int dp2a_high(int a, int b, int sum) {
+    return __dp2a_hi(a, b, sum);
+}
+
 // What lies behind the sum's last bit is dropped.
 DEVICE float add_toward_zero(float a, float b) {
     return __fadd_rz(a, b);
@@ -141,6 +146,14 @@ DEVICE uint8_t load1(const void* from) {
 // The line of 128 bytes around `from` comes into the second cache; nobody waits for it.
 DEVICE void prefetch_line(const void* from) {
     asm volatile("prefetch.global.L2 [%0];" ::"l"(from));
+}
+
+// A stretch of memory comes into the second cache, on GPUs that do this by one instruction. Both
+// are multiples of 16.
+DEVICE void fetch_stretch(const void* from, uint32_t nbytes) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(nbytes));
+#endif
 }
 
 // ---- copies into shared memory that run beside the arithmetic

@@ -6,9 +6,9 @@
 // of the first step before the previous kernel has ended: weights do not depend on it. Then the
 // block rounds x once into shared memory. Of formats with few bits a lane reads 64 weights at once
 // where there is one token (planar/pairs.h).
+#include "linear/rows.h"
 #include "planar/activations_one.h"
 #include "planar/formats.h"
-#include "planar/pairs.h"
 
 namespace hybrid {
 
@@ -20,8 +20,10 @@ struct Product {
     int32_t add;          // out += instead of out =
     int32_t format;       // which of the kernel's
     int32_t lane_bits;    // 2^lane_bits lanes of a warp share a row, kRows kTokens or more
+    int32_t warp_bits;    // and 2^warp_bits warps; if above 0, none has more than one tile
     int32_t first_block;  // its blocks of the grid
     int32_t blocks;
+    PlaneWidths widths;
 };
 
 // Mirrored by MatvecRecord in gpu.py. Grid: blocks of all products, groups of kTokens tokens.
@@ -33,18 +35,16 @@ struct MatvecRecord {
     int32_t columns, tokens, count;
 };
 
-constexpr int kRows = 2;
-
-// Whether a lane takes two neighbours of 32 weights at once.
+// Whether a lane takes neighbours of 32 weights at once.
 template <class Format, int kTokens>
-constexpr bool kPaired = kTokens == 1 && Pairs<Format>::kKnown;
+constexpr bool kPaired = kTokens == 1 && Pairs<Format>::kGroups > 1;
 
 template <class Format, int kTokens>
-constexpr int kUnitOf = kPaired<Format, kTokens> ? 64 : Format::kUnit;
+constexpr int kUnitOf = kPaired<Format, kTokens> ? 32 * Pairs<Format>::kGroups : Format::kUnit;
 
 // Steps of a row under way at once.
 template <class Format, int kTokens>
-constexpr int kUnits = kPaired<Format, kTokens> ? 2
+constexpr int kUnits = kPaired<Format, kTokens> ? Pairs<Format>::kSteps
                        : kTokens == 1           ? Format::kSteps
                        : kTokens == 8           ? 2
                        : Format::kFloat         ? 4
@@ -54,63 +54,18 @@ constexpr int kUnits = kPaired<Format, kTokens> ? 2
 template <int kTokens>
 constexpr int kMostThreads = kTokens == 8 ? 448 : 512;
 
-// Which rows a lane works on, and with whom: 2^bits lanes share a row.
-struct Share {
-    int bits;
-
-    __device__ __forceinline__ int lanes() const { return 1 << bits; }
-    __device__ __forceinline__ int lane() const { return lane_index() & (lanes() - 1); }
-    __device__ __forceinline__ int rows_of_warp() const { return kRows * kWarp >> bits; }
-    __device__ __forceinline__ int row(int tile, int r) const {
-        return tile * rows_of_warp() + r * (kWarp >> bits) + (lane_index() >> bits);
-    }
-};
-
-// The rows of a tile, as Format reads them; behind the matrix its last one.
-template <class Format, bool kPairs>
-struct RowsOfTile {
-    using Raw = typename Format::Raw;
-    decltype(Format::row(Matrix(), 0)) of[kRows];
-
-    __device__ __forceinline__ explicit RowsOfTile(const Matrix&) {}
-    __device__ __forceinline__ void find(const Matrix& weight, const Share& share, int tile) {
-#pragma unroll
-        for (int r = 0; r < kRows; ++r)
-            of[r] = Format::row(weight, min(share.row(tile, r), weight.rows - 1));
-    }
-    __device__ __forceinline__ Raw read(int r, int at) const { return Format::read(of[r], at); }
-};
-
-template <class Format>
-struct RowsOfTile<Format, true> {
-    using Raw = typename Pairs<Format>::Words;
-    typename Pairs<Format>::Planes planes;
-    uint32_t unit[kRows];
-
-    __device__ __forceinline__ explicit RowsOfTile(const Matrix& weight) : planes(weight) {}
-    __device__ __forceinline__ void find(const Matrix& weight, const Share& share, int tile) {
-        const uint32_t first = static_cast<uint32_t>(weight.first_row);
-#pragma unroll
-        for (int r = 0; r < kRows; ++r)
-            unit[r] = (first + min(share.row(tile, r), weight.rows - 1)) * (weight.columns / 32);
-    }
-    __device__ __forceinline__ Raw read(int r, int at) const {
-        return Pairs<Format>::read(planes, unit[r] + 2 * at);
-    }
-};
-
 template <class Format, int kTokens>
 using Rows = RowsOfTile<Format, kPaired<Format, kTokens>>;
 template <class Format, int kTokens>
-using Words = typename Rows<Format, kTokens>::Raw[kRows][kUnits<Format, kTokens>];
+using Words = typename Rows<Format, kTokens>::Raw[kUnits<Format, kTokens>][kRows];
 
 // Unit u of a step, of each row.
 template <class Format, int kTokens>
 DEVICE void load_unit(const Rows<Format, kTokens>& rows, const Share& share, int unit, int units,
                       int u, Words<Format, kTokens>& words) {
-    const int at = min(unit + u * share.lanes() + share.lane(), units - 1);
+    const int at = min(unit + u * share.all_lanes + share.place, units - 1);
 #pragma unroll
-    for (int r = 0; r < kRows; ++r) words[r][u] = rows.read(r, at);
+    for (int r = 0; r < kRows; ++r) words[u][r] = rows.read(r, at);
 }
 
 template <class Format, int kTokens>
@@ -120,7 +75,7 @@ DEVICE void add_unit(const Words<Format, kTokens>& words, int u, int at, int col
     if constexpr (Format::kFloat) {
         float weights[kRows][Format::kUnit];
 #pragma unroll
-        for (int r = 0; r < kRows; ++r) Format::decode(words[r][u], weights[r]);
+        for (int r = 0; r < kRows; ++r) Format::decode(words[u][r], weights[r]);
 #pragma unroll
         for (int t = 0; t < kTokens; ++t) {
             const float* x = floats_of(shared, columns, t) + at * Format::kUnit;
@@ -131,29 +86,27 @@ DEVICE void add_unit(const Words<Format, kTokens>& words, int u, int at, int col
             }
         }
     } else if constexpr (kPaired<Format, kTokens>) {
-        const int last = columns / 64 - 1;
-        const Rounded of_x(shared, columns, 0, true);
-#pragma unroll
-        for (int which = 0; which < 2; ++which) {
-            RoundedGroup x = of_x.group(min(at, last) + which * of_x.odd);
-            x.scale = at <= last ? x.scale : 0.0f;
-#pragma unroll
-            for (int r = 0; r < kRows; ++r)
-                sums[r] += dot_booked<Format>(Pairs<Format>::raw_of(words[r][u], which),
-                                              2 * min(at, last) + which, x, book);
-        }
-    } else if constexpr (kTokens == 1) {
         // Behind the row's end nothing is added, without a branch.
+        const int last = columns / kUnitOf<Format, kTokens> - 1;
+        const Rounded of_x(shared, columns, 0, Pairs<Format>::kGroups);
+        const auto group_of_x = [&](int which) {
+            RoundedGroup x = of_x.group(min(at, last) + which * of_x.apart);
+            x.scale = at <= last ? x.scale : 0.0f;
+            return x;
+        };
+        Pairs<Format>::add(words[u], Pairs<Format>::kGroups * min(at, last), group_of_x, book,
+                           sums);
+    } else if constexpr (kTokens == 1) {
         const int last = columns / 32 - 1;
         RoundedGroup x = Rounded(shared, columns, 0).group(min(at, last));
         x.scale = at <= last ? x.scale : 0.0f;
 #pragma unroll
         for (int r = 0; r < kRows; ++r)
-            sums[r] += dot_booked<Format>(words[r][u], min(at, last), x, book);
+            sums[r] += dot_booked<Format>(words[u][r], min(at, last), x, book);
     } else {
         Codes codes[kRows];
 #pragma unroll
-        for (int r = 0; r < kRows; ++r) codes[r] = Format::decode(words[r][u], at);
+        for (int r = 0; r < kRows; ++r) codes[r] = Format::decode(words[u][r], at);
 #pragma unroll
         for (int t = 0; t < kTokens; ++t) {
             const RoundedGroup x = Rounded(shared, columns, t).group(at);
@@ -181,16 +134,29 @@ DEVICE float sum_over_lanes(float (&values)[kValues], const Share& share) {
     return values[0];
 }
 
+// What sum_over_lanes gave.
 template <int kTokens>
 DEVICE void store_rows(const Product& product, const Share& share, int tile, int first_token,
-                       int tokens, float (&sums)[kRows * kTokens]) {
+                       int tokens, float sum) {
     constexpr int kValues = kRows * kTokens;
-    const float sum = sum_over_lanes(sums, share);
     const int each = share.lanes() / kValues, value = share.lane() * kValues >> share.bits;
     const int row = share.row(tile, value / kTokens), token = value % kTokens;
-    if (share.lane() % each != 0 || row >= product.weight.rows || token >= tokens) return;
+    if ((share.lane() & (each - 1)) != 0 || row >= product.weight.rows || token >= tokens) return;
     float* out = product.out + static_cast<int64_t>(first_token + token) * product.weight.rows;
     out[row] = product.add ? out[row] + sum : sum;
+}
+
+// The same where several warps share the rows of a tile. All threads of the block call it.
+template <int kTokens>
+DEVICE void store_shared_rows(const Product& product, const Share& share, bool has_tile, int tile,
+                              int first_token, int tokens, float sum) {
+    __shared__ float parts[kMostThreads<kTokens>];
+    parts[threadIdx.x] = sum;
+    __syncthreads();
+    const int warps = 1 << share.warp_bits;
+    if (!has_tile || (warp_index() & (warps - 1)) != 0) return;
+    for (int warp = 1; warp < warps; ++warp) sum += parts[threadIdx.x + warp * kWarp];
+    store_rows<kTokens>(product, share, tile, first_token, tokens, sum);
 }
 
 // Where the stretch of number `block` begins, of `blocks` about equal ones.
@@ -201,16 +167,17 @@ DEVICE int of_blocks(int tiles, int block, int blocks) {
 
 template <class Format, int kTokens>
 DEVICE void multiply(const MatvecRecord& record, const Product& product, unsigned char* shared) {
-    const Share share{product.lane_bits};
+    const Share share(product.lane_bits, kTokens == 1 ? product.warp_bits : 0);
     constexpr int kUnit = kUnitOf<Format, kTokens>;
     const int columns = record.columns, units = (columns + kUnit - 1) / kUnit;
-    const int step = share.lanes() * kUnits<Format, kTokens>;
+    const int step = share.all_lanes * kUnits<Format, kTokens>;
     const int tiles = (product.weight.rows + share.rows_of_warp() - 1) / share.rows_of_warp();
     const int block = static_cast<int>(blockIdx.x) - product.first_block;
     const int tiles_end = of_blocks(tiles, block + 1, product.blocks);
     const int first_token = static_cast<int>(blockIdx.y) * kTokens;
     const int tokens = min(kTokens, record.tokens - first_token);
-    int tile = of_blocks(tiles, block, product.blocks) + warp_index(), unit = 0;
+    const int first_tile = of_blocks(tiles, block, product.blocks);
+    int tile = first_tile + share.team(), unit = 0;
     Words<Format, kTokens> words;
     Rows<Format, kTokens> rows(product.weight);
     rows.find(product.weight, share, tile);
@@ -220,6 +187,11 @@ DEVICE void multiply(const MatvecRecord& record, const Product& product, unsigne
             load_unit<Format, kTokens>(rows, share, from, units, u, words);
     };
     load_units(0);
+    if constexpr (kTokens == 1) {
+        const int after = first_tile + (units <= step ? share.teams() : 0);
+        fetch_ahead(product.weight, product.widths, after * share.rows_of_warp(),
+                    tiles_end * share.rows_of_warp());
+    }
     RowAhead ahead;
     const unsigned char* const book = shared;
     if constexpr (kTokens == 1 && !Format::kFloat) {
@@ -234,7 +206,8 @@ DEVICE void multiply(const MatvecRecord& record, const Product& product, unsigne
         copy_into<kTokens>(shared, x, columns, tokens, record.norm, record.epsilon);
     } else if constexpr (kTokens == 1) {
         ahead.load_x(x, columns);
-        round_one(shared, x, columns, record.norm, record.epsilon, ahead, kPaired<Format, kTokens>);
+        round_one(shared, x, columns, record.norm, record.epsilon, ahead,
+                  kUnitOf<Format, kTokens> / 32);
     } else {
         round_into<kTokens>(shared, x, columns, tokens, record.norm, record.epsilon);
     }
@@ -242,12 +215,12 @@ DEVICE void multiply(const MatvecRecord& record, const Product& product, unsigne
     float sums[kRows * kTokens] = {};
     while (tile < tiles_end) {
         const bool ends = unit + step >= units;
-        const int next_tile = ends ? tile + warps_of_block() : tile;
+        const int next_tile = ends ? tile + share.teams() : tile;
         const int next_unit = ends ? 0 : unit + step;
         if (ends && next_tile < tiles_end) rows.find(product.weight, share, next_tile);
 #pragma unroll
         for (int u = 0; u < kUnits<Format, kTokens>; ++u) {
-            const int at = unit + u * share.lanes() + share.lane();
+            const int at = unit + u * share.all_lanes + share.place;
             if ((kTokens == 1 && !Format::kFloat) || at < units)
                 add_unit<Format, kTokens>(words, u, at, columns, shared, book, sums);
             if constexpr (kTokens == 1)
@@ -257,13 +230,20 @@ DEVICE void multiply(const MatvecRecord& record, const Product& product, unsigne
         // With more tokens registers do not hold a unit's numbers beside loads under way.
         if constexpr (kTokens > 1)
             if (next_tile < tiles_end) load_units(next_unit);
-        if (ends) {
-            store_rows<kTokens>(product, share, tile, first_token, tokens, sums);
+        if (ends && share.warp_bits == 0) {
+            store_rows<kTokens>(product, share, tile, first_token, tokens,
+                                sum_over_lanes(sums, share));
 #pragma unroll
             for (float& sum : sums) sum = 0.0f;
         }
         tile = next_tile;
         unit = next_unit;
+    }
+    if constexpr (kTokens == 1) {
+        if (share.warp_bits == 0) return;
+        const int own = first_tile + share.team();
+        store_shared_rows<kTokens>(product, share, own < tiles_end, own, first_token, tokens,
+                                   sum_over_lanes(sums, share));
     }
 }
 

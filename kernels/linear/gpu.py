@@ -16,7 +16,8 @@ from kernels.blocks import BlockTensor
 from kernels.cuda import Kernel, Program, Record
 from kernels.errors import KernelInputError
 from kernels.planar import MatrixRecord, PlanarTensor, to_planar
-from kernels.planar.gpu import BOOK_BYTES
+from kernels.planar.gpu import BOOK_BYTES, MOST_PLANES
+from kernels.planar.reference import plane_bytes
 
 PROGRAM = Program("linear/gpu.cu")
 MOST_PRODUCTS = 3
@@ -24,13 +25,26 @@ TOKENS = (1, 2, 4, 8)
 MOST_THREADS = {1: 512, 2: 512, 4: 512, 8: 448}  # of a processor: registers allow no more
 ROWS = 2  # kRows of gpu.cu
 WARP = 32
-SHARED_BYTES = 99 << 10  # of a block on sm_86, 89 and 120
-# A step of one token takes so many loads of a lane without a branch: kUnits of gpu.cu.
-STEPS = {"TQ1_0": 1}
-PAIRED = frozenset(  # formats of pairs.h: a load of one token has 64 weights
-    ("Q2_K", "Q3_K", "TQ2_0", "IQ1_S", "IQ1_M") + ("IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S")
-)
+AHEAD_BYTES = 128 << 10  # of a block's weights, fetched before it needs them: all fit the cache
+SHARED_BYTES = 96 << 10  # of a block on sm_86, 89 and 120, beside what kernels have by themselves
+# A step of one token takes so many loads of a lane without a branch, others 2: kUnits of gpu.cu.
+STEPS = {
+    **dict.fromkeys(("Q2_K", "TQ2_0", "IQ2_XXS", "IQ1_S"), 4),
+    "IQ3_XXS": 3,
+    "TQ1_0": 1,
+}
+TOGETHER = {  # weights in a load of one token: formats of pairs_k.h and pairs_iq.h
+    **dict.fromkeys(("Q2_K", "Q3_K", "TQ2_0", "IQ1_S", "IQ1_M"), 64),
+    **dict.fromkeys(("IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S"), 64),
+    "TQ1_0": 256,
+}
 FLOAT_UNITS = {"F32": 4, "F16": 8, "BF16": 8}  # weights in 16 bytes
+
+
+class PlaneWidths(ctypes.Structure):
+    """PlaneWidths of rows.h."""
+
+    _fields_ = (("bytes", ctypes.c_int32 * MOST_PLANES), ("rows_ahead", ctypes.c_int32))
 
 
 class ProductRecord(ctypes.Structure):
@@ -42,8 +56,10 @@ class ProductRecord(ctypes.Structure):
         ("add", ctypes.c_int32),
         ("format", ctypes.c_int32),
         ("lane_bits", ctypes.c_int32),
+        ("warp_bits", ctypes.c_int32),
         ("first_block", ctypes.c_int32),
         ("blocks", ctypes.c_int32),
+        ("widths", PlaneWidths),
     )
 
 
@@ -112,8 +128,10 @@ def matvec(
             product.add,
             formats.index(product.weight.format.name),
             _lanes(product.weight, per_block).bit_length() - 1,
+            _warps(product.weight, per_block, threads, count).bit_length() - 1,
             first,
             count,
+            _widths(product.weight),
         )
         first += count
     grid = (first, -(-tokens // per_block), 1)
@@ -158,11 +176,16 @@ def _tokens_of_block(formats: tuple[str, ...], columns: int, tokens: int) -> tup
     return fitting[-1], needs[fitting[-1]]
 
 
+def _widths(weight: PlanarTensor) -> PlaneWidths:
+    blocks = weight.columns // weight.format.block_weights
+    nbytes = [blocks * width for width in plane_bytes(weight.format.name)]
+    return PlaneWidths((ctypes.c_int32 * MOST_PLANES)(*nbytes), AHEAD_BYTES // max(sum(nbytes), 1))
+
+
 def _lanes(weight: PlanarTensor, tokens: int) -> int:
     """Lanes that share a row: as many as it keeps busy."""
     name = weight.format.name
-    unit = 64 if tokens == 1 and name in PAIRED else FLOAT_UNITS.get(name, 32)
-    units = -(-weight.columns // unit)
+    units = _units(weight, tokens)
     steps = STEPS.get(name, 2) if tokens == 1 and name not in FLOAT_UNITS else 1
     choices = [lanes for lanes in (32, 16, 8, 4, 2) if lanes >= ROWS * tokens]
     busy = {lanes: units / (-(-units // (lanes * steps)) * lanes * steps) for lanes in choices}
@@ -170,6 +193,24 @@ def _lanes(weight: PlanarTensor, tokens: int) -> int:
         (lanes for lanes in choices if busy[lanes] >= 0.85),
         max(choices, key=lambda lanes: busy[lanes]),
     )
+
+
+def _units(weight: PlanarTensor, tokens: int) -> int:
+    """Loads of a row."""
+    name = weight.format.name
+    unit = FLOAT_UNITS.get(name, TOGETHER.get(name, 32) if tokens == 1 else 32)
+    return -(-weight.columns // unit)
+
+
+def _warps(weight: PlanarTensor, tokens: int, threads: int, blocks: int) -> int:
+    """Warps that share a row: more than one where a block has fewer tiles than warps."""
+    if tokens > 1:
+        return 1
+    lanes, name = _lanes(weight, tokens), weight.format.name
+    tiles = -(-weight.rows // (ROWS * WARP // lanes))
+    idle = threads // WARP // -(-tiles // blocks)
+    steps = _units(weight, tokens) // (lanes * STEPS.get(name, 4 if name in FLOAT_UNITS else 2))
+    return 1 << max(1, min(idle, steps)).bit_length() - 1
 
 
 def _grid(products: Sequence[Product], tokens: int, device: torch.device) -> tuple[int, list[int]]:
@@ -185,10 +226,11 @@ def _grid(products: Sequence[Product], tokens: int, device: torch.device) -> tup
     else:
         room = _processors(device) * (most // threads)
     tile_rows = [ROWS * WARP // _lanes(product.weight, tokens) for product in products]
-    most_blocks = [
-        -(-product.weight.rows // (rows * threads // WARP))
-        for product, rows in zip(products, tile_rows, strict=True)
+    tiles = [
+        -(-product.weight.rows // rows) for product, rows in zip(products, tile_rows, strict=True)
     ]
+    few = 1 if tokens > 1 else room if device.type == "cpu" else _processors(device)
+    most_blocks = [min(count, max(few, -(-count * WARP // threads))) for count in tiles]
     share = sum(product.weight.nbytes for product in products) / room
     while True:
         blocks = [

@@ -23,10 +23,11 @@ struct Rounded {
     uint4* first;
     uint4* last;
     float2* factors;  // d; the bits of the sums of the numbers 0-15 and 16-31, 16 each
-    int odd;          // where odd groups begin, if they stand behind the even ones; otherwise 0
+    int together;     // groups that a lane reads at once: the first of each stand in front, then
+    int apart;        // the second ones, so many behind
 
-    __device__ __forceinline__ Rounded(void* shared, int columns, int token, bool paired = false)
-        : odd(paired ? columns / 64 : 0) {
+    __device__ __forceinline__ Rounded(void* shared, int columns, int token, int at_once = 1)
+        : together(at_once), apart(columns / (32 * at_once)) {
         unsigned char* begin = static_cast<unsigned char*>(shared) + token * rounded_bytes(columns);
         const int groups = columns / 32;
         first = reinterpret_cast<uint4*>(begin);
@@ -35,7 +36,7 @@ struct Rounded {
     }
     // Where a group stands.
     __device__ __forceinline__ int place(int group) const {
-        return odd > 0 ? group / 2 + group % 2 * odd : group;
+        return group / together + group % together * apart;
     }
     __device__ __forceinline__ RoundedGroup group(int g) const {
         const float2 both = factors[g];

@@ -70,10 +70,10 @@ DEVICE void round_fours(const Rounded& out, const float4 (&x)[kFours], int first
 // x.
 template <int kFours>
 DEVICE void round_one(void* shared, const float* x, int columns, const float* weight, float epsilon,
-                      RowAheadOf<kFours>& ahead, bool paired = false) {
+                      RowAheadOf<kFours>& ahead, int at_once = 1) {
     const int thread = threadIdx.x, step = static_cast<int>(blockDim.x), fours = columns / 4;
     const float4* row = reinterpret_cast<const float4*>(x);
-    const Rounded out(shared, columns, 0, paired);
+    const Rounded out(shared, columns, 0, at_once);
     float4(&held)[kFours] = ahead.x;
     float factor = 1.0f;
     if (weight != nullptr) {

@@ -24,6 +24,10 @@ struct SharedWords {
         const uint32_t at = entry * (4 * kCopies) + static_cast<uint32_t>(lane);
         return *reinterpret_cast<const uint32_t*>(begin + at);
     }
+    // The entry that stands so many bytes behind the first.
+    __device__ __forceinline__ uint32_t at(uint32_t entry_bytes) const {
+        return *reinterpret_cast<const uint32_t*>(begin + (entry_bytes | lane));
+    }
     // Threads write the copies of an entry in turns of their own, so that they meet in few banks.
     template <class Word>
     DEVICE void fill(uint8_t* to, const Word& word) {

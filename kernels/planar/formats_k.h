@@ -239,9 +239,10 @@ struct TQ2_0 : Blocks<TQ2_0, 256, 1, 0> {
     }
 };
 
-// 48 bytes of five base-3 digits, 4 bytes of four, d. A byte is a fraction of 256: times 3 to the
-// digit's place it loses the digits before, and once more times 3 its overflow is the digit.
-// Groups 0-4: a digit of 32 bytes; 5, 6: two of the last 16; 7: their last and the four bytes.
+// three times 16 bytes of five base-3 digits, 4 bytes of four, d. A byte is a fraction of 256:
+// times 3 to the digit's place it loses the digits before, and once more times 3 its overflow is
+// the digit. Groups 0-4: a digit of 32 bytes; 5, 6: two of the last 16; 7: their last and the four
+// bytes.
 struct TQ1_0 : Blocks<TQ1_0, 256, 1, 0> {
     static constexpr int kSteps = 1;
     struct Raw {
@@ -251,10 +252,9 @@ struct TQ1_0 : Blocks<TQ1_0, 256, 1, 0> {
     DEVICE Raw read(const Row& row, int group) {
         const auto at = Place<256>::of(row, group);
         const int g = group % 8;
-        const uint8_t* fives = at.in(0, 48);
         Raw raw;
-        raw.first = load16(fives + (g < 5 ? 0 : 32));
-        raw.last = load16(fives + (g < 5 ? 16 : 32));
+        raw.first = load16(at.in(g < 5 ? 0 : 32, 16));
+        raw.last = load16(at.in(g < 5 ? 16 : 32, 16));
         if (g == 7) raw.last.x = load4(at.in(48, 4));
         raw.d = load2(at.in(52, 2));
         return raw;

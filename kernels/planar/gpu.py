@@ -17,7 +17,8 @@ MOST_PLANES = 5
 MOST_BLOCK_BYTES = max(known.block_bytes for known in FORMATS)
 # kBookBytes of formats.h: what products of one token hold beside x in a block's shared memory.
 BOOK_BYTES = {
-    **dict.fromkeys(("IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S"), 40 << 10),
+    **dict.fromkeys(("IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS"), 40 << 10),
+    "IQ3_S": 32 << 10,
     **dict.fromkeys(("IQ1_S", "IQ1_M"), 8 << 10),
 }
 

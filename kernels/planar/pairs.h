@@ -1,28 +1,25 @@
-// Two neighbours of 32 weights in one go, of formats of 256 weights with few bits: their words lie
-// side by side in the planes, so that one load fetches both and what the block has is read once.
+// Neighbours of 32 weights in one go, of formats of 256 weights with few bits: their words lie side
+// by side in the planes, so that one load fetches them and what the block has is read once.
 //
-//     typename Pairs<Format>::Words words = Pairs<Format>::read(row, pair);  // its groups 2 pair,
-//     .. Format::Raw raw = Pairs<Format>::raw_of(words, which);                 // 0 or 1 of the
-//     two
+//     typename Pairs<Format>::Words words[kRows];                // each
+//     words[r] = Pairs<Format>::read(planes, unit);              // unit: a multiple of kGroups
+//     Pairs<Format>::add(words, group, group_of_x, book, sums);  // group_of_x(i) stands beside
+//                                                                // group + i
 #pragma once
 
-#include "planar/formats_iq1.h"
-#include "planar/formats_iq2.h"
-#include "planar/formats_iq3.h"
-#include "planar/formats_k.h"
+#include "planar/activations.h"
 
 namespace hybrid {
 
 // Formats without one are read group by group.
 template <class Format>
 struct Pairs {
-    static constexpr bool kKnown = false;
+    static constexpr int kGroups = 1, kSteps = Format::kSteps;
 };
 
 // Where planes begin that have so many bytes of each block before them.
 template <int... kBefore>
-struct KnownPairs {
-    static constexpr bool kKnown = true;
+struct KnownPlanes {
     struct Planes {
         const uint8_t* begin[sizeof...(kBefore)];
 
@@ -54,163 +51,23 @@ struct KnownPairs {
     }
 };
 
-template <>
-struct Pairs<Q2_K> : KnownPairs<0, 64, 80> {
-    struct Words {
-        uint4 n2;
-        uint32_t dm, scales;
-    };
-    DEVICE Words read(const Planes& planes, uint32_t unit) {
-        return {load16(planes.each<0>(unit, 8)), load4(planes.in<2>(unit, 4)),
-                load4(planes.each<1>(unit, 2))};
-    }
-    DEVICE Q2_K::Raw raw_of(const Words& words, int which) {
-        return {half(words.n2, which), words.dm, half(words.scales, which)};
-    }
-};
+// What a format of pairs has that multiplies its groups one by one.
+template <class Format, int kStepsAtOnce, int... kBefore>
+struct KnownPairs : KnownPlanes<kBefore...> {
+    static constexpr int kGroups = 2;
+    static constexpr int kSteps = kStepsAtOnce;  // loads of a row that registers hold
 
-template <>
-struct Pairs<Q3_K> : KnownPairs<0, 64, 96, 104, 108> {
-    struct Words {
-        uint4 n2;
-        uint2 n1;
-        uint16_t low, d;
-        uint8_t high;
-    };
-    DEVICE Words read(const Planes& planes, uint32_t unit) {
-        return {load16(planes.each<0>(unit, 8)), load8(planes.each<1>(unit, 4)),
-                load2(planes.each<2>(unit, 1)), load2(planes.in<4>(unit, 2)),
-                load1(planes.each_pair<3>(unit))};
-    }
-    DEVICE Q3_K::Raw raw_of(const Words& words, int which) {
-        return {half(words.n2, which), half(words.n1, which), half(words.low, which), words.high,
-                words.d};
-    }
-};
-
-template <>
-struct Pairs<TQ2_0> : KnownPairs<0, 64> {
-    struct Words {
-        uint4 n2;
-        uint16_t d;
-    };
-    DEVICE Words read(const Planes& planes, uint32_t unit) {
-        return {load16(planes.each<0>(unit, 8)), load2(planes.in<1>(unit, 2))};
-    }
-    DEVICE TQ2_0::Raw raw_of(const Words& words, int which) {
-        return {half(words.n2, which), words.d};
-    }
-};
-
-template <>
-struct Pairs<IQ2_XXS> : KnownPairs<0, 64> {
-    struct Words {
-        uint4 qs;
-        uint16_t d;
-    };
-    DEVICE Words read(const Planes& planes, uint32_t unit) {
-        return {load16(planes.each<0>(unit, 8)), load2(planes.in<1>(unit, 2))};
-    }
-    DEVICE IQ2_XXS::Raw raw_of(const Words& words, int which) {
-        return {half(words.qs, which), words.d};
-    }
-};
-
-template <>
-struct Pairs<IQ2_XS> : KnownPairs<0, 64, 72> {
-    struct Words {
-        uint4 qs;
-        uint16_t d, scales;
-    };
-    DEVICE Words read(const Planes& planes, uint32_t unit) {
-        return {load16(planes.each<0>(unit, 8)), load2(planes.in<2>(unit, 2)),
-                load2(planes.each<1>(unit, 1))};
-    }
-    DEVICE IQ2_XS::Raw raw_of(const Words& words, int which) {
-        return {half(words.qs, which), words.d, half(words.scales, which)};
-    }
-};
-
-template <>
-struct Pairs<IQ2_S> : KnownPairs<0, 32, 64, 72, 80> {
-    struct Words {
-        uint2 index, signs;
-        uint16_t d, high, scales;
-    };
-    DEVICE Words read(const Planes& planes, uint32_t unit) {
-        return {load8(planes.each<0>(unit, 4)), load8(planes.each<1>(unit, 4)),
-                load2(planes.in<4>(unit, 2)), load2(planes.each<2>(unit, 1)),
-                load2(planes.each<3>(unit, 1))};
-    }
-    DEVICE IQ2_S::Raw raw_of(const Words& words, int which) {
-        return {half(words.index, which), half(words.signs, which), words.d,
-                half(words.high, which), half(words.scales, which)};
-    }
-};
-
-template <>
-struct Pairs<IQ3_XXS> : KnownPairs<0, 64, 96> {
-    struct Words {
-        uint4 index;
-        uint2 words;
-        uint16_t d;
-    };
-    DEVICE Words read(const Planes& planes, uint32_t unit) {
-        return {load16(planes.each<0>(unit, 8)), load8(planes.each<1>(unit, 4)),
-                load2(planes.in<2>(unit, 2))};
-    }
-    DEVICE IQ3_XXS::Raw raw_of(const Words& words, int which) {
-        return {half(words.index, which), half(words.words, which), words.d};
-    }
-};
-
-template <>
-struct Pairs<IQ3_S> : KnownPairs<0, 64, 96, 104, 108> {
-    struct Words {
-        uint4 index;
-        uint2 signs;
-        uint16_t d, high;
-        uint8_t scales;
-    };
-    DEVICE Words read(const Planes& planes, uint32_t unit) {
-        return {load16(planes.each<0>(unit, 8)), load8(planes.each<1>(unit, 4)),
-                load2(planes.in<4>(unit, 2)), load2(planes.each<2>(unit, 1)),
-                load1(planes.each_pair<3>(unit))};
-    }
-    DEVICE IQ3_S::Raw raw_of(const Words& words, int which) {
-        return {half(words.index, which), half(words.signs, which), words.d,
-                half(words.high, which), words.scales};
-    }
-};
-
-template <>
-struct Pairs<IQ1_S> : KnownPairs<0, 32, 48> {
-    struct Words {
-        uint2 index;
-        uint32_t words;
-        uint16_t d;
-    };
-    DEVICE Words read(const Planes& planes, uint32_t unit) {
-        return {load8(planes.each<0>(unit, 4)), load4(planes.each<1>(unit, 2)),
-                load2(planes.in<2>(unit, 2))};
-    }
-    DEVICE IQ1_S::Raw raw_of(const Words& words, int which) {
-        return {half(words.index, which), half(words.words, which), words.d};
-    }
-};
-
-template <>
-struct Pairs<IQ1_M> : KnownPairs<0, 32, 48> {
-    struct Words {
-        uint2 index, scales;
-        uint32_t high;
-    };
-    DEVICE Words read(const Planes& planes, uint32_t unit) {
-        return {load8(planes.each<0>(unit, 4)), load8(planes.in<2>(unit, 8)),
-                load4(planes.each<1>(unit, 2))};
-    }
-    DEVICE IQ1_M::Raw raw_of(const Words& words, int which) {
-        return {half(words.index, which), words.scales, half(words.high, which)};
+    template <class Words, int kRows, class GroupOfX>
+    DEVICE void add(const Words (&words)[kRows], int group, const GroupOfX& group_of_x,
+                    const uint8_t* book, float (&sums)[kRows]) {
+#pragma unroll
+        for (int which = 0; which < kGroups; ++which) {
+            const RoundedGroup x = group_of_x(which);
+#pragma unroll
+            for (int r = 0; r < kRows; ++r)
+                sums[r] += dot_booked<Format>(Pairs<Format>::raw_of(words[r], which), group + which,
+                                              x, book);
+        }
     }
 };
 

@@ -34,13 +34,16 @@ DEVICE Halves32 dot_halves(const int (&q)[8], const RoundedGroup& x) {
 
 // The same of numbers of two bits, as the plane n2 has them, times four: at the bits 2 and 6 of a
 // byte they stand so, and the sum of the others is shifted.
-DEVICE Halves32 dot_two_bits_times_four(const uint2& n2, const RoundedGroup& x) {
+// Four times `more` is added.
+DEVICE Halves32 dot_two_bits_times_four(const uint2& n2, const RoundedGroup& x,
+                                        const Halves32& more = {0, 0}) {
     int sums[2];
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
         const uint32_t low = half == 0 ? n2.x : n2.y, high = low >> 4;
         const uint4& of_x = half == 0 ? x.first : x.last;
-        int sum = dp4a(static_cast<int>(low & 3 * kOnes), static_cast<int>(of_x.x), 0);
+        const int before = half == 0 ? more.first : more.last;
+        int sum = dp4a(static_cast<int>(low & 3 * kOnes), static_cast<int>(of_x.x), before);
         sum = dp4a(static_cast<int>(high & 3 * kOnes), static_cast<int>(of_x.z), sum) * 4;
         sum = dp4a(static_cast<int>(low & 12 * kOnes), static_cast<int>(of_x.y), sum);
         sums[half] = dp4a(static_cast<int>(high & 12 * kOnes), static_cast<int>(of_x.w), sum);

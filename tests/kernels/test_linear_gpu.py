@@ -169,6 +169,34 @@ def test_halves_are_rounded_away_from_zero(device):
     assert_close(got, expected_of(x, weight), cases.RELATIVE_ERROR)
 
 
+@devices
+@pytest.mark.parametrize(("name", "columns"), [("Q8_0", 4096), ("Q2_K", 16384), ("F32", 1024)])
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_warps_share_the_rows_of_a_matrix_with_few(name, columns, rows, device):
+    weight = like_weights(BY_NAME[name], (rows, columns))
+    planar = planar_on(device, weight)
+    product = gpu.Product(planar, torch.empty(1, rows, device=device))
+    threads, (blocks,) = gpu._grid([product], 1, planar.device)
+    assert gpu._warps(planar, 1, threads, blocks) > 1
+    x = some_x(1, columns)
+    (got,) = run(x, [weight], 1, device)
+    assert_close(got, expected_of(x, weight), cases.RELATIVE_ERROR)
+
+
+@pytest.mark.parametrize("byte", [0x00, 0xFF, 0x55])
+@pytest.mark.parametrize("name", ["Q2_K", "Q3_K", "TQ1_0", "TQ2_0"])
+def test_the_largest_sums_fit_their_integers(name, byte):
+    known = BY_NAME[name]
+    weight = like_weights(known, (3, 512))
+    blocks = weight.blocks.view(-1, known.block_bytes)
+    halves = blocks[:, -4:].clone() if name == "Q2_K" else blocks[:, -2:].clone()
+    blocks[:] = byte
+    blocks[:, -halves.shape[1] :] = halves
+    x = torch.full((1, 512), -3.0)
+    (got,) = run(x, [weight], 1, "cpu")
+    assert_close(got, expected_of(x, weight), cases.RELATIVE_ERROR)
+
+
 def test_zeros_give_zeros():
     (got,) = run(torch.zeros(2, 256), [some_weight(BY_NAME["Q2_K"], blocks=1)], 2, "cpu")
     assert (got == 0).all()
@@ -185,6 +213,24 @@ def test_the_grid_covers_every_row_and_fits_the_gpu(rows, tokens, monkeypatch):
     threads, blocks = gpu._grid(products, tokens, torch.device("cuda"))
     assert sum(blocks) * threads <= 132 * gpu.MOST_THREADS[tokens]
     assert all(1 <= count <= weight.shape[0] for count, weight in zip(blocks, weights, strict=True))
+
+
+def test_a_matrix_of_few_rows_occupies_every_processor(monkeypatch):
+    monkeypatch.setattr(gpu, "_processors", lambda _: 132)
+    weight = to_planar(like_weights(BY_NAME["Q4_K"], (2112, 7168)))
+    product = gpu.Product(weight, torch.empty(1, 2112))
+    assert gpu._grid([product], 1, torch.device("cuda")) == (512, [132])
+    assert gpu._warps(weight, 1, 512, 132) == 2
+    assert gpu._warps(weight, 8, 448, 66) == 1
+
+
+@every_format
+def test_what_is_fetched_ahead_are_whole_rows(known):
+    weight = to_planar(some_weight(known))
+    widths = gpu._widths(weight)
+    row_bytes = known.row_bytes(weight.columns)
+    assert sum(widths.bytes) == row_bytes
+    assert 0 <= gpu.AHEAD_BYTES - widths.rows_ahead * row_bytes < row_bytes
 
 
 @pytest.mark.parametrize(

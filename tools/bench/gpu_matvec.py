@@ -8,13 +8,16 @@ still in the second cache. First every format is checked against its decoded wei
 time us     of one launch, x's rounding in it
 GB/s        blocks of the matrix over that time
 of copy     that over what a copy reads and writes in a second, measured just before
+copy us     of matrices below 32 MB: a kernel that reads half as many bytes and writes them, in such
+            a graph; as fast as so many bytes are moved at all, a launch included
+of that copy   copy us over time us
 error       relative, against the decoded weights times the rounded x, in double precision
 """
 
 import argparse
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -45,10 +48,14 @@ SHAPES = (
     ("Q6_K", 129280, 7168),
     ("F32", 256, 7168),
 )
-COLUMNS = ("kernel", "format", "rows", "columns", "tokens", "time us", "GB/s", "of copy", "error")
+COLUMNS = (
+    *("kernel", "format", "rows", "columns", "tokens", "time us", "GB/s", "of copy"),
+    *("copy us", "of that copy", "error"),
+)
 CACHE_BYTES = 240 << 20  # four times an H200's second cache
 FEWEST_LAUNCHES = 32
 CHECKED_ROWS = 2048
+COPIED_BELOW = 32_000_000  # bytes of a matrix: where a launch takes a good part of the time
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -90,7 +97,7 @@ def _of_matrix(
         us = each_us(work, copies)
         gb_s = weight.nbytes / us / 1e3
         shape = (weight.format.name, weight.rows, weight.columns, tokens)
-        rows.append([kernel, *shape, us, gb_s, gb_s / copied, error])
+        rows.append([kernel, *shape, us, gb_s, gb_s / copied, *_beside_copy(weight, us), error])
     if weight.format.name not in decoding.PLAIN:
         rows.append(_decoding_row(weight, copied))
     return rows
@@ -107,7 +114,33 @@ def _decoding_row(weight: PlanarTensor, copied: float) -> list[Cell]:
     us = each_us(lambda one: decoding.decode_into(one, out), [part] * FEWEST_LAUNCHES)
     gb_s = (part.nbytes + 2 * out.numel()) / us / 1e3
     shape = (weight.format.name, part.rows, weight.columns, 0)
-    return ["decode bf16", *shape, us, gb_s, gb_s / copied, 0.0]
+    return ["decode bf16", *shape, us, gb_s, gb_s / copied, "-", "-", 0.0]
+
+
+def _beside_copy(weight: PlanarTensor, us: float) -> tuple[Cell, Cell]:
+    if weight.nbytes >= COPIED_BELOW:
+        return "-", "-"
+    copy_us = _copy_us(weight.nbytes)
+    return copy_us, copy_us / us
+
+
+@lru_cache
+def _copy_us(nbytes: int) -> float:
+    """Of moving so many bytes by a kernel: half of them read, half written.
+
+    Not by copy_, which a graph holds as no kernel (`gpu_time`); the sign of what is read is turned.
+    """
+    count = _copies_of(nbytes)
+    pairs = [
+        (torch.rand(nbytes // 8, device=DEVICE), torch.empty(nbytes // 8, device=DEVICE))
+        for _ in range(count)
+    ]
+    return each_us(_turn_signs, pairs * -(-FEWEST_LAUNCHES // count))
+
+
+def _turn_signs(pair: tuple[Tensor, Tensor]) -> None:
+    source, target = pair
+    torch.neg(source, out=target)
 
 
 def _error(weight: PlanarTensor, x: Tensor, out: Tensor, exact: bool) -> float:
@@ -138,12 +171,17 @@ def _weight(name: str, rows: int, columns: int) -> PlanarTensor:
 
 def _copies(weight: PlanarTensor) -> list[PlanarTensor]:
     """In turn, often enough for FEWEST_LAUNCHES."""
-    count = max(2, -(-CACHE_BYTES // weight.nbytes))
+    count = _copies_of(weight.nbytes)
     copies = [
         PlanarTensor(weight.data.clone(), weight.format, weight.shape, weight.total_rows)
         for _ in range(count)
     ]
     return copies * -(-FEWEST_LAUNCHES // count)
+
+
+def _copies_of(nbytes: int) -> int:
+    """So many that the second cache holds none of them until its next turn."""
+    return max(2, -(-CACHE_BYTES // nbytes))
 
 
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
