@@ -112,11 +112,6 @@ DEVICE uint8_t load1(const void* from) {
 }
 DEVICE void prefetch_line(const void*) {}
 
-DEVICE void fetch_stretch(const void* from, uint32_t nbytes) {
-    emulator::check_aligned(from, 16);
-    emulator::check_aligned(static_cast<const char*>(from) + nbytes, 16);
-}
-
 DEVICE void copy16_async(void* shared, const void* from) {
     emulator::check_aligned(shared, 16);
     emulator::check_aligned(from, 16);

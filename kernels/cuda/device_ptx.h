@@ -148,14 +148,6 @@ DEVICE void prefetch_line(const void* from) {
     asm volatile("prefetch.global.L2 [%0];" ::"l"(from));
 }
 
-// A stretch of memory comes into the second cache, on GPUs that do this by one instruction. Both
-// are multiples of 16.
-DEVICE void fetch_stretch(const void* from, uint32_t nbytes) {
-#if __CUDA_ARCH__ >= 900
-    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(nbytes));
-#endif
-}
-
 // ---- copies into shared memory that run beside the arithmetic
 
 // 16 bytes; both addresses are multiples of 16.

@@ -23,7 +23,6 @@ struct Product {
     int32_t warp_bits;    // and 2^warp_bits warps; if above 0, none has more than one tile
     int32_t first_block;  // its blocks of the grid
     int32_t blocks;
-    PlaneWidths widths;
 };
 
 // Mirrored by MatvecRecord in gpu.py. Grid: blocks of all products, groups of kTokens tokens.
@@ -176,8 +175,7 @@ DEVICE void multiply(const MatvecRecord& record, const Product& product, unsigne
     const int tiles_end = of_blocks(tiles, block + 1, product.blocks);
     const int first_token = static_cast<int>(blockIdx.y) * kTokens;
     const int tokens = min(kTokens, record.tokens - first_token);
-    const int first_tile = of_blocks(tiles, block, product.blocks);
-    int tile = first_tile + share.team(), unit = 0;
+    int tile = of_blocks(tiles, block, product.blocks) + share.team(), unit = 0;
     Words<Format, kTokens> words;
     Rows<Format, kTokens> rows(product.weight);
     rows.find(product.weight, share, tile);
@@ -187,11 +185,6 @@ DEVICE void multiply(const MatvecRecord& record, const Product& product, unsigne
             load_unit<Format, kTokens>(rows, share, from, units, u, words);
     };
     load_units(0);
-    if constexpr (kTokens == 1) {
-        const int after = first_tile + (units <= step ? share.teams() : 0);
-        fetch_ahead(product.weight, product.widths, after * share.rows_of_warp(),
-                    tiles_end * share.rows_of_warp());
-    }
     RowAhead ahead;
     const unsigned char* const book = shared;
     if constexpr (kTokens == 1 && !Format::kFloat) {
@@ -201,7 +194,7 @@ DEVICE void multiply(const MatvecRecord& record, const Product& product, unsigne
     }
 
     wait_for_previous();
-    const float* x = record.x + static_cast<int64_t>(first_token) * columns;
+    const float* x = record.x + static_cast<int64_t>(blockIdx.y * kTokens) * record.columns;
     if constexpr (Format::kFloat) {
         copy_into<kTokens>(shared, x, columns, tokens, record.norm, record.epsilon);
     } else if constexpr (kTokens == 1) {
@@ -241,7 +234,7 @@ DEVICE void multiply(const MatvecRecord& record, const Product& product, unsigne
     }
     if constexpr (kTokens == 1) {
         if (share.warp_bits == 0) return;
-        const int own = first_tile + share.team();
+        const int own = of_blocks(tiles, block, product.blocks) + share.team();
         store_shared_rows<kTokens>(product, share, own < tiles_end, own, first_token, tokens,
                                    sum_over_lanes(sums, share));
     }

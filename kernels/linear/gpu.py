@@ -16,8 +16,7 @@ from kernels.blocks import BlockTensor
 from kernels.cuda import Kernel, Program, Record
 from kernels.errors import KernelInputError
 from kernels.planar import MatrixRecord, PlanarTensor, to_planar
-from kernels.planar.gpu import BOOK_BYTES, MOST_PLANES
-from kernels.planar.reference import plane_bytes
+from kernels.planar.gpu import BOOK_BYTES
 
 PROGRAM = Program("linear/gpu.cu")
 MOST_PRODUCTS = 3
@@ -25,26 +24,15 @@ TOKENS = (1, 2, 4, 8)
 MOST_THREADS = {1: 512, 2: 512, 4: 512, 8: 448}  # of a processor: registers allow no more
 ROWS = 2  # kRows of gpu.cu
 WARP = 32
-AHEAD_BYTES = 128 << 10  # of a block's weights, fetched before it needs them: all fit the cache
 SHARED_BYTES = 96 << 10  # of a block on sm_86, 89 and 120, beside what kernels have by themselves
 # A step of one token takes so many loads of a lane without a branch, others 2: kUnits of gpu.cu.
-STEPS = {
-    **dict.fromkeys(("Q2_K", "TQ2_0", "IQ2_XXS", "IQ1_S"), 4),
-    "IQ3_XXS": 3,
-    "TQ1_0": 1,
-}
+STEPS = {"IQ1_S": 4, "TQ1_0": 1}
 TOGETHER = {  # weights in a load of one token: formats of pairs_k.h and pairs_iq.h
     **dict.fromkeys(("Q2_K", "Q3_K", "TQ2_0", "IQ1_S", "IQ1_M"), 64),
     **dict.fromkeys(("IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S"), 64),
     "TQ1_0": 256,
 }
 FLOAT_UNITS = {"F32": 4, "F16": 8, "BF16": 8}  # weights in 16 bytes
-
-
-class PlaneWidths(ctypes.Structure):
-    """PlaneWidths of rows.h."""
-
-    _fields_ = (("bytes", ctypes.c_int32 * MOST_PLANES), ("rows_ahead", ctypes.c_int32))
 
 
 class ProductRecord(ctypes.Structure):
@@ -59,7 +47,6 @@ class ProductRecord(ctypes.Structure):
         ("warp_bits", ctypes.c_int32),
         ("first_block", ctypes.c_int32),
         ("blocks", ctypes.c_int32),
-        ("widths", PlaneWidths),
     )
 
 
@@ -104,7 +91,8 @@ def matvec(
     tokens    1 to 8
     norm      [columns] float32 or None
 
-    A sum's order depends on the matrix alone. Error against the product of the rounded x:
+    A sum's order depends on the matrix, on whether there is one token, and on the GPU's
+    multiprocessors. Error against the product of the rounded x:
     cases.RELATIVE_ERROR. Raises KernelInputError when shapes, dtypes or devices do not fit.
     """
     _check(x, products, tokens, norm)
@@ -131,7 +119,6 @@ def matvec(
             _warps(product.weight, per_block, threads, count).bit_length() - 1,
             first,
             count,
-            _widths(product.weight),
         )
         first += count
     grid = (first, -(-tokens // per_block), 1)
@@ -174,12 +161,6 @@ def _tokens_of_block(formats: tuple[str, ...], columns: int, tokens: int) -> tup
     if not fitting:
         raise KernelInputError(f"{columns} columns take {needs[1]} bytes of shared memory a token")
     return fitting[-1], needs[fitting[-1]]
-
-
-def _widths(weight: PlanarTensor) -> PlaneWidths:
-    blocks = weight.columns // weight.format.block_weights
-    nbytes = [blocks * width for width in plane_bytes(weight.format.name)]
-    return PlaneWidths((ctypes.c_int32 * MOST_PLANES)(*nbytes), AHEAD_BYTES // max(sum(nbytes), 1))
 
 
 def _lanes(weight: PlanarTensor, tokens: int) -> int:

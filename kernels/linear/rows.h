@@ -64,29 +64,4 @@ struct RowsOfTile<Format, true> {
     }
 };
 
-constexpr int kMostPlanes = 5;
-
-// What stands in the planes of a row.
-struct PlaneWidths {
-    int32_t bytes[kMostPlanes];  // of each plane, 0 behind the last
-    int32_t rows_ahead;          // that a block of threads has fetched before it needs them
-};
-
-// The first of the rows `row` to `end` come into the second cache while x is waited for and what
-// registers have is multiplied. All threads of the block call it.
-DEVICE void fetch_ahead(const Matrix& weight, const PlaneWidths& widths, int row, int end) {
-    const int plane = static_cast<int>(threadIdx.x);
-    const int rows = min(min(end, weight.rows) - row, widths.rows_ahead);
-    if (plane >= kMostPlanes || rows <= 0) return;
-    int64_t before = 0, width = 0;
-#pragma unroll
-    for (int i = 0; i < kMostPlanes; ++i) {
-        before += i < plane ? widths.bytes[i] : 0;
-        width = i == plane ? widths.bytes[i] : width;
-    }
-    const int64_t first = weight.total_rows * before + (weight.first_row + row) * width;
-    const int64_t begin = first & -16, nbytes = (first + rows * width & -16) - begin;
-    if (nbytes > 0) fetch_stretch(weight.data + begin, static_cast<uint32_t>(nbytes));
-}
-
 }  // namespace hybrid

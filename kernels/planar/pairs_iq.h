@@ -9,7 +9,7 @@
 namespace hybrid {
 
 template <>
-struct Pairs<IQ2_XXS> : KnownPairs<IQ2_XXS, 4, 0, 64> {
+struct Pairs<IQ2_XXS> : KnownPairs<IQ2_XXS, 2, 0, 64> {
     struct Words {
         uint4 qs;
         uint16_t d;
@@ -55,7 +55,7 @@ struct Pairs<IQ2_S> : KnownPairs<IQ2_S, 2, 0, 32, 64, 72, 80> {
 };
 
 template <>
-struct Pairs<IQ3_XXS> : KnownPairs<IQ3_XXS, 3, 0, 64, 96> {
+struct Pairs<IQ3_XXS> : KnownPairs<IQ3_XXS, 2, 0, 64, 96> {
     struct Words {
         uint4 index;
         uint2 words;

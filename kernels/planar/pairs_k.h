@@ -30,7 +30,7 @@ DEVICE int dot_scales(const Halves32& sums, uint32_t scales, int which) {
 }
 
 template <>
-struct Pairs<Q2_K> : WholePairs<Q2_K, 4, 0, 64, 80> {
+struct Pairs<Q2_K> : WholePairs<Q2_K, 2, 0, 64, 80> {
     struct Words {
         uint4 n2;
         uint32_t dm, scales;
@@ -110,7 +110,7 @@ struct Pairs<Q3_K> : WholePairs<Q3_K, 2, 0, 64, 96, 104, 108> {
 };
 
 template <>
-struct Pairs<TQ2_0> : WholePairs<TQ2_0, 4, 0, 64> {
+struct Pairs<TQ2_0> : WholePairs<TQ2_0, 2, 0, 64> {
     struct Words {
         uint4 n2;
         uint16_t d;

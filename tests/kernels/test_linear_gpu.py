@@ -224,15 +224,6 @@ def test_a_matrix_of_few_rows_occupies_every_processor(monkeypatch):
     assert gpu._warps(weight, 8, 448, 66) == 1
 
 
-@every_format
-def test_what_is_fetched_ahead_are_whole_rows(known):
-    weight = to_planar(some_weight(known))
-    widths = gpu._widths(weight)
-    row_bytes = known.row_bytes(weight.columns)
-    assert sum(widths.bytes) == row_bytes
-    assert 0 <= gpu.AHEAD_BYTES - widths.rows_ahead * row_bytes < row_bytes
-
-
 @pytest.mark.parametrize(
     ("x", "tokens"),
     [

@@ -32,7 +32,7 @@ from hybrid.runtime.gpu.step import Mark
 from kernels.stamp import stamp
 
 CLOSING = 8  # stamps of nothing at the end
-LATELY = 16  # steps
+LATELY, FEWEST_PAIRS = 16, 4  # steps
 MOST_APART_S = 3e-6  # that a stamp costs beyond one of nothing: more is the step's own unevenness
 MARKS = 4  # of a block
 # What ended at a stamp -> the part of a device's time that it is.
@@ -74,30 +74,32 @@ class Ran:
 
 
 class StampCost:
-    """What stamps add to a step, from the steps that were listened to lately."""
+    """What stamps add to a step, from the steps that were listened to lately, each compared with
+    the one just before it: how long steps take wanders, on a virtual machine by more than stamps.
+    """
 
     def __init__(self) -> None:
-        self._plain: deque[Ran] = deque(maxlen=LATELY)
-        self._stamped: deque[Ran] = deque(maxlen=LATELY)  # once there are others to compare with
+        self._before: Ran | None = None
+        self._pairs: deque[tuple[Ran, Ran]] = deque(maxlen=LATELY)  # without stamps, with them
         self._of_nothing: deque[float] = deque(maxlen=LATELY)
         self._stamps = 0  # of a step
 
     def plain(self, ran: Ran) -> None:
         """A step without stamps."""
-        self._plain.append(ran)
+        self._before = ran
 
     def stamped(self, ran: Ran, stamps: int, of_nothing_s: float) -> None:
         """A step with so many."""
         self._of_nothing.append(of_nothing_s)
         self._stamps = stamps
-        if len(self._plain) >= LATELY // 2:
-            self._stamped.append(ran)
+        if self._before is not None:
+            self._pairs.append((self._before, ran))
 
     @property
     def seconds(self) -> float:
         """Of one stamp, on the GPU."""
         least = median(self._of_nothing)
-        if not self._stamped:
+        if len(self._pairs) < FEWEST_PAIRS:
             return least
         added = self._longer_s(lambda ran: ran.run_s) / self._stamps
         return min(max(added, least), least + MOST_APART_S)
@@ -108,14 +110,14 @@ class StampCost:
         GPU begins before its launch returns, and where it waits for the CPU stamps cost nothing: so
         steps are compared whole.
         """
-        if not self._stamped:
+        if len(self._pairs) < FEWEST_PAIRS:
             return self.seconds * self._stamps
         launch_s = max(self._longer_s(lambda ran: ran.launch_s), 0.0)
         most = (median(self._of_nothing) + MOST_APART_S) * self._stamps + launch_s
         return min(max(self._longer_s(lambda ran: ran.launch_s + ran.run_s), 0.0), most)
 
     def _longer_s(self, of: Callable[[Ran], float]) -> float:
-        return median(map(of, self._stamped)) - median(map(of, self._plain))
+        return median([of(stamped) - of(plain) for plain, stamped in self._pairs])
 
 
 class Stamps:

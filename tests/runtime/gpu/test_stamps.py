@@ -53,24 +53,36 @@ def test_a_stamps_own_cost_is_taken_out_of_every_span():
     assert found.cost_s == pytest.approx((4 + CLOSING) * 1e-6)
 
 
-def test_a_stamp_costs_what_steps_take_longer_with_it():
+def compared(pairs, stamps=100, of_nothing_s=1e-6):
+    """Steps without stamps and with them, in turn: (launch, run) each, microseconds."""
     cost = StampCost()
-    cost.stamped(Ran(9e-6, 1.0), 100, 1e-6)  # nothing to compare with yet
+    for plain, with_stamps in pairs:
+        cost.plain(Ran(plain[0] * 1e-6, plain[1] * 1e-6))
+        cost.stamped(Ran(with_stamps[0] * 1e-6, with_stamps[1] * 1e-6), stamps, of_nothing_s)
+    return cost
+
+
+def test_a_stamp_costs_what_steps_take_longer_with_it():
+    few = compared([((5, 700), (9, 900))] * 3)
+    assert few.seconds == 1e-6
+    assert few.step_s == pytest.approx(100e-6)
+    # The GPU's clock changes half way; one step is disturbed.
+    enough = compared(
+        [((5, 700), (9, 900))] * 4 + [((5, 70), (9, 270))] * 4 + [((5, 70), (9, 9e3))]
+    )
+    assert enough.seconds == pytest.approx(2e-6)
+    assert enough.step_s == pytest.approx(204e-6)
+
+
+def test_a_stamped_step_with_none_before_it_is_compared_with_nothing():
+    cost = StampCost()
+    for _ in range(8):
+        cost.stamped(Ran(9e-6, 1.0), 100, 1e-6)
     assert cost.seconds == 1e-6
-    assert cost.step_s == pytest.approx(100e-6)
-    for run_s in [700e-6, 701e-6, 699e-6, 5e-3] * 4:
-        cost.plain(Ran(5e-6, run_s))
-    for run_s in (900e-6, 900e-6, 30e-3):
-        cost.stamped(Ran(9e-6, run_s), 100, 1e-6)
-    assert cost.seconds == pytest.approx(2e-6, rel=0.01)
-    assert cost.step_s == pytest.approx(204e-6, rel=0.01)
 
 
 def test_what_a_slower_launch_and_waiting_hide_is_no_cost_of_a_step():
-    cost = StampCost()
-    for _ in range(16):
-        cost.plain(Ran(5e-6, 700e-6))
-        cost.stamped(Ran(25e-6, 684e-6), 40, 0.5e-6)
+    cost = compared([((5, 700), (25, 684))] * 16, stamps=40, of_nothing_s=0.5e-6)
     assert cost.seconds == 0.5e-6
     assert cost.step_s == pytest.approx(4e-6)
 
@@ -79,10 +91,7 @@ def test_what_a_slower_launch_and_waiting_hide_is_no_cost_of_a_step():
     ("run_us", "wanted_us", "step_us"), [(500, 1, 0), (1300, 3, 300), (100_000, 4, 400)]
 )
 def test_an_uneven_step_is_not_taken_for_the_cost_of_stamps(run_us, wanted_us, step_us):
-    cost = StampCost()
-    for _ in range(16):
-        cost.plain(Ran(0.0, 1e-3))
-        cost.stamped(Ran(0.0, run_us * 1e-6), 100, 1e-6)
+    cost = compared([((0, 1000), (0, run_us))] * 16)
     assert cost.seconds == pytest.approx(wanted_us * 1e-6)
     assert cost.step_s == pytest.approx(step_us * 1e-6)
 
