@@ -43,7 +43,8 @@ def mapped_tensor(memory: Tensor, device: torch.device) -> Tensor:
     memory   uint8 [bytes] on the CPU, contiguous, registered through this very GPU
     returns  uint8 [bytes] on the device, which keeps `memory` alive
 
-    Raises CudaCallFailed for memory that another GPU registered.
+    Raises CudaCallFailed where torch would give a copy: of memory that another GPU registered,
+    with some drivers.
     """
     pointer = device_pointer(memory.data_ptr(), device)
     mapped = torch.as_tensor(_GpuBytes(memory, pointer), device=device)

@@ -136,11 +136,18 @@ def test_a_mapped_tensor_keeps_its_memory_alive(device, shared_pages):
     assert alive() is None
 
 
-def test_a_gpu_maps_only_what_was_registered_through_it(device, shared_pages):
+def test_what_another_gpu_registered_is_mapped_or_refused_but_never_copied(device, shared_pages):
     if torch.cuda.device_count() < 2:
         pytest.skip("one GPU")
-    with pytest.raises(CudaCallFailed, match="not by cuda:1"):
-        host_memory.mapped_tensor(shared_pages, torch.device("cuda", 1))
+    other = torch.device("cuda", 1)
+    try:
+        mapped = host_memory.mapped_tensor(shared_pages, other)
+    except CudaCallFailed:
+        return
+    assert mapped.device == other
+    mapped.fill_(9)
+    torch.cuda.synchronize(other)
+    assert shared_pages.unique().tolist() == [9]
 
 
 def test_the_device_is_new_enough_for_the_kernels(device):

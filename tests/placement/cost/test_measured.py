@@ -52,8 +52,8 @@ def test_what_was_measured_is_computed(case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", AUDITED_OUTSIDE, ids=lambda case: case.name)
-def test_what_wandered_meanwhile_is_computed_within_a_fifth(case: Case) -> None:
-    assert computed(case).tokens_per_s == pytest.approx(case.measured, rel=0.2)
+def test_what_wandered_meanwhile_is_computed_within_a_third(case: Case) -> None:
+    assert computed(case).tokens_per_s == pytest.approx(case.measured, rel=1 / 3)
 
 
 @pytest.mark.parametrize("case", EXACT, ids=lambda case: case.name)
