@@ -27,8 +27,8 @@ test: $(VENV)/installed-dev  ## install with the checkers, then the whole check
 	PATH="$(CURDIR)/$(BIN):$$PATH" tools/check.sh
 
 test-gpu: $(VENV)/installed-dev  ## the tests that need a CUDA device
-	$(BIN)/python -m pytest -q -m 'gpu and alone' tests
 	$(BIN)/python -m pytest -q -m 'gpu and not alone' -n 6 --dist loadfile tests
+	$(BIN)/python -m pytest -q -m 'gpu and alone' tests
 
 sanitize-gpu: $(VENV)/installed-dev  ## small GPU cases under NVIDIA's compute-sanitizer
 	tools/sanitize_gpu.sh

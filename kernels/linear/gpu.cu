@@ -2,10 +2,10 @@
 //
 // The grid just fills the GPU, and each block has a stretch of rows. A warp takes kRows of them
 // (more where rows are short and less than a warp shares one) and goes on to others when it is
-// done. A step's loads are issued as soon as the registers of the step before are free, and those
+// done; where a block has fewer than its warps, several share them (rows.h). A step's loads are issued as soon as the registers of the step before are free, and those
 // of the first step before the previous kernel has ended: weights do not depend on it. Then the
 // block rounds x once into shared memory. Of formats with few bits a lane reads 64 weights at once
-// where there is one token (planar/pairs.h).
+// where there is one token, of TQ1_0 256 (planar/pairs.h).
 #include "linear/rows.h"
 #include "planar/activations_one.h"
 #include "planar/formats.h"
@@ -194,6 +194,7 @@ DEVICE void multiply(const MatvecRecord& record, const Product& product, unsigne
     }
 
     wait_for_previous();
+    // Not by first_token and columns: Q3_K would have a register too few on sm_120.
     const float* x = record.x + static_cast<int64_t>(blockIdx.y * kTokens) * record.columns;
     if constexpr (Format::kFloat) {
         copy_into<kTokens>(shared, x, columns, tokens, record.norm, record.epsilon);

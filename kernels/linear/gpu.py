@@ -25,14 +25,14 @@ MOST_THREADS = {1: 512, 2: 512, 4: 512, 8: 448}  # of a processor: registers all
 ROWS = 2  # kRows of gpu.cu
 WARP = 32
 SHARED_BYTES = 96 << 10  # of a block on sm_86, 89 and 120, beside what kernels have by themselves
-# A step of one token takes so many loads of a lane without a branch, others 2: kUnits of gpu.cu.
-STEPS = {"IQ1_S": 4, "TQ1_0": 1}
 TOGETHER = {  # weights in a load of one token: formats of pairs_k.h and pairs_iq.h
     **dict.fromkeys(("Q2_K", "Q3_K", "TQ2_0", "IQ1_S", "IQ1_M"), 64),
     **dict.fromkeys(("IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S"), 64),
     "TQ1_0": 256,
 }
 FLOAT_UNITS = {"F32": 4, "F16": 8, "BF16": 8}  # weights in 16 bytes
+# A step of one token takes so many loads of a lane without a branch, others 2: kUnits of gpu.cu.
+STEPS = {**dict.fromkeys(FLOAT_UNITS, 4), "IQ1_S": 4, "TQ1_0": 1}
 
 
 class ProductRecord(ctypes.Structure):
@@ -91,9 +91,9 @@ def matvec(
     tokens    1 to 8
     norm      [columns] float32 or None
 
-    A sum's order depends on the matrix, on whether there is one token, and on the GPU's
-    multiprocessors. Error against the product of the rounded x:
-    cases.RELATIVE_ERROR. Raises KernelInputError when shapes, dtypes or devices do not fit.
+    A sum's order depends on the matrices of the launch, on how many tokens a block has and on the
+    GPU's multiprocessors. Error against the product of the rounded x: cases.RELATIVE_ERROR.
+    Raises KernelInputError when shapes, dtypes or devices do not fit.
     """
     _check(x, products, tokens, norm)
     formats = tuple(dict.fromkeys(product.weight.format.name for product in products))
@@ -190,7 +190,7 @@ def _warps(weight: PlanarTensor, tokens: int, threads: int, blocks: int) -> int:
     lanes, name = _lanes(weight, tokens), weight.format.name
     tiles = -(-weight.rows // (ROWS * WARP // lanes))
     idle = threads // WARP // -(-tiles // blocks)
-    steps = _units(weight, tokens) // (lanes * STEPS.get(name, 4 if name in FLOAT_UNITS else 2))
+    steps = _units(weight, tokens) // (lanes * STEPS.get(name, 2))
     return 1 << max(1, min(idle, steps)).bit_length() - 1
 
 

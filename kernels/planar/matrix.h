@@ -37,7 +37,9 @@ struct Blocks {
     static constexpr bool kFloat = false;
     static constexpr int kBlock = kWeightsOfBlock;
     static constexpr int kUnit = 32;  // weights of a load()
-    static constexpr int kSteps = 2;  // loads of a row that 64 registers hold beside the arithmetic
+    // Loads of a row that 64 registers hold beside the arithmetic, a group each. Where a product takes
+    // neighbours together, Pairs says it.
+    static constexpr int kSteps = 2;
     static constexpr int kScales = kScalesOf32, kMinima = kMinimaOf32;
     static constexpr bool kWhole = false;  // whether it has dot(raw, group, x)
     static constexpr int kBookBytes = 0;   // of its book in shared memory: dot(raw, group, x, book)

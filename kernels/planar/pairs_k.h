@@ -1,4 +1,5 @@
-// Pairs of the formats without a codebook: two groups of a row share scales and a factor.
+// Neighbours of the formats without a codebook, multiplied together: two groups of a row, which
+// share scales and a factor, or the eight of a block of TQ1_0, which share bytes.
 #pragma once
 
 #include "planar/formats_k.h"

@@ -33,8 +33,7 @@ DEVICE Halves32 dot_halves(const int (&q)[8], const RoundedGroup& x) {
 }
 
 // The same of numbers of two bits, as the plane n2 has them, times four: at the bits 2 and 6 of a
-// byte they stand so, and the sum of the others is shifted.
-// Four times `more` is added.
+// byte they stand so, and the sum of the others is shifted. Four times `more` is added.
 DEVICE Halves32 dot_two_bits_times_four(const uint2& n2, const RoundedGroup& x,
                                         const Halves32& more = {0, 0}) {
     int sums[2];

@@ -14,21 +14,22 @@ from dataclasses import dataclass
 from placement.inventory import ModelInventory, Role, TensorInfo
 
 # GB/s at which a GPU takes blocks of formats whose arithmetic holds it up: docs/log.md, an H200,
-# products of one token, 8192 x 8192. Cards of other kinds have half to one and a half of its
-# arithmetic, and most of them memory that is slower than this.
+# one token, V3's routed experts where they were measured, else a product of 8192 x 8192 (TQ1_0 by
+# groups, as experts are). Matrices of other blocks are up to 1.6 times as fast. Cards of other
+# kinds have half to one and a half of its arithmetic, and most of them memory that is slower.
 GPU_GB_S = {
-    "Q4_K": 3230.0,
+    "Q4_K": 2900.0,
     "Q5_K": 3070.0,
-    "IQ4_XS": 3010.0,
-    "Q2_K": 2490.0,
-    "Q3_K": 2700.0,
+    "IQ4_XS": 2580.0,
+    "Q2_K": 2170.0,
+    "Q3_K": 1660.0,
     "TQ2_0": 2340.0,
-    "TQ1_0": 1560.0,
-    "IQ1_S": 1300.0,
-    "IQ1_M": 1220.0,
-    **dict.fromkeys(("IQ2_XXS", "IQ2_XS", "IQ2_S"), 1650.0),
-    "IQ3_XXS": 1880.0,
-    "IQ3_S": 2150.0,
+    "TQ1_0": 440.0,
+    "IQ1_S": 1280.0,
+    "IQ1_M": 1200.0,
+    **dict.fromkeys(("IQ2_XXS", "IQ2_XS", "IQ2_S"), 1490.0),
+    "IQ3_XXS": 1700.0,
+    "IQ3_S": 1450.0,
 }
 # GB/s at which one core with AVX-512 takes blocks that lie in its cache: docs/log.md, 65 to 76 on
 # two cores for the formats of nibbles, 50 for Q2_K. Formats that are not named wait for the RAM.

@@ -28,6 +28,13 @@ def test_remedies_on_played_gpus_tell_bytes_and_no_speed(command):
     assert "tok/s" in without
 
 
+def test_notes_on_played_gpus_tell_no_speed(command):
+    report = command("plan", "demo", "--simulate", "CUDA0=800MiB", "-ot", "exps=CPU", "-c", "8192")
+    notes = " ".join(report.out.split())
+    assert "on they are brought to the GPUs" in notes
+    assert "tok/s" not in notes
+
+
 def test_gpus_of_a_described_machine_are_predicted_and_not_marked(command):
     report = command("plan", "demo", *RIG).out
     assert "simulated" not in report

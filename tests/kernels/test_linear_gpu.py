@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -181,6 +184,55 @@ def test_warps_share_the_rows_of_a_matrix_with_few(name, columns, rows, device):
     x = some_x(1, columns)
     (got,) = run(x, [weight], 1, device)
     assert_close(got, expected_of(x, weight), cases.RELATIVE_ERROR)
+
+
+@pytest.mark.parametrize(
+    ("names", "rows", "columns", "threads", "blocks"),
+    [
+        (["Q8_0"], [13], 4096, 512, [3]),
+        (["Q8_0", "Q2_K", "F32"], [13, 40, 5], 4096, 256, [2, 3, 5]),
+        *(([known.name], [7], 16384, 256, [2]) for known in FORMATS if known.block_weights > 1),
+        *(([name], [7], 4100, 256, [2]) for name in ("F16", "BF16")),
+    ],
+    ids=str,
+)
+def test_several_teams_of_warps_add_their_rows(names, rows, columns, threads, blocks, monkeypatch):
+    """Of a block; some of them have no rows at all."""
+    monkeypatch.setattr(gpu, "_grid", lambda *_: (threads, blocks))
+    x = some_x(1, columns)
+    weights = [
+        like_weights(BY_NAME[name], (count, columns))
+        for name, count in zip(names, rows, strict=True)
+    ]
+    products = [
+        gpu.Product(to_planar(weight), torch.full((1, weight.shape[0]), 2.0), add=True)
+        for weight in weights
+    ]
+    per_block = [gpu._warps(p.weight, 1, threads, n) for p, n in zip(products, blocks, strict=True)]
+    assert max(per_block) > 1
+    assert min(per_block) < threads // gpu.WARP, "one team alone"
+    gpu.matvec(x, products, 1)
+    for product, weight in zip(products, weights, strict=True):
+        assert_close(product.out - 2, expected_of(x, weight), cases.RELATIVE_ERROR)
+
+
+@pytest.mark.gpu
+def test_a_matrix_of_few_rows_is_right_on_a_whole_gpu():
+    weight = like_weights(BY_NAME["Q4_K"], (2112, 7168))
+    x = some_x(1, 7168)
+    (got,) = run(x, [weight], 1, "cuda")
+    assert_close(got, expected_of(x, weight), cases.RELATIVE_ERROR)
+
+
+def test_what_python_knows_of_loads_is_what_the_kernels_do():
+    planar = Path(gpu.__file__).parent.parent / "planar"
+    text = "".join((planar / name).read_text() for name in ("pairs_k.h", "pairs_iq.h"))
+    found = re.findall(r"(?:Known|Whole)Pairs<(\w+), (\d)", text)
+    assert {name: int(steps) for name, steps in found if steps != "2"} == {"IQ1_S": 4}
+    own = re.findall(r"Pairs<(\w+)> : KnownPlanes.*?kGroups = (\d), kSteps = (\d)", text, re.S)
+    assert own == [("TQ1_0", "8", "1")]
+    assert {**dict.fromkeys(dict(found), 64), "TQ1_0": 256} == gpu.TOGETHER
+    assert gpu.STEPS == {"F32": 4, "F16": 4, "BF16": 4, "IQ1_S": 4, "TQ1_0": 1}
 
 
 @pytest.mark.parametrize("byte", [0x00, 0xFF, 0x55])

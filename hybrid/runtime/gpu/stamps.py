@@ -92,8 +92,9 @@ class StampCost:
         """A step with so many."""
         self._of_nothing.append(of_nothing_s)
         self._stamps = stamps
-        if self._before is not None:
-            self._pairs.append((self._before, ran))
+        before, self._before = self._before, None
+        if before is not None:
+            self._pairs.append((before, ran))
 
     @property
     def seconds(self) -> float:

@@ -137,6 +137,7 @@ def test_a_measured_step_less_its_measuring_is_as_long_as_a_plain_one(run: Run) 
     plain_s = median([plain for plain, _ in pairs])
     cost = cost_of_stamps(run.engine)
     assert abs(longer_s) < STEP_SHARE * plain_s, (longer_s, plain_s, cost)
+    assert 0 <= cost["step"] < 0.2e6 * plain_s, (plain_s, cost)
 
 
 @dataclass

@@ -76,6 +76,7 @@ def test_a_stamp_costs_what_steps_take_longer_with_it():
 
 def test_a_stamped_step_with_none_before_it_is_compared_with_nothing():
     cost = StampCost()
+    cost.plain(Ran(9e-6, 0.5))  # before the first of them alone
     for _ in range(8):
         cost.stamped(Ran(9e-6, 1.0), 100, 1e-6)
     assert cost.seconds == 1e-6

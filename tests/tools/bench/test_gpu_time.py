@@ -184,6 +184,7 @@ def test_a_host_function_is_timed_between_kernels(monkeypatch):
 
 
 @pytest.mark.gpu
+@pytest.mark.alone
 def test_a_copy_is_no_slower_than_a_kernel_that_reads_and_writes():
     source = torch.ones(gpu_time.COPIED_BYTES // 4, device=gpu_time.DEVICE)
     target = torch.empty_like(source)
