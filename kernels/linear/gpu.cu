@@ -2,10 +2,11 @@
 //
 // The grid just fills the GPU, and each block has a stretch of rows. A warp takes kRows of them
 // (more where rows are short and less than a warp shares one) and goes on to others when it is
-// done; where a block has fewer than its warps, several share them (rows.h). A step's loads are issued as soon as the registers of the step before are free, and those
-// of the first step before the previous kernel has ended: weights do not depend on it. Then the
-// block rounds x once into shared memory. Of formats with few bits a lane reads 64 weights at once
-// where there is one token, of TQ1_0 256 (planar/pairs.h).
+// done; where a block has fewer than its warps, several share them (rows.h). A step's loads are
+// issued as soon as the registers of the step before are free, and those of the first step before
+// the previous kernel has ended: weights do not depend on it. Then the block rounds x once into
+// shared memory. Of formats with few bits a lane reads 64 weights at once where there is one token,
+// of TQ1_0 256 (planar/pairs.h).
 #include "linear/rows.h"
 #include "planar/activations_one.h"
 #include "planar/formats.h"

@@ -37,8 +37,8 @@ struct Blocks {
     static constexpr bool kFloat = false;
     static constexpr int kBlock = kWeightsOfBlock;
     static constexpr int kUnit = 32;  // weights of a load()
-    // Loads of a row that 64 registers hold beside the arithmetic, a group each. Where a product takes
-    // neighbours together, Pairs says it.
+    // Loads of a row that 64 registers hold beside the arithmetic, a group each. Where a product
+    // takes neighbours together, Pairs says it.
     static constexpr int kSteps = 2;
     static constexpr int kScales = kScalesOf32, kMinima = kMinimaOf32;
     static constexpr bool kWhole = false;  // whether it has dot(raw, group, x)
