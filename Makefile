@@ -27,6 +27,7 @@ test: $(VENV)/installed-dev  ## install with the checkers, then the whole check
 	PATH="$(CURDIR)/$(BIN):$$PATH" tools/check.sh
 
 test-gpu: $(VENV)/installed-dev  ## the tests that need a CUDA device
+	@$(BIN)/python -c 'import sys, torch; torch.cuda.is_available() or sys.exit("no CUDA device: nothing was tested")'
 	$(BIN)/python -m pytest -q -m 'gpu and not alone' -n 6 --dist loadfile tests
 	$(BIN)/python -m pytest -q -m 'gpu and alone' tests
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from placement.cost.expert_stats import EVEN, ExpertStats
 from placement.cost.node_reads import policy_here
-from placement.cost.predict import GOALS, predict
+from placement.cost.predict import GOALS, expected_pace, predict
 from placement.cost.streaming import stream_tokens
 from placement.inventory import ModelInventory
 from placement.machines.machine import CPU, DeviceKind, Machine
@@ -57,7 +57,8 @@ def plan(
     optimize     for which time: "decode", "prompt" or "balanced"
     expert_stats which routed experts are chosen how often
     longer_ubatch  taken in place of the workload's micro-batch where GPUs compute blocks and it
-                 moves no tensor: launches and the decoding of weights cost a short one as much
+                 moves no tensor, or where prompts are optimised for and experts that make room for
+                 it cost less than it gains: a short one has as many launches and weights to decode
     overfull_too give a plan also where it does not fit, without looking for what would
     Raises RuleError, PlacementError for arguments that cannot be obeyed, DoesNotFit with remedies.
     """
@@ -101,8 +102,27 @@ def _with_long_passes(
         return request, attempt
     wider = request.with_workload(replace(load, ubatch_tokens=tokens))
     longer = draft(wider)
-    kept = _places(longer) == _places(attempt) and not overfull(longer)
-    return (wider, longer) if kept else (request, attempt)
+    if overfull(longer) or not (
+        _places(longer) == _places(attempt) or _sooner(wider, attempt, longer)
+    ):
+        return request, attempt
+    return wider, longer
+
+
+def _sooner(request: Request, attempt: PlacementPlan, longer: PlacementPlan) -> bool:
+    """Whether the longer micro-batch is worth what makes room for it, where prompts matter."""
+
+    def gain(tokens: int) -> float:
+        before, after = (
+            expected_pace(one, request.inventory, request.machine, 0, tokens)[0].tokens_per_s
+            for one in (attempt, longer)
+        )
+        return after / before
+
+    if request.optimize == "decode":
+        return False
+    prompts = gain(longer.workload.ubatch_tokens)
+    return prompts * (gain(0) if request.optimize == "balanced" else 1.0) > 1
 
 
 def _places(plan: PlacementPlan) -> tuple[object, ...]:

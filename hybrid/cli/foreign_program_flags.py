@@ -40,6 +40,7 @@ PROGRAM_FLAGS: tuple[ForeignFlag, ...] = (
     foreign("--threads-http --slot-save-path --slot-prompt-similarity -sps", _SERVER, "one"),
     foreign("--webui", _SERVER, "one"),
     foreign("--metrics --slots --no-slots --props --no-webui --embedding --embeddings", _SERVER),
+    foreign("--cache-reuse --ctx-checkpoints --swa-checkpoints", _SERVER, "one"),
     foreign("--reasoning-format --reasoning-budget --reasoning-tokens", _SERVER, "one"),
     foreign("--chat-template --chat-template-file --chat-template-kwargs", _TEMPLATE, "one"),
     foreign("-sp --special", "tokens are printed as the tokenizer spells them"),

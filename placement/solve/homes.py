@@ -124,6 +124,11 @@ def _solved(request: Request, demand: Demand, problem: Solver, best: Solution) -
         why = f"-ngl {request.gpu_layers} leaves it on the CPU"
     fits = best.ram_bytes <= request.cpu_bytes
     notes = _left_out(problem, best) if request.shares is None and fits else ()
+    if request.shares is not None and problem.shared(request.shares, request.cpu_bytes) is None:
+        asked = ",".join(f"{share:g}" for share in request.shares)
+        notes = (
+            f"-ts {asked} is not obeyed: its blocks have no room; they are where they fit best",
+        )
     fitting = fits and all(site.holds_rules for site in sites)
     return replace(_named(request, demand, homes, head, why, experts, notes), fitting=fitting)
 

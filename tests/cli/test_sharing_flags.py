@@ -51,6 +51,13 @@ def test_shares_decide_how_many_layers_each_gpu_gets(command):
     assert set(homes(command, "-ts", "0,0,5,5")) == {"CUDA2"}
 
 
+def test_shares_without_room_are_told(command):
+    line = ("plan", "demo", "--machine", "2x3090-256g", "-ngl", "99", "-ts", "1,0")
+    assert "-ts" not in command(*line).out
+    found = command(*line, "--vram", "CUDA0=960MiB")
+    assert "-ts 1,0 is not obeyed: its blocks have no room" in found.out
+
+
 def test_one_gpu_is_used_alone(command):
     assert set(homes(command, "-sm", "none")) == {"CUDA0"}
     assert set(homes(command, "-sm", "none", "-mg", "2")) == {"CUDA2"}

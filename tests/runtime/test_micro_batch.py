@@ -42,6 +42,17 @@ def test_no_expert_and_no_block_makes_room_for_it() -> None:
     assert filled.assignments == usual.assignments
 
 
+@pytest.mark.parametrize("goal", ["prompt", "balanced"])
+def test_where_prompts_matter_experts_make_room_for_it(goal: str) -> None:
+    found = planned(80 * GIB, optimize=goal)
+    usual = planned(80 * GIB, optimize=goal, ubatch=USUAL_UBATCH)
+    assert found.workload.ubatch_tokens == GPU_UBATCH
+    assert found.prediction is not None
+    assert usual.prediction is not None
+    assert found.prediction.prompt[0].tokens_per_s > 2 * usual.prediction.prompt[0].tokens_per_s
+    assert found.prediction.decode[0].tokens_per_s > 0.9 * usual.prediction.decode[0].tokens_per_s
+
+
 def test_a_gpu_that_is_full_with_the_usual_one_keeps_it() -> None:
     rules = ("exps=CPU",)
     usual = planned(80 * GIB, rules=rules, ubatch=USUAL_UBATCH, gpu_layers=99)
