@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from placement.cost.expert_stats import EVEN, ExpertStats
 from placement.cost.node_reads import policy_here
-from placement.cost.predict import GOALS, expected_pace, predict
+from placement.cost.predict import GOALS, predict
 from placement.cost.streaming import stream_tokens
 from placement.inventory import ModelInventory
 from placement.machines.machine import CPU, DeviceKind, Machine
@@ -26,6 +26,7 @@ from placement.report.notes import plan_notes
 from placement.request import Request, check_goal
 from placement.rules import Rule
 from placement.solve.draft import draft
+from placement.solve.long_passes import with_long_passes
 from placement.solve.shortfall import shortfall
 from placement.solve.trials import overfull
 from placement.units import rate
@@ -80,53 +81,14 @@ def plan(
     )
     attempt = draft(request)
     if overfull(attempt) and not overfull_too:
-        raise shortfall(request, attempt)
-    if longer_ubatch is not None:
-        request, attempt = _with_long_passes(request, attempt, longer_ubatch)
+        raise shortfall(request, attempt, longer_ubatch)
+    request, attempt = with_long_passes(request, attempt, longer_ubatch)
     tensors = {tensor.name: tensor for tensor in inventory.tensors}
     joined = joined_ranges(attempt.assignments, tensors)
     made = plan_notes(request, replace(attempt, assignments=joined))
     made = replace(made, notes=(*share_notes(shares, machine), *made.notes))
     made = replace(made, prediction=predict(made, inventory, machine, expert_stats))
     return replace(made, notes=(*made.notes, *_without_gpus(request, made)))
-
-
-def _with_long_passes(
-    request: Request, attempt: PlacementPlan, ubatch: int
-) -> tuple[Request, PlacementPlan]:
-    """Both with the longer micro-batch, or as they are."""
-    load = request.workload
-    tokens = min(ubatch, load.context_tokens)
-    cards = {gpu.name for gpu in request.machine.gpus if gpu.kind is DeviceKind.GPU}
-    if load.kernels != "fast" or tokens <= load.ubatch_tokens or not cards & set(attempt.layers):
-        return request, attempt
-    wider = request.with_workload(replace(load, ubatch_tokens=tokens))
-    longer = draft(wider)
-    if overfull(longer) or not (
-        _places(longer) == _places(attempt) or _sooner(wider, attempt, longer)
-    ):
-        return request, attempt
-    return wider, longer
-
-
-def _sooner(request: Request, attempt: PlacementPlan, longer: PlacementPlan) -> bool:
-    """Whether the longer micro-batch is worth what makes room for it, where prompts matter."""
-
-    def gain(tokens: int) -> float:
-        before, after = (
-            expected_pace(one, request.inventory, request.machine, 0, tokens)[0].tokens_per_s
-            for one in (attempt, longer)
-        )
-        return after / before
-
-    if request.optimize == "decode":
-        return False
-    prompts = gain(longer.workload.ubatch_tokens)
-    return prompts * (gain(0) if request.optimize == "balanced" else 1.0) > 1
-
-
-def _places(plan: PlacementPlan) -> tuple[object, ...]:
-    return (plan.layers, *((part.tensor, part.device, part.experts) for part in plan.assignments))
 
 
 def _without_gpus(request: Request, made: PlacementPlan) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ and the smallest changes that fit (`remedies.py`), each with its bytes and its s
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 
 from placement.cost.predict import predict
@@ -13,22 +14,30 @@ from placement.memory.file_map import without_map
 from placement.plan import DeviceUse, PlacementPlan
 from placement.request import Request
 from placement.rule_warnings import ended_rules
+from placement.solve.long_passes import with_long_passes
 from placement.solve.remedies import all_at_once, single_changes
 from placement.solve.trials import Remedy, Trials, overfull
 from placement.tensor_names import device_ranges
 from placement.units import format_bytes, rate
+from placement.workload import Workload
 
 MAX_REMEDIES = 6
 MOST_NAMED = 3  # devices that are listed one by one
 
 
-def shortfall(request: Request, attempt: PlacementPlan) -> DoesNotFit:
-    """The error for a draft with at least one overfull device."""
+def shortfall(
+    request: Request, attempt: PlacementPlan, longer_ubatch: int | None = None
+) -> DoesNotFit:
+    """The error for a draft with at least one overfull device.
+
+    longer_ubatch   that a plan takes where it fits: remedies tell what they lead to with it
+    """
     over, trials = overfull(attempt), Trials(request)
     found = list(islice(single_changes(request, attempt, trials), MAX_REMEDIES))
     if all(remedy.is_budget for remedy in found):
         found = [*all_at_once(request, trials), *found]
-    remedies = [_told(remedy, over) for remedy in found]
+    load = request.workload
+    remedies = [_told(_as_planned(remedy, load, longer_ubatch), over) for remedy in found]
     over = [without_map(attempt, use) for use in over]
     smaller = _smaller_file(attempt, over)
     if not any(remedy.text.startswith("-") for remedy in found):
@@ -84,8 +93,8 @@ def _tried_conflicts(request: Request, attempt: PlacementPlan, trials: Trials) -
         what = f"rule{'s' if len(sizes) > 1 else ''} {numbers}"
         return [
             f"conflict: {what} put{'' if len(sizes) > 1 else 's'}"
-            f" {format_bytes(sum(sizes.values()))} there, the budget{plural} of {budgets} need it"
-            " for the rest"
+            f" {format_bytes(sum(sizes.values()))} there, where the rest needs the budget{plural}"
+            f" of {budgets}"
         ]
     if len(attempt.devices) > 1 and not request.rules and request.gpu_layers is None:
         return [_together(attempt, over)]
@@ -147,6 +156,14 @@ def _other(use: DeviceUse) -> str:
     return f", other {format_bytes(use.other_bytes)}" if use.other_bytes else ""
 
 
+def _as_planned(remedy: Remedy, load: Workload, longer_ubatch: int | None) -> Remedy:
+    """As the plan will be: with the longer micro-batch, but where the remedy is a shorter one."""
+    if remedy.request.workload.ubatch_tokens != load.ubatch_tokens:
+        return remedy
+    request, plan = with_long_passes(remedy.request, remedy.plan, longer_ubatch)
+    return replace(remedy, request=request, plan=plan)
+
+
 def _told(remedy: Remedy, over: list[DeviceUse]) -> str:
     """With what it leads to: "-c 8192 (CUDA0 then needs 21.9 GiB of 23.5 GiB; about 12.4 tok/s,
     8.31 at the end; prompts 105)". No speeds where the CPU plays GPUs.
@@ -190,20 +207,18 @@ def _smaller_file(attempt: PlacementPlan, over: Sequence[DeviceUse]) -> str:
 def _bytes_short(request: Request, use: DeviceUse, smaller: str) -> str:
     short = format_bytes(use.total_bytes - use.budget_bytes)
     device = next(device for device in request.machine.devices if device.name == use.name)
-    if use.name == CPU and use.budget_bytes >= device.free_bytes:
-        needed = f"{-(-use.total_bytes >> 30) + 1}GiB"
-        more = f"{short} more free RAM; --ram {needed} plans for a machine that has it"
-        if request.workload.mapped:
-            return more
-        return (
-            f"{smaller}; or {more}, --mmap runs from the file, what RAM lacks at the disc's speed"
-        )
-    more = f"{short} more on {use.name} ({_flag(device, use)}), or rules that put less there"
-    return f"{more}; or {smaller}" if smaller and use.name == CPU else more
+    if use.name != CPU:
+        return f"{short} more on {use.name} ({_flag(device, use)}), or rules that put less there"
+    needed = f"--ram {-(-use.total_bytes >> 30) + 1}GiB"
+    if use.budget_bytes >= device.free_bytes:
+        more = f"{short} more free RAM; {needed} plans for a machine that has it"
+    else:
+        more = f"{needed}, {short} more than its budget"
+    if request.workload.mapped:
+        return more
+    return f"{smaller}; or {more}, --mmap runs from the file, what RAM lacks at the disc's speed"
 
 
 def _flag(device: Device, use: DeviceUse) -> str:
-    if not device.is_gpu:
-        return "--ram"
     whole = device.kind is DeviceKind.SIMULATED_GPU and use.budget_bytes >= device.total_bytes
     return "--simulate" if whole else "--vram"

@@ -1,11 +1,15 @@
 """The micro-batch that nobody asked for: long where GPUs compute it and no tensor makes room."""
 
+import re
+
 import pytest
 
-from hybrid.runtime.options import LoadOptions
+from hybrid.runtime.options import CpuMoe, LoadOptions
 from hybrid.runtime.prepare import GPU_UBATCH, USUAL_UBATCH, new_plan
+from placement.errors import DoesNotFit
 from placement.machines.machine import DeviceKind
 from placement.plan import PlacementPlan
+from placement.units import rate
 from tests.placement.models import GIB, deepseek_v3, machine
 
 RAM = 800 * GIB
@@ -40,6 +44,17 @@ def test_no_expert_and_no_block_makes_room_for_it() -> None:
     assert filled.workload.ubatch_tokens == USUAL_UBATCH
     usual = planned(80 * GIB, ubatch=USUAL_UBATCH)
     assert filled.assignments == usual.assignments
+
+
+def test_a_remedy_tells_the_speed_that_the_plan_with_it_has() -> None:
+    with pytest.raises(DoesNotFit) as raised:
+        planned(24 * GIB, rules=(CpuMoe(layers=50),), gpu_layers=99)
+    (text,) = (r for r in raised.value.remedies if r.startswith("--n-cpu-moe "))
+    found = planned(24 * GIB, rules=(CpuMoe(layers=int(text.split()[1])),), gpu_layers=99)
+    assert found.workload.ubatch_tokens == GPU_UBATCH
+    assert found.prediction is not None
+    (told,) = re.findall(r"prompts ([0-9.]+)\)", text)
+    assert told == rate(found.prediction.prompt[0].tokens_per_s)
 
 
 @pytest.mark.parametrize("goal", ["prompt", "balanced"])

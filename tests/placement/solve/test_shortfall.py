@@ -103,6 +103,16 @@ def test_a_context_below_the_trained_one_is_called_what_fits() -> None:
     assert int(text.split()[1]) < 163840
 
 
+def test_too_small_a_budget_of_ram_is_told_with_what_would_do_and_the_map() -> None:
+    where = machine(4 * GIB, ram=128 * GIB, kind=DeviceKind.GPU)
+    error = error_of(where, budgets={"CPU": 64 * GIB})
+    (text,) = (r for r in error.remedies if "--ram" in r)
+    assert "--mmap runs from the file" in text
+    (needed,) = re.findall(r"--ram (\d+)GiB", text)
+    made = plan(deepseek_v3(), where, (), LOAD, budgets={"CPU": int(needed) * GIB})
+    assert sum(use.total_bytes for use in made.devices) > 300 * GIB
+
+
 def test_a_rule_that_finds_more_blocks_than_it_means_is_mended_first() -> None:
     where = machine(24 * GIB, ram=400 * GIB)
     rules = parse_rules(["blk.1.*=CUDA0", "exps=CPU"], where.device_names)
