@@ -21,8 +21,8 @@ from hybrid.errors import GpuLost, UsageError
 from hybrid.runtime.arena import HostArena
 from hybrid.runtime.audit import process_bytes
 from hybrid.runtime.options import CpuMoe
-from placement import planner
 from placement.machines.machine import DeviceKind
+from placement.solve import long_passes
 from tests.cli.test_bad_input import assert_one_block
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,7 +89,7 @@ def test_placements_are_measured_one_after_the_other_into_one_table(command):
 
 
 def test_each_placement_tells_its_own_micro_batch(command, monkeypatch, tmp_path):
-    monkeypatch.setattr(planner, "DeviceKind", SimpleNamespace(GPU=DeviceKind.SIMULATED_GPU))
+    monkeypatch.setattr(long_passes, "DeviceKind", SimpleNamespace(GPU=DeviceKind.SIMULATED_GPU))
     path = tmp_path / "bench.csv"
     line = ("-c", "1024", "--ot", ".*=CPU", "--ot", ".*=CUDA0", "--csv", str(path))
     outcome = command("bench", *QUICK, *line)
