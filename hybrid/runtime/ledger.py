@@ -67,14 +67,18 @@ class Ledger:
     def later(self, tell: Callable[["Ledger"], None]) -> None:
         self._later.append(tell)
 
+    def tell(self) -> None:
+        """What was left for after the pass."""
+        for tell in self._later:
+            tell(self)
+        self._later.clear()
+
     def times(self, pass_s: float, sampling_s: float, nodes: Mapping[int, float]) -> StepTimes:
-        """What there is to say, once the pass is done.
+        """What there is to say, once the pass is done and all is told.
 
         pass_s       wall time of the pass, measuring included
         sampling_s   that choosing its token took before it
         """
-        for tell in self._later:
-            tell(self)
         wall_s = max(pass_s - self.cost_s, 0.0) + sampling_s
         of_gpus = {
             device: {part: seconds for part, seconds in parts.items() if part != HOST}

@@ -4,7 +4,9 @@ Measuring costs time, stamps in a graph and sums in Python; so it takes every n-
 all of it stays below SHARE of the time. n follows what the last measured pass took.
 """
 
+from collections import deque
 from math import ceil
+from statistics import median
 from time import perf_counter
 
 import torch
@@ -18,6 +20,8 @@ from placement.machines.cpus import ThreadCpus
 
 SHARE = 0.003  # of the time, for measuring; telling of every pass comes on top
 MOST_PASSES = 512  # from one measured to the next
+LATELY, FEWEST = 16, 4  # measured passes
+MOST_OF_HOST_S = 100e-6  # of a pass, for measuring it: more is the pass's own unevenness
 
 
 class Intervals:
@@ -36,6 +40,32 @@ class Intervals:
         self._left = min(max(every, 1), MOST_PASSES) - 1
 
 
+class PassCost:
+    """What measuring adds to a pass of one token, the host's work for it included: the measured
+    passes of late, each beside the one just before it.
+    """
+
+    def __init__(self) -> None:
+        self._before_s: float | None = None
+        self._longer_s: deque[float] = deque(maxlen=LATELY)
+
+    def plain(self, pass_s: float) -> None:
+        """Of a pass that was not measured."""
+        self._before_s = pass_s
+
+    def measured(self, pass_s: float, known_s: float) -> float:
+        """Seconds of the pass that went into measuring it.
+
+        known_s   of that on the devices
+        """
+        before_s, self._before_s = self._before_s, None
+        if before_s is not None:
+            self._longer_s.append(pass_s - before_s)
+        if len(self._longer_s) < FEWEST:
+            return known_s
+        return min(max(median(self._longer_s), known_s), known_s + MOST_OF_HOST_S)
+
+
 class Timing:
     """Of one engine.
 
@@ -49,6 +79,7 @@ class Timing:
         self._layers = layers
         self._nodes = [cpus.system_nodes[node] for node in cpus.nodes]
         self._intervals = {True: Intervals(), False: Intervals()}  # of prompts, of steps
+        self._cost = PassCost()
         self._sampling_s = 0.0
 
     def choice(self, sampler: Sampler, row: torch.Tensor, best: tuple[int, float] | None) -> int:
@@ -75,9 +106,14 @@ class Timing:
         sampling_s, self._sampling_s = self._sampling_s, 0.0
         self.listeners.passed(stats, prompt=prompt)
         if ledger is None:
+            if not prompt:
+                self._cost.plain(stats.seconds)
             return
         began = perf_counter()
         nodes = self._node_seconds()
+        ledger.tell()
+        if not prompt:
+            ledger.cost_s = self._cost.measured(stats.seconds, ledger.cost_s)
         times = ledger.times(stats.seconds, 0.0 if prompt else sampling_s, nodes)
         if ledger.whole:
             self.listeners.timed(times)

@@ -80,13 +80,14 @@ class Uploads:
     def __init__(
         self, devices: Iterable[torch.device], staged: Iterable[torch.device], readers: int
     ) -> None:
-        self._before = {device: _now(device) for device in devices}
         # Taken here and not by the readers: their streams would keep pools of their own.
         self._spare = {
             device: [_on_gpu(UPLOAD_BYTES, device) for _ in range(readers)] for device in staged
         }
         for device in self._spare:
             prepare_place_rows(device)
+        # Behind all that: memory may be filled while it is taken (torch's determinism, tests).
+        self._before = {device: _now(device) for device in devices}
         self._lanes: list[_Lane] = []
         self._own = threading.local()
 

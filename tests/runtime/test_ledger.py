@@ -53,6 +53,8 @@ def test_clocks_are_read_when_the_pass_is_done():
     ledger.later(read.append)
     ledger.later(lambda later: later.layers(1, [0.5], [float("nan")]))
     assert read == []
+    ledger.tell()
+    ledger.tell()
     times = ledger.times(1.0, 0.0, {0: 0.25})
     assert read == [ledger]
     assert [(each.attention_s, each.experts_s) for each in times.layers] == [

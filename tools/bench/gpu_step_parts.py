@@ -3,8 +3,8 @@
 host     calls inside of calls count for themselves alone, so that all parts add up to the whole
 kernels  overlap: what a kernel takes is how far it moves the end of all work so far, so that
          kernels and gaps add up to the time from the first start to the last end
-parts    of a step without stamps: from the end of one part's last kernel to that of the next one's,
-         which is what stamps say of their own steps
+parts    of a step: from the end of one part's last kernel to that of the next one's, which is what
+         stamps say of their own steps
 """
 
 from collections import defaultdict
@@ -130,6 +130,19 @@ def plain_steps(launches: Iterable[Launch]) -> list[list[Launch]]:
     """The launches of each step of one GPU that had no stamps, in order. What was launched before
     the first step is left out; the last one counts as whole.
     """
+    return [step for step in _steps(launches) if not any(map(_is_stamp, step))]
+
+
+def stamped_steps(launches: Iterable[Launch]) -> list[list[Launch]]:
+    """Likewise of each step with stamps, all but these: what they took is before the next."""
+    return [
+        [launch for launch in step if not _is_stamp(launch)]
+        for step in _steps(launches)
+        if any(map(_is_stamp, step))
+    ]
+
+
+def _steps(launches: Iterable[Launch]) -> list[list[Launch]]:
     steps: list[list[Launch]] = []
     for launch in sorted(launches, key=lambda each: (each.start_us, each.end_us)):
         if FIRST_OF_STEP in launch.name:
@@ -137,13 +150,13 @@ def plain_steps(launches: Iterable[Launch]) -> list[list[Launch]]:
         if steps:
             steps[-1].append(launch)
     for step in steps:
-        while short_name(step[-1].name).startswith(STAMP):  # the first ones of the next step
+        while _is_stamp(step[-1]):  # the first ones of the next step
             step.pop()
-    return [
-        step
-        for step in steps
-        if not any(short_name(launch.name).startswith(STAMP) for launch in step)
-    ]
+    return steps
+
+
+def _is_stamp(launch: Launch) -> bool:
+    return short_name(launch.name).startswith(STAMP)
 
 
 def part_times(step: Sequence[Launch], *, routed_here: bool) -> dict[str, float]:

@@ -6,8 +6,8 @@
 
 The graph with stamps is captured beside the one without, at load: nothing is taken of the GPU
 later. It is replayed for one token of so many (`hybrid.runtime.timing`). What a stamp costs is
-taken out of what it says: what one of nothing takes, or more where steps with stamps are that much
-longer than steps without, since between two large kernels it also parts what would overlap.
+taken out of what it says: that by which steps with stamps are longer than steps without, and no
+more than one of nothing takes. Between kernels that start early it is less (docs/log.md).
 `receive` holds both the wait for the CPU and the crossing:
 
     crossing    from the post to the end of receive, less the CPU's time: half there, half back.
@@ -33,7 +33,6 @@ from kernels.stamp import stamp
 
 CLOSING = 8  # stamps of nothing at the end
 LATELY, FEWEST_PAIRS = 16, 4  # steps
-MOST_APART_S = 3e-6  # that a stamp costs beyond one of nothing: more is the step's own unevenness
 MARKS = 4  # of a block
 # What ended at a stamp -> the part of a device's time that it is.
 PART_OF = {
@@ -99,11 +98,10 @@ class StampCost:
     @property
     def seconds(self) -> float:
         """Of one stamp, on the GPU."""
-        least = median(self._of_nothing)
+        most = median(self._of_nothing)
         if len(self._pairs) < FEWEST_PAIRS:
-            return least
-        added = self._longer_s(lambda ran: ran.run_s) / self._stamps
-        return min(max(added, least), least + MOST_APART_S)
+            return most
+        return min(max(self._longer_s(lambda ran: ran.run_s) / self._stamps, 0.0), most)
 
     @property
     def step_s(self) -> float:
@@ -114,7 +112,7 @@ class StampCost:
         if len(self._pairs) < FEWEST_PAIRS:
             return self.seconds * self._stamps
         launch_s = max(self._longer_s(lambda ran: ran.launch_s), 0.0)
-        most = (median(self._of_nothing) + MOST_APART_S) * self._stamps + launch_s
+        most = median(self._of_nothing) * self._stamps + launch_s
         return min(max(self._longer_s(lambda ran: ran.launch_s + ran.run_s), 0.0), most)
 
     def _longer_s(self, of: Callable[[Ran], float]) -> float:

@@ -5,11 +5,14 @@ token_us          a token of the whole program, less its graph's launch and wait
 prompt_block_us   a micro-batch of a prompt, a block: launches, which run ahead of the GPU
 """
 
+from collections.abc import Callable
+from functools import partial
 from statistics import median
 from time import perf_counter
 
 from hybrid.runtime.engine import Engine
 from hybrid.runtime.gpu.blocks import GpuBlock
+from hybrid.runtime.gpu.replay import Replay
 from hybrid.runtime.load import load
 from placement.machines.machine import Device
 
@@ -30,7 +33,7 @@ def demo_figures(gpu: Device) -> dict[str, float]:
     engine = load(MODEL, rules=rules, devices=(gpu.name,), context=CONTEXT, ubatch=UBATCH)
     layers = len(engine.plan.layers)
     prompt_us = _prompt_us(engine)
-    token_us = max(_token_us(engine) - _graph_us(engine), 1.0)
+    token_us = max(_token_us(engine), 1.0)
     return {"token_us": token_us, "prompt_block_us": MORE_LAUNCHES * prompt_us / layers}
 
 
@@ -40,30 +43,37 @@ def _prompt_us(engine: Engine) -> float:
     times = []
     for _ in range(1 + PROMPTS):
         engine.forget()
-        began = perf_counter()
-        engine.fill(ids)
-        times.append(perf_counter() - began)
+        times.append(_seconds(partial(engine.fill, ids)))
     return 1e6 * median(times[1:])
 
 
 def _token_us(engine: Engine) -> float:
-    times = []
+    """Tokens and the graph alone in turn, each difference by itself: a GPU that others use too is
+    not as fast now as a moment later.
+    """
+    graph = _one_token(engine)
+    own = []
     for token in range(WARM + TOKENS):
-        began = perf_counter()
-        engine.fill([token % engine.prepared.config.vocabulary])
-        times.append(perf_counter() - began)
-    return 1e6 * median(times[WARM:])
+        whole_s = _seconds(partial(engine.fill, [token % engine.prepared.config.vocabulary]))
+        own.append(whole_s - _seconds(partial(_run, graph)))
+    return 1e6 * median(own[WARM:])
 
 
-def _graph_us(engine: Engine) -> float:
-    """Of the step of one token, launched and waited for; the GPU begins before a launch returns."""
+def _one_token(engine: Engine) -> Replay:
+    """The step of one token."""
     first = engine._model.blocks[0]
     if not isinstance(first, GpuBlock) or first.chain is None:
         raise RuntimeError("the demo model's blocks are not one graph on this GPU")
-    replay, times = first.chain.one_token, []
-    for _ in range(TOKENS):
-        began = perf_counter()
-        replay.start()
-        replay.wait()
-        times.append(perf_counter() - began)
-    return 1e6 * median(times)
+    return first.chain.one_token
+
+
+def _run(graph: Replay) -> None:
+    """Launched and waited for: the GPU begins before a launch returns."""
+    graph.start()
+    graph.wait()
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    began = perf_counter()
+    work()
+    return perf_counter() - began

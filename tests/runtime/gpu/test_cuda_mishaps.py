@@ -163,23 +163,48 @@ def test_memory_that_another_process_holds_is_told_before_loading() -> None:
     assert "budget" in str(raised.value)
 
 
-@pytest.mark.alone
-def test_memory_that_another_process_takes_while_loading_is_one_error(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def load_beside_another(monkeypatch: pytest.MonkeyPatch, *, scratch_kept: bool) -> Engine:
+    """While weights are read another process takes all that this one has not."""
     read, held = load.read_weights, memory_of_another_process()
 
     def read_late(*given: object, **named: object) -> object:
+        if not scratch_kept:
+            torch.cuda.empty_cache()
         held.__enter__()
         return read(*given, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(load, "read_weights", read_late)
+    with monkeypatch.context() as patch:
+        patch.setattr(load, "read_weights", read_late)
+        try:
+            return hybrid.load("demo", devices=("CUDA0",), context=65536, rules=[".*=CUDA0"])
+        finally:
+            held.__exit__(None, None, None)
+
+
+@pytest.mark.alone
+def test_memory_that_another_process_takes_while_loading_is_one_error_or_not_missed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Weights, cache and scratch are taken before weights are read; whether the driver needs more
+    for graphs and kernels depends on what was loaded before.
+    """
+    expected = greedy(hybrid.load("demo", devices=("CUDA0",), rules=[".*=CUDA0"]))
     torch.cuda.empty_cache()
     try:
-        with pytest.raises(MachineError, match="a GPU's memory ran out") as raised:
-            hybrid.load("demo", devices=("CUDA0",), context=65536, rules=[".*=CUDA0"])
-    finally:
-        held.__exit__(None, None, None)
+        found = greedy(load_beside_another(monkeypatch, scratch_kept=True))
+    except MachineError as error:
+        assert "a GPU's memory ran out" in str(error)  # noqa: PT017  either is right
+        assert "--device none" in str(error)  # noqa: PT017
+    else:
+        assert found == expected
+
+
+@pytest.mark.alone
+def test_memory_that_another_process_gets_while_loading_is_one_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(MachineError, match="a GPU's memory ran out") as raised:
+        load_beside_another(monkeypatch, scratch_kept=False)
     assert "--device none" in str(raised.value)
 
 

@@ -21,6 +21,7 @@ from tools.bench.gpu_step_parts import (
     part_times,
     plain_steps,
     short_name,
+    stamped_steps,
 )
 
 GIB = 1 << 30
@@ -124,11 +125,13 @@ def test_a_gap_is_of_the_part_behind_it_and_what_overlaps_counts_once():
     assert parts == {"crossing": 2, "attention": 3, "experts": 7, "head": 3}
 
 
-def test_steps_with_stamps_are_left_out():
+def test_steps_with_stamps_are_told_apart():
     stamped = (STAMP, STEP[0], STAMP, *STEP[1:], STAMP, STAMP)
     launches = launched(("prompt", STAMP, *STEP, *STEP, *stamped, *STEP))
     found = plain_steps(reversed(launches))
     assert [[launch.name for launch in step] for step in found] == [list(STEP)] * 3
+    [found] = stamped_steps(reversed(launches))
+    assert [launch.name for launch in found] == list(STEP)
 
 
 def test_kernels_are_named_without_what_their_names_share():
