@@ -9,7 +9,7 @@ from hybrid.runtime import uploading
 from hybrid.runtime.uploading import PlaneRows, Uploads, staging_bytes
 from kernels.dequantize.cases import any_bits
 from kernels.formats import BY_NAME
-from kernels.planar import PlanarTensor, prepare_place_rows, to_planar
+from kernels.planar import PlanarTensor, to_planar
 
 CPU = torch.device("cpu")
 
@@ -134,23 +134,28 @@ def test_rows_go_through_staging_into_planes(columns):
 @pytest.mark.gpu
 def test_staging_that_is_filled_late_does_not_reach_planes(monkeypatch):
     """Fresh memory is filled with NaN in tests; on a GPU that others use that takes its time."""
+    gpu, known = torch.device("cuda", 0), BY_NAME["Q8_0"]
+    weight = any_bits(known, (4, 128))
+    rows = weight.blocks.flatten()
+
+    def uploaded():
+        data = torch.zeros(weight.nbytes, dtype=torch.uint8, device=gpu)
+        planar = PlanarTensor(data, known, weight.shape, 4)
+        uploads = Uploads([gpu], [gpu], readers=1)
+        place = PlaneRows(planar, 0)
+        uploads.upload(lambda buffer: buffer.copy_(rows), data[: rows.numel()], place)
+        uploads.finish()
+        return data.cpu()
 
     def filled_late(nbytes, device):
         found = torch.zeros(nbytes, dtype=torch.uint8, device=device)
         torch.cuda._sleep(500_000_000)
         return found.fill_(255)
 
+    wanted = to_planar(weight).data
+    assert torch.equal(uploaded(), wanted)  # what waits for the GPU the first time is there now
     monkeypatch.setattr(uploading, "_on_gpu", filled_late)
-    gpu, known = torch.device("cuda", 0), BY_NAME["Q8_0"]
-    prepare_place_rows(gpu)  # which would take longer
-    weight = any_bits(known, (4, 128))
-    data = torch.zeros(weight.nbytes, dtype=torch.uint8, device=gpu)
-    planar = PlanarTensor(data, known, weight.shape, 4)
-    uploads = Uploads([gpu], [gpu], readers=1)
-    rows = weight.blocks.flatten()
-    uploads.upload(lambda buffer: buffer.copy_(rows), data[: rows.numel()], PlaneRows(planar, 0))
-    uploads.finish()
-    assert torch.equal(planar.data.cpu(), to_planar(weight).data)
+    assert torch.equal(uploaded(), wanted)
 
 
 def test_a_fill_that_fails_is_the_callers_error(told):
