@@ -26,12 +26,13 @@ __all__ = ["GgufFile", "GgufTensor", "Value"]
 class GgufFile:
     """An open model file.
 
-    path       as given to `open`, any part of a split model
-    paths      all parts, in order
-    version    2 or 3
-    alignment  bytes; tensors of the first part start at multiples of it
-    metadata   the first part's keys; its `get_int` and `get_str` exist here too
-    tensors    by name, in file order, parts in order
+    path        as given to `open`, any part of a split model
+    paths       all parts, in order
+    part_bytes  their sizes when they were opened
+    version     2 or 3
+    alignment   bytes; tensors of the first part start at multiples of it
+    metadata    the first part's keys; its `get_int` and `get_str` exist here too
+    tensors     by name, in file order, parts in order
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class GgufFile:
     ) -> None:
         self.path = path
         self.paths = tuple(source.path for source in sources)
+        self.part_bytes = tuple(source.nbytes for source in sources)
         self.version = headers[0].version
         self.alignment = headers[0].alignment
         self.metadata: Metadata = headers[0].metadata

@@ -28,7 +28,7 @@ class RunFacts:
     """What does not change in a run.
 
     plan_line      the plan in one line: "CUDA0 layers 0-26; experts on CPU"
-    command        "run", "chat", "bench"
+    command        "run", "chat", "bench", "perplexity"
     predicted_*    None without a prediction; error as a share to both sides
     limit          what binds decoding, in words
     """

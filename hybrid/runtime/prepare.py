@@ -12,6 +12,7 @@ from pathlib import Path
 from hybrid.errors import UsageError
 from hybrid.gguf.inventory import inventory
 from hybrid.gguf.reader import GgufFile
+from hybrid.gguf.shortfall import file_notes, without_file_notes
 from hybrid.models.config import ModelConfig
 from hybrid.runtime.expert_usage import read_expert_stats
 from hybrid.runtime.machines import machine_for
@@ -114,6 +115,8 @@ def prepare(path: str | Path, options: LoadOptions, *, overfull_too: bool = Fals
         usage = read_expert_stats(options.expert_stats, stock)
         here_now = None if plan.played_gpus else predict(plan, stock, machine, usage)
         plan = replace(plan, prediction=here_now)
+    # of the file as it is now: a plan that was read may be older than the end of a download
+    plan = replace(plan, notes=(*file_notes(file), *without_file_notes(plan.notes)))
     notes = (*of_machine, *_notes(plan, stock), *layout.notes)
     found = CpuKernels(options.kernels, tier, len(cpus.cpus))
     return Prepared(file, config, stock, machine, plan, cpus, found, layout, notes)

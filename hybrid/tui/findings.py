@@ -6,7 +6,7 @@ The thresholds are of attention, not of correctness: they only decide what is sa
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hybrid.live.snapshot import DeviceView, MemoryView, Phase, Sensors, Snapshot
+from hybrid.live.snapshot import DeviceView, MemoryView, Phase, RunFacts, Sensors, Snapshot
 from hybrid.tui.amounts import gb_s, limit_gb_s, mean_of, ms, percent, size, tokens_s
 
 NEAR_FULL = 0.95  # of a device's memory, by all programs
@@ -18,6 +18,8 @@ BEGINNING_S = 5.0  # of a run: libraries' and the interpreter's own pages come t
 DISC_SHARE = 0.05  # of the bytes that tokens read: less cannot be the weights
 COSTLY_FAULTS_S = 100.0  # a hundredth of the time where a page takes a tenth of a millisecond
 IDLE_PARTS = ("waiting", "other")
+# Whose text ends where the cache does. `perplexity` and `bench` fill it to its end by design.
+GROWING_TEXT = ("run", "chat")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,20 +137,21 @@ def predicted_tok_s(snapshot: Snapshot, phase: Phase) -> float | None:
 def warnings(snapshot: Snapshot) -> list[str]:
     """What is amiss, the worst first."""
     return [
-        *(text for device in snapshot.devices for text in _device_warnings(device)),
+        *(text for device in snapshot.devices for text in _device_warnings(device, snapshot.facts)),
         *_host_warnings(snapshot),
         *snapshot.notes,
     ]
 
 
-def _device_warnings(device: DeviceView) -> Iterator[str]:
+def _device_warnings(device: DeviceView, facts: RunFacts) -> Iterator[str]:
     if device.sensors is not None:
         yield from (f"{device.name} {text}" for text in sensor_warnings(device.sensors))
     text = memory_warning(device.memory)
     if text:
         yield f"{device.name} {text}"
     used, capacity = device.cache_used_tokens, device.cache_capacity_tokens
-    if used is not None and capacity and used >= CACHE_NEAR_FULL * capacity:
+    grows = facts.command in GROWING_TEXT
+    if grows and used is not None and capacity and used >= CACHE_NEAR_FULL * capacity:
         yield f"{device.name} cache {used} of {capacity} tokens"
 
 

@@ -12,6 +12,7 @@ from hybrid.cli.top import print_runs
 from hybrid.live.client import Run
 from hybrid.live.codec import from_line
 from hybrid.live.snapshot import Phase
+from hybrid.tui.findings import warnings
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ("demo", "-p", "Once upon a time", "-n", "8", "--device", "none", "-t", "1")
@@ -165,6 +166,18 @@ def test_a_bench_is_watched_to_its_end(command, tmp_path):
     assert shots[-1].phase is Phase.ENDED
     assert shots[-1].facts.command == "bench"
     assert shots[-1].rates.decode_tokens >= 400
+
+
+def test_a_full_window_of_perplexity_is_not_called_amiss(command, tmp_path):
+    path, text = tmp_path / "stats.json", tmp_path / "text.txt"
+    text.write_text("The quick brown fox jumps over the lazy dog. " * 20, encoding="utf-8")
+    words = ("-f", str(text), "-c", "32", "--limit-windows", "2", "-t", "1", "--device", "none")
+    outcome = command("perplexity", "demo", *words, "--stats-json", str(path))
+    assert outcome.code == 0, outcome.err
+    last = from_line(path.read_bytes().splitlines()[-1])
+    [cpu] = last.devices
+    assert (cpu.cache_used_tokens, cpu.cache_capacity_tokens) == (32, 32)
+    assert not [text for text in warnings(last) if "cache" in text]
 
 
 def test_without_a_terminal_the_screen_is_a_line_a_second_on_stderr(command):

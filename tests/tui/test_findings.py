@@ -134,6 +134,28 @@ def test_a_run_that_has_just_begun_is_not_blamed_for_its_programs_pages() -> Non
     assert warnings(replace(young, at=young.at + 1, phase=Phase.LOADING)) == []
 
 
+def _with_cache(command: str, used_tokens: int) -> Snapshot:
+    """One device, one cache of 16384 tokens; nothing else is amiss."""
+    [cpu] = cpu_only().devices
+    facts = replace(cpu_only().facts, command=command)
+    return replace(
+        cpu_only(), facts=facts, devices=(replace(cpu, cache_used_tokens=used_tokens),), notes=()
+    )
+
+
+@pytest.mark.parametrize("command", ["run", "chat"])
+def test_a_text_that_nears_the_end_of_its_context_is_amiss(command: str) -> None:
+    assert warnings(_with_cache(command, 14745)) == []
+    assert warnings(_with_cache(command, 14746)) == ["CPU cache 14746 of 16384 tokens"]
+
+
+@pytest.mark.parametrize("command", ["perplexity", "bench"])
+def test_a_window_that_is_full_by_design_is_not_amiss(command: str) -> None:
+    full = _with_cache(command, 16384)
+    assert warnings(full) == []
+    assert "amiss" not in plain_line(full)
+
+
 @pytest.mark.parametrize(
     ("actual", "used", "words"),
     [
