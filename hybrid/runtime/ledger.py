@@ -5,7 +5,8 @@
     beside   the CPU's, inside a GPU's turn
 
 Reading clocks and adding up is left for after the pass (`later`): nothing of it is in the wall
-time. What measuring itself took of the pass is known (`cost_s`) and taken out.
+time. What measuring itself took of the pass, as devices say and neighbours show (`cost_s`), is taken
+out.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -50,6 +51,18 @@ class Ledger:
         """So much of the device's turn went into measuring."""
         self.cost_s += seconds
         self.turn(device, OTHER, -seconds)
+
+    def host_measuring(self, seconds: float) -> None:
+        """So much of the host's work went into measuring, in whose turn is not known: its own come
+        first, then what no clock of a device has told.
+        """
+        self.cost_s += seconds
+        for part in (HOST, OTHER):
+            for parts in self._turns.values():
+                taken = min(max(parts.get(part, 0.0), 0.0), seconds)
+                if taken:
+                    parts[part] -= taken
+                    seconds -= taken
 
     def beside(self, part: str, seconds: float) -> None:
         self._beside[part] = self._beside.get(part, 0.0) + seconds

@@ -1,7 +1,8 @@
 """Which passes are measured, and who hears of it.
 
 Measuring costs time, stamps in a graph and sums in Python; so it takes every n-th pass, n such that
-all of it stays below SHARE of the time. n follows what the last measured pass took.
+all of it stays below SHARE of the time. n follows what the last measured pass took: what its devices
+and its sums in Python are known to have, and what measured passes are longer by than their neighbours.
 """
 
 from collections import deque
@@ -21,7 +22,7 @@ from placement.machines.cpus import ThreadCpus
 SHARE = 0.003  # of the time, for measuring; telling of every pass comes on top
 MOST_PASSES = 512  # from one measured to the next
 LATELY, FEWEST = 16, 4  # measured passes
-MOST_OF_HOST_S = 100e-6  # of a pass, for measuring it: more is the pass's own unevenness
+MOST_OF_HOST_S = 50e-6  # of a pass, for measuring it: twice what was seen (docs/log.md)
 
 
 class Intervals:
@@ -41,8 +42,8 @@ class Intervals:
 
 
 class PassCost:
-    """What measuring adds to a pass of one token, the host's work for it included: the measured
-    passes of late, each beside the one just before it.
+    """What measuring adds to a pass of one token on GPUs: the measured passes of late, each beside
+    the one just before it.
     """
 
     def __init__(self) -> None:
@@ -53,17 +54,25 @@ class PassCost:
         """Of a pass that was not measured."""
         self._before_s = pass_s
 
-    def measured(self, pass_s: float, known_s: float) -> float:
-        """Seconds of the pass that went into measuring it.
+    def interrupted(self) -> None:
+        """What comes next is not beside what was before."""
+        self._before_s = None
 
-        known_s   of that on the devices
+    def of_host(self, pass_s: float, known_s: float) -> float:
+        """Seconds of a measured pass that the host spent on measuring.
+
+        known_s   of the devices' own, which it takes longer too
+
+        0 where every pass is measured, and where it cannot be told from how passes wander: unless
+        three of four took longer than their neighbour by more than is known.
         """
         before_s, self._before_s = self._before_s, None
         if before_s is not None:
             self._longer_s.append(pass_s - before_s)
-        if len(self._longer_s) < FEWEST:
-            return known_s
-        return min(max(median(self._longer_s), known_s), known_s + MOST_OF_HOST_S)
+        longer = sum(seconds > known_s for seconds in self._longer_s)
+        if len(self._longer_s) < FEWEST or 4 * longer < 3 * len(self._longer_s):
+            return 0.0
+        return min(median(self._longer_s) - known_s, MOST_OF_HOST_S)
 
 
 class Timing:
@@ -94,6 +103,8 @@ class Timing:
         meter = self._meter
         if meter.ledger is not None:  # of a pass that failed
             pool.clocks(False)
+        if prompt:
+            self._cost.interrupted()
         meter.reset()
         meter.counts = bool(self.listeners)
         if meter.counts and self._intervals[prompt].due():
@@ -112,8 +123,8 @@ class Timing:
         began = perf_counter()
         nodes = self._node_seconds()
         ledger.tell()
-        if not prompt:
-            ledger.cost_s = self._cost.measured(stats.seconds, ledger.cost_s)
+        if not prompt and ledger.cost_s > 0:
+            ledger.host_measuring(self._cost.of_host(stats.seconds, ledger.cost_s))
         times = ledger.times(stats.seconds, 0.0 if prompt else sampling_s, nodes)
         if ledger.whole:
             self.listeners.timed(times)

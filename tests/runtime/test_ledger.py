@@ -39,6 +39,22 @@ def test_what_measuring_took_is_in_no_part():
     assert sum(parts["CPU"].values()) == pytest.approx(5.0)
 
 
+@pytest.mark.parametrize(("host_s", "left_s"), [(0.2, 1.0), (0.3, 0.9), (0.7, 0.5)])
+def test_what_the_host_spent_on_measuring_is_in_no_part(host_s, left_s):
+    ledger = Ledger(1)
+    ledger.turn("CUDA0", "other", 4.0)
+    ledger.turn("CUDA0", HOST, 0.2)
+    ledger.divide("CUDA0", {"attention": 3.0})
+    ledger.host_measuring(host_s)
+    parts = times_of(ledger, 4.2, sampling_s=0.1)
+    waiting_s = 4.3 - host_s - 3.0 - left_s
+    assert parts["CUDA0"] == pytest.approx(
+        {"attention": 3.0, "other": left_s, "waiting": waiting_s}, abs=1e-12
+    )
+    assert parts["CPU"]["sampling"] == pytest.approx(0.1)
+    assert sum(parts["CPU"].values()) == pytest.approx(4.3 - host_s)
+
+
 def test_clocks_that_say_more_than_the_wall_shrink_alike():
     ledger = Ledger(1)
     ledger.turn("CUDA0", "other", 1.0)

@@ -136,26 +136,25 @@ def test_staging_that_is_filled_late_does_not_reach_planes(monkeypatch):
     """Fresh memory is filled with NaN in tests; on a GPU that others use that takes its time."""
     gpu, known = torch.device("cuda", 0), BY_NAME["Q8_0"]
     weight = any_bits(known, (4, 128))
-    rows = weight.blocks.flatten()
-
-    def uploaded():
-        data = torch.zeros(weight.nbytes, dtype=torch.uint8, device=gpu)
-        planar = PlanarTensor(data, known, weight.shape, 4)
-        uploads = Uploads([gpu], [gpu], readers=1)
-        place = PlaneRows(planar, 0)
-        uploads.upload(lambda buffer: buffer.copy_(rows), data[: rows.numel()], place)
-        uploads.finish()
-        return data.cpu()
+    rows, place = weight.blocks.flatten(), uploading.place_rows
 
     def filled_late(nbytes, device):
         found = torch.zeros(nbytes, dtype=torch.uint8, device=device)
         torch.cuda._sleep(500_000_000)
         return found.fill_(255)
 
-    wanted = to_planar(weight).data
-    assert torch.equal(uploaded(), wanted)  # what waits for the GPU the first time is there now
+    def placed_later(*given):
+        torch.cuda._sleep(1_500_000_000)  # on the reader's stream, between copy and place
+        place(*given)
+
     monkeypatch.setattr(uploading, "_on_gpu", filled_late)
-    assert torch.equal(uploaded(), wanted)
+    monkeypatch.setattr(uploading, "place_rows", placed_later)
+    data = torch.zeros(weight.nbytes, dtype=torch.uint8, device=gpu)
+    uploads = Uploads([gpu], [gpu], readers=1)
+    planes = PlaneRows(PlanarTensor(data, known, weight.shape, 4), 0)
+    uploads.upload(lambda buffer: buffer.copy_(rows), data[: rows.numel()], planes)
+    uploads.finish()
+    assert torch.equal(data.cpu(), to_planar(weight).data)
 
 
 def test_a_fill_that_fails_is_the_callers_error(told):

@@ -2,12 +2,12 @@
 
     stamp │ begin │ stamp │ attention │ stamp │ router │ stamp │ experts │ stamp │ receive │ stamp
                             └──────────── every block ──────────────────────────────────┘
-    ... head │ stamp │ copy of its logits │ stamp, stamp ... of nothing: what a stamp costs
+    ... head │ stamp │ copy of its logits │ stamp, stamp ... of nothing: the most a stamp costs
 
 The graph with stamps is captured beside the one without, at load: nothing is taken of the GPU
 later. It is replayed for one token of so many (`hybrid.runtime.timing`). What a stamp costs is
-taken out of what it says: that by which steps with stamps are longer than steps without, and no
-more than one of nothing takes. Between kernels that start early it is less (docs/log.md).
+taken out of what it says: what one of nothing takes, or half of it where kernels start before
+those in front have ended. There it is something between that and nothing (docs/log.md).
 `receive` holds both the wait for the CPU and the crossing:
 
     crossing    from the post to the end of receive, less the CPU's time: half there, half back.
@@ -33,6 +33,7 @@ from kernels.stamp import stamp
 
 CLOSING = 8  # stamps of nothing at the end
 LATELY, FEWEST_PAIRS = 16, 4  # steps
+STARTS_EARLY = (9, 0)  # compute capability from which kernels do
 MARKS = 4  # of a block
 # What ended at a stamp -> the part of a device's time that it is.
 PART_OF = {
@@ -73,11 +74,16 @@ class Ran:
 
 
 class StampCost:
-    """What stamps add to a step, from the steps that were listened to lately, each compared with
-    the one just before it: how long steps take wanders, on a virtual machine by more than stamps.
+    """What stamps add to a step.
+
+    share   of what a stamp of nothing takes: of one between two parts
+
+    The step as a whole is learned from those that were listened to lately, each compared with the
+    one just before it: how long steps take wanders, on a virtual machine by more than stamps.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, share: float) -> None:
+        self._share = share
         self._before: Ran | None = None
         self._pairs: deque[tuple[Ran, Ran]] = deque(maxlen=LATELY)  # without stamps, with them
         self._of_nothing: deque[float] = deque(maxlen=LATELY)
@@ -98,10 +104,7 @@ class StampCost:
     @property
     def seconds(self) -> float:
         """Of one stamp, on the GPU."""
-        most = median(self._of_nothing)
-        if len(self._pairs) < FEWEST_PAIRS:
-            return most
-        return min(max(self._longer_s(lambda ran: ran.run_s) / self._stamps, 0.0), most)
+        return self._share * median(self._of_nothing)
 
     @property
     def step_s(self) -> float:
@@ -133,7 +136,8 @@ class Stamps:
         self._times = torch.zeros(slots, dtype=torch.int64, device=device)
         self._host = torch.zeros(slots, dtype=torch.int64, pin_memory=device.type == "cuda")
         self._ended: list[tuple[int, str]] = []
-        self.cost = StampCost()
+        early = device.type == "cuda" and torch.cuda.get_device_capability(device) >= STARTS_EARLY
+        self.cost = StampCost(0.5 if early else 1.0)
 
     def begin(self) -> None:
         self._ended = []

@@ -182,7 +182,7 @@ def load_beside_another(monkeypatch: pytest.MonkeyPatch, *, scratch_kept: bool) 
 
 
 @pytest.mark.alone
-def test_memory_that_another_process_takes_while_loading_is_one_error_or_not_missed(
+def test_memory_that_another_process_takes_while_loading_ends_in_one_error_or_right_tokens(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Weights, cache and scratch are taken before weights are read; whether the driver needs more
