@@ -5,8 +5,8 @@
     beside   the CPU's, inside a GPU's turn
 
 Reading clocks and adding up is left for after the pass (`later`): nothing of it is in the wall
-time. What measuring itself took of the pass, as devices say and neighbours show (`cost_s`), is taken
-out.
+time. What measuring itself took of the pass (`cost_s`), as devices say and neighbouring passes
+show, is taken out.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,8 +1,8 @@
 """Which passes are measured, and who hears of it.
 
 Measuring costs time, stamps in a graph and sums in Python; so it takes every n-th pass, n such that
-all of it stays below SHARE of the time. n follows what the last measured pass took: what its devices
-and its sums in Python are known to have, and what measured passes are longer by than their neighbours.
+all of it stays below SHARE of the time. n follows what the last measured pass took: its stamps and
+sums, and what measured passes are longer by than their neighbours.
 """
 
 from collections import deque
