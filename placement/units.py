@@ -10,6 +10,7 @@ from decimal import Decimal
 from placement.errors import RequestError
 
 MAX_BYTES = 1 << 60  # nothing that is called a machine here holds more
+LEAST_PLAIN_BYTES = 1 << 20  # a smaller number without a unit has lost its unit
 ACCEPTED_FORMS = "bytes are written as 67108864, 64MiB, 22G, 1.5GiB or 24GB (GB is 10^9)"
 
 _NUMBER = re.compile(r"([+-]?)([0-9]{1,19}(?:\.[0-9]{1,9})?)\s*([A-Za-z]{0,3})", re.ASCII)
@@ -22,18 +23,26 @@ _UNIT_BYTES = {
 }
 
 
-def parse_bytes(text: str, what: str = "a byte count") -> int:
+def parse_bytes(
+    text: str, what: str = "a byte count", *, least_plain: int = LEAST_PLAIN_BYTES
+) -> int:
     """The number of bytes that `text` means, rounded down; negative when it begins with "-".
 
-    what      named in the error: "the budget of CUDA0"
-    returns   bytes, |n| <= MAX_BYTES
-    Raises RequestError with the accepted forms.
+    what          named in the error: "the budget of CUDA0"
+    least_plain   of a number without a unit, other than 0
+    returns       bytes, |n| <= MAX_BYTES
+    Raises RequestError with the accepted forms, also for a small number without a unit.
     """
     found = _NUMBER.fullmatch(text.strip())
     unit_bytes = _UNIT_BYTES.get(found[3].lower()) if found else None
     if found is None or unit_bytes is None:
         raise RequestError(f"cannot read {what}: {_short(text)!r}", remedy=ACCEPTED_FORMS)
     nbytes = int(Decimal(found[2]) * unit_bytes)
+    if not found[3] and 0 < nbytes < least_plain:
+        raise RequestError(
+            f"{what} has no unit: {_short(text)!r} is {format_bytes(nbytes)}",
+            remedy=f"{found[1]}{found[2]}GiB, or {found[1]}{found[2]}B for so many bytes",
+        )
     if nbytes > MAX_BYTES:
         raise RequestError(
             f"{what} is too large: {_short(text)!r}",

@@ -29,6 +29,9 @@ COMMANDS = {
     "top": "watch a run that lives: where its time goes, what each device holds",
     "doctor": "show what was found of this machine and from where",
 }
+# These only tell: whoever has read enough of it may go, as `head` does.
+TELLING = ("plan", "inspect", "doctor", "help", "-h", "--help", "--version")
+NOBODY_READS = 141  # 128 + SIGPIPE, as shells report it
 USAGE = "usage: hybrid COMMAND [MODEL] [flags]      hybrid COMMAND --help"
 
 
@@ -43,7 +46,8 @@ class Command(Protocol):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line.
 
-    returns  0; 1 when something failed, 2 when the command line is wrong, 130 after Ctrl-C
+    returns  0; 1 when something failed, 2 when the command line is wrong, 130 after Ctrl-C, 141
+             when nobody reads on what a command tells
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     # CUDA counts the fastest GPU first unless told; plans and rules count as NVML does.
@@ -55,7 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as finished:  # argparse's way out of --help
         code = int(finished.code or 0)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  the last stop of every error
-        code = _reported(error, with_traceback="--traceback" in words)
+        if isinstance(error, BrokenPipeError) and (not words or words[0] in TELLING):
+            code = NOBODY_READS
+        else:
+            code = _reported(error, with_traceback="--traceback" in words)
         if isinstance(error, Exception) and isinstance(as_reported(error), GpuLost):
             abandon_broken_streams()
             os._exit(code)  # while the traceback keeps alive what can no longer be freed

@@ -91,7 +91,8 @@ class Table:
         value = self._take(key, default)
         remedy = f'{key} = "{example}"; {ACCEPTED_FORMS}'
         try:
-            nbytes = parse_bytes(value if isinstance(value, str) else str(value), key)
+            words = value if isinstance(value, str) else str(value)
+            nbytes = parse_bytes(words, key, least_plain=0)
         except RequestError as error:
             raise self.wrong(key, remedy) from error
         if isinstance(value, (bool, float)) or nbytes < least:
