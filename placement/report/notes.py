@@ -13,6 +13,7 @@ from placement.cost.whole import placed_layers
 from placement.inventory import ModelInventory, Role
 from placement.machines.estimates import speeds_of
 from placement.machines.machine import CPU, gpu_findings
+from placement.machines.speeds import DISK_GB_S
 from placement.memory.file_map import file_map, without_map
 from placement.memory.gpu_scratch import streams_experts
 from placement.memory.reference_blocks import (
@@ -46,7 +47,7 @@ def plan_notes(request: Request, plan: PlacementPlan) -> PlacementPlan:
         ignored = "" if request.gpu_layers is None else f"; -ngl {ngl} has no effect"
         found = "".join(f" ({finding})" for finding in gpu_findings(request.machine))
         notes.append(f"no GPU{found}: everything on the CPU{ignored}")
-    notes += _map_notes(plan)
+    notes += _map_notes(plan, speeds_of(request.machine).host.disk_gb_s)
     notes += nodes_notes(plan, request.machine, speeds_of(request.machine))
     host = request.machine.host
     ram_bytes = without_map(plan, plan.devices[0]).budget_bytes
@@ -58,14 +59,17 @@ def plan_notes(request: Request, plan: PlacementPlan) -> PlacementPlan:
     return replace(plan, notes=tuple(notes))
 
 
-def _map_notes(plan: PlacementPlan) -> list[str]:
+def _map_notes(plan: PlacementPlan, disk_gb_s: float) -> list[str]:
     """What --mmap costs where RAM is too small."""
     mapped = file_map(plan)
     if not mapped.missing_bytes:
         return []
+    taken = f", at {disk_gb_s:.1f} GB/s"
+    if disk_gb_s == DISK_GB_S:
+        taken += " for want of a measured speed: a machine's file can give it as disk_gb_s"
     return [
         f"{format_bytes(mapped.missing_bytes)} of the {format_bytes(mapped.weights_bytes)} of"
-        " weights in RAM do not fit it: they come from disc again and again"
+        f" weights in RAM do not fit it: they come from disc again and again{taken}"
     ]
 
 

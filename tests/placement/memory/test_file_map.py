@@ -62,6 +62,20 @@ def test_a_faster_disc_of_a_machine_file_counts() -> None:
     assert MAPPED.prediction.decode[0].seconds["disc"] == pytest.approx(2 * twice)
 
 
+@pytest.mark.parametrize(
+    ("disk_gb_s", "words"),
+    [(3.0, "at 3.0 GB/s for want of a measured speed"), (6.0, "at 6.0 GB/s")],
+)
+def test_the_disc_speed_that_a_plan_was_made_with_is_told(disk_gb_s: float, words: str) -> None:
+    assert MACHINE.speeds is not None
+    host = replace(MACHINE.speeds.host, disk_gb_s=disk_gb_s)
+    where = replace(MACHINE, speeds=replace(MACHINE.speeds, host=host))
+    made = plan(MODEL, where, (), replace(LOAD, mapped=True))
+    [note] = [note for note in made.notes if "from disc again" in note]
+    assert words in note
+    assert ("want of" in note) == ("want of" in words)
+
+
 def test_the_report_shows_the_ram_that_is_there_and_what_lacks() -> None:
     heads, row, *_ = device_rows(device_memory(MAPPED, MODEL, MACHINE))
     shown = dict(zip(heads, row, strict=True))
