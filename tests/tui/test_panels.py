@@ -173,7 +173,9 @@ def test_the_plain_line_is_one_line_of_print(scene: str) -> None:
 
 def test_the_plain_line_says_rates_devices_and_reason() -> None:
     line = plain_line(one_gpu())
-    assert line.startswith("decode 11.1 tok/s, run 11.2, predicted 11.1 (-1 %); 2310 tokens")
+    assert line.startswith(
+        "decode 11.1 tok/s, run 11.2, 11.0 over 10 s, predicted 11.1 (-1 %); 2310 tokens"
+    )
     assert "CUDA0 13.2 of 24.0 GiB" in line
     assert "RAM 223 of 338 GB/s" in line
     assert "CPU experts 67.1 of 88.1 ms (76 %)" in line
