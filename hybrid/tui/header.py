@@ -132,7 +132,7 @@ def _decode(snapshot: Snapshot, look: Look) -> tuple[str, list[Line]]:
     parts += _predicted(snapshot, Phase.DECODE)
     parts += _error_of_prediction(snapshot, look) if parts else []
     if rates.ms_a_token is not None:
-        parts.append([(f"{ms(rates.ms_a_token / 1e3)} ms a token", "")])
+        parts.append([(f"last token {ms(rates.ms_a_token / 1e3)} ms", "")])
     if rates.decode_tokens:
         parts.append([(f"{rates.decode_tokens} tokens", "")])
     return "decode", parts

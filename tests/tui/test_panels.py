@@ -181,6 +181,14 @@ def test_the_plain_line_says_rates_devices_and_reason() -> None:
     assert "CPU experts 67.1 of 88.1 ms (76 %)" in line
 
 
+def test_a_single_tokens_time_is_not_shown_as_the_time_of_tokens() -> None:
+    slow = replace(one_gpu(), rates=replace(one_gpu().rates, ms_a_token=1.13))
+    texts = [text_of(line) for line in screen(slow, 120, 24, UNICODE, View())]
+    [line] = [text for text in texts if "tok/s now" in text]
+    assert "last token 1.13 ms" in line
+    assert "1.13 ms a token" not in line
+
+
 def test_the_plain_line_calls_shared_experts_shared() -> None:
     gpu, cpu = one_gpu().devices
     slow = replace(gpu, seconds={"experts": 0.08, "waiting": 0.0081})
