@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from placement.errors import RuleError
 from placement.inventory import ModelInventory, TensorInfo
+from placement.patterns import quoted
 from placement.rules import Rule
 
 
@@ -97,9 +98,8 @@ def rule_effects(inventory: ModelInventory, rules: Sequence[Rule]) -> tuple[Rule
 def _check_range(tensor: TensorInfo, rule: Rule, index: int) -> None:
     if rule.experts is None:
         return
-    subject = (
-        f"rule {index + 1} ({rule.source!r}) asks for experts {rule.experts[0]}-{rule.experts[1]}"
-    )
+    first, last = rule.experts
+    subject = f"rule {index + 1} ({quoted(rule.source)}) asks for experts {first}-{last}"
     if tensor.experts == 0:
         raise RuleError(
             f"{subject} of {tensor.name}, which has none",

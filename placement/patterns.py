@@ -67,6 +67,12 @@ class SlowSearch(Exception):
     """A search that would not end in good time; the caller knows whose rule it is."""
 
 
+def quoted(text: str) -> str:
+    """As typed, where repr() would double backslashes; what moves the cursor is escaped."""
+    short = text if len(text) <= 80 else text[:77] + "..."
+    return f"'{short}'" if short.isprintable() else repr(short)
+
+
 def check_pattern(pattern: str, subject: str) -> None:
     """Raises RuleError, beginning with `subject`, when the pattern cannot be searched."""
     if len(pattern) > MAX_PATTERN_LENGTH:

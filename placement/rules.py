@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from placement.errors import RuleError
 from placement.inventory import Role, TensorInfo
 from placement.machines.machine import CPU, canonical_name, device_advice
-from placement.patterns import SlowSearch, check_pattern, found
+from placement.patterns import SlowSearch, check_pattern, found, quoted
 
 OWN_GPU = "GPU"  # a rule's device: the GPU on which the tensor's own layer lives
 
@@ -59,8 +59,7 @@ class Rule:
             return found(self.pattern, tensor.name)
         except SlowSearch:
             raise RuleError(
-                f"the rule {_quoted(self.source)} takes too long to search in"
-                f" {_quoted(tensor.name)}",
+                f"the rule {quoted(self.source)} takes too long to search in {quoted(tensor.name)}",
                 remedy="take out the repetition of a repeated group, as in (a+)+",
             ) from None
 
@@ -134,7 +133,7 @@ def _split(text: str, device_names: Sequence[str]) -> Iterator[str]:
 
 
 def _parse_one(text: str, device_names: Sequence[str], number: int) -> Rule:
-    subject = f"rule {number} ({_quoted(text)})"
+    subject = f"rule {number} ({quoted(text)})"
     example = r"a rule is PATTERN=DEVICE: 'exps=CPU' or 'blk\.(3|4)\..*_exps=CUDA0'"
     if "=" not in text:
         raise RuleError(f"{subject} names no device", remedy=example)
@@ -176,15 +175,13 @@ def _unknown_device(name: str, device_names: Sequence[str], subject: str) -> Rul
     names = list(device_names)
     if any(device != CPU for device in names):
         names.append(OWN_GPU)
-    return RuleError(
-        f"{subject}: unknown device {_quoted(name)}", remedy=device_advice(name, names)
-    )
+    return RuleError(f"{subject}: unknown device {quoted(name)}", remedy=device_advice(name, names))
 
 
 def _expert_range(limits: re.Match[str], subject: str) -> tuple[int, int]:
     if any(len(text or "") > MAX_RANGE_DIGITS for text in limits.groups()):
         raise RuleError(
-            f"{subject}: {_quoted(limits[0])} is not a range of experts",
+            f"{subject}: {quoted(limits[0])} is not a range of experts",
             remedy="count from 0, both ends included: 'exps#0-63=CUDA0', or 'exps#5=CUDA0'",
         )
     first, last = int(limits[1]), int(limits[2] or limits[1])
@@ -199,9 +196,3 @@ def _expert_range(limits: re.Match[str], subject: str) -> tuple[int, int]:
 def _inside_bracket(text: str) -> bool:
     bare = re.sub(r"\\.", "", text)
     return any(bare.count(a) > bare.count(b) for a, b in ("()", "[]", "{}"))
-
-
-def _quoted(text: str) -> str:
-    """As typed, where repr() would double backslashes; what moves the cursor is escaped."""
-    short = text if len(text) <= 80 else text[:77] + "..."
-    return f"'{short}'" if short.isprintable() else repr(short)

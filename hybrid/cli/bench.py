@@ -198,6 +198,8 @@ def _show(bench: Bench, args: argparse.Namespace) -> None:
     """The files last: whatever is wrong with them, the figures are out."""
     if not args.json:
         if bench.rows:
+            shared = bench.runs[0].placement.shared
+            print(f"placement: {shared}\n" if shared else "", end="")
             print(results_table(bench.rows, bench.micro_batches))
             told = [run.facts["prediction"] for run in bench.runs if run.facts is not None]
             print("".join(f"{line}\n" for line in prediction_lines(told)), end="")

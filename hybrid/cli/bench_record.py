@@ -17,7 +17,7 @@ from hybrid.runtime.bench import BenchResult
 if TYPE_CHECKING:
     from hybrid.runtime.engine import Engine
 
-SCHEMA = 2
+SCHEMA = 3
 # of a bench and of a placement; null where nothing was loaded
 COMMON = (
     *("model", "machine", "threads", "tier", "context_tokens"),
@@ -71,7 +71,7 @@ class PlacementRun:
         audited = {} if self.audit is None else {"audit": self.audit}
         return {
             "placement": self.placement.number,
-            "rules": self.placement.text,
+            "rules": self.placement.all_text,
             **(self.facts or dict.fromkeys(FACTS)),
             "error": self.error.record() if self.error else None,
             **audited,
@@ -146,7 +146,7 @@ class Bench:
         return {
             "model": self.model,
             "placement": placement.number,
-            "rules": placement.text,
+            "rules": placement.all_text,
             "ubatch_tokens": self.micro_batches.get(placement.number),
         }
 

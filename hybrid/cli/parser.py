@@ -3,6 +3,7 @@ or a bare word.
 """
 
 import argparse
+import shlex
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -11,6 +12,7 @@ from hybrid.cli.foreign_flags import NoteAction
 from hybrid.errors import UsageError
 
 MAX_COUNT = 1 << 62
+DEMO = "demo"  # the model included, as `hybrid.runtime.prepare` knows it
 
 
 class Parser(argparse.ArgumentParser):
@@ -37,11 +39,21 @@ class Parser(argparse.ArgumentParser):
         if rest and hasattr(args, "model") and args.model is None:
             args.model = rest.pop(0)
         if rest:
-            raise UsageError(
-                f"{rest[0]!r} is not a flag and nothing here takes it",
-                remedy=f"{self.prog} --help; quote texts with blanks: -p 'Once upon a time'",
-            )
+            raise self._nothing_takes(rest[0], getattr(args, "model", None))
         return args
+
+    def _nothing_takes(self, word: str, model: str | None) -> UsageError:
+        """A word too many."""
+        if model is not None and (word == DEMO or word.lower().endswith(".gguf")):
+            return UsageError(
+                f"two models are given: {model} and {word}",
+                f"{self.prog} takes one: -m MODEL, or a bare word",
+                remedy=[f"{self.prog} {shlex.quote(one)}" for one in dict.fromkeys((model, word))],
+            )
+        return UsageError(
+            f"{word!r} is not a flag and nothing here takes it",
+            remedy=f"{self.prog} --help; quote texts with blanks: -p 'Once upon a time'",
+        )
 
     def _with_dashes(self, word: str) -> str:
         """--ctx_size as --ctx-size, which llama.cpp takes for the same."""

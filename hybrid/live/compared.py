@@ -1,18 +1,18 @@
-"""The speed of the last passes against what was predicted for passes like them. Pure.
+"""The speed of late passes against what was predicted for passes like them. Pure.
 
 A prediction is of one depth, and of whole micro-batches: a token after 60 000 others is not held
-against one with an empty cache, nor a prompt of ten tokens against one of 512.
+against one with an empty cache, nor a prompt of ten tokens against one of 512. Of decoding it is
+seconds and not a number of tokens: where tokens take a millisecond, one hiccup outweighs dozens.
 """
 
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hybrid.live.rate_ring import Stretch
 from hybrid.live.recorder import Heard, Passed
 from hybrid.live.snapshot import Comparison, Phase
 from placement.prediction import Pace
-
-LEAST_STEPS = 8  # tokens before they are held against anything: the first ones are slower
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +40,12 @@ def compared(predicted: Predicted, heard: Heard, phase: Phase) -> Comparison | N
     if phase is Phase.PROMPT:
         alike = [its for its in heard.read if its.tokens >= predicted.ubatch_tokens > 0]
         return _compared(predicted.prompt, alike)
-    return _compared(predicted.decode, heard.decoded) if _are_enough(heard.decoded) else None
+    return _compared(predicted.decode, heard.settled)
 
 
-def _are_enough(steps: Sequence[Passed]) -> bool:
-    return sum(step.tokens for step in steps) >= LEAST_STEPS
-
-
-def _compared(points: Sequence[tuple[int, float]], passes: Sequence[Passed]) -> Comparison | None:
+def _compared(
+    points: Sequence[tuple[int, float]], passes: Sequence[Passed | Stretch]
+) -> Comparison | None:
     tokens, seconds = sum(its.tokens for its in passes), sum(its.seconds for its in passes)
     if not points or seconds <= 0.0:
         return None

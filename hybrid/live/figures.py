@@ -87,8 +87,13 @@ _RATES = (
     Figure("progress.total", "its unit", "in all"),
     Figure("progress.rate_s", "its unit/s", "of the last part"),
     Figure("progress.eta_s", "s", "that the rest takes at that rate"),
-    Figure("compared.cached_tokens", "tokens", "in the cache before the last pass compared"),
-    Figure("compared.actual_tok_s", "tokens/s", "of the last tokens, or micro-batches of a prompt"),
+    Figure("compared.cached_tokens", "tokens", "in the cache at about the last pass compared"),
+    Figure(
+        "compared.actual_tok_s",
+        "tokens/s",
+        "of the last ten seconds of decoding, a run's first tokens left out, or of the last "
+        "micro-batches of a prompt",
+    ),
     Figure("compared.predicted_tok_s", "tokens/s", "as planned for the like at their depths"),
     Figure("rates.decode_now_tok_s", "tokens/s", "decoded in the last second"),
     Figure("rates.decode_10_s_tok_s", "tokens/s", "decoded in the last ten seconds"),

@@ -16,12 +16,14 @@ from time import monotonic
 from typing import Any, Protocol
 
 from hybrid.live.mean_times import MeanTimes, mean_times
-from hybrid.live.rate_ring import RateRing
+from hybrid.live.rate_ring import RateRing, Stretch
 from hybrid.live.snapshot import Phase, Progress
 from hybrid.runtime.step_times import StepTimes
 
 WINDOW_STEPS = 32  # measured tokens that a time is the mean of
 WINDOW_BATCHES = 4  # of a prompt
+WARM_UP_TOKENS = 8  # the first ones are slower: of them no prediction is
+SETTLED_S = 10.0
 MOST_PIECES, MOST_TEXT = 1024, 4000  # of the text's end: tokens, characters
 SETTLE_S = 1.0
 USAGE_S = 2.0  # from one look at the counts to the next: many layers' take a millisecond
@@ -87,7 +89,7 @@ class Heard:
     phase            PROMPT, DECODE or IDLE
     cached_tokens    in the cache after the last pass; None before the first
     crossing_bytes   of the last decoded token
-    decoded          the last WINDOW_STEPS tokens' passes
+    settled          the last SETTLED_S of decoding, however long ago, without the warm-up
     read             the last WINDOW_BATCHES micro-batches of the last prompt
     usage            layer -> times that each expert was chosen, at most USAGE_S old
     """
@@ -101,7 +103,7 @@ class Heard:
     cached_tokens: int | None = None
     crossing_bytes: int | None = None
     progress: Progress | None = None
-    decoded: tuple[Passed, ...] = ()
+    settled: tuple[Stretch, ...] = ()
     read: tuple[Passed, ...] = ()
     times: MeanTimes = MeanTimes()
     text: str = ""
@@ -126,9 +128,9 @@ class Recorder:
         self._usage: Usage = {}
         self._usage_at = 0.0
         self._lock = threading.Lock()  # of all below
-        self._decode, self._prompt = RateRing(), RateRing()
+        self._decode, self._prompt, self._settled = RateRing(), RateRing(), RateRing()
+        self._warm_up_left = WARM_UP_TOKENS
         self._last: dict[bool, Passed] = {}
-        self._decoded = deque[Passed](maxlen=WINDOW_STEPS)
         self._read = deque[Passed](maxlen=WINDOW_BATCHES)
         self._was_prompt = False
         self._cached_tokens: int | None = None
@@ -177,7 +179,8 @@ class Recorder:
             decoded, read = self._last.get(False), self._last.get(True)
             cached_tokens = self._cached_tokens
             decode, prompt = self._decode.copy(), self._prompt.copy()
-            passes, micro_batches = tuple(self._decoded), tuple(self._read)
+            settled = self._settled.stretches(decoded.end, SETTLED_S) if decoded else ()
+            micro_batches = tuple(self._read)
         phase = Phase(computing) if computing else _phase(now, done, total, decoded)
         return Heard(
             phase,
@@ -189,7 +192,7 @@ class Recorder:
             cached_tokens=cached_tokens,
             crossing_bytes=decoded.crossing_bytes if decoded else None,
             progress=_progress(done, total) if done and phase is Phase.PROMPT else None,
-            decoded=passes,
+            settled=settled,
             read=micro_batches,
             times=mean_times(batches if phase is Phase.PROMPT else steps),
             text="".join(token.text for token in self._tokens.copy())[-MOST_TEXT:],
@@ -215,13 +218,22 @@ class Recorder:
             add(*told)
 
     def _add_pass(self, now: float, stats: PassStats, prompt: bool) -> None:
-        ring = self._prompt if prompt else self._decode
-        ring.add(now, stats.seconds, stats.tokens)
         self._was_prompt = prompt
         its = Passed(now, stats.seconds, stats.start, stats.tokens, stats.crossing_bytes)
         self._last[prompt] = its
-        (self._read if prompt else self._decoded).append(its)
+        if prompt:
+            self._prompt.add(now, its.seconds, its.tokens)
+            self._read.append(its)
+        else:
+            self._add_decoded(its)
         self._cached_tokens = stats.start + stats.tokens
+
+    def _add_decoded(self, its: Passed) -> None:
+        self._decode.add(its.end, its.seconds, its.tokens)
+        if self._warm_up_left > 0:
+            self._warm_up_left -= its.tokens
+        else:
+            self._settled.add(its.end, its.seconds, its.tokens, its.start)
 
     def _add_batch(self, now: float, done: int, total: int) -> None:
         if done == 0:

@@ -83,9 +83,10 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The last passes' speed against the prediction for passes like them, at their depths.
+    """The speed of late passes against the prediction for passes like them, at their depths: of
+    the last ten seconds of decoding without the run's first tokens, or a prompt's micro-batches.
 
-    cached_tokens   before the last of them
+    cached_tokens   before about the last of them
     """
 
     cached_tokens: int

@@ -6,7 +6,15 @@ The thresholds are of attention, not of correctness: they only decide what is sa
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hybrid.live.snapshot import DeviceView, MemoryView, Phase, RunFacts, Sensors, Snapshot
+from hybrid.live.snapshot import (
+    Comparison,
+    DeviceView,
+    MemoryView,
+    Phase,
+    RunFacts,
+    Sensors,
+    Snapshot,
+)
 from hybrid.tui.amounts import gb_s, limit_gb_s, mean_of, ms, percent, size, tokens_s
 
 NEAR_FULL = 0.95  # of a device's memory, by all programs
@@ -125,11 +133,22 @@ def difference(snapshot: Snapshot) -> float | None:
     return its.actual_tok_s / its.predicted_tok_s - 1.0 if its and its.predicted_tok_s else None
 
 
+def comparison(snapshot: Snapshot, phase: Phase) -> Comparison | None:
+    """Where this phase goes on or went on last."""
+    prompts = snapshot.phase is Phase.PROMPT
+    return snapshot.compared if prompts == (phase is Phase.PROMPT) else None
+
+
+def compared_speed(its: Comparison, phase: Phase) -> str:
+    """What stands before the prediction that it is held against: no other speed shown is."""
+    return f"{tokens_s(its.actual_tok_s)} {'lately' if phase is Phase.PROMPT else 'over 10 s'}"
+
+
 def predicted_tok_s(snapshot: Snapshot, phase: Phase) -> float | None:
     """At the depth of now where this phase goes on or went on last, else with an empty cache."""
-    prompts = snapshot.phase is Phase.PROMPT
-    if snapshot.compared is not None and prompts == (phase is Phase.PROMPT):
-        return snapshot.compared.predicted_tok_s
+    its = comparison(snapshot, phase)
+    if its is not None:
+        return its.predicted_tok_s
     facts = snapshot.facts
     return facts.predicted_prompt_tok_s if phase is Phase.PROMPT else facts.predicted_decode_tok_s
 

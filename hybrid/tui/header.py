@@ -14,7 +14,15 @@ from hybrid.tui.amounts import (
     tokens_s,
 )
 from hybrid.tui.bars import gauge
-from hybrid.tui.findings import LARGE_ERROR, difference, predicted_tok_s, reason, warnings
+from hybrid.tui.findings import (
+    LARGE_ERROR,
+    compared_speed,
+    comparison,
+    difference,
+    predicted_tok_s,
+    reason,
+    warnings,
+)
 from hybrid.tui.lines import Line, apart, fitted, joined, one_line, width_of
 from hybrid.tui.look import Look
 
@@ -118,12 +126,13 @@ def _decode(snapshot: Snapshot, look: Look) -> tuple[str, list[Line]]:
     speeds = (rates.decode_now_tok_s, rates.decode_10_s_tok_s, rates.decode_run_tok_s)
     if any(speed is not None for speed in speeds):
         parts.append([(f"{tokens_s(speeds[0])} tok/s now", "strong")])
-        parts.append([(f"{tokens_s(speeds[1])} over 10 s", "")])
         parts.append([(f"{tokens_s(speeds[2])} run", "")])
+        if comparison(snapshot, Phase.DECODE) is None:
+            parts.append([(f"{tokens_s(speeds[1])} over 10 s", "")])
     parts += _predicted(snapshot, Phase.DECODE)
     parts += _error_of_prediction(snapshot, look) if parts else []
     if rates.ms_a_token is not None:
-        parts.append([(f"{ms(rates.ms_a_token / 1e3)} ms a token", "")])
+        parts.append([(f"last token {ms(rates.ms_a_token / 1e3)} ms", "")])
     if rates.decode_tokens:
         parts.append([(f"{rates.decode_tokens} tokens", "")])
     return "decode", parts
@@ -145,17 +154,19 @@ def _prompt(snapshot: Snapshot, look: Look) -> tuple[str, list[Line]]:
 
 
 def _predicted(snapshot: Snapshot, phase: Phase) -> list[Line]:
-    """The prediction; how far off it is where this phase runs or ran last."""
+    """The prediction; where this phase runs or ran last, the speed before it that it is of, and how
+    far off it is: one part, as neither says anything alone.
+    """
     tok_s = predicted_tok_s(snapshot, phase)
     if tok_s is None:
         return []
-    text: Line = [(f"predicted {tokens_s(tok_s)}", "")]
-    prompts = snapshot.phase is Phase.PROMPT
-    off = difference(snapshot) if prompts == (phase is Phase.PROMPT) else None
-    if off is None:
-        return [text]
+    text = f"predicted {tokens_s(tok_s)}"
+    its, off = comparison(snapshot, phase), difference(snapshot)
+    if its is None or off is None:
+        return [[(text, "")]]
     worse = off < -(snapshot.facts.predicted_error or LARGE_ERROR)
-    return [[*text, (f" ({signed_percent(off)})", "warning" if worse else "done")]]
+    beside = (f" ({signed_percent(off)})", "warning" if worse else "done")
+    return [[(f"{compared_speed(its, phase)}, {text}", ""), beside]]
 
 
 def _error_of_prediction(snapshot: Snapshot, look: Look) -> list[Line]:

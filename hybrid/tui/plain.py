@@ -2,7 +2,16 @@
 
 from hybrid.live.snapshot import DeviceView, Phase, Snapshot
 from hybrid.tui.amounts import duration, gb_s, percent, signed_percent, size, tokens_s
-from hybrid.tui.findings import difference, predicted_tok_s, ram_limit, read_speed, reason, warnings
+from hybrid.tui.findings import (
+    compared_speed,
+    comparison,
+    difference,
+    predicted_tok_s,
+    ram_limit,
+    read_speed,
+    reason,
+    warnings,
+)
 from hybrid.tui.lines import one_line
 from hybrid.tui.parts import with_named_parts
 
@@ -12,7 +21,7 @@ MOST_DEVICES = 4
 def plain_line(snapshot: Snapshot) -> str:
     """What the screen says first, on one line without control characters; absent parts left out.
 
-    "decode 9.8 tok/s, run 9.7, predicted 10.2 (-5 %); 345 tokens; CUDA0 16.1 of 24.0 GiB; ..."
+    "decode 9.8 tok/s, run 9.7, 9.7 over 10 s, predicted 10.2 (-5 %); 345 tokens; CUDA0 16.1 ..."
     """
     snapshot = with_named_parts(snapshot)
     parts = [_speed(snapshot), *_progress(snapshot)]
@@ -44,6 +53,9 @@ def _speed(snapshot: Snapshot) -> str:
     parts = parts if parts[0] else [snapshot.phase.value]
     if run is not None:
         parts.append(f"run {tokens_s(run)}")
+    its = comparison(snapshot, phase)
+    if its is not None:
+        parts.append(compared_speed(its, phase))
     if predicted is not None:
         off = difference(snapshot)
         beside = f" ({signed_percent(off)})" if off is not None else ""

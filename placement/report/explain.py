@@ -17,7 +17,7 @@ from placement.inventory import ModelInventory, Role, TensorInfo
 from placement.machines.machine import CPU, UNLOADED
 from placement.memory.joined_ranges import joined_ranges
 from placement.memory.reference_blocks import reference_blocks
-from placement.patterns import SlowSearch, check_pattern, found
+from placement.patterns import SlowSearch, check_pattern, found, quoted
 from placement.plan import Assignment, PlacementPlan
 from placement.prediction import Prediction
 from placement.report.speed import milliseconds
@@ -107,7 +107,7 @@ def explain(
             groups.setdefault(key, []).append(part)
     if not groups:
         raise RequestError(
-            f"--explain {pattern[:80]!r}: no tensor's name holds it",
+            f"--explain {quoted(pattern)}: no tensor's name holds it",
             remedy="hybrid plan MODEL --tensors lists all names",
         )
     timed = predict if len(groups) * len(plan.devices) <= MOST_TIMED else None
@@ -124,7 +124,7 @@ def explanation_text(
 
 def _check(pattern: str) -> None:
     try:
-        check_pattern(pattern, f"--explain {pattern[:80]!r}")
+        check_pattern(pattern, f"--explain {quoted(pattern)}")
     except RuleError as error:
         raise RequestError(error.cause, *error.details, remedy=error.remedies) from None
 
@@ -134,7 +134,7 @@ def _matches(pattern: str, name: str) -> bool:
         return found(pattern, name)
     except SlowSearch:
         raise RequestError(
-            f"--explain {pattern[:80]!r} takes too long to search",
+            f"--explain {quoted(pattern)} takes too long to search",
             remedy="take out the repetition of a repeated group, as in (a+)+",
         ) from None
 

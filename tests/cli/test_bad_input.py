@@ -66,7 +66,7 @@ TABLE = {
     "missing plan": (1, "none.json", ("plan", "demo", "--plan", "{folder}/none.json")),
     "plan that is no plan": (1, "text.txt", ("plan", "demo", "--plan", "{text}")),
     "no model": (2, "no model", ("plan",)),
-    "two models": (2, "'other.gguf'", ("plan", "demo", "other.gguf")),
+    "two models": (2, "two models are given: demo and other.gguf", ("plan", "demo", "other.gguf")),
     "unknown flag": (2, "unknown flag --contxt", ("plan", "demo", "--contxt=5")),
     "flag without its value": (2, "-c/--ctx-size", ("plan", "demo", "-c")),
     "unknown choice": (2, "q9_9", ("plan", "demo", "-ctk", "q9_9")),
@@ -222,6 +222,27 @@ def test_a_missing_file_is_told_before_a_missing_prompt(command, tmp_path):
     outcome = command("run", str(tmp_path / "nowhere.gguf"))
     assert outcome.code == 1
     assert "nowhere.gguf" in outcome.err.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("demo", "-m", "x.gguf"),
+        ("-m", "demo", "x.GGUF"),
+        ("demo", "x.gguf"),
+        ("-m", "demo", "demo"),
+    ],
+)
+def test_a_second_model_is_called_one(words, command):
+    outcome = command("run", *words, "-p", "Once")
+    assert outcome.code == 2
+    assert_one_block(outcome.err, "two models are given: ")
+    assert all(word in outcome.err for word in words if word != "-m")
+
+
+def test_a_word_of_a_text_that_lacks_its_quotes_is_no_model(command):
+    outcome = command("run", "demo", "-p", "Once", "upon")
+    assert_one_block(outcome.err, "'upon' is not a flag")
 
 
 def test_a_long_foreign_flag_is_not_read_as_a_short_flag_with_a_value(command):

@@ -61,6 +61,48 @@ def test_without_it_there_is_one_placement_without_a_name():
     assert (placement.rules, placement.label) == (("x=CPU", "y=CPU"), "")
 
 
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ((), ""),
+        (("-ot", "exps=CPU"), "-ot exps=CPU"),
+        (("-cmoe",), "-cmoe"),
+        (("-ncmoe", "3", "-ot", r"blk\.[4-5]\.=CUDA0"), r"-ncmoe 3 -ot 'blk\.[4-5]\.=CUDA0'"),
+        (("-ngl", "all", "-ts", "3,1"), "-ngl all -ts 3,1"),
+        (("-ngl", "auto", "--vram=CUDA0=-1GiB"), "-ngl auto --vram=CUDA0=-1GiB"),
+        (("--ot", "a=CPU;b=CPU", "-ot", "x=CPU", "-ngl", "4"), "a=CPU;b=CPU -ot x=CPU -ngl 4"),
+        (("--ot", "auto", "-cmoe"), "auto -cmoe"),
+        (("--plan", "plan.json", "-ngl", "4"), "--plan plan.json"),
+    ],
+)
+def test_a_placement_is_told_by_all_that_decides_it(words, text):
+    [placement] = read(*words)
+    assert placement.all_text == text
+
+
+@pytest.mark.parametrize("flags", [("-ot", "exps=CPU"), ("-cmoe",), ("-ncmoe", "2")])
+def test_results_tell_the_rules_that_are_not_of_one_placement(command, tmp_path, flags):
+    path = tmp_path / "bench.csv"
+    outcome = command("bench", *QUICK, *flags, "--csv", str(path))
+    assert outcome.code == 0, outcome.err
+    above, titles, *_, last = outcome.out.splitlines()
+    assert (above, titles.split()[:2]) == (f"placement: {' '.join(flags)}", ["test", "tok/s"])
+    [run] = json.loads(last)["placements"]
+    assert run["rules"] == " ".join(flags)
+    lines = csv.DictReader(path.read_text().splitlines())
+    assert {line["rules"] for line in lines} == {" ".join(flags)}
+
+
+def test_rules_of_all_placements_stand_in_each_of_them_and_once_above_the_table(command):
+    outcome = command("bench", *QUICK, *BOTH, "-ot", "head=CPU")
+    above, titles, first, *_, last = outcome.out.splitlines()
+    assert (above, titles.split()[0]) == ("placement: -ot head=CPU", "test")
+    assert first.split()[:3] == ["pp6", "1", "exps=CPU"]
+    assert [run["rules"] for run in json.loads(last)["placements"]] == [
+        *("exps=CPU -ot head=CPU", ".*=CUDA0 -ot head=CPU"),
+    ]
+
+
 def test_the_ot_of_llama_bench_is_told_what_to_type():
     with pytest.raises(UsageError) as raised:
         read("-ot", "a=CPU;b=CUDA0")

@@ -99,6 +99,7 @@ def test_rules_for_a_gpu_that_a_row_lacks_leave_that_row_without_a_plan(command)
         (("--explain", "("), "--explain"),
         (("--explain", "up", "--what-if", "ctx=64"), "not allowed with"),
         (("--explain", "nothing_like_it"), "no tensor's name holds it"),
+        (("--explain", r"blk\.9\."), r"--explain 'blk\.9\.': no tensor's name holds it"),
         (("--what-if", "gpus=1", "--device", "none"), "usage"),
     ],
 )

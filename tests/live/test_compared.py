@@ -2,8 +2,8 @@
 
 import pytest
 
-from hybrid.live.compared import LEAST_STEPS, Predicted, compared, curve, seconds_at
-from hybrid.live.recorder import Recorder
+from hybrid.live.compared import Predicted, compared, curve, seconds_at
+from hybrid.live.recorder import WARM_UP_TOKENS, Recorder
 from hybrid.live.snapshot import Phase
 from placement.prediction import Pace
 from tests.live.samples import Pass
@@ -15,15 +15,19 @@ PREDICTED = Predicted(
 )
 
 
-def heard(passes, *, prompt):
-    recorder = Recorder()
-    for its in passes:
+def heard(passes, *, prompt, idle_s=0.0):
+    """Told one after another, after the first tokens; then nothing for `idle_s`."""
+    now = 1000.0
+    recorder = Recorder(lambda: now)
+    for its in passes if prompt else [Pass()] * WARM_UP_TOKENS + list(passes):
+        now += its.seconds
         recorder.on_pass(its, prompt=prompt)
+    now += idle_s
     return recorder.heard()
 
 
 def test_tokens_after_many_others_are_held_against_the_prediction_after_as_many():
-    passes = [Pass(start=16384, seconds=0.05)] * LEAST_STEPS
+    passes = [Pass(start=16384, seconds=0.05)] * 8
     told = compared(PREDICTED, heard(passes, prompt=False), Phase.DECODE)
     assert (told.cached_tokens, told.predicted_tok_s) == (16384, pytest.approx(20.0))
     assert told.actual_tok_s == pytest.approx(told.predicted_tok_s)
@@ -36,8 +40,30 @@ def test_tokens_of_several_depths_are_each_held_against_their_own():
 
 
 def test_the_first_tokens_are_held_against_nothing():
-    few = heard([Pass()] * (LEAST_STEPS - 1), prompt=False)
-    assert compared(PREDICTED, few, Phase.DECODE) is None
+    assert compared(PREDICTED, heard([], prompt=False), Phase.DECODE) is None
+    told = compared(PREDICTED, heard([Pass(seconds=0.02)], prompt=False), Phase.DECODE)
+    assert told.actual_tok_s == pytest.approx(50.0)
+
+
+def test_a_hiccup_of_a_few_milliseconds_is_no_miss_of_the_prediction():
+    passes = [Pass(seconds=0.001)] * 3000 + [Pass(seconds=0.03)]
+    its = heard(passes, prompt=False)
+    told = compared(PREDICTED, its, Phase.DECODE)
+    assert told.actual_tok_s == pytest.approx(3001 / 3.03)
+
+
+def test_what_is_older_than_the_last_seconds_is_not_compared():
+    passes = [Pass(start=0, seconds=0.5)] * 100 + [Pass(start=4096, seconds=0.02)] * 600
+    told = compared(PREDICTED, heard(passes, prompt=False), Phase.DECODE)
+    assert told.actual_tok_s == pytest.approx(50.0)
+    assert told.predicted_tok_s == pytest.approx(50.0)
+
+
+@pytest.mark.parametrize("seconds", [0.02, 40.0])
+def test_the_last_seconds_of_decoding_stay_compared_however_long_they_are_over(seconds):
+    its = heard([Pass(seconds=seconds)] * 20, prompt=False, idle_s=3600.0)
+    told = compared(PREDICTED, its, Phase.IDLE)
+    assert told.actual_tok_s == pytest.approx(1 / seconds)
 
 
 @pytest.mark.parametrize(("tokens", "found"), [(511, False), (512, True)])

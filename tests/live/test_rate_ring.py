@@ -28,6 +28,19 @@ def test_what_is_older_than_asked_for_does_not_count():
     assert ring.rate(130.0, 10.0) is None
 
 
+def test_stretches_know_the_depth_of_their_tokens():
+    ring = RateRing()
+    ring.add(100.1, 0.1, 1, start=10)
+    ring.add(100.2, 0.1, 3, start=50)
+    ring.add(103.0, 0.5, 4, start=90)
+    [first, *others] = ring.stretches(103.0, 10.0)
+    assert (first.start, first.tokens, first.seconds) == (40, 4, pytest.approx(0.2))
+    assert {its.start for its in others} == {90}
+    assert sum(its.tokens for its in others) == pytest.approx(4)
+    assert [its.start for its in ring.stretches(103.0, 1.0)] == [90, 90]
+    assert ring.stretches(130.0, 10.0) == ()
+
+
 def test_history_has_whole_seconds_from_the_first_pass_and_zero_where_nothing_was_decoded():
     ring = RateRing()
     assert ring.history(50.0) == ()

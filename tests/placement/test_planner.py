@@ -142,6 +142,13 @@ def test_range_that_a_tensor_lacks_names_the_tensor(rule: str, words: str) -> No
         planned(tiny(), machine(GIB), rule)
 
 
+def test_a_rule_that_cannot_be_obeyed_is_printed_as_it_was_typed() -> None:
+    typed = r"blk\.[0-1]\.attn_q\.#0=CUDA0"
+    with pytest.raises(RuleError) as raised:
+        planned(tiny(), machine(GIB), typed)
+    assert str(raised.value).startswith(f"rule 1 ('{typed}') asks for ")
+
+
 def test_range_of_a_rule_that_gets_nothing_is_not_looked_at() -> None:
     made = planned(tiny(), machine(GIB), "exps=CPU", "exps#0-99=CUDA0")
     assert any("rule 2 (exps#0-99=CUDA0) has no effect" in note for note in made.notes)

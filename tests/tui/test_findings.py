@@ -17,6 +17,7 @@ from hybrid.tui.findings import (
 from hybrid.tui.look import UNICODE
 from hybrid.tui.plain import plain_line
 from hybrid.tui.ram import ram
+from hybrid.tui.screen import View, screen
 from hybrid.tui.sensors import sensor_lines
 from tests.tui.recorded import cpu_only, four_gpus, nothing_measured, one_gpu, sixteen_gpus
 
@@ -86,6 +87,17 @@ def test_the_difference_is_of_the_phase_that_runs() -> None:
     assert predicted_tok_s(prompt, Phase.PROMPT) == 470.0
     assert predicted_tok_s(prompt, Phase.DECODE) == 11.4
     assert difference(nothing_measured()) is None
+
+
+@pytest.mark.parametrize("phase", [Phase.DECODE, Phase.PROMPT, Phase.IDLE, Phase.ENDED])
+def test_the_difference_stands_beside_both_numbers_that_it_is_of(phase: Phase) -> None:
+    off = replace(one_gpu(), phase=phase, compared=Comparison(900, 317.0, 674.0))
+    over = "lately" if phase is Phase.PROMPT else "over 10 s"
+    beside = f"317 {over}, predicted 674 (-53 %)"
+    assert beside in plain_line(off).split(";")[0]
+    for width in (80, 120):
+        lines = screen(off, width, 24, UNICODE, View())
+        assert any(beside in "".join(text for text, _ in line) for line in lines)
 
 
 def test_speeds_that_no_prediction_is_of_the_like_are_not_amiss() -> None:

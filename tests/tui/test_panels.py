@@ -173,10 +173,20 @@ def test_the_plain_line_is_one_line_of_print(scene: str) -> None:
 
 def test_the_plain_line_says_rates_devices_and_reason() -> None:
     line = plain_line(one_gpu())
-    assert line.startswith("decode 11.1 tok/s, run 11.2, predicted 11.1 (-1 %); 2310 tokens")
+    assert line.startswith(
+        "decode 11.1 tok/s, run 11.2, 11.0 over 10 s, predicted 11.1 (-1 %); 2310 tokens"
+    )
     assert "CUDA0 13.2 of 24.0 GiB" in line
     assert "RAM 223 of 338 GB/s" in line
     assert "CPU experts 67.1 of 88.1 ms (76 %)" in line
+
+
+def test_a_single_tokens_time_is_not_shown_as_the_time_of_tokens() -> None:
+    slow = replace(one_gpu(), rates=replace(one_gpu().rates, ms_a_token=1.13))
+    texts = [text_of(line) for line in screen(slow, 120, 24, UNICODE, View())]
+    [line] = [text for text in texts if "tok/s now" in text]
+    assert "last token 1.13 ms" in line
+    assert "1.13 ms a token" not in line
 
 
 def test_the_plain_line_calls_shared_experts_shared() -> None:
