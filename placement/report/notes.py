@@ -18,7 +18,7 @@ from placement.memory.gpu_scratch import streams_experts
 from placement.memory.reference_blocks import reference_blocks, scattered_blocks
 from placement.plan import PlacementPlan
 from placement.report.idle_notes import idle_notes
-from placement.report.ways_out import ways_out
+from placement.report.ways_out import crowded_notes, ways_out
 from placement.request import Request
 from placement.rule_warnings import rule_warnings
 from placement.solve.homes import least_of_a_gpu
@@ -33,7 +33,7 @@ def plan_notes(request: Request, plan: PlacementPlan) -> PlacementPlan:
     notes += plan.notes
     notes += idle_notes(request, plan)
     notes += _empty_gpu_notes(request, plan)
-    notes += _reference_notes(request, plan)
+    notes += _reference_notes(request, plan) or crowded_notes(request, plan)
     notes += _stream_notes(request, plan)
     notes += _choice_notes(request, plan)
     notes += _cache_notes(request, plan)

@@ -1,5 +1,6 @@
-"""What to type where the reference computes blocks: rules dropped, whole blocks moved. Each way was
-drafted, fits and is faster; the fastest comes first.
+"""What to type where rules make a plan slow, be it that the reference computes blocks or that
+experts leave no room for them: rules dropped, whole blocks moved. Each way was drafted, fits and is
+faster; the fastest comes first.
 """
 
 from collections import Counter
@@ -9,18 +10,20 @@ from itertools import islice
 
 from placement.cost.predict import predict
 from placement.errors import RuleError
+from placement.inventory import Role
 from placement.machines.machine import CPU
 from placement.plan import Assignment, PlacementPlan
 from placement.request import Request, played
 from placement.rules import N_CPU_MOE, OWN_GPU, Rule
 from placement.solve.draft import draft
 from placement.solve.trials import overfull
-from placement.tensor_names import number_pattern
-from placement.units import rate
+from placement.tensor_names import layers_text, number_pattern
+from placement.units import format_bytes, rate
 
 MOST_TRIED = 5  # drafts of one note: each takes the solver's time
 MOST_TOLD = 3
 WORTH = 1.03  # times as fast
+MUCH = 1.2  # likewise, where nothing is amiss
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +50,34 @@ def ways_out(request: Request, plan: PlacementPlan, layers: Collection[int]) -> 
         for part in plan.assignments
         if part.rule is not None and tensors[part.tensor] in layers
     ]
+    return _told(request, plan, _ways(request, ruled, tensors), WORTH)
+
+
+def crowded_notes(request: Request, plan: PlacementPlan) -> list[str]:
+    """Blocks on the CPU that had room on the GPUs but for experts that rules put there."""
+    on_cpu = [layer for layer, home in enumerate(plan.layers) if home == CPU]
+    if request.gpu_layers is not None or not on_cpu:
+        return []
+    experts = {t.name for t in request.inventory.tensors if t.role is Role.ROUTED_EXPERT}
+    ruled = [
+        part
+        for part in plan.assignments
+        if part.rule is not None and part.device != CPU and part.tensor in experts
+    ]
+    ways = _told(request, plan, _dropping(request, ruled), MUCH)
+    if not ways:
+        return []
+    nbytes = format_bytes(sum(part.nbytes for part in ruled))
+    return [f"{layers_text(on_cpu)} stay on the CPU beside {nbytes} of experts on the GPUs{ways}"]
+
+
+def _told(request: Request, plan: PlacementPlan, ways: Iterator[_Way], worth: float) -> str:
     now = _decode_rate(request, plan)
     found: list[tuple[float, str]] = []
-    for way in islice(_ways(request, ruled, tensors), MOST_TRIED):
+    for way in islice(ways, MOST_TRIED):
         then = _tried(request, way)
         one_will_do = way.several and any(then <= WORTH * other for other, _ in found)
-        if then > WORTH * now and not one_will_do:
+        if then > worth * now and not one_will_do:
             found.append((then, way.text))
     found = sorted(found, key=lambda way: -way[0])[:MOST_TOLD]
     if plan.played_gpus:
@@ -73,6 +98,10 @@ def _ways(
         whole = "block" if len({layers[part.tensor] for part in ruled}) == 1 else "blocks"
         flags = " ".join(f"-ot '{rule.source}'" for rule in moved)
         yield _Way(f"{flags} first moves the whole {whole}", (*moved, *request.rules))
+    yield from _dropping(request, ruled)
+
+
+def _dropping(request: Request, ruled: list[Assignment]) -> Iterator[_Way]:
     numbers = sorted({part.rule for part in ruled if part.rule is not None})
     # --n-cpu-moe is many rules; what it says of blocks on GPUs is what their kernels take
     numbers = [n for n in numbers if not request.rules[n].source.startswith(N_CPU_MOE)]
