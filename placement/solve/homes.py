@@ -25,6 +25,9 @@ from placement.solve.ways import Run
 from placement.units import format_seconds
 
 NO_SPARE: Mapping[str, int] = {}
+NO_ROOM = "the GPUs have no room for it"
+# a tensor of it may well have room
+NO_ROOM_FOR_BLOCK = "the GPUs have no room for the whole layer and those behind it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +173,7 @@ def _solved(request: Request, way: _Way, best: Solution) -> Homes:
         run = runs.get(gpu, Run(gpu, 0, 0))
         experts |= site.filled(run.first, run.end, head=run.head).experts
     head = None if best.head is None else sites[best.head].name
-    why = "the GPUs have no room for it"
+    why = NO_ROOM
     if request.gpu_layers is not None:
         why = f"-ngl {request.gpu_layers} leaves it on the CPU"
     fits = best.ram_bytes <= request.cpu_bytes
@@ -220,7 +223,8 @@ def _named(
         elif layer in demand.moved:
             reasons.append("where rules moved its attention")
         else:
-            reasons.append(why if home == CPU else "by layer over the GPUs")
+            on_cpu = NO_ROOM_FOR_BLOCK if why == NO_ROOM else why
+            reasons.append(on_cpu if home == CPU else "by layer over the GPUs")
     head_reason = f"on the CPU: {why}" if head is None else "where the last blocks are"
     tied = request.inventory.has_tied_head
     return Homes(
@@ -243,7 +247,7 @@ def _by_shares(
     head = homes[max(homes)] if homes else names[-1]
     why = f"-ngl {request.gpu_layers} leaves it on the CPU"
     if request.gpu_layers is None:
-        why = "the GPUs have no room for it"
+        why = NO_ROOM
     return replace(_named(request, demand, homes, head if with_head else None, why), fitting=False)
 
 
