@@ -134,12 +134,21 @@ def _way(request: Request, demand: Demand, spare: Mapping[str, int], *, lean: bo
 
 
 def _beside_experts(request: Request, way: _Way) -> dict[int, str]:
-    """Blocks that may follow their routed experts to the GPU where rules put those; none where the
-    user says which blocks are on GPUs.
+    """Blocks that may follow their routed experts to the GPU where rules put those: of -ngl's, and
+    none with -ts, which says where each lives.
     """
-    if request.gpu_layers is not None or request.shares is not None:
+    if request.shares is not None:
         return {}
-    return {layer: site.name for site in way.problem.sites for layer in site.with_ruled_experts()}
+    first = _first_on_gpus(request)
+    return {
+        layer: site.name for site in way.problem.sites for layer in site.with_ruled_experts(first)
+    }
+
+
+def _first_on_gpus(request: Request) -> int:
+    """The first block that -ngl lets live on a GPU."""
+    layers, wanted = request.inventory.shape.layers, request.gpu_layers
+    return 0 if wanted is None else max(layers + 1 - wanted, 0)
 
 
 def _within(problem: Solver, limit: int) -> Solution | None:
@@ -157,7 +166,7 @@ def _allowed(request: Request, demand: Demand) -> tuple[list[int], list[bool]]:
     """How many of the free blocks may stay on the CPU, and where the head may be."""
     free = [n for n in range(len(demand.blocks)) if n not in demand.moved]
     if request.gpu_layers is not None:
-        first = max(len(demand.blocks) + 1 - request.gpu_layers, 0)
+        first = _first_on_gpus(request)
         return [sum(layer < first for layer in free)], [request.gpu_layers > 0]
     # a block that a rule binds to its GPU is never left out
     latest = min(demand.bound_gpu, default=len(demand.blocks))

@@ -80,14 +80,15 @@ class Site:
         """Whether there is room for what rules put here."""
         return self.run(0, 0, head=False) is not None
 
-    def with_ruled_experts(self) -> list[int]:
-        """Free blocks whose routed experts rules put here by name, as far as there is room for the
-        blocks beside them, the last ones: at home elsewhere the reference would compute them.
+    def with_ruled_experts(self, first: int) -> list[int]:
+        """Free blocks from `first` on whose routed experts rules put here by name, as far as there
+        is room for the blocks beside them, the last ones: elsewhere the reference computes them.
         """
         layers = [
             layer
             for layer in self.order
-            if any(d == self.name for _, _, d in self._demand.blocks[layer].ruled_experts)
+            if layer >= first
+            and any(d == self.name for _, _, d in self._demand.blocks[layer].ruled_experts)
             and lodgers_of([layer], self._demand, self.name).plain
         ]
         while layers and not self._takes(layers):

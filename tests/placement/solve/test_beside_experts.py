@@ -17,7 +17,8 @@ from placement.solve.fill import FALLEN, ticks
 from placement.solve.trials import overfull
 from placement.units import rate
 from placement.workload import Workload
-from tests.placement.models import deepseek_v3
+from tests.placement.golden_reports import rig
+from tests.placement.models import GIB, deepseek_v3
 from tests.placement.solve.test_solver import contiguous, drawn, places_of_the_head
 
 EXPERTS = r"blk\.(3|4|5)\.ffn_.*_exps=CUDA0"
@@ -59,6 +60,16 @@ def test_what_is_faster_without_experts_that_crowd_blocks_out_is_told() -> None:
 
 def test_gpu_layers_are_obeyed_all_the_same() -> None:
     assert set(planned(EXPERTS, "exps=CPU", gpu_layers=2).layers[:60]) == {"CPU"}
+
+
+def test_blocks_of_gpu_layers_may_be_out_of_turn() -> None:
+    """Not all behind layer 3 have room on the second card, where its experts are."""
+    where = rig(24 * GIB, 24 * GIB, ram=512 * GIB)
+    rules = parse_rules([EXPERTS.replace("CUDA0", "CUDA1"), "exps=CPU"], where.device_names)
+    load = Workload(8192, kernels="fast", threads=32)
+    made = plan(deepseek_v3(), where, rules, load, gpu_layers=99)
+    assert "CPU" not in made.layers
+    assert made.layers[2:7] == ("CUDA0", "CUDA1", "CUDA1", "CUDA1", "CUDA0")
 
 
 @pytest.mark.parametrize("seed", range(60))
