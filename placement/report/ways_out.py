@@ -64,7 +64,7 @@ def crowded_notes(request: Request, plan: PlacementPlan) -> list[str]:
         for part in plan.assignments
         if part.rule is not None and part.device != CPU and part.tensor in experts
     ]
-    ways = _told(request, plan, _dropping(request, ruled), MUCH)
+    ways = _told(request, plan, _dropping(request, ruled), MUCH) if ruled else ""
     if not ways:
         return []
     nbytes = format_bytes(sum(part.nbytes for part in ruled))
