@@ -43,7 +43,7 @@ class Request:
         if not self.claims:
             object.__setattr__(self, "claims", loaded_claims(self.inventory, self.rules))
         if self.costs is None:
-            costs = Costs(self.inventory, _played(self.machine), self.workload)
+            costs = Costs(self.inventory, played(self.machine), self.workload)
             object.__setattr__(self, "costs", costs)
 
     @property
@@ -73,7 +73,7 @@ class Request:
         return replace(self, workload=workload, costs=None)
 
 
-def _played(machine: Machine) -> Machine:
+def played(machine: Machine) -> Machine:
     """The machine that simulated GPUs play: plans are made for it, be it slower here."""
     devices = tuple(
         replace(d, kind=DeviceKind.GPU) if d.kind is DeviceKind.SIMULATED_GPU else d

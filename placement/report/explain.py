@@ -16,7 +16,7 @@ from placement.errors import RequestError, RuleError
 from placement.inventory import ModelInventory, Role, TensorInfo
 from placement.machines.machine import CPU, UNLOADED
 from placement.memory.joined_ranges import joined_ranges
-from placement.memory.reference_blocks import reference_blocks
+from placement.memory.reference_blocks import reference_blocks, scattered_blocks
 from placement.patterns import SlowSearch, check_pattern, found, quoted
 from placement.plan import Assignment, PlacementPlan
 from placement.prediction import Prediction
@@ -37,7 +37,8 @@ class Elsewhere:
     left_bytes    of the device's budget with all of them there; negative: that much too little
     fitting       how many of them have room there
     instead       a rule that moves what belongs with them, where the reference kernels would else
-                  compute their blocks; None where a GPU's own kernels take these
+                  compute their blocks; None where a device's own kernels take these
+    instead_bytes  of the device's budget left with all that it moves; negative: too little
     decode_s      seconds that a token at depth 0 would take longer; None where nobody predicts, or
                   the reference kernels compute
     tokens_per_s  then
@@ -47,6 +48,7 @@ class Elsewhere:
     left_bytes: int
     fitting: int
     instead: str | None = None
+    instead_bytes: int = 0
     decode_s: float | None = None
     tokens_per_s: float | None = None
 
@@ -183,7 +185,8 @@ def _elsewhere(asked: _Asked, parts: list[Assignment], name: str) -> Elsewhere:
     moved = _with_moved(plan, asked.tensors, parts, name)
     fallen = {}
     if plan.workload.kernels == "fast":  # the others are the reference's own
-        fallen = reference_blocks(moved.layers, moved.assignments, asked.tensors)
+        placed = moved.layers, moved.assignments, asked.tensors
+        fallen = reference_blocks(*placed) | scattered_blocks(*placed)
     blocks = {asked.tensors[part.tensor].layer for part in parts}
     instead = _instead(asked, parts, name) if blocks & fallen.keys() else None
     slower = rate_then = None
@@ -196,6 +199,7 @@ def _elsewhere(asked: _Asked, parts: list[Assignment], name: str) -> Elsewhere:
         left_bytes=room - ends[-1],
         fitting=bisect_right(ends, room),
         instead=instead,
+        instead_bytes=room - _bytes_of(asked, instead, name) if instead else 0,
         decode_s=slower,
         tokens_per_s=rate_then,
     )
@@ -210,6 +214,16 @@ def _instead(asked: _Asked, parts: list[Assignment], name: str) -> str:
     whole = not routed or (name != CPU and homes != {name})
     names = "" if whole else r"ffn_.*_exps"
     return rf"blk\.{number_pattern(blocks)}\.{names}={name}"
+
+
+def _bytes_of(asked: _Asked, instead: str, name: str) -> int:
+    """Of weights that this rule brings to the device."""
+    pattern = instead.removesuffix(f"={name}")
+    return sum(
+        part.nbytes
+        for part in asked.plan.assignments
+        if part.device not in (name, UNLOADED) and found(pattern, part.tensor)
+    )
 
 
 def _with_moved(
@@ -267,6 +281,8 @@ def _cost(one: Explanation, place: Elsewhere) -> str:
     if place.instead is not None:
         text += "; with that alone blocks are computed by the reference kernels, ten times slower"
         text += f" or more: -ot '{place.instead}' moves what belongs together"
+        if place.instead_bytes < 0:
+            text += f", {format_bytes(-place.instead_bytes)} too much"
     return text
 
 

@@ -10,20 +10,16 @@ from placement.cost.expert_stats import EVEN
 from placement.cost.node_reads import nodes_notes
 from placement.cost.predict import expected_pace
 from placement.cost.whole import placed_layers
-from placement.inventory import ModelInventory, Role
+from placement.inventory import Role
 from placement.machines.estimates import speeds_of
 from placement.machines.machine import CPU, gpu_findings
 from placement.machines.speeds import DISK_GB_S
 from placement.memory.file_map import file_map, without_map
 from placement.memory.gpu_scratch import streams_experts
-from placement.memory.reference_blocks import (
-    AWAY,
-    ON_OTHER_GPUS,
-    reference_blocks,
-    scattered_blocks,
-)
-from placement.plan import Assignment, PlacementPlan
+from placement.memory.reference_blocks import reference_blocks, scattered_blocks
+from placement.plan import PlacementPlan
 from placement.report.idle_notes import idle_notes
+from placement.report.ways_out import crowded_notes, ways_out
 from placement.request import Request
 from placement.rule_warnings import rule_warnings
 from placement.solve.homes import least_of_a_gpu
@@ -38,7 +34,7 @@ def plan_notes(request: Request, plan: PlacementPlan) -> PlacementPlan:
     notes += plan.notes
     notes += idle_notes(request, plan)
     notes += _empty_gpu_notes(request, plan)
-    notes += _reference_notes(request.inventory, plan)
+    notes += _reference_notes(request, plan) or crowded_notes(request, plan)
     notes += _stream_notes(request, plan)
     notes += _choice_notes(request, plan)
     notes += _cache_notes(request, plan)
@@ -102,11 +98,11 @@ def _smaller(request: Request, budget_bytes: int) -> str:
     return "; it is too small for any block"
 
 
-def _reference_notes(inventory: ModelInventory, plan: PlacementPlan) -> list[str]:
+def _reference_notes(request: Request, plan: PlacementPlan) -> list[str]:
     """Blocks that the kernels of their home do not take."""
     if plan.workload.kernels != "fast":
         return []
-    tensors = {tensor.name: tensor for tensor in inventory.tensors}
+    tensors = {tensor.name: tensor for tensor in request.inventory.tensors}
     placed = plan.layers, plan.assignments, tensors
     found = reference_blocks(*placed) | scattered_blocks(*placed)
     notes = []
@@ -116,17 +112,10 @@ def _reference_notes(inventory: ModelInventory, plan: PlacementPlan) -> list[str
         notes.append(
             f"{layers_text(layers)} {'is' if len(layers) == 1 else 'are'}"
             f" computed by the reference kernels, ten times slower or more: {why} ({part.tensor} is"
-            f" on {part.device}, the block on {plan.layers[layers[0]]}){_whole_block(why, part)}"
+            f" on {part.device}, the block on {plan.layers[layers[0]]})"
+            f"{ways_out(request, plan, layers)}"
         )
     return notes
-
-
-def _whole_block(why: str, part: Assignment) -> str:
-    """What to type instead, where one rule does it."""
-    layer = part.tensor.split(".")[1]
-    if part.device == CPU or why not in (AWAY, ON_OTHER_GPUS):
-        return ""
-    return f"; -ot 'blk\\.{layer}\\.={part.device}' first moves the whole block"
 
 
 def _stream_notes(request: Request, plan: PlacementPlan) -> list[str]:

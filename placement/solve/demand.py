@@ -3,7 +3,8 @@ block to its home, bytes that rules put somewhere, experts that are free to go w
 """
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from placement.claims import Claim, claimed_bytes
 from placement.inventory import Role, TensorInfo
@@ -76,7 +77,8 @@ class Demand:
     held         by device, every device of the machine
     head_bytes   what follows the head
     head_values  of its largest matrix, 0 where rules have it
-    moved        home of each block whose attention was moved by rules
+    moved        home of each block that no solver places: its attention was moved by rules
+    beside       those of them that follow their routed experts, whose attention no rule has
     bound_gpu    other blocks of which a rule wants something on "their GPU"
     """
 
@@ -85,7 +87,17 @@ class Demand:
     head_bytes: int = 0
     head_values: int = 0
     moved: dict[int, str] = field(default_factory=dict)
+    beside: frozenset[int] = frozenset()
     bound_gpu: set[int] = field(default_factory=set)
+
+    def with_beside(self, homes: Mapping[int, str]) -> "Demand":
+        """The same with free blocks on the GPUs that have their routed experts."""
+        return replace(
+            self,
+            moved={**self.moved, **homes},
+            beside=frozenset(homes),
+            bound_gpu=self.bound_gpu - homes.keys(),
+        )
 
 
 def sits_with_head(tensor: TensorInfo, tied_head: bool) -> bool:

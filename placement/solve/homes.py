@@ -3,10 +3,12 @@
     CPU: blk.0 .. s-1 | CUDA0: blk.s .. a | CUDA1: blk.a+1 .. last, head
 
 The first blocks stay on the CPU, as with llama.cpp's -ngl, so that one hidden state crosses once.
-A block all of whose attention tensors are moved by rules lives where they went. The rest is solved
-for the least predicted time (`solver.py`); experts that no rule takes fill the GPUs (`fill.py`).
+A block all of whose attention tensors are moved by rules lives where they went; one whose routed
+experts are, beside them where that is sooner done. The rest is solved for the least predicted time
+(`solver.py`); experts that no rule takes fill the GPUs (`fill.py`).
 """
 
+import sys
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,6 +25,9 @@ from placement.solve.ways import Run
 from placement.units import format_seconds
 
 NO_SPARE: Mapping[str, int] = {}
+NO_ROOM = "the GPUs have no room for it"
+# a tensor of it may well have room
+NO_ROOM_FOR_BLOCK = "the GPUs have no room for the whole layer and those behind it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,38 @@ class Homes:
     fitting: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """The solver's answer to one demand.
+
+    best    None where the GPUs hold no way at all
+    limit   bytes of RAM
+    """
+
+    demand: Demand
+    problem: Solver
+    best: Solution | None
+    limit: int
+
+    @property
+    def homes(self) -> dict[int, str]:
+        """Of the blocks that it places on GPUs."""
+        sites = self.problem.sites
+        return {
+            layer: sites[run.gpu].name
+            for run in (self.best.runs if self.best else ())
+            for layer in sites[run.gpu].order[run.first : run.end]
+        }
+
+    @property
+    def rank(self) -> tuple[bool, int, int]:
+        """The lowest is the best: within the limit the fastest, beyond it the leanest."""
+        if self.best is None:
+            return True, sys.maxsize, 0
+        beyond = self.best.ram_bytes > self.limit
+        return beyond, self.best.ram_bytes if beyond else 0, self.best.ticks
+
+
 def choose_homes(
     request: Request, spare: Mapping[str, int] = NO_SPARE, *, lean: bool = False
 ) -> Homes:
@@ -59,9 +96,28 @@ def choose_homes(
             remedy=f"-ngl takes 0 to {count + 1}: {count} blocks and the head; or leave it out",
         )
     demand = demand_of(request)
-    names = [gpu.name for gpu in request.machine.gpus]
-    if not names:
+    if not request.machine.gpus:
         return _named(request, demand, {}, None, "there is no GPU")
+    way = _way(request, demand, spare, lean=lean)
+    beside = _beside_experts(request, way)
+    if beside:
+        other = _way(request, demand.with_beside(beside), spare, lean=lean)
+        way = min(way, other, key=lambda way: way.rank)
+    if way.best is None:
+        return _by_shares(request, demand, way.problem.sites, _allowed(request, demand))
+    return _solved(request, way, way.best)
+
+
+def least_of_a_gpu(request: Request) -> tuple[int, int]:
+    """(scratch, scratch with the smallest block): bytes without which a GPU can hold no block."""
+    demand = demand_of(request)
+    gpu = Site(request, demand, request.machine.gpus[0].name)
+    scratch = gpu.least(head=False)
+    return scratch, scratch + min((block.nbytes for block in demand.blocks), default=0)
+
+
+def _way(request: Request, demand: Demand, spare: Mapping[str, int], *, lean: bool) -> _Way:
+    names = [gpu.name for gpu in request.machine.gpus]
     starts, heads = _allowed(request, demand)
     limit = request.cpu_bytes - spare.get(CPU, 0)
 
@@ -74,17 +130,25 @@ def choose_homes(
     if best is not None and best.ram_bytes > limit and not lean:
         problem = solver(forced=True)
         best = _shared(request, problem, limit) or _within(problem, limit)
-    if best is None:
-        return _by_shares(request, demand, problem.sites, (starts, heads))
-    return _solved(request, demand, problem, best)
+    return _Way(demand, problem, best, 0 if lean else limit)
 
 
-def least_of_a_gpu(request: Request) -> tuple[int, int]:
-    """(scratch, scratch with the smallest block): bytes without which a GPU can hold no block."""
-    demand = demand_of(request)
-    gpu = Site(request, demand, request.machine.gpus[0].name)
-    scratch = gpu.least(head=False)
-    return scratch, scratch + min((block.nbytes for block in demand.blocks), default=0)
+def _beside_experts(request: Request, way: _Way) -> dict[int, str]:
+    """Blocks that may follow their routed experts to the GPU where rules put those: of -ngl's, and
+    none with -ts, which says where each lives.
+    """
+    if request.shares is not None:
+        return {}
+    first = _first_on_gpus(request)
+    return {
+        layer: site.name for site in way.problem.sites for layer in site.with_ruled_experts(first)
+    }
+
+
+def _first_on_gpus(request: Request) -> int:
+    """The first block that -ngl lets live on a GPU."""
+    layers, wanted = request.inventory.shape.layers, request.gpu_layers
+    return 0 if wanted is None else max(layers + 1 - wanted, 0)
 
 
 def _within(problem: Solver, limit: int) -> Solution | None:
@@ -102,24 +166,23 @@ def _allowed(request: Request, demand: Demand) -> tuple[list[int], list[bool]]:
     """How many of the free blocks may stay on the CPU, and where the head may be."""
     free = [n for n in range(len(demand.blocks)) if n not in demand.moved]
     if request.gpu_layers is not None:
-        first = max(len(demand.blocks) + 1 - request.gpu_layers, 0)
+        first = _first_on_gpus(request)
         return [sum(layer < first for layer in free)], [request.gpu_layers > 0]
     # a block that a rule binds to its GPU is never left out
     latest = min(demand.bound_gpu, default=len(demand.blocks))
     return list(range(sum(layer < latest for layer in free) + 1)), [True, False]
 
 
-def _solved(request: Request, demand: Demand, problem: Solver, best: Solution) -> Homes:
-    sites = problem.sites
-    homes: dict[int, str] = {}
+def _solved(request: Request, way: _Way, best: Solution) -> Homes:
+    demand, problem, sites = way.demand, way.problem, way.problem.sites
+    homes = way.homes
     experts: dict[int, tuple[int, int]] = {}
     runs = {run.gpu: run for run in best.runs}
     for gpu, site in enumerate(sites):
         run = runs.get(gpu, Run(gpu, 0, 0))
-        homes |= dict.fromkeys(site.order[run.first : run.end], site.name)
         experts |= site.filled(run.first, run.end, head=run.head).experts
     head = None if best.head is None else sites[best.head].name
-    why = "the GPUs have no room for it"
+    why = NO_ROOM
     if request.gpu_layers is not None:
         why = f"-ngl {request.gpu_layers} leaves it on the CPU"
     fits = best.ram_bytes <= request.cpu_bytes
@@ -164,10 +227,13 @@ def _named(
     for layer in range(request.inventory.shape.layers):
         home = demand.moved.get(layer, homes.get(layer, CPU))
         layers.append(home)
-        if layer in demand.moved:
+        if layer in demand.beside:
+            reasons.append("where rules moved its routed experts")
+        elif layer in demand.moved:
             reasons.append("where rules moved its attention")
         else:
-            reasons.append(why if home == CPU else "by layer over the GPUs")
+            on_cpu = NO_ROOM_FOR_BLOCK if why == NO_ROOM else why
+            reasons.append(on_cpu if home == CPU else "by layer over the GPUs")
     head_reason = f"on the CPU: {why}" if head is None else "where the last blocks are"
     tied = request.inventory.has_tied_head
     return Homes(
@@ -190,7 +256,7 @@ def _by_shares(
     head = homes[max(homes)] if homes else names[-1]
     why = f"-ngl {request.gpu_layers} leaves it on the CPU"
     if request.gpu_layers is None:
-        why = "the GPUs have no room for it"
+        why = NO_ROOM
     return replace(_named(request, demand, homes, head if with_head else None, why), fitting=False)
 
 

@@ -76,7 +76,8 @@ def _ended_rule(request: Request, trials: Trials) -> Iterator[Remedy]:
     for index, meant, why in ended_rules(request.inventory, request.rules):
         rules = (*request.rules[:index], meant, *request.rules[index + 1 :])
         text = f"write rule {index + 1} as -ot '{meant.source}': it {why}"
-        yield from trials.one(text, request.with_rules(rules))
+        for found in trials.one(text, request.with_rules(rules)):
+            yield replace(found, is_meant=True)
 
 
 def _smaller_workload(request: Request, trials: Trials) -> Iterator[Remedy]:

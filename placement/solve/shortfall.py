@@ -1,5 +1,6 @@
 """A draft that does not fit -> DoesNotFit: what is too full, which wishes contradict each other,
-and the smallest changes that fit (`remedies.py`), each with its bytes and its speed.
+and the smallest changes that fit (`remedies.py`), each with its bytes and its speed, the fastest
+first.
 """
 
 from collections import Counter
@@ -12,6 +13,7 @@ from placement.errors import DoesNotFit
 from placement.machines.machine import CPU, Device, DeviceKind
 from placement.memory.file_map import without_map
 from placement.plan import DeviceUse, PlacementPlan
+from placement.prediction import Prediction
 from placement.request import Request
 from placement.rule_warnings import ended_rules
 from placement.solve.long_passes import with_long_passes
@@ -22,7 +24,11 @@ from placement.units import format_bytes, rate
 from placement.workload import Workload
 
 MAX_REMEDIES = 6
+MOST_TRIED = 10
+ALIKE = 1.03  # times as fast: no reason to tell one first
 MOST_NAMED = 3  # devices that are listed one by one
+
+Predicted = tuple[Remedy, Prediction | None]
 
 
 def shortfall(
@@ -33,11 +39,13 @@ def shortfall(
     longer_ubatch   that a plan takes where it fits: remedies tell what they lead to with it
     """
     over, trials = overfull(attempt), Trials(request)
-    found = list(islice(single_changes(request, attempt, trials), MAX_REMEDIES))
+    found = list(islice(single_changes(request, attempt, trials), MOST_TRIED))
     if all(remedy.is_budget for remedy in found):
         found = [*all_at_once(request, trials), *found]
     load = request.workload
-    remedies = [_told(_as_planned(remedy, load, longer_ubatch), over) for remedy in found]
+    planned = [_as_planned(remedy, load, longer_ubatch) for remedy in found]
+    fastest = fastest_first([(remedy, _predicted(remedy)) for remedy in planned])[:MAX_REMEDIES]
+    remedies = [_told(remedy, speeds, over) for remedy, speeds in fastest]
     over = [without_map(attempt, use) for use in over]
     smaller = _smaller_file(attempt, over)
     if not any(remedy.text.startswith("-") for remedy in found):
@@ -66,6 +74,19 @@ def conflicts(request: Request, attempt: PlacementPlan, trials: Trials | None = 
             for index in alone
         ]
     return found or _tried_conflicts(request, attempt, trials or Trials(request))
+
+
+def fastest_first(remedies: Sequence[Predicted]) -> list[Predicted]:
+    """By tokens per second while decoding; those that are alike, and those without a speed, as they
+    come. What the user meant stands before all, what takes more of the machine behind.
+    """
+    ordered: list[Predicted] = []
+    for one in remedies:
+        place = len(ordered)
+        while place and _goes_before(one, ordered[place - 1]):
+            place -= 1
+        ordered.insert(place, one)
+    return ordered
 
 
 def _tried_conflicts(request: Request, attempt: PlacementPlan, trials: Trials) -> list[str]:
@@ -164,9 +185,24 @@ def _as_planned(remedy: Remedy, load: Workload, longer_ubatch: int | None) -> Re
     return replace(remedy, request=request, plan=plan)
 
 
-def _told(remedy: Remedy, over: list[DeviceUse]) -> str:
+def _predicted(remedy: Remedy) -> Prediction | None:
+    """None where the CPU plays GPUs."""
+    if remedy.plan.played_gpus:
+        return None
+    request = remedy.request
+    return predict(remedy.plan, request.inventory, request.machine, request.expert_stats)
+
+
+def _goes_before(one: Predicted, other: Predicted) -> bool:
+    (its, speed), (others, known) = one, other
+    if its.rank != others.rank or speed is None or known is None:
+        return its.rank < others.rank
+    return speed.decode[0].tokens_per_s > ALIKE * known.decode[0].tokens_per_s
+
+
+def _told(remedy: Remedy, speeds: Prediction | None, over: list[DeviceUse]) -> str:
     """With what it leads to: "-c 8192 (CUDA0 then needs 21.9 GiB of 23.5 GiB; about 12.4 tok/s,
-    8.31 at the end; prompts 105)". No speeds where the CPU plays GPUs.
+    8.31 at the end; prompts 105)".
     """
     uses = {use.name: without_map(remedy.plan, use) for use in remedy.plan.devices}
     fullest = max(
@@ -174,13 +210,11 @@ def _told(remedy: Remedy, over: list[DeviceUse]) -> str:
         key=lambda use: use.total_bytes / max(use.budget_bytes, 1),
     )
     needs = f"{format_bytes(fullest.total_bytes)} of {format_bytes(fullest.budget_bytes)}"
-    speeds = "" if remedy.plan.played_gpus else f"; {_speeds(remedy)}"
-    return f"{remedy.text} ({fullest.name} then needs {needs}{speeds})"
+    then = f"; {_speeds(speeds)}" if speeds else ""
+    return f"{remedy.text} ({fullest.name} then needs {needs}{then})"
 
 
-def _speeds(remedy: Remedy) -> str:
-    request = remedy.request
-    found = predict(remedy.plan, request.inventory, request.machine, request.expert_stats)
+def _speeds(found: Prediction) -> str:
     first, last = found.decode[0], found.decode[-1]
     end = f", {rate(last.tokens_per_s)} at the end" if last.depth > first.depth else ""
     return (

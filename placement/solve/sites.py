@@ -80,6 +80,21 @@ class Site:
         """Whether there is room for what rules put here."""
         return self.run(0, 0, head=False) is not None
 
+    def with_ruled_experts(self, first: int) -> list[int]:
+        """Free blocks from `first` on whose routed experts rules put here by name, as far as there
+        is room for the blocks beside them, the last ones: elsewhere the reference computes them.
+        """
+        layers = [
+            layer
+            for layer in self.order
+            if layer >= first
+            and any(d == self.name for _, _, d in self._demand.blocks[layer].ruled_experts)
+            and lodgers_of([layer], self._demand, self.name).plain
+        ]
+        while layers and not self._takes(layers):
+            layers = layers[1:]
+        return layers
+
     def runs(self, first: int) -> Iterator[Option | None]:
         """Of order[first:first+1], order[first:first+2], ...; None from where there is no room."""
         lodgers, nbytes, cost = self._start()
@@ -114,6 +129,10 @@ class Site:
         """Scratch without which no block can be at home here."""
         lodgers = lodgers_of(self.order, self._demand, self.name)
         return self._scratch.of(lodgers, head=head, filled=filled)
+
+    def _takes(self, layers: Sequence[int]) -> bool:
+        lodgers, nbytes, _ = self._start(layers)
+        return nbytes + self._scratch.of(lodgers, head=False, filled=False) <= self._budget
 
     def _start(self, layers: Sequence[int] = ()) -> tuple[Lodgers, int, int]:
         here = [*self.pinned, *layers]

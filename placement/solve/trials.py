@@ -27,12 +27,19 @@ class Remedy:
     request    with the change
     plan       what it leads to
     is_budget  it takes more of the machine, nothing of the request is smaller
+    is_meant   it is what the user meant, by all that one can tell
     """
 
     text: str
     request: Request
     plan: PlacementPlan
     is_budget: bool = False
+    is_meant: bool = False
+
+    @property
+    def rank(self) -> int:
+        """Those of a lower one are told first."""
+        return 0 if self.is_meant else 2 if self.is_budget else 1
 
 
 def overfull(plan: PlacementPlan) -> list[DeviceUse]:

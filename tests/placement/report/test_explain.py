@@ -3,14 +3,16 @@ from dataclasses import replace
 import pytest
 
 from placement.errors import RequestError
+from placement.machines.choice import described_machine
 from placement.plan import PlacementPlan
 from placement.planner import plan
 from placement.prediction import Pace, Prediction
 from placement.report.explain import MOST_TIMED, Explanation, explain, explanation_text
 from placement.rules import parse_rules
+from placement.units import format_bytes
 from placement.workload import Workload
 from tests.placement.golden_reports import slower_in_ram
-from tests.placement.models import GIB, MIB, TINY, machine, model, tiny
+from tests.placement.models import GIB, MIB, TINY, deepseek_v3, machine, model, tiny
 
 LOAD = Workload(256, 16, attention_work_bytes=MIB // 4, kernels="fast")
 
@@ -83,6 +85,21 @@ def test_a_move_that_sends_blocks_to_the_reference_says_what_to_move_with_it() -
     (together,) = explain(made, tiny(mtp=True), r"blk\.2\.ffn_.*_exps")
     at_home = next(place for place in together.elsewhere if place.device == home)
     assert at_home.instead is None
+
+
+def test_one_tensor_has_room_where_its_whole_block_has_none() -> None:
+    where = described_machine("2xepyc-4090")
+    rules = parse_rules([r"blk\.[345]\..*_exps=CUDA0", "exps=CPU"], where.device_names)
+    made = plan(deepseek_v3(), where, rules, Workload(8192, kernels="fast"))
+    (one,) = explain(made, deepseek_v3(), r"blk\.6\.attn_kv_a_mqa", slower_in_ram)
+    (there,) = one.elsewhere
+    assert one.reason.endswith("no room for the whole layer and those behind it")
+    assert there.left_bytes > 0 > there.instead_bytes
+    assert (there.instead, there.decode_s) == (r"blk\.6\.=CUDA0", None)
+    block = sum(t.nbytes for t in deepseek_v3().tensors if t.layer == 6)
+    assert there.instead_bytes == there.left_bytes + one.nbytes - block
+    words = " ".join(explanation_text(made, [one]).split())
+    assert f"belongs together, {format_bytes(-there.instead_bytes)} too much" in words
 
 
 def test_kernels_that_take_any_block_leave_nothing_to_move_along() -> None:

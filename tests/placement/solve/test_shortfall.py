@@ -2,18 +2,23 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
+from placement.cost.predict import predict
 from placement.errors import DoesNotFit
+from placement.machines.choice import described_machine
 from placement.machines.machine import DeviceKind, Machine
 from placement.planner import plan
 from placement.request import Request
 from placement.rules import Rule, cpu_moe_rule, parse_rules
 from placement.solve.draft import draft
 from placement.solve.remedies import all_at_once, single_changes
+from placement.solve.shortfall import fastest_first
 from placement.solve.solver import Solver
-from placement.solve.trials import overfull
+from placement.solve.trials import Remedy, overfull
 from placement.workload import Workload
 from tests.placement.models import GIB, deepseek_v3, machine
 
@@ -152,3 +157,49 @@ def test_where_the_number_of_a_block_goes_on_that_is_the_conflict() -> None:
     rules = parse_rules(["blk.1.*=CUDA0", "exps=CPU"], where.device_names)
     lines = error_of(where, *rules, gpu_layers=99).details
     assert any("conflict: rule 1 (blk.1.*=CUDA0)" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("rules", "options", "order"),
+    [
+        (
+            [r"blk\.(3|4|5)\..*_exps=CUDA0", "exps=CPU"],
+            {"gpu_layers": 99},
+            ["-ncmoe ", "drop rule 1 ", "-ngl "],
+        ),
+        (["exps=CUDA0"], {}, ["drop rule 1 ", "-ncmoe "]),
+    ],
+)
+def test_changes_are_told_by_their_speed_the_fastest_first(
+    rules: list[str], options: dict[str, object], order: list[str]
+) -> None:
+    where = described_machine("2xepyc-4090")
+    load = Workload(8192, kernels="fast", threads=128)
+    parsed = parse_rules(rules, where.device_names)
+    remedies = error_of(where, *parsed, load=load, **options).remedies
+    speeds = [float(re.search(r"about ([0-9.]+) tok/s", text)[1]) for text in remedies]  # type: ignore[index]
+    assert all(after <= 1.04 * before for before, after in pairwise(speeds))
+    assert max(speeds) > 1.2 * min(speeds)
+    places = [next(n for n, t in enumerate(remedies) if t.startswith(words)) for words in order]
+    assert places == sorted(places)
+
+
+def test_what_was_meant_stays_first_and_more_of_the_machine_last() -> None:
+    where = described_machine("2xepyc-4090")
+    request = request_of(where, {}, load=replace(LOAD, kernels="fast", threads=128))
+    slow = draft(replace(request, gpu_layers=0))
+    fast = draft(request)
+    speeds = [
+        predict(made, request.inventory, where, request.expert_stats) for made in (slow, fast)
+    ]
+    told = [
+        (Remedy("slow", request, slow), speeds[0]),
+        (Remedy("budget", request, fast, is_budget=True), speeds[1]),
+        (Remedy("fast", request, fast), speeds[1]),
+        (Remedy("alike", request, fast), speeds[1]),
+        (Remedy("meant", request, slow, is_meant=True), speeds[0]),
+    ]
+    names = [remedy.text for remedy, _ in fastest_first(told)]
+    assert names == ["meant", "fast", "alike", "slow", "budget"]
+    silent = [(remedy, None) for remedy, _ in told[:1] + told[2:4]]
+    assert [remedy.text for remedy, _ in fastest_first(silent)] == ["slow", "fast", "alike"]
