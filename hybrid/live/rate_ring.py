@@ -25,14 +25,19 @@ class Stretch:
 
 
 class RateRing:
-    """Times are of one clock that never goes back, in seconds."""
+    """Times are of one clock that never goes back, in seconds.
 
-    def __init__(self) -> None:
+    warm_up   tokens of the first passes, which `stretches` leaves out
+    """
+
+    def __init__(self, warm_up: int = 0) -> None:
         self._stamps = [-1] * _SLOTS
         self._tokens = [0.0] * _SLOTS
         self._seconds = [0.0] * _SLOTS
         self._starts = [0.0] * _SLOTS  # summed over the tokens
         self._first: int | None = None  # slot of the first pass
+        self._warm_up_left = warm_up
+        self._early: dict[int, tuple[float, float, float]] = {}  # of slots: the three sums
 
     def add(self, end: float, seconds: float, tokens: int, start: int = 0) -> None:
         """A pass over so many tokens, after `start` others, that took `seconds` until `end`."""
@@ -43,11 +48,15 @@ class RateRing:
             self._first = slot
         if slot == last:
             self._add(slot, tokens, seconds, start)
-            return
-        while slot <= last:
-            inside = min(end, (slot + 1) * SLOT_S) - max(begin, slot * SLOT_S)
-            self._add(slot, tokens * inside / seconds, inside, start)
-            slot += 1
+        else:
+            for each in range(slot, last + 1):
+                inside = min(end, (each + 1) * SLOT_S) - max(begin, each * SLOT_S)
+                self._add(each, tokens * inside / seconds, inside, start)
+        if self._warm_up_left > 0:
+            self._warm_up_left -= tokens
+            for each in range(slot, last + 1):  # all that these hold is of the warm-up
+                at = each % _SLOTS
+                self._early[each] = self._tokens[at], self._seconds[at], self._starts[at]
 
     def copy(self) -> "RateRing":
         """As it is now, in a few microseconds: what sums are made of while it is written on."""
@@ -55,6 +64,7 @@ class RateRing:
         made._stamps, made._tokens = self._stamps.copy(), self._tokens.copy()
         made._seconds, made._starts = self._seconds.copy(), self._starts.copy()
         made._first = self._first
+        made._warm_up_left, made._early = self._warm_up_left, self._early.copy()
         return made
 
     def rate(self, now: float, last_s: float) -> float | None:
@@ -74,15 +84,18 @@ class RateRing:
         return tuple(self._rate(slot, slot + SLOTS_A_SECOND - 1) or 0.0 for slot in firsts)
 
     def stretches(self, now: float, last_s: float) -> tuple[Stretch, ...]:
-        """What `rate` is the rate of, oldest first."""
+        """What `rate` is the rate of, oldest first, without the warm-up."""
         last = int(now / SLOT_S)
-        slots = range(last - int(last_s / SLOT_S), last + 1)
-        found = [slot % _SLOTS for slot in slots if self._stamps[slot % _SLOTS] == slot]
-        return tuple(
-            Stretch(round(self._starts[at] / self._tokens[at]), self._tokens[at], self._seconds[at])
-            for at in found
-            if self._tokens[at]
-        )
+        found = []
+        for slot in range(last - int(last_s / SLOT_S), last + 1):
+            at = slot % _SLOTS
+            if self._stamps[at] == slot:
+                sums = self._tokens[at], self._seconds[at], self._starts[at]
+                early = self._early.get(slot, (0.0, 0.0, 0.0))
+                tokens, seconds, starts = (its - of for its, of in zip(sums, early, strict=True))
+                if tokens > 0.0:
+                    found.append(Stretch(round(starts / tokens), tokens, seconds))
+        return tuple(found)
 
     def _add(self, slot: int, tokens: float, seconds: float, start: int) -> None:
         at = slot % _SLOTS

@@ -128,8 +128,7 @@ class Recorder:
         self._usage: Usage = {}
         self._usage_at = 0.0
         self._lock = threading.Lock()  # of all below
-        self._decode, self._prompt, self._settled = RateRing(), RateRing(), RateRing()
-        self._warm_up_left = WARM_UP_TOKENS
+        self._decode, self._prompt = RateRing(WARM_UP_TOKENS), RateRing()
         self._last: dict[bool, Passed] = {}
         self._read = deque[Passed](maxlen=WINDOW_BATCHES)
         self._was_prompt = False
@@ -179,7 +178,6 @@ class Recorder:
             decoded, read = self._last.get(False), self._last.get(True)
             cached_tokens = self._cached_tokens
             decode, prompt = self._decode.copy(), self._prompt.copy()
-            settled = self._settled.stretches(decoded.end, SETTLED_S) if decoded else ()
             micro_batches = tuple(self._read)
         phase = Phase(computing) if computing else _phase(now, done, total, decoded)
         return Heard(
@@ -192,7 +190,7 @@ class Recorder:
             cached_tokens=cached_tokens,
             crossing_bytes=decoded.crossing_bytes if decoded else None,
             progress=_progress(done, total) if done and phase is Phase.PROMPT else None,
-            settled=settled,
+            settled=decode.stretches(decoded.end, SETTLED_S) if decoded else (),
             read=micro_batches,
             times=mean_times(batches if phase is Phase.PROMPT else steps),
             text="".join(token.text for token in self._tokens.copy())[-MOST_TEXT:],
@@ -221,19 +219,10 @@ class Recorder:
         self._was_prompt = prompt
         its = Passed(now, stats.seconds, stats.start, stats.tokens, stats.crossing_bytes)
         self._last[prompt] = its
+        (self._prompt if prompt else self._decode).add(now, its.seconds, its.tokens, its.start)
         if prompt:
-            self._prompt.add(now, its.seconds, its.tokens)
             self._read.append(its)
-        else:
-            self._add_decoded(its)
         self._cached_tokens = stats.start + stats.tokens
-
-    def _add_decoded(self, its: Passed) -> None:
-        self._decode.add(its.end, its.seconds, its.tokens)
-        if self._warm_up_left > 0:
-            self._warm_up_left -= its.tokens
-        else:
-            self._settled.add(its.end, its.seconds, its.tokens, its.start)
 
     def _add_batch(self, now: float, done: int, total: int) -> None:
         if done == 0:

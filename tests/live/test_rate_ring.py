@@ -41,6 +41,20 @@ def test_stretches_know_the_depth_of_their_tokens():
     assert ring.stretches(130.0, 10.0) == ()
 
 
+@pytest.mark.parametrize("passes", [1, 8])
+def test_stretches_leave_the_first_tokens_out(passes):
+    ring = RateRing(warm_up=8)
+    for number in range(passes):
+        ring.add(100.1 + 0.001 * number, 0.01, 8 // passes, start=number)
+    assert ring.stretches(100.2, 10.0) == ()
+    ring.add(100.2, 0.002, 2, start=40)
+    [its] = ring.copy().stretches(100.2, 10.0)
+    assert (its.start, its.tokens, its.seconds) == (40, 2, pytest.approx(0.002))
+    ring.add(103.0, 2.0, 4, start=90)
+    assert sum(its.tokens for its in ring.stretches(103.0, 10.0)) == pytest.approx(6)
+    assert ring.rate(103.0, 10.0) == pytest.approx(14 / (0.01 * passes + 0.002 + 2.0))
+
+
 def test_history_has_whole_seconds_from_the_first_pass_and_zero_where_nothing_was_decoded():
     ring = RateRing()
     assert ring.history(50.0) == ()
