@@ -31,7 +31,7 @@ STEP_SHARE = 0.03  # of a step
 # Of a part as the profiler sees it: of the same steps, and for the two clocks; of steps without
 # stamps, in which other kernels overlap, and for each stamp.
 SAME_SHARE, CLOCKS_US = 0.03, 1.0
-PLAIN_SHARE, SPAN_US = 0.1, 1.0
+PLAIN_SHARE, SPAN_US = 0.15, 1.0
 COMPUTED = ("attention", "dense", "experts", "head")
 PLACES: dict[str, dict[str, Any]] = {
     "all on the GPU": {"rules": [".*=CUDA0"]},
