@@ -18,7 +18,7 @@ from placement.errors import PlacementError
 from placement.machines.machine import CPU
 from placement.request import Request
 from placement.solve.demand import Demand, demand_of
-from placement.solve.fill import TICKS_PER_SECOND
+from placement.solve.fill import FALLEN, TICKS_PER_SECOND
 from placement.solve.sites import Site
 from placement.solve.solver import Solution, Solver
 from placement.solve.ways import Run
@@ -186,7 +186,7 @@ def _solved(request: Request, way: _Way, best: Solution) -> Homes:
     if request.gpu_layers is not None:
         why = f"-ngl {request.gpu_layers} leaves it on the CPU"
     fits = best.ram_bytes <= request.cpu_bytes
-    notes = _left_out(problem, best) if request.shares is None and fits else ()
+    notes = _left_out(way, best) if request.shares is None and fits else ()
     if request.shares is not None and problem.shared(request.shares, request.cpu_bytes) is None:
         asked = ",".join(f"{share:g}" for share in request.shares)
         notes = (
@@ -196,8 +196,9 @@ def _solved(request: Request, way: _Way, best: Solution) -> Homes:
     return replace(_named(request, demand, homes, head, why, experts, notes), fitting=fitting)
 
 
-def _left_out(problem: Solver, best: Solution) -> tuple[str, ...]:
+def _left_out(way: _Way, best: Solution) -> tuple[str, ...]:
     """That GPUs could have blocks and would only slow the others down."""
+    problem = way.problem
     used = {run.gpu for run in best.runs if run.end > run.first}
     idle = [g for g, site in enumerate(problem.sites) if g not in used and not site.pinned]
     for gpu in idle if used else ():
@@ -209,9 +210,18 @@ def _left_out(problem: Solver, best: Solution) -> tuple[str, ...]:
         what = "has no blocks" if len(names) == 1 else "have no blocks"
         return (
             f"{', '.join(names)} {what}: with some on {problem.sites[gpu].name} each token would"
-            f" take {slower} longer; -ts {','.join('1' for _ in problem.sites)} shares them out",
+            f" take {slower} longer{_shared_out(way, best)}",
         )
     return ()
+
+
+def _shared_out(way: _Way, best: Solution) -> str:
+    """How to share the blocks out, but where -ts would part some from their ruled experts."""
+    shares = [1] * len(way.problem.sites)
+    even = None if way.demand.beside else way.problem.shared(shares, way.limit)
+    if even is None or even.ticks >= best.ticks + FALLEN:
+        return ""
+    return f"; -ts {','.join(map(str, shares))} shares them out"
 
 
 def _named(

@@ -72,6 +72,20 @@ def test_blocks_of_gpu_layers_may_be_out_of_turn() -> None:
     assert made.layers[2:7] == ("CUDA0", "CUDA1", "CUDA1", "CUDA1", "CUDA0")
 
 
+def test_shares_are_not_advised_where_they_part_blocks_from_their_experts() -> None:
+    where = described_machine("8xh200")
+    load = Workload(8192, kernels="fast", threads=112)
+
+    def idle(*texts: str) -> str:
+        rules = parse_rules(texts, where.device_names)
+        made = plan(deepseek_v3(), where, rules, load)
+        (note,) = [note for note in made.notes if "have no blocks" in note]
+        return note
+
+    assert idle(r"blk\.5.\.ffn_.*_exps=CUDA0").endswith(" longer")
+    assert idle().endswith(" longer; -ts 1,1,1,1,1,1,1,1 shares them out")
+
+
 @pytest.mark.parametrize("seed", range(60))
 def test_no_way_is_faster(seed: int) -> None:
     """Neither contiguous blocks nor those around the one beside its experts."""
