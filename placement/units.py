@@ -37,8 +37,9 @@ def parse_bytes(
     unit_bytes = _UNIT_BYTES.get(found[3].lower()) if found else None
     if found is None or unit_bytes is None:
         raise RequestError(f"cannot read {what}: {_short(text)!r}", remedy=ACCEPTED_FORMS)
-    nbytes = int(Decimal(found[2]) * unit_bytes)
-    if not found[3] and 0 < nbytes < least_plain:
+    exact = Decimal(found[2]) * unit_bytes
+    nbytes = int(exact)
+    if not found[3] and 0 < exact < least_plain:
         raise RequestError(
             f"{what} has no unit: {_short(text)!r} is {format_bytes(nbytes)}",
             remedy=f"{found[1]}{found[2]}GiB, or {found[1]}{found[2]}B for so many bytes",
@@ -74,11 +75,11 @@ def format_seconds(seconds: float) -> str:
 
 
 def flag_bytes(nbytes: int) -> str:
-    """Exactly these bytes as a flag takes them: "64MiB", "1500KiB", "1000"."""
+    """Exactly these bytes as a flag takes them: "64MiB", "1500KiB", "1000B"."""
     for unit, size in (("MiB", 1 << 20), ("KiB", 1 << 10)):
         if nbytes % size == 0:
             return f"{nbytes // size}{unit}"
-    return str(nbytes)
+    return f"{nbytes}B"
 
 
 def _short(text: str) -> str:

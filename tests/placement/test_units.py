@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from placement.errors import PlacementError
-from placement.units import format_bytes, parse_bytes
+from placement.units import flag_bytes, format_bytes, parse_bytes
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_bad_size_names_itself_and_the_accepted_forms(text: str) -> None:
     assert "64MiB" in str(error.value)
 
 
-@pytest.mark.parametrize("text", ["22", "-2", "1000", "22.5"])
+@pytest.mark.parametrize("text", ["22", "-2", "1000", "22.5", "0.5"])
 def test_a_small_number_without_a_unit_has_lost_it(text: str) -> None:
     with pytest.raises(PlacementError) as error:
         parse_bytes(text, "--vram CUDA0")
@@ -41,6 +41,11 @@ def test_a_small_number_without_a_unit_has_lost_it(text: str) -> None:
     assert f"{text}GiB, or {text}B for so many bytes" in str(error.value)
     assert parse_bytes(text + "KiB") != 0
     assert parse_bytes(text, least_plain=0) == int(float(text))
+
+
+@given(st.integers(0, 1 << 60))
+def test_what_is_told_to_type_is_taken(nbytes: int) -> None:
+    assert parse_bytes(flag_bytes(nbytes)) == nbytes
 
 
 def test_absurd_size_is_refused() -> None:
