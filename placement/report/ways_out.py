@@ -95,7 +95,8 @@ def _ways(
     it: each alone, all of them.
     """
     if moved := _whole_blocks(ruled, layers):
-        whole = "block" if len({layers[part.tensor] for part in ruled}) == 1 else "blocks"
+        blocks = {layers[part.tensor] for part in ruled if part.device not in (CPU, OWN_GPU)}
+        whole = "block" if len(blocks) == 1 else "blocks"
         flags = " ".join(f"-ot '{rule.source}'" for rule in moved)
         yield _Way(f"{flags} first moves the whole {whole}", (*moved, *request.rules))
     yield from _dropping(request, ruled)
