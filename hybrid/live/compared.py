@@ -14,6 +14,9 @@ from hybrid.live.recorder import Heard, Passed
 from hybrid.live.snapshot import Comparison, Phase
 from placement.prediction import Pace
 
+# Of decoding, before it is held against anything: behind a pause the first tokens are slow again.
+LEAST_TOKENS, LEAST_S = 8, 2.0
+
 
 @dataclass(frozen=True, slots=True)
 class Predicted:
@@ -40,7 +43,12 @@ def compared(predicted: Predicted, heard: Heard, phase: Phase) -> Comparison | N
     if phase is Phase.PROMPT:
         alike = [its for its in heard.read if its.tokens >= predicted.ubatch_tokens > 0]
         return _compared(predicted.prompt, alike)
-    return _compared(predicted.decode, heard.settled)
+    return _compared(predicted.decode, heard.settled) if _are_enough(heard.settled) else None
+
+
+def _are_enough(stretches: Sequence[Stretch]) -> bool:
+    tokens = sum(its.tokens for its in stretches)  # parts of them, so never quite whole
+    return tokens > LEAST_TOKENS - 0.5 or sum(its.seconds for its in stretches) >= LEAST_S
 
 
 def _compared(

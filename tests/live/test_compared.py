@@ -41,8 +41,20 @@ def test_tokens_of_several_depths_are_each_held_against_their_own():
 
 def test_the_first_tokens_are_held_against_nothing():
     assert compared(PREDICTED, heard([], prompt=False), Phase.DECODE) is None
-    told = compared(PREDICTED, heard([Pass(seconds=0.02)], prompt=False), Phase.DECODE)
+    told = compared(PREDICTED, heard([Pass(seconds=0.02)] * 8, prompt=False), Phase.DECODE)
     assert told.actual_tok_s == pytest.approx(50.0)
+
+
+@pytest.mark.parametrize(("seconds", "found"), [(0.5, False), (3.0, True)])
+def test_a_slow_first_token_behind_a_pause_is_no_miss_of_the_prediction(seconds, found):
+    now = 1000.0
+    recorder = Recorder(lambda: now)
+    for its in [Pass(seconds=0.02)] * 200:
+        now += its.seconds
+        recorder.on_pass(its, prompt=False)
+    now += 60.0 + seconds
+    recorder.on_pass(Pass(seconds=seconds), prompt=False)
+    assert (compared(PREDICTED, recorder.heard(), Phase.DECODE) is not None) == found
 
 
 def test_a_hiccup_of_a_few_milliseconds_is_no_miss_of_the_prediction():
