@@ -321,47 +321,48 @@ def one_gpu() -> Snapshot:
     )
 
 
+def _one_of_four(number: int) -> DeviceView:
+    """Of `four_gpus`."""
+    sizes = {"attention": 1.71, "shared": 0.36, "routed": 18.0}
+    held = 22.9 if number == 2 else 22.1
+    return _gpu(
+        f"CUDA{number}",
+        description="NVIDIA GeForce RTX 3090",
+        memory=memory(
+            sizes,
+            24.0,
+            cache=0.27,
+            compute=1.4,
+            other=0.4,
+            budget=22.8,
+            actual=held,
+            peak=held + 0.2,
+            used=held + (0.8 if number == 0 else 0.02),
+        ),
+        seconds={
+            "attention": 0.0041 + 0.0004 * number,
+            "dense": 0.0006 if number == 0 else 0.0,
+            "experts": 0.0032,
+            "head": 0.0013 if number == 3 else 0.0,
+            "crossing": 0.0009,
+            "waiting": 0.0742 - 0.0014 * number,
+            "other": 0.0004,
+        },
+        sensors=sensors(
+            temperature_c=88.0 if number == 1 else 64.0,
+            power_limit_w=350.0,
+            sm_clock_mhz=1110 if number == 1 else 1695,
+            memory_clock_mhz=9501,
+            throttle=("temperature",) if number == 1 else (),
+            link_width=4 if number == 3 else 16,
+        ),
+        read_bytes_s=512e9,
+        read_limit_bytes_s=836e9,
+    )
+
+
 def four_gpus() -> Snapshot:
     """R1 on four 3090s that hold the experts of twelve layers; one is too hot, one badly seated."""
-    sizes = {"attention": 1.71, "shared": 0.36, "routed": 18.0}
-    gpus = []
-    for number in range(4):
-        held = 22.9 if number == 2 else 22.1
-        gpu = _gpu(
-            f"CUDA{number}",
-            description="NVIDIA GeForce RTX 3090",
-            memory=memory(
-                sizes,
-                24.0,
-                cache=0.27,
-                compute=1.4,
-                other=0.4,
-                budget=22.8,
-                actual=held,
-                peak=held + 0.2,
-                used=held + (0.8 if number == 0 else 0.02),
-            ),
-            seconds={
-                "attention": 0.0041 + 0.0004 * number,
-                "dense": 0.0006 if number == 0 else 0.0,
-                "experts": 0.0032,
-                "head": 0.0013 if number == 3 else 0.0,
-                "crossing": 0.0009,
-                "waiting": 0.0742 - 0.0014 * number,
-                "other": 0.0004,
-            },
-            sensors=sensors(
-                temperature_c=88.0 if number == 1 else 64.0,
-                power_limit_w=350.0,
-                sm_clock_mhz=1110 if number == 1 else 1695,
-                memory_clock_mhz=9501,
-                throttle=("temperature",) if number == 1 else (),
-                link_width=4 if number == 3 else 16,
-            ),
-            read_bytes_s=512e9,
-            read_limit_bytes_s=836e9,
-        )
-        gpus.append(gpu)
     places: list[tuple[str, tuple[str, ...]]] = []
     for index in range(61):
         name = f"CUDA{index * 4 // 61}"
@@ -377,7 +378,7 @@ def four_gpus() -> Snapshot:
         phase=Phase.DECODE,
         rates=rates(11.6, tokens=18204),
         compared=Comparison(4182, 11.4, 14.1),
-        devices=(*gpus, _cpu(read_limit_is_measured=False)),
+        devices=(*map(_one_of_four, range(4)), _cpu(read_limit_is_measured=False)),
         nodes=(
             node(0, 96.0, 169.0, experts_s=0.0651, measured=False),
             node(1, 93.0, 169.0, experts_s=0.0671, measured=False),

@@ -1,13 +1,11 @@
 """Blocks whose routed experts rules put on a GPU live beside them, where that is sooner done."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
 from placement.machines.choice import described_machine
-from placement.memory.needs import device_needs
 from placement.plan import PlacementPlan
 from placement.planner import plan
 from placement.request import Request
@@ -19,6 +17,7 @@ from placement.units import rate
 from placement.workload import Workload
 from tests.placement.golden_reports import rig
 from tests.placement.models import GIB, deepseek_v3
+from tests.placement.solve.fitting import needs_fit
 from tests.placement.solve.test_solver import contiguous, drawn, places_of_the_head
 
 EXPERTS = r"blk\.(3|4|5)\.ffn_.*_exps=CUDA0"
@@ -95,7 +94,7 @@ def test_no_way_is_faster(seed: int) -> None:
         seconds_of(request, homes, head)
         for homes in every_way(request)
         for head in places_of_the_head(homes)
-        if needs_fit(request, made, homes, head)
+        if needs_fit(request, made.assignments, homes, head)
     ]
     (head,) = (part.device for part in made.assignments if part.tensor == "output.weight")
     if not ways:
@@ -134,21 +133,3 @@ def seconds_of(request: Request, homes: list[str], head: str) -> int:
             total += ticks(costs.experts(layer, home, 0.0 if here else 1.0, "decode"))
             total += FALLEN if layer == RULED and not here else 0
     return total + sum(ticks(costs.handover(a, b, "decode")) for a, b in pairwise([*homes, head]))
-
-
-def needs_fit(request: Request, one: PlacementPlan, homes: list[str], head: str) -> bool:
-    """By the bytes of a finished plan."""
-    parts = []
-    for part in one.assignments:
-        pieces, device = part.tensor.split("."), part.device
-        if pieces[0] == "blk" and "_exps" not in part.tensor:
-            device = homes[int(pieces[1])]
-        elif pieces[0] in ("output", "output_norm"):
-            device = head
-        parts.append(replace(part, device=device))
-    names = request.machine.device_names
-    needs = device_needs(request.inventory, request.workload, homes, parts, names)
-    return all(
-        need.weights_bytes + need.cache_bytes + need.compute_bytes <= request.budgets[name]
-        for name, need in needs.items()
-    )

@@ -10,7 +10,6 @@ import pytest
 from placement.inventory import ModelInventory
 from placement.machines.machine import CPU, Machine
 from placement.memory.budgets import device_budgets
-from placement.memory.needs import device_needs
 from placement.request import Request
 from placement.rules import parse_rules
 from placement.solve.demand import demand_of
@@ -22,6 +21,7 @@ from placement.solve.solver import Solver
 from placement.solve.trials import overfull
 from placement.workload import Workload
 from tests.placement.models import GIB, TINY, machine, model
+from tests.placement.solve.fitting import needs_fit
 
 LOAD = Workload(256, 16, attention_work_bytes=1 << 18)
 
@@ -100,26 +100,6 @@ def seconds_of(request: Request, homes: list[str], head: str) -> int:
     return total + sum(ticks(costs.handover(a, b, "decode")) for a, b in pairwise([*homes, head]))
 
 
-def needs_fit(request: Request, homes: list[str], head: str) -> bool:
-    """By the bytes of a finished plan."""
-    one = draft(request)
-    parts = []
-    for part in one.assignments:
-        pieces = part.tensor.split(".")
-        device = CPU
-        if pieces[0] == "blk" and "_exps" not in part.tensor:
-            device = homes[int(pieces[1])]
-        elif pieces[0] in ("output", "output_norm"):
-            device = head
-        parts.append(replace(part, device=device))
-    names = request.machine.device_names
-    needs = device_needs(request.inventory, request.workload, homes, parts, names)
-    return all(
-        need.weights_bytes + need.cache_bytes + need.compute_bytes <= request.budgets[name]
-        for name, need in needs.items()
-    )
-
-
 def places_of_the_head(homes: list[str]) -> set[str]:
     return {homes[-1], CPU}
 
@@ -127,15 +107,14 @@ def places_of_the_head(homes: list[str]) -> set[str]:
 @pytest.mark.parametrize("seed", range(40))
 def test_no_contiguous_assignment_is_faster(seed: int) -> None:
     request = drawn(seed, "exps=CPU")
-    names = request.machine.device_names
+    names, made = request.machine.device_names, draft(request)
     best = min(
         seconds_of(request, homes, head)
         for numbers in contiguous(request.inventory.shape.layers, len(names) - 1)
         for homes in [[names[number] for number in numbers]]
         for head in places_of_the_head(homes)
-        if needs_fit(request, homes, head)
+        if needs_fit(request, made.assignments, homes, head)
     )
-    made = draft(request)
     (head,) = (part.device for part in made.assignments if part.tensor == "output.weight")
     assert not overfull(made)
     assert seconds_of(request, list(made.layers), head) == best
