@@ -54,14 +54,15 @@ class Ledger:
 
     def host_measuring(self, seconds: float) -> None:
         """So much of the host's work went into measuring, in whose turn is not known: its own come
-        first, then what no clock of a device has told.
+        first, then what no clock of a device has told. What clocks told is left alone, so it is
+        no more than there is of these two.
         """
-        self.cost_s += seconds
         for part in (HOST, OTHER):
             for parts in self._turns.values():
                 taken = min(max(parts.get(part, 0.0), 0.0), seconds)
                 if taken:
                     parts[part] -= taken
+                    self.cost_s += taken
                     seconds -= taken
 
     def beside(self, part: str, seconds: float) -> None:

@@ -55,6 +55,16 @@ def test_what_the_host_spent_on_measuring_is_in_no_part(host_s, left_s):
     assert sum(parts["CPU"].values()) == pytest.approx(4.3 - host_s)
 
 
+def test_what_clocks_told_is_not_taken_for_measuring():
+    ledger = Ledger(1)
+    ledger.turn("CUDA0", "other", 4.0)
+    ledger.turn("CUDA0", HOST, 0.2)
+    ledger.divide("CUDA0", {"attention": 3.0})
+    ledger.host_measuring(2.0)  # 1.2 of which nobody told anything
+    assert ledger.cost_s == pytest.approx(1.2)
+    assert times_of(ledger, 4.2)["CUDA0"] == pytest.approx({"attention": 3.0, "waiting": 0.0})
+
+
 def test_clocks_that_say_more_than_the_wall_shrink_alike():
     ledger = Ledger(1)
     ledger.turn("CUDA0", "other", 1.0)

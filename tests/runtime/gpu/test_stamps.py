@@ -1,5 +1,6 @@
 """Stamped steps: the arithmetic of stamps, and engines on emulated GPUs that are listened to."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -160,7 +161,7 @@ def test_stamped_parts_sum_to_the_step_on_every_gpu(run):
     for times in steps:
         assert set(times.parts) == {"CPU", *PLACES[name]["simulate"]}
         for device in PLACES[name]["simulate"]:
-            parts = times.parts[device]
+            parts = Counter(times.parts[device])  # a part that took no time is left out
             known = parts["attention"] + parts["experts"] + parts["crossing"]
             seen[device] = max(seen[device], known / (known + parts["other"]))
         assert all(layer.attention_s > 0 for layer in times.layers)
