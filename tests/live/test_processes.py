@@ -15,7 +15,7 @@ from hybrid.live.codec import from_line
 from hybrid.live.snapshot import Phase
 from hybrid.live.socket_folder import socket_path
 from tests.live.waiting import until
-from tests.tui.pseudo_terminal import PseudoTerminal
+from tools.pseudo_terminal import PseudoTerminal
 
 ROOT = Path(__file__).resolve().parents[2]
 LONG = ("-n", "100000", "-c", "110000", "--ignore-eos")  # until it is killed

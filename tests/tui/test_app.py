@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tui.pseudo_terminal import ALTERNATE, NORMAL, ROOT, PseudoTerminal
+from tools.pseudo_terminal import ALTERNATE, NORMAL, ROOT, PseudoTerminal
 
 PLAY = (sys.executable, "-m", "tests.tui.play", "gpu1", "--seconds")
 COLOUR = "\x1b[33m"

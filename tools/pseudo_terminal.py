@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 # The new session's leader takes the terminal as its own, then becomes the program.
 _BEGIN = """import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
@@ -32,15 +32,15 @@ class PseudoTerminal:
         self.resize(*size)
         self.before = self.modes()
         self.text = ""
-        known = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR",)}
+        told = {"TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8", **environment}
+        changes = ["-u", "NO_COLOR", *(f"{name}={value}" for name, value in told.items())]
         self.program = subprocess.Popen(
-            [sys.executable, "-c", _BEGIN, *command],
+            ["env", *changes, sys.executable, "-c", _BEGIN, *command],
             stdin=self.theirs,
             stdout=self.theirs,
             stderr=self.theirs,
             start_new_session=True,
             cwd=ROOT,
-            env={**known, "TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8", **environment},
         )
 
     def __enter__(self) -> "PseudoTerminal":
