@@ -56,6 +56,7 @@ class Device:
                     number
     process_bytes   what a process of ours takes beside what it places there: the CUDA context of a
                     GPU, the program in RAM; None: as `memory/overheads.py` has it for its kind
+    cuda_torch      of the host: its torch is built for CUDA, whose libraries take RAM without a GPU
     """
 
     name: str
@@ -69,6 +70,7 @@ class Device:
     driver: str | None = None
     uuid: str | None = None
     process_bytes: int | None = None
+    cuda_torch: bool = False
 
     @property
     def is_gpu(self) -> bool:

@@ -1,10 +1,12 @@
-"""Fill a `Machine` from this computer: psutil, cgroups, /sys and NVML; each source is one function.
+"""Fill a `Machine` from this computer: psutil, cgroups, /sys, NVML and the torch that is installed;
+each source is one function.
 
 A source that is missing becomes a finding, never a failure: a machine without libnuma, without an
 NVIDIA driver or without /sys is still a machine.
 """
 
 import importlib
+import importlib.util
 import os
 import re
 from collections.abc import Mapping
@@ -50,7 +52,10 @@ def probe_machine(
     cores = physical_cores(sysfs, cpus.cpus)
     nodes = numa_nodes(sysfs, proc)
     gpus = _simulated(simulate) if simulate else nvml_gpus(_import("pynvml"), visible, sysfs)
-    host = Device(CPU, DeviceKind.CPU, memory.total_bytes, memory.free_bytes, cpu_name(proc))
+    name, for_cuda = cpu_name(proc), torch_is_for_cuda()
+    host = Device(
+        CPU, DeviceKind.CPU, memory.total_bytes, memory.free_bytes, name, cuda_torch=for_cuda
+    )
     node_text = ", ".join(map(_node_text, nodes)) or "none listed"
     findings = (
         Finding("CPU", host.description, f"{proc}/cpuinfo"),
@@ -173,6 +178,14 @@ def _numa_library() -> Finding:
         value = "not usable: needed for memory policies on unusual processors only"
         return Finding("NUMA library", value, "import numa (py-libnuma needs libnuma.so)")
     return Finding("NUMA library", "usable", "import numa")
+
+
+def torch_is_for_cuda() -> bool:
+    """By the file of its version: importing torch takes a second, and planning needs it not."""
+    found = importlib.util.find_spec("torch")
+    folders = (found.submodule_search_locations if found else None) or ()
+    texts = [read_text(Path(folder) / "version.py") for folder in folders]
+    return any(re.search(r"^cuda\b.*= ['\"]", text, re.M) for text in texts)
 
 
 def _simulated(sizes: Mapping[str, int]) -> Gpus:

@@ -33,6 +33,9 @@ UPLOAD_BUFFERS = 2  # pinned, of each reader
 # Anonymous memory of this program beside what the plan counts: Python, torch's CPU build, threads
 # (`hybrid run demo --audit`: 164 to 166 MiB).
 PROGRAM_BYTES = 166 * MIB
+# More of it with torch's CUDA build where no GPU is used, by its libraries (the same command with
+# 2.12.1+cu130 and 2.13.0+cpu: 303.7 and 169.4 MiB).
+CUDA_BUILD_BYTES = 134 * MIB
 # Of a token: its text in the file's metadata and in the tokenizer, with the merges (125 MiB for
 # 129280 tokens, 32 MiB for 32000).
 VOCABULARY_BYTES = 1024
@@ -106,6 +109,8 @@ def host_overheads(
         drivers = LIBRARIES_BYTES + len(real) * DRIVER_BYTES
         found.append(("CUDA's libraries and the driver's side of contexts", drivers))
         found.append(("pinned buffers of loading", readers * UPLOAD_BUFFERS * UPLOAD_BYTES))
+    elif host.device.cuda_torch and host.device.process_bytes is None:
+        found.append(("libraries of torch's CUDA build", CUDA_BUILD_BYTES))
     if homes and workload.kernels == "fast":
         pinned = sum(_pinned_bytes(shape, hosted) for hosted in homes)
         found.append(("mailboxes and rows of decode steps, pinned", pinned))

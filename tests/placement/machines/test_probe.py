@@ -1,3 +1,4 @@
+import importlib
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -6,7 +7,13 @@ import pytest
 
 from placement.errors import ProbeError
 from placement.machines.machine import DeviceKind, Machine, NumaNode
-from placement.machines.probe import numa_nodes, physical_cores, probe_machine, usable_cpus
+from placement.machines.probe import (
+    numa_nodes,
+    physical_cores,
+    probe_machine,
+    torch_is_for_cuda,
+    usable_cpus,
+)
 from tests.placement.folders import write
 from tests.placement.models import GIB, MIB
 
@@ -296,3 +303,23 @@ def test_this_computer_has_memory_and_cores() -> None:
     assert 0 < machine.host.free_bytes <= machine.host.total_bytes
     assert machine.usable_cpus >= 1
     assert machine.physical_cores >= 1
+
+
+@pytest.mark.parametrize(
+    ("text", "is_for_cuda"),
+    [
+        ("cuda: Optional[str] = '13.0'\nhip: Optional[str] = None\n", True),
+        ("cuda = '12.1'\n", True),
+        ("cuda: Optional[str] = None\nhip: Optional[str] = '6.4'\n", False),
+        (None, False),
+    ],
+)
+def test_torchs_build_is_told_without_importing_it(
+    text: str | None, is_for_cuda: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if text is not None:
+        write(tmp_path, {"torch/__init__.py": "1 / 0", "torch/version.py": text})
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    importlib.invalidate_caches()
+    assert torch_is_for_cuda() is is_for_cuda

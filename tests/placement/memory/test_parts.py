@@ -139,6 +139,15 @@ def test_a_machine_without_a_gpu_pins_nothing() -> None:
     assert set(named(parts[CPU], "other")) == {"the program and its vocabulary", "page tables"}
 
 
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_torchs_cuda_build_takes_ram_without_a_gpu_too(gpus: int) -> None:
+    here = real(*[2 * GIB] * gpus, ram=4 * GIB)
+    host = replace(here.host, cuda_torch=True)
+    _, parts = parts_of(tiny(), replace(here, devices=(host, *here.gpus)), SMALL)
+    libraries = named(parts[CPU], "other").get("libraries of torch's CUDA build")
+    assert libraries == (None if gpus else overheads.CUDA_BUILD_BYTES)
+
+
 def test_simulated_gpus_and_empty_ones_have_no_context() -> None:
     _, parts = parts_of(tiny(), machine(GIB), SMALL)
     assert named(parts["CUDA0"], "other") == {}
