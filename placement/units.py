@@ -11,6 +11,7 @@ from placement.errors import RequestError
 
 MAX_BYTES = 1 << 60  # nothing that is called a machine here holds more
 LEAST_PLAIN_BYTES = 1 << 20  # a smaller number without a unit has lost its unit
+MOST_GIB = 4096  # a greater number was of MiB
 ACCEPTED_FORMS = "bytes are written as 67108864, 64MiB, 22G, 1.5GiB or 24GB (GB is 10^9)"
 
 _NUMBER = re.compile(r"([+-]?)([0-9]{1,19}(?:\.[0-9]{1,9})?)\s*([A-Za-z]{0,3})", re.ASCII)
@@ -40,9 +41,10 @@ def parse_bytes(
     exact = Decimal(found[2]) * unit_bytes
     nbytes = int(exact)
     if not found[3] and 0 < exact < least_plain:
+        number, meant = found[1] + found[2], "GiB" if exact < MOST_GIB else "MiB"
         raise RequestError(
             f"{what} has no unit: {_short(text)!r} is {format_bytes(nbytes)}",
-            remedy=f"{found[1]}{found[2]}GiB, or {found[1]}{found[2]}B for so many bytes",
+            remedy=f"{number}{meant}, or {number}B for so many bytes",
         )
     if nbytes > MAX_BYTES:
         raise RequestError(

@@ -1,11 +1,13 @@
 """`hybrid chat`: a conversation. Ctrl-C ends the answer; Ctrl-C or Ctrl-D at the prompt leaves.
 
-From a pipe each line is a turn. The engine keeps what it has read, so only new text is computed.
+From a pipe each line is a turn, unless it is a command of HELP. The engine keeps what it has read,
+so only new text is computed.
 """
 
 import argparse
 import contextlib
 import importlib
+import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from hybrid.runtime.engine import Engine
 
 HELP = "/clear forgets the conversation, /exit or Ctrl-D leaves, Ctrl-C ends an answer"
+LEAVING = ("/exit", "/quit", "/bye")
 FULL = "/clear forgets the conversation, -c N reserves more"
 
 
@@ -53,9 +56,13 @@ def _talk(args: argparse.Namespace, live: LiveView) -> int:
         with contextlib.suppress(ImportError):  # line editing and history, where Python has them
             importlib.import_module("readline")
         say(HELP)
-    while (line := _next_line(interactive)) is not None and line.strip() != "/exit":
+    while (line := _next_line(interactive)) is not None and line.strip() not in LEAVING:
         if line.strip() == "/clear":
             chat.clear()
+        elif line.strip() in ("/help", "/?"):
+            say(HELP)
+        elif interactive and re.fullmatch(r"/\w+", line.strip()):
+            note(f"there is no {line.strip()}, and the model was not asked: {HELP}")
         elif line.strip():
             with live.screen():
                 chat.turn(engine, line, interactive)

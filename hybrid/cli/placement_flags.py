@@ -230,13 +230,18 @@ def _add_sizes(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def _threads(text: str) -> int | None:
+    """None for llama.cpp's -1: as many as there are cores."""
+    return None if text.strip() == "-1" else whole(1, MAX_THREADS)(text)
+
+
 def _add_machine(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "-t",
         "--threads",
-        type=whole(1, MAX_THREADS),
+        type=_threads,
         metavar="N",
-        help="CPU threads (physical cores)",
+        help="CPU threads (-1: physical cores)",
     )
     group.add_argument(
         "--numa",

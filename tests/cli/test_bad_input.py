@@ -54,7 +54,7 @@ TABLE = {
     "negative count of tokens": (2, "-n/--predict", ("run", "demo", "-p", "a", "-n", "-2")),
     "negative layers": (2, "-ngl", ("plan", "demo", "-ngl", "-3")),
     "negative n-cpu-moe": (2, "-ncmoe", ("plan", "demo", "-ncmoe", "-1")),
-    "negative threads": (2, "--threads", ("run", "demo", "-p", "a", "-t", "-1")),
+    "negative threads": (2, "--threads", ("run", "demo", "-p", "a", "-t", "-2")),
     "negative temperature": (2, "temperature", ("run", "demo", "-p", "a", "--temp", "-1")),
     "temperature that is NaN": (2, "temperature", ("run", "demo", "-p", "a", "--temp", "nan")),
     "absurd context": (1, "context", ("plan", "demo", "-c", str(10**18))),

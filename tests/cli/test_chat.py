@@ -27,8 +27,18 @@ def test_the_conversation_goes_on_and_clear_forgets_it(command):
     assert after != alone
 
 
-def test_exit_leaves_and_a_last_line_needs_no_end(command):
-    assert command("chat", *FLAGS, stdin="/exit\nHello\n").out == ""
+@pytest.mark.parametrize("leaving", ["/exit", "/quit", "/bye"])
+def test_a_conversation_is_left(command, leaving):
+    assert command("chat", *FLAGS, stdin=f"{leaving}\nHello\n").out == ""
+
+
+def test_help_is_told_and_asks_nothing_of_the_model(command):
+    outcome = command("chat", *FLAGS, stdin="/help\n/?\n")
+    assert (outcome.code, outcome.out) == (0, "")
+    assert outcome.err.count("/clear forgets the conversation") == 2
+
+
+def test_a_last_line_needs_no_end(command):
     assert command("chat", *FLAGS, stdin="Hello").out != ""
 
 
@@ -107,6 +117,13 @@ def _stops_at(count, really_print):
         really_print(*texts, **settings)
 
     return stopping
+
+
+def test_an_unknown_command_is_told_and_not_asked_of_the_model(typed):
+    code, out, err = typed("/regen", "/etc/hosts is what?")
+    assert code == 0
+    assert "there is no /regen" in err
+    assert len(out.strip().splitlines()) == 1
 
 
 def test_a_turn_that_does_not_fit_is_taken_back(typed):

@@ -138,6 +138,7 @@ def test_the_other_flags_reach_their_options():
     )
     assert (options.cache_format, options.mmap, options.numa) == ("q8_0", True, "local")
     assert (options.threads, options.conventions) == (3, "llama.cpp")
+    assert options_of("-t -1").threads is options_of("").threads is None
     assert options_of("--plan p.json").plan == "p.json"
     assert options_of("--mmap --no-mmap").mmap is False
 
