@@ -16,6 +16,7 @@ from placement.plan import DeviceUse, PlacementPlan
 from placement.prediction import Prediction
 from placement.request import Request
 from placement.rule_warnings import ended_rules
+from placement.solve.draft import draft
 from placement.solve.long_passes import with_long_passes
 from placement.solve.remedies import all_at_once, single_changes
 from placement.solve.trials import Remedy, Trials, overfull
@@ -47,11 +48,10 @@ def shortfall(
     fastest = fastest_first([(remedy, _predicted(remedy)) for remedy in planned])[:MAX_REMEDIES]
     remedies = [_told(remedy, speeds, over) for remedy, speeds in fastest]
     over = [without_map(attempt, use) for use in over]
-    smaller = _smaller_file(attempt, over)
+    if all(remedy.is_budget for remedy in found):
+        remedies += [*_smaller_file(attempt, over), *_from_the_file(request, over)]
     if not any(remedy.text.startswith("-") for remedy in found):
-        remedies += [_bytes_short(request, use, smaller) for use in over]
-    elif smaller and all(remedy.is_budget for remedy in found):
-        remedies.append(smaller)
+        remedies += [_bytes_short(request, use) for use in over]
     names = [use.name for use in over]
     there = device_ranges(names) if len(names) > MOST_NAMED else " and ".join(names)
     details = [*map(_needs, over), *conflicts(request, attempt, trials)]
@@ -222,35 +222,42 @@ def _speeds(found: Prediction) -> str:
     )
 
 
-def _smaller_file(attempt: PlacementPlan, over: Sequence[DeviceUse]) -> str:
+def _smaller_file(attempt: PlacementPlan, over: Sequence[DeviceUse]) -> list[str]:
     """Where RAM is too small for weights: what size of file would do."""
-    if attempt.workload.mapped:
-        return ""
     short = sum(use.total_bytes - use.budget_bytes for use in over if use.name == CPU)
+    if attempt.workload.mapped or not short:
+        return []
     weights = sum(use.weights_bytes for use in attempt.devices)
-    if not short:
-        return ""
     if short >= weights:
-        return "a smaller model: no weights fit here"
-    return (
+        return ["a smaller model: no weights fit here"]
+    return [
         f"a file quantised smaller: about {format_bytes(weights - short)} of weights fit here,"
         f" these are {format_bytes(weights)}"
-    )
+    ]
 
 
-def _bytes_short(request: Request, use: DeviceUse, smaller: str) -> str:
+def _from_the_file(request: Request, over: list[DeviceUse]) -> list[str]:
+    """--mmap, where RAM is too small for weights."""
+    if request.workload.mapped or all(use.name != CPU for use in over):
+        return []
+    mapped = request.with_workload(replace(request.workload, mapped=True))
+    plan = draft(mapped)
+    if overfull(plan):
+        return []
+    text = "--mmap runs from the file, what RAM lacks at the disc's speed"
+    remedy = Remedy(text, mapped, plan)
+    return [_told(remedy, _predicted(remedy), over)]
+
+
+def _bytes_short(request: Request, use: DeviceUse) -> str:
     short = format_bytes(use.total_bytes - use.budget_bytes)
     device = next(device for device in request.machine.devices if device.name == use.name)
     if use.name != CPU:
         return f"{short} more on {use.name} ({_flag(device, use)}), or rules that put less there"
     needed = f"--ram {-(-use.total_bytes >> 30) + 1}GiB"
     if use.budget_bytes >= device.free_bytes:
-        more = f"{short} more free RAM; {needed} plans for a machine that has it"
-    else:
-        more = f"{needed}, {short} more than its budget"
-    if request.workload.mapped:
-        return more
-    return f"{smaller}; or {more}, --mmap runs from the file, what RAM lacks at the disc's speed"
+        return f"{short} more free RAM; {needed} plans for a machine that has it"
+    return f"{needed}, {short} more than its budget"
 
 
 def _flag(device: Device, use: DeviceUse) -> str:

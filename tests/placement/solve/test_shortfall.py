@@ -19,6 +19,7 @@ from placement.solve.remedies import all_at_once, single_changes
 from placement.solve.shortfall import fastest_first
 from placement.solve.solver import Solver
 from placement.solve.trials import Remedy, overfull
+from placement.units import rate
 from placement.workload import Workload
 from tests.placement.models import GIB, deepseek_v3, machine
 
@@ -112,7 +113,11 @@ def test_too_small_a_budget_of_ram_is_told_with_what_would_do_and_the_map() -> N
     where = machine(4 * GIB, ram=128 * GIB, kind=DeviceKind.GPU)
     error = error_of(where, budgets={"CPU": 64 * GIB})
     (text,) = (r for r in error.remedies if "--ram" in r)
-    assert "--mmap runs from the file" in text
+    (mapped,) = (r for r in error.remedies if r.startswith("--mmap runs from the file"))
+    load = replace(LOAD, mapped=True)
+    found = plan(deepseek_v3(), where, (), load, budgets={"CPU": 64 * GIB})
+    assert found.prediction is not None
+    assert f"; about {rate(found.prediction.decode[0].tokens_per_s)} tok/s" in mapped
     (needed,) = re.findall(r"--ram (\d+)GiB", text)
     made = plan(deepseek_v3(), where, (), LOAD, budgets={"CPU": int(needed) * GIB})
     assert sum(use.total_bytes for use in made.devices) > 300 * GIB
