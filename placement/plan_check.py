@@ -16,8 +16,16 @@ AGAIN = "make the plan again with `hybrid plan`"
 
 
 def check_plan(plan: PlacementPlan, inventory: ModelInventory, machine: Machine) -> None:
-    """Raises PlanError unless the plan covers this file byte for byte on this machine."""
+    """Raises PlanError unless the plan covers this file byte for byte on this machine: another
+    model's plan is told as such before its devices are looked for.
+    """
+    _check_listed(plan)
+    _check_model(plan, inventory)
     _check_devices(plan, machine)
+    _check_needs(plan, inventory)
+
+
+def _check_model(plan: PlacementPlan, inventory: ModelInventory) -> None:
     if len(plan.layers) != inventory.shape.layers:
         raise _foreign(
             f"it has {len(plan.layers)} layers, the model {inventory.shape.layers}", inventory
@@ -31,11 +39,9 @@ def check_plan(plan: PlacementPlan, inventory: ModelInventory, machine: Machine)
         _check_tensor(tensor, parts.pop(tensor.name), inventory)
     if parts:
         raise _foreign(f"it places {next(iter(parts))}, which the file lacks", inventory)
-    _check_needs(plan, inventory)
 
 
 def _check_devices(plan: PlacementPlan, machine: Machine) -> None:
-    _check_listed(plan)
     used = dict.fromkeys([CPU, *plan.layers, *(part.device for part in plan.assignments)])
     used.pop(UNLOADED, None)
     listed = {use.name for use in plan.devices}

@@ -216,6 +216,12 @@ def test_a_plan_of_another_machine_names_it_and_each_way_once() -> None:
     assert raised.value.remedies == (simulated,)
 
 
+def test_another_models_plan_is_told_as_such_whatever_the_machine() -> None:
+    other = replace(PLAN, layers=(*PLAN.layers, "CUDA0"))
+    with pytest.raises(PlanError, match="made for another file"):
+        check_plan(other, INVENTORY, machine())
+
+
 def test_a_plan_for_more_memory_than_is_free_is_refused() -> None:
     with pytest.raises(PlanError, match="more than is free on CUDA0"):
         check_plan(PLAN, INVENTORY, machine(MIB // 4, GIB))
