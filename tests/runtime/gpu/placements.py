@@ -29,6 +29,11 @@ PLACEMENTS: dict[str, dict[str, Any]] = {
         ],
     },
     "two layers offloaded": {"devices": ONE, "gpu_layers": 2},
+    "blocks out of turn": {"devices": ONE, "rules": [r"blk\.(1|3)\..*=CUDA0", ".*=CPU"]},
+    "blocks out of turn, experts of one in RAM": {
+        "devices": ONE,
+        "rules": [r"blk\.3\..*_exps=CPU", r"blk\.(1|3)\..*=CUDA0", ".*=CPU"],
+    },
     "the head in RAM": {"devices": ONE, "rules": ["^token_embd=CUDA0", "^output=CPU"]},
     "the cache in RAM": {"devices": ONE, "rules": ["exps=CPU"], "cache_in_ram": True},
     "the cache in RAM, all else on the GPU": {

@@ -49,6 +49,13 @@ PLACEMENTS = {
         },
         ENDS_ON_GPU,
     ),
+    "blocks out of turn": (
+        {
+            "simulate": ONE,
+            "rules": [r"blk\.2\..*_exps=CPU", r"blk\.[02]\..*=CUDA0", ".*=CPU"],
+        },
+        ["GpuBlock", "PlacedBlock", "GpuBlock", "NormedHead"],
+    ),
     "the head in RAM": (
         {"simulate": ONE, "rules": ["^output=CPU", "exps=CPU"]},
         [*ON_GPU, "NormedHead"],
