@@ -95,10 +95,16 @@ class PseudoTerminal:
             self.read(0.05)
 
     def ended(self, seconds: float = PATIENCE_S) -> int:
-        """The exit code; negative for a signal. What was written until then is read."""
+        """The exit code; negative for a signal. What was written until then is read. One that does
+        not end says where its threads are, if it has Python's faulthandler.
+        """
         end = time.monotonic() + seconds
         while self.program.poll() is None:
-            assert time.monotonic() < end, "the program does not end"
+            if time.monotonic() > end:
+                self.text = ""
+                self.program.send_signal(signal.SIGABRT)
+                self.read(1.0)
+                raise AssertionError(f"the program does not end: {self.text[-8000:]}")
             self.read(0.05)
         self.read(0.2)
         return int(self.program.wait())

@@ -108,13 +108,18 @@ def soak(words: Sequence[str], seconds: float, stats: Path) -> tuple[list[Sample
             samples, why = watched(run, top, seconds)
             if why:
                 return samples, why
-            top.type("q")
-            if (code := top.ended()) != 0:
-                return samples, f"top ended with {code}"
-        run.type("\x03")
-        if (code := run.ended()) != INTERRUPTED:
-            return samples, f"the run ended with {code} when it was interrupted"
-    return samples, ""
+            why = not_left("top", top, "q", 0)
+        return samples, why or not_left("the run", run, "\x03", INTERRUPTED)
+
+
+def not_left(name: str, terminal: PseudoTerminal, key: str, wanted: int) -> str:
+    """How else it ended after this key, or that it did not."""
+    terminal.type(key)
+    try:
+        code = terminal.ended()
+    except AssertionError as error:
+        return f"{name}: {error}"
+    return "" if code == wanted else f"{name} ended with {code}, not {wanted}"
 
 
 def not_drawn(name: str, terminal: PseudoTerminal) -> str:
@@ -179,7 +184,8 @@ def figures(samples: Sequence[Sample]) -> list[Found]:
 @contextmanager
 def program(*words: str) -> Iterator[PseudoTerminal]:
     """`hybrid` on a terminal of its own."""
-    with PseudoTerminal(sys.executable, "-m", "hybrid", *words, size=SIZE) as terminal:
+    command = (sys.executable, "-X", "faulthandler", "-m", "hybrid", *words)
+    with PseudoTerminal(*command, size=SIZE) as terminal:
         yield terminal
 
 
