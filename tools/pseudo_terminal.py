@@ -16,9 +16,12 @@ from types import TracebackType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-# The new session's leader takes the terminal as its own, then becomes the program.
-_BEGIN = """import fcntl, os, sys, termios
+# The new session's leader takes the terminal as its own, then becomes the program. Its keys are
+# heard also where a shell has started all this in the background, with signals ignored.
+_BEGIN = """import fcntl, os, signal, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+    signal.signal(number, signal.SIG_DFL)
 os.execvp(sys.argv[1], sys.argv[1:])"""
 ALTERNATE, NORMAL = "\x1b[?1049h", "\x1b[?1049l"
 PATIENCE_S = 60.0  # with machines that are busy elsewhere
