@@ -11,7 +11,7 @@ from placement.errors import RequestError
 
 MAX_BYTES = 1 << 60  # nothing that is called a machine here holds more
 LEAST_PLAIN_BYTES = 1 << 20  # a smaller number without a unit has lost its unit
-MOST_GIB = 4096  # a greater number was of MiB
+FROM_MIB = 4096  # such a number was of MiB, smaller ones of GiB
 ACCEPTED_FORMS = "bytes are written as 67108864, 64MiB, 22G, 1.5GiB or 24GB (GB is 10^9)"
 
 _NUMBER = re.compile(r"([+-]?)([0-9]{1,19}(?:\.[0-9]{1,9})?)\s*([A-Za-z]{0,3})", re.ASCII)
@@ -25,12 +25,17 @@ _UNIT_BYTES = {
 
 
 def parse_bytes(
-    text: str, what: str = "a byte count", *, least_plain: int = LEAST_PLAIN_BYTES
+    text: str,
+    what: str = "a byte count",
+    *,
+    least_plain: int = LEAST_PLAIN_BYTES,
+    from_mib: int = FROM_MIB,
 ) -> int:
     """The number of bytes that `text` means, rounded down; negative when it begins with "-".
 
     what          named in the error: "the budget of CUDA0"
     least_plain   of a number without a unit, other than 0
+    from_mib      a smaller one that lost its unit was of GiB, any other of MiB
     returns       bytes, |n| <= MAX_BYTES
     Raises RequestError with the accepted forms, also for a small number without a unit.
     """
@@ -41,7 +46,7 @@ def parse_bytes(
     exact = Decimal(found[2]) * unit_bytes
     nbytes = int(exact)
     if not found[3] and 0 < exact < least_plain:
-        number, meant = found[1] + found[2], "GiB" if exact < MOST_GIB else "MiB"
+        number, meant = found[1] + found[2], "GiB" if exact < from_mib else "MiB"
         raise RequestError(
             f"{what} has no unit: {_short(text)!r} is {format_bytes(nbytes)}",
             remedy=f"{number}{meant}, or {number}B for so many bytes",

@@ -27,6 +27,10 @@ ALTERNATE, NORMAL = "\x1b[?1049h", "\x1b[?1049l"
 PATIENCE_S = 60.0  # with machines that are busy elsewhere
 
 
+class TooLate(Exception):
+    """What was waited for has not come about."""
+
+
 class PseudoTerminal:
     """`with PseudoTerminal("python", "-m", ...) as terminal`: the program ends with the block."""
 
@@ -82,24 +86,27 @@ class PseudoTerminal:
         return found.decode("utf-8", "replace")
 
     def read_until(self, wanted: str, seconds: float = PATIENCE_S) -> str:
-        """What is written until `wanted` has come; fails when it does not."""
+        """What is written until `wanted` has come. Raises TooLate."""
         end = time.monotonic() + seconds
         found = ""
         while wanted not in found:
-            assert time.monotonic() < end, f"{wanted!r} did not come: {found[-2000:]!r}"
+            if time.monotonic() > end:
+                raise TooLate(f"{wanted!r} did not come: {found[-2000:]!r}")
             found += self.read(0.05)
         return found
 
     def read_till(self, told: Callable[[], object], seconds: float = PATIENCE_S) -> None:
-        """Until `told` says so; fails when it does not."""
+        """Until `told` says so. Raises TooLate."""
         end = time.monotonic() + seconds
         while not told():
-            assert time.monotonic() < end, f"it did not come about: {self.text[-2000:]!r}"
+            if time.monotonic() > end:
+                raise TooLate(f"it did not come about: {self.text[-2000:]!r}")
             self.read(0.05)
 
     def ended(self, seconds: float = PATIENCE_S) -> int:
-        """The exit code; negative for a signal. What was written until then is read. One that does
-        not end says where its threads are, if it has Python's faulthandler.
+        """The exit code; negative for a signal. What was written until then is read.
+
+        Raises TooLate, with what Python's faulthandler says of threads, if the program has it.
         """
         end = time.monotonic() + seconds
         while self.program.poll() is None:
@@ -107,7 +114,7 @@ class PseudoTerminal:
                 self.text = ""
                 self.program.send_signal(signal.SIGABRT)
                 self.read(1.0)
-                raise AssertionError(f"the program does not end: {self.text[-8000:]}")
+                raise TooLate(f"the program does not end: {self.text[-8000:]}")
             self.read(0.05)
         self.read(0.2)
         return int(self.program.wait())

@@ -1,7 +1,7 @@
 """`hybrid chat`: a conversation. Ctrl-C ends the answer; Ctrl-C or Ctrl-D at the prompt leaves.
 
-From a pipe each line is a turn, unless it is a command of HELP. The engine keeps what it has read,
-so only new text is computed.
+From a pipe each line is a turn, but for the commands below. The engine keeps what it has read, so
+only new text is computed.
 """
 
 import argparse
@@ -27,8 +27,11 @@ from hybrid.tokenizer.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from hybrid.runtime.engine import Engine
 
-HELP = "/clear forgets the conversation, /exit or Ctrl-D leaves, Ctrl-C ends an answer"
+HELP = (
+    "/clear forgets the conversation, /exit or Ctrl-D leaves, Ctrl-C ends an answer, /help says so"
+)
 LEAVING = ("/exit", "/quit", "/bye")
+COMMAND = re.compile(r"/[\w-]+(\s|$)")  # "/regen", "/set system x", not "/etc/hosts is what?"
 FULL = "/clear forgets the conversation, -c N reserves more"
 
 
@@ -61,8 +64,9 @@ def _talk(args: argparse.Namespace, live: LiveView) -> int:
             chat.clear()
         elif line.strip() in ("/help", "/?"):
             say(HELP)
-        elif interactive and re.fullmatch(r"/\w+", line.strip()):
-            note(f"there is no {line.strip()}, and the model was not asked: {HELP}")
+        elif interactive and (found := COMMAND.match(line)):
+            note(f"there is no {found[0].strip()}, and the model was not asked: {HELP}")
+            note("a blank before it asks the model")
         elif line.strip():
             with live.screen():
                 chat.turn(engine, line, interactive)

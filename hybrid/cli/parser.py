@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from hybrid.cli.flag_hints import unknown_flag
 from hybrid.cli.foreign_flags import NoteAction
 from hybrid.errors import UsageError
+from hybrid.runtime.options import MAX_THREADS
 
 MAX_COUNT = 1 << 62
 DEMO = "demo"  # the model included, as `hybrid.runtime.prepare` knows it
@@ -114,6 +115,14 @@ def whole(least: int, most: int = MAX_COUNT) -> Callable[[str], int]:
         return number
 
     return read
+
+
+def threads(text: str) -> int | None:
+    """An argparse type: how many; None for llama.cpp's -1, as many as there are cores."""
+    try:
+        return None if text.strip() == "-1" else whole(1, MAX_THREADS)(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}, nor -1") from None
 
 
 def real(text: str) -> float:

@@ -6,15 +6,10 @@ from typing import Any
 from hybrid.cli.foreign_flag import foreign_notes
 from hybrid.cli.foreign_flags import add_foreign_flags
 from hybrid.cli.machine_flags import add_machine_flags
-from hybrid.cli.parser import whole
+from hybrid.cli.parser import threads, whole
 from hybrid.cli.sharing_flags import add_sharing_flags, sharing_notes, sharing_options
 from hybrid.errors import UsageError
-from hybrid.runtime.options import (
-    KERNELS,
-    MAX_THREADS,
-    CpuMoe,
-    LoadOptions,
-)
+from hybrid.runtime.options import KERNELS, CpuMoe, LoadOptions
 from hybrid.tokenizer.pretokenizers import CONVENTIONS
 from kernels.native import tiers
 from placement.cost.predict import GOALS
@@ -230,18 +225,13 @@ def _add_sizes(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def _threads(text: str) -> int | None:
-    """None for llama.cpp's -1: as many as there are cores."""
-    return None if text.strip() == "-1" else whole(1, MAX_THREADS)(text)
-
-
 def _add_machine(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "-t",
         "--threads",
-        type=_threads,
+        type=threads,
         metavar="N",
-        help="CPU threads (-1: physical cores)",
+        help="CPU threads (physical cores; -1 is the same)",
     )
     group.add_argument(
         "--numa",

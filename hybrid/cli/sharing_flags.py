@@ -12,6 +12,7 @@ from placement.units import parse_bytes
 from placement.workload import MAX_SEQUENCES
 
 MIB = 1 << 20
+MARGIN_FROM_MIB = 64  # nobody leaves as many GiB free
 SPLITS = ("layer", "none")
 FOREIGN_SPLITS = ("row", "tensor", "attn", "graph")
 
@@ -112,7 +113,8 @@ def shares(text: str) -> tuple[float, ...]:
 
 def margins(text: str) -> tuple[int, ...]:
     """ "1GiB,512MiB" -> bytes, one for each GPU or one for all. Raises UsageError."""
-    return tuple(_not_negative(parse_bytes(word, "--margin"), text) for word in text.split(","))
+    found = [parse_bytes(word, "--margin", from_mib=MARGIN_FROM_MIB) for word in text.split(",")]
+    return tuple(_not_negative(nbytes, text) for nbytes in found)
 
 
 def margins_in_mib(text: str) -> tuple[int, ...]:

@@ -9,6 +9,7 @@
     threads = 32                             # CPUs the system counts; as many as cores
     ram = "128GiB"
     free_ram = "120GiB"                      # all but what a system takes
+    cuda_torch = true                        # torch's CUDA build: more RAM where no GPU is used
 
     [[host.node]]                            # one for each NUMA node, if there are several
     cpus = "0-15"
@@ -200,6 +201,8 @@ def _host_values(machine: Machine) -> dict[str, Any]:
         "free_ram": size_text(host.free_bytes),
         "node": _node_values(machine),
     }
+    if host.cuda_torch:
+        values["cuda_torch"] = True
     if machine.speeds is not None:
         values["speeds"] = figure_values(all_figures(machine.speeds.host))
     return values

@@ -24,12 +24,13 @@ def read_host(table: Table) -> tuple[Machine, Table]:
     free = table.size("free_ram", max(ram - SYSTEM_BYTES, ram // 2), "120GiB", least=0)
     if free > ram:
         raise table.wrong("free_ram", f"at most the machine's {format_bytes(ram)}, or leave it out")
+    cuda_torch = table.flag("cuda_torch")
     node_tables, speeds = table.tables("node"), table.table("speeds")
     table.offer(["threads"])
     table.finish()
     if len(node_tables) > MOST_NODES:
         raise RequestError(f"{len(node_tables)} NUMA nodes", remedy=f"at most {MOST_NODES}")
-    host = Device(CPU, DeviceKind.CPU, ram, free, cpu)
+    host = Device(CPU, DeviceKind.CPU, ram, free, cpu, cuda_torch=cuda_torch)
     threads = threads or cores
     nodes = _nodes(node_tables, host, threads)
     return Machine((host,), (), nodes, cores, threads, findings), speeds

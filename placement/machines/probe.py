@@ -1,5 +1,5 @@
-"""Fill a `Machine` from this computer: psutil, cgroups, /sys, NVML and the torch that is installed;
-each source is one function.
+"""Fill a `Machine` from this computer: psutil, cgroups, /sys, NVML, torch; each source is one
+function.
 
 A source that is missing becomes a finding, never a failure: a machine without libnuma, without an
 NVIDIA driver or without /sys is still a machine.
@@ -182,7 +182,10 @@ def _numa_library() -> Finding:
 
 def torch_is_for_cuda() -> bool:
     """By the file of its version: importing torch takes a second, and planning needs it not."""
-    found = importlib.util.find_spec("torch")
+    try:
+        found = importlib.util.find_spec("torch")
+    except ValueError:  # something else stands in for it
+        return False
     folders = (found.submodule_search_locations if found else None) or ()
     texts = [read_text(Path(folder) / "version.py") for folder in folders]
     return any(re.search(r"^cuda\b.*= ['\"]", text, re.M) for text in texts)

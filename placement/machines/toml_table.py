@@ -76,6 +76,13 @@ class Table:
             raise self.wrong(key, f"a whole number from {least} to {most}: {key} = {example}")
         return value
 
+    def flag(self, key: str) -> bool:
+        """False where it is left out."""
+        value = self._take(key, False)
+        if not isinstance(value, bool):
+            raise self.wrong(key, f"true or false: {key} = true")
+        return value
+
     def number(self, key: str, most: float = MOST, example: float = 1.5) -> float:
         """Above 0."""
         value = self._take(key, None)

@@ -49,7 +49,7 @@ def shortfall(
     remedies = [_told(remedy, speeds, over) for remedy, speeds in fastest]
     over = [without_map(attempt, use) for use in over]
     if all(remedy.is_budget for remedy in found):
-        remedies += [*_smaller_file(attempt, over), *_from_the_file(request, over)]
+        remedies += [*_smaller_file(attempt, over), *_from_the_file(request, over, longer_ubatch)]
     if not any(remedy.text.startswith("-") for remedy in found):
         remedies += [_bytes_short(request, use) for use in over]
     names = [use.name for use in over]
@@ -229,14 +229,15 @@ def _smaller_file(attempt: PlacementPlan, over: Sequence[DeviceUse]) -> list[str
         return []
     weights = sum(use.weights_bytes for use in attempt.devices)
     if short >= weights:
-        return ["a smaller model: no weights fit here"]
+        beside = sum(use.total_bytes - use.weights_bytes for use in over if use.name == CPU)
+        return [f"a smaller model: this one takes {format_bytes(beside)} beside its weights"]
     return [
         f"a file quantised smaller: about {format_bytes(weights - short)} of weights fit here,"
         f" these are {format_bytes(weights)}"
     ]
 
 
-def _from_the_file(request: Request, over: list[DeviceUse]) -> list[str]:
+def _from_the_file(request: Request, over: list[DeviceUse], longer_ubatch: int | None) -> list[str]:
     """--mmap, where RAM is too small for weights."""
     if request.workload.mapped or all(use.name != CPU for use in over):
         return []
@@ -245,7 +246,7 @@ def _from_the_file(request: Request, over: list[DeviceUse]) -> list[str]:
     if overfull(plan):
         return []
     text = "--mmap runs from the file, what RAM lacks at the disc's speed"
-    remedy = Remedy(text, mapped, plan)
+    remedy = _as_planned(Remedy(text, mapped, plan), request.workload, longer_ubatch)
     return [_told(remedy, _predicted(remedy), over)]
 
 

@@ -120,10 +120,15 @@ def _stops_at(count, really_print):
 
 
 def test_an_unknown_command_is_told_and_not_asked_of_the_model(typed):
-    code, out, err = typed("/regen", "/etc/hosts is what?")
+    code, out, err = typed("/regen", "/set system x", "/etc/hosts is what?", " /regen")
     assert code == 0
-    assert "there is no /regen" in err
-    assert len(out.strip().splitlines()) == 1
+    assert "there is no /regen, and" in err
+    assert "there is no /set, and" in err
+    assert len(out.strip().splitlines()) == 2
+
+
+def test_an_unknown_command_in_a_pipe_is_text(command):
+    assert command("chat", *FLAGS, stdin="/regen\n").out != ""
 
 
 def test_a_turn_that_does_not_fit_is_taken_back(typed):

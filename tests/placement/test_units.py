@@ -33,12 +33,17 @@ def test_bad_size_names_itself_and_the_accepted_forms(text: str) -> None:
     assert "64MiB" in str(error.value)
 
 
-@pytest.mark.parametrize("text", ["22", "-2", "1000", "22.5", "0.5", "24000", "1048575"])
-def test_a_small_number_without_a_unit_has_lost_it(text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "unit"),
+    [
+        *[(text, "GiB") for text in ("22", "-2", "1000", "22.5", "0.5", "4095")],
+        *[(text, "MiB") for text in ("4096", "5000", "1048575")],
+    ],
+)
+def test_a_small_number_without_a_unit_has_lost_it(text: str, unit: str) -> None:
     with pytest.raises(PlacementError) as error:
         parse_bytes(text, "--vram CUDA0")
     assert "--vram CUDA0 has no unit" in str(error.value)
-    unit = "MiB" if float(text) > 4096 else "GiB"
     assert f"{text}{unit}, or {text}B for so many bytes" in str(error.value)
     assert parse_bytes(text + "KiB") != 0
     assert parse_bytes(text, least_plain=0) == int(float(text))
