@@ -205,6 +205,16 @@ def test_what_is_written_reads_the_same(tmp_path: Path) -> None:
     assert again == machine_text(machine, "of a test")
 
 
+def test_torchs_build_is_written_where_it_counts(tmp_path: Path) -> None:
+    host = a_machine().host
+    for_cuda = Machine((replace(host, cuda_torch=True),), physical_cores=4, usable_cpus=8)
+    assert read_machine(written(tmp_path, machine_text(for_cuda, "a"))).host.cuda_torch is True
+    assert "cuda_torch" not in machine_text(replace(for_cuda, devices=(host,)), "b")
+    wrong = '[host]\nram = "8GiB"\ncuda_torch = "13.0"\n'
+    with pytest.raises(RequestError, match="cuda_torch"):
+        read_machine(written(tmp_path, wrong))
+
+
 def test_a_machine_without_speeds_and_nodes_is_written_too(tmp_path: Path) -> None:
     bare = Machine((a_machine().host,), physical_cores=4, usable_cpus=8)
     text = machine_text(bare, "bare")

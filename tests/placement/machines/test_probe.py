@@ -6,6 +6,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from placement.errors import ProbeError
+from placement.machines import probe
 from placement.machines.machine import DeviceKind, Machine, NumaNode
 from placement.machines.probe import (
     numa_nodes,
@@ -303,6 +304,19 @@ def test_this_computer_has_memory_and_cores() -> None:
     assert 0 < machine.host.free_bytes <= machine.host.total_bytes
     assert machine.usable_cpus >= 1
     assert machine.physical_cores >= 1
+
+
+@pytest.mark.parametrize("is_for_cuda", [False, True])
+def test_the_host_knows_torchs_build(
+    is_for_cuda: bool, sysfs: Path, proc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe, "torch_is_for_cuda", lambda: is_for_cuda)
+    assert probe_machine(sysfs=sysfs, proc=proc).host.cuda_torch is is_for_cuda
+
+
+def test_what_stands_in_for_torch_is_no_cuda_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", ModuleType("torch"))  # it has no spec
+    assert torch_is_for_cuda() is False
 
 
 @pytest.mark.parametrize(

@@ -146,6 +146,9 @@ def test_torchs_cuda_build_takes_ram_without_a_gpu_too(gpus: int) -> None:
     _, parts = parts_of(tiny(), replace(here, devices=(host, *here.gpus)), SMALL)
     libraries = named(parts[CPU], "other").get("libraries of torch's CUDA build")
     assert libraries == (None if gpus else overheads.CUDA_BUILD_BYTES)
+    known = replace(host, process_bytes=500 * MIB)  # they are in it
+    _, parts = parts_of(tiny(), replace(here, devices=(known, *here.gpus)), SMALL)
+    assert "libraries of torch's CUDA build" not in named(parts[CPU], "other")
 
 
 def test_simulated_gpus_and_empty_ones_have_no_context() -> None:

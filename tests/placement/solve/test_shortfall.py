@@ -113,14 +113,43 @@ def test_too_small_a_budget_of_ram_is_told_with_what_would_do_and_the_map() -> N
     where = machine(4 * GIB, ram=128 * GIB, kind=DeviceKind.GPU)
     error = error_of(where, budgets={"CPU": 64 * GIB})
     (text,) = (r for r in error.remedies if "--ram" in r)
-    (mapped,) = (r for r in error.remedies if r.startswith("--mmap runs from the file"))
-    load = replace(LOAD, mapped=True)
-    found = plan(deepseek_v3(), where, (), load, budgets={"CPU": 64 * GIB})
-    assert found.prediction is not None
-    assert f"; about {rate(found.prediction.decode[0].tokens_per_s)} tok/s" in mapped
     (needed,) = re.findall(r"--ram (\d+)GiB", text)
     made = plan(deepseek_v3(), where, (), LOAD, budgets={"CPU": int(needed) * GIB})
     assert sum(use.total_bytes for use in made.devices) > 300 * GIB
+
+
+def from_the_file(error: DoesNotFit) -> list[str]:
+    return [text for text in error.remedies if text.startswith("--mmap runs from the file")]
+
+
+@pytest.mark.parametrize("longer", [None, 2048])
+def test_where_ram_is_too_small_the_map_is_told_with_the_speeds_it_will_have(
+    longer: int | None,
+) -> None:
+    where = described_machine("1xh200")
+    load = Workload(8192, kernels="fast")
+    options = {"budgets": {"CPU": 64 * GIB}, "longer_ubatch": longer}
+    (text,) = from_the_file(error_of(where, cpu_moe_rule(), load=load, **options))
+    found = plan(deepseek_v3(), where, (cpu_moe_rule(),), replace(load, mapped=True), **options)
+    assert found.prediction is not None
+    assert found.workload.ubatch_tokens == (longer or load.ubatch_tokens)
+    assert f"; about {rate(found.prediction.decode[0].tokens_per_s)} tok/s" in text
+    assert f"; prompts {rate(found.prediction.prompt[0].tokens_per_s)})" in text
+
+
+def test_the_map_is_no_way_out_where_it_does_not_help() -> None:
+    small = machine(ram=2 * GIB)  # for caches and buffers alone
+    error = error_of(small)
+    assert from_the_file(error) == []
+    assert error.remedies[0].startswith("a smaller model: this one takes ")
+    full = machine(4 * GIB, ram=450 * GIB, kind=DeviceKind.GPU)  # of a GPU
+    assert from_the_file(error_of(full, cpu_moe_rule(), gpu_layers=99)) == []
+    mapped = machine(ram=2 * GIB)
+    assert from_the_file(error_of(mapped, load=replace(LOAD, mapped=True))) == []
+    roomy = described_machine("8xh200")  # whose GPUs have room for all
+    error = error_of(roomy, cpu_moe_rule(), budgets={"CPU": 100 * GIB})
+    assert error.remedies[0].startswith("drop rule 1")
+    assert from_the_file(error) == []
 
 
 def test_a_rule_that_finds_more_blocks_than_it_means_is_mended_first() -> None:
