@@ -153,15 +153,19 @@ def predict(
 def expected_pace(
     plan: PlacementPlan, inventory: ModelInventory, machine: Machine, depth: int, tokens: int = 0
 ) -> tuple[Pace, str]:
-    """The speed of a run that was made, and its kind for `Calibration.observed`.
+    """The speed of a run that was made, and its kind for `Calibration.observed`; no kind where it
+    says nothing of others: caches may hold the model, or a disc had a part in it.
 
     depth    tokens in the cache before the prompt, or half way through what was decoded
     tokens   of the prompt; 0: decoding
     """
     cost, taught = PlanCost(plan, inventory, speeds_of(machine)), _taught(machine)
     if tokens:
-        return _prompt_pace(cost, tokens, depth, plan.workload, taught), cost.kind("prompt")
-    return _decode_pace(cost, depth, taught), cost.kind("decode")
+        pace, kind = _prompt_pace(cost, tokens, depth, plan.workload, taught), cost.kind("prompt")
+    else:
+        pace, kind = _decode_pace(cost, depth, taught), cost.kind("decode")
+    teaches = inventory.nbytes >= CACHED_MODEL_BYTES and not pace.seconds.get("disc")
+    return pace, kind if teaches else ""
 
 
 def decode_depths(workload: Workload) -> tuple[int, ...]:
@@ -193,7 +197,11 @@ def _prompt_pace(
 
 
 def _pace(depth: int, tokens: int, seconds: Mapping[str, float], factor: float) -> Pace:
-    each = {part: seconds[part] * factor / tokens for part in PARTS if seconds.get(part)}
+    each = {
+        part: seconds[part] * (1.0 if part == "disc" else factor) / tokens
+        for part in PARTS
+        if seconds.get(part)
+    }
     return Pace(depth, tokens, 1 / sum(each.values()), each)
 
 

@@ -62,7 +62,7 @@ class SpeedLine:
     what     "decode" or "prompt"
     depth    tokens in the cache before: of the token, or of the prompt
     tokens   that were measured
-    kind     of `Calibration.ratios`
+    kind     of `Calibration.ratios`; "" where the run says nothing of others
     """
 
     what: str
@@ -180,7 +180,7 @@ def taught(found: Audit, used: Calibration) -> dict[str, float]:
     """
     shares: dict[str, list[float]] = {}
     for line in found.speed:
-        if line.predicted is not None and line.is_long and line.measured > 0:
+        if line.kind and line.predicted is not None and line.is_long and line.measured > 0:
             shares.setdefault(line.kind, []).append(line.predicted / line.measured)
     return {kind: used.factor(kind) * median(of) for kind, of in shares.items()}
 

@@ -4,11 +4,13 @@ import re
 import pytest
 
 from hybrid.runtime.prepare import model_path
+from placement.cost import predict
 from placement.machines.machine import CPU
 from placement.machines.probe import probe_machine
 from placement.machines.profile import find_profile, profile_text, store_profile
 from tools.make_header import make_header
 
+GIB = 1 << 30
 RUN = ("run", "demo", "-p", "Once upon a time", "-n", "10", "-c", "64", "-s", "1")
 
 
@@ -35,19 +37,25 @@ def test_the_audit_is_part_of_the_json(command):
     assert {line["predicted"] for line in audit["speed"]} == {None}  # the CPU plays CUDA0
 
 
-@pytest.mark.parametrize("measured", [True, False])
-def test_what_a_run_teaches_is_kept_with_a_measured_machine(command, tmp_path, measured):
+@pytest.mark.parametrize(
+    ("measured", "cached_bytes", "teaches"),
+    [(True, 0, True), (False, 0, False), (True, GIB, False)],
+)
+def test_what_a_run_teaches_is_kept_with_a_measured_machine(
+    command, tmp_path, monkeypatch, measured, cached_bytes, teaches
+):
+    monkeypatch.setattr(predict, "CACHED_MODEL_BYTES", cached_bytes)
     folder, machine = tmp_path / "cache" / "hybrid", probe_machine()
     if measured:
         figures = {CPU: {"read_gb_s": 20.0, "matmul_tflops": 0.15}}
         store_profile(machine, profile_text(machine, figures, "2026-11-21", 0.15), folder)
     long = ("run", "demo", "-p", "Once upon a time" * 20, "-n", "40", "-c", "256", "-s", "1")
     outcome = command(*long, "--audit", "--device", "none")
-    assert ("kept for predictions" in outcome.err) == measured
+    assert ("kept for predictions" in outcome.err) == teaches
     speeds = find_profile(machine, folder).speeds
     taught = dict(speeds.calibration.ratios) if speeds else {}
     # a disturbed rate may be none to learn from: either kind is there once, or not at all
-    assert bool(taught) == measured
+    assert bool(taught) == teaches
     assert {kind: len(ratios) for kind, ratios in taught.items()}.items() <= {
         ("decode_cpu", 1),
         ("prompt_cpu", 1),

@@ -27,10 +27,11 @@ from placement.prediction import PARTS, Pace, Prediction
 from placement.rules import parse_rules
 from placement.workload import Workload
 from tests.placement.cost.cases import BESIDE_H200, SIXTEEN_CORES, lite, there
-from tests.placement.models import deepseek_v3, machine, tiny
+from tests.placement.models import GIB, deepseek_v3, machine, tiny
 
 MODEL = lite()
 LOAD = Workload(8192, 512, threads=16, kernels="fast")
+MAPPED = replace(LOAD, mapped=True)
 ONE, TWO, NONE = (there(BESIDE_H200, gpus) for gpus in (1, 2, 0))
 
 
@@ -256,6 +257,26 @@ def test_what_runs_taught_multiplies_the_seconds_of_their_kind() -> None:
     assert before.decode[0].tokens_per_s / after.decode[0].tokens_per_s == pytest.approx(1.25)
     assert before.prompt == after.prompt
     assert after.source == f"{before.source}, corrected by 3 runs"
+
+
+def test_a_disc_is_as_slow_whatever_runs_taught() -> None:
+    known = replace(speeds(NONE), calibration=Calibration({"decode_cpu": (2.0,) * 3}))
+    short = replace(NONE, devices=(replace(NONE.host, free_bytes=3 * GIB),))
+    paces = [
+        predicted(where=where, load=MAPPED).decode[0].seconds
+        for where in (short, replace(short, speeds=known))
+    ]
+    assert paces[0]["disc"] == paces[1]["disc"] > 0
+    assert 2 * paces[0]["CPU experts"] == pytest.approx(paces[1]["CPU experts"])
+
+
+def test_a_run_from_disc_or_of_a_model_in_caches_teaches_nothing() -> None:
+    short = replace(NONE, devices=(replace(NONE.host, free_bytes=3 * GIB),))
+    from_disc = placed(where=short, load=MAPPED)
+    assert expected_pace(from_disc, MODEL, short, 0)[1] == ""
+    small = plan(tiny(), NONE, (), Workload(256, 16))
+    assert expected_pace(small, tiny(), NONE, 0)[1] == ""
+    assert expected_pace(placed(where=NONE), MODEL, NONE, 0)[1] == "decode_cpu"
 
 
 @pytest.mark.parametrize(
