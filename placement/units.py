@@ -12,6 +12,7 @@ from placement.errors import RequestError
 MAX_BYTES = 1 << 60  # nothing that is called a machine here holds more
 LEAST_PLAIN_BYTES = 1 << 20  # a smaller number without a unit has lost its unit
 FROM_MIB = 4096  # such a number was of MiB, smaller ones of GiB
+LEFT_FROM_MIB = 64  # the same where it is negative, what is to be left free
 ACCEPTED_FORMS = "bytes are written as 67108864, 64MiB, 22G, 1.5GiB or 24GB (GB is 10^9)"
 
 _NUMBER = re.compile(r"([+-]?)([0-9]{1,19}(?:\.[0-9]{1,9})?)\s*([A-Za-z]{0,3})", re.ASCII)
@@ -46,11 +47,7 @@ def parse_bytes(
     exact = Decimal(found[2]) * unit_bytes
     nbytes = int(exact)
     if not found[3] and 0 < exact < least_plain:
-        number, meant = found[1] + found[2], "GiB" if exact < from_mib else "MiB"
-        raise RequestError(
-            f"{what} has no unit: {_short(text)!r} is {format_bytes(nbytes)}",
-            remedy=f"{number}{meant}, or {number}B for so many bytes",
-        )
+        raise _without_unit(found[1] + found[2], what, from_mib)
     if nbytes > MAX_BYTES:
         raise RequestError(
             f"{what} is too large: {_short(text)!r}",
@@ -58,6 +55,20 @@ def parse_bytes(
             remedy=ACCEPTED_FORMS,
         )
     return -nbytes if found[1] == "-" else nbytes
+
+
+def _without_unit(number: str, what: str, from_mib: int) -> RequestError:
+    """With what to type: a flag's name and, where it begins with a sign, the = that it needs."""
+    value = Decimal(number)
+    unit = "GiB" if abs(value) < (from_mib if value > 0 else LEFT_FROM_MIB) else "MiB"
+    flag = what if what.startswith("--") else ""
+    typed = f"{flag}{'=' if ' ' in flag or value < 0 else ' '}{number}" if flag else number
+    if value != int(value):
+        return RequestError(f"{what} has no unit: {number!r}", remedy=f"{typed}{unit}")
+    return RequestError(
+        f"{what} has no unit: {number!r} is {format_bytes(int(value))}",
+        remedy=f"{typed}{unit}, or {number}B for so many bytes",
+    )
 
 
 def format_bytes(nbytes: int) -> str:

@@ -113,18 +113,15 @@ def shares(text: str) -> tuple[float, ...]:
 
 def margins(text: str) -> tuple[int, ...]:
     """ "1GiB,512MiB" -> bytes, one for each GPU or one for all. Raises UsageError."""
-    found = [parse_bytes(word, "--margin", from_mib=MARGIN_FROM_MIB) for word in text.split(",")]
-    return tuple(_not_negative(nbytes, text) for nbytes in found)
+    if "-" in text:
+        raise UsageError(
+            f"--margin {text[:60]!r} is negative", remedy="bytes to leave free: --margin 512MiB"
+        )
+    return tuple(
+        parse_bytes(word, "--margin", from_mib=MARGIN_FROM_MIB) for word in text.split(",")
+    )
 
 
 def margins_in_mib(text: str) -> tuple[int, ...]:
     """ "1024,512" -> the same number of MiB in bytes. Raises UsageError."""
     return tuple(whole(0, 1 << 30)(word) * MIB for word in text.split(","))
-
-
-def _not_negative(nbytes: int, text: str) -> int:
-    if nbytes < 0:
-        raise UsageError(
-            f"--margin {text[:60]!r} is negative", remedy="bytes to leave free: --margin 512MiB"
-        )
-    return nbytes

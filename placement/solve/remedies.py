@@ -124,6 +124,8 @@ def _other_n_cpu_moe(request: Request, trials: Trials) -> Iterator[Remedy]:
     bound = [rule.layers[0] for rule in old if rule.is_fallback and rule.layers]
     # --n-cpu-moe 0 leaves no rule whose place another number could take
     if bound and not all(rule.is_fallback for rule in old):
+        others = [rule for rule in request.rules if rule not in old]
+        yield from trials.one(f"drop --n-cpu-moe {bound[0]}", request.with_rules(others))
         yield from trials.first_fit(
             request.inventory.shape.layers - bound[0],
             lambda step: _with_n_cpu_moe(request, bound[0] + step),

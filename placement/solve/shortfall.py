@@ -54,8 +54,14 @@ def shortfall(
         remedies += [_bytes_short(request, use) for use in over]
     names = [use.name for use in over]
     there = device_ranges(names) if len(names) > MOST_NAMED else " and ".join(names)
-    details = [*map(_needs, over), *conflicts(request, attempt, trials)]
+    details = [*_worst(list(map(_needs, over))), *_worst(conflicts(request, attempt, trials))]
     return DoesNotFit(f"the model does not fit on {there}", *details, remedy=remedies)
+
+
+def _worst(lines: list[str]) -> list[str]:
+    """Not a screen of GPUs that are alike."""
+    more = len(lines) - MOST_NAMED
+    return [*lines[:MOST_NAMED], f"and {more} more like these"] if more > 1 else lines
 
 
 def conflicts(request: Request, attempt: PlacementPlan, trials: Trials | None = None) -> list[str]:
@@ -223,14 +229,19 @@ def _speeds(found: Prediction) -> str:
 
 
 def _smaller_file(attempt: PlacementPlan, over: Sequence[DeviceUse]) -> list[str]:
-    """Where RAM is too small for weights: what size of file would do."""
-    short = sum(use.total_bytes - use.budget_bytes for use in over if use.name == CPU)
-    if attempt.workload.mapped or not short:
+    """Where RAM alone is too small, for weights of which it holds the most: what size of file would
+    do.
+    """
+    if attempt.workload.mapped or [use.name for use in over] != [CPU]:
         return []
-    weights = sum(use.weights_bytes for use in attempt.devices)
-    if short >= weights:
-        beside = sum(use.total_bytes - use.weights_bytes for use in over if use.name == CPU)
+    [use] = over
+    beside = use.total_bytes - use.weights_bytes
+    if beside >= use.budget_bytes:
         return [f"a smaller model: this one takes {format_bytes(beside)} beside its weights"]
+    weights = sum(each.weights_bytes for each in attempt.devices)
+    if 2 * use.weights_bytes < weights:
+        return []
+    short = use.total_bytes - use.budget_bytes
     return [
         f"a file quantised smaller: about {format_bytes(weights - short)} of weights fit here,"
         f" these are {format_bytes(weights)}"
@@ -238,27 +249,38 @@ def _smaller_file(attempt: PlacementPlan, over: Sequence[DeviceUse]) -> list[str
 
 
 def _from_the_file(request: Request, over: list[DeviceUse], longer_ubatch: int | None) -> list[str]:
-    """--mmap, where RAM is too small for weights."""
+    """--mmap, where RAM is too small for weights; with what makes room on GPUs that lack it too."""
     if request.workload.mapped or all(use.name != CPU for use in over):
         return []
     mapped = request.with_workload(replace(request.workload, mapped=True))
     plan = draft(mapped)
+    found = [Remedy("", mapped, plan)]
     if overfull(plan):
-        return []
-    text = "--mmap runs from the file, what RAM lacks at the disc's speed"
-    remedy = _as_planned(Remedy(text, mapped, plan), request.workload, longer_ubatch)
-    return [_told(remedy, _predicted(remedy), over)]
+        changes = islice(single_changes(mapped, plan), MOST_TRIED)
+        found = [remedy for remedy in changes if not remedy.is_budget]
+    planned = [_as_planned(remedy, request.workload, longer_ubatch) for remedy in found]
+    return [
+        _told(replace(remedy, text=_mapped_text(remedy.text)), speeds, over)
+        for remedy, speeds in fastest_first([(its, _predicted(its)) for its in planned])[:1]
+    ]
+
+
+def _mapped_text(change: str) -> str:
+    runs = "runs from the file, what RAM lacks at the disc's speed"
+    return f"--mmap and {change}: {runs}" if change else f"--mmap {runs}"
 
 
 def _bytes_short(request: Request, use: DeviceUse) -> str:
     short = format_bytes(use.total_bytes - use.budget_bytes)
     device = next(device for device in request.machine.devices if device.name == use.name)
     if use.name != CPU:
-        return f"{short} more on {use.name} ({_flag(device, use)}), or rules that put less there"
+        has = use.total_bytes <= device.total_bytes or device.kind is DeviceKind.SIMULATED_GPU
+        flag = f" ({_flag(device, use)})" if has else ""
+        return f"{short} more on {use.name}{flag}, or rules that put less there"
     needed = f"--ram {-(-use.total_bytes >> 30) + 1}GiB"
     if use.budget_bytes >= device.free_bytes:
         return f"{short} more free RAM; {needed} plans for a machine that has it"
-    return f"{needed}, {short} more than its budget"
+    return f"{needed}: its budget is {short} short"
 
 
 def _flag(device: Device, use: DeviceUse) -> str:

@@ -25,6 +25,18 @@ def test_sizes_as_people_write_them(text: str, nbytes: int) -> None:
     assert parse_bytes(text) == nbytes
 
 
+@pytest.mark.parametrize(
+    ("text", "typed"), [("22", "--ram 22GiB, or 22B"), ("-4", "--ram=-4GiB, or -4B")]
+)
+def test_what_to_type_for_a_lost_unit_is_taken(text: str, typed: str) -> None:
+    with pytest.raises(PlacementError) as error:
+        parse_bytes(text, "--ram")
+    assert error.value.remedies == (f"{typed} for so many bytes",)
+    with pytest.raises(PlacementError, match="'512' is 512 B") as error:
+        parse_bytes("512", "a size", from_mib=64)
+    assert error.value.remedies[0].startswith("512MiB, or ")
+
+
 @pytest.mark.parametrize("text", ["", "GiB", "12XiB", "1e9", "٣GiB", "1,5GiB", "--1", "9" * 30])
 def test_bad_size_names_itself_and_the_accepted_forms(text: str) -> None:
     with pytest.raises(PlacementError) as error:
@@ -37,14 +49,16 @@ def test_bad_size_names_itself_and_the_accepted_forms(text: str) -> None:
     ("text", "unit"),
     [
         *[(text, "GiB") for text in ("22", "-2", "1000", "22.5", "0.5", "4095")],
-        *[(text, "MiB") for text in ("4096", "5000", "1048575")],
+        *[(text, "MiB") for text in ("4096", "5000", "1048575", "-1000")],
     ],
 )
 def test_a_small_number_without_a_unit_has_lost_it(text: str, unit: str) -> None:
     with pytest.raises(PlacementError) as error:
         parse_bytes(text, "--vram CUDA0")
     assert "--vram CUDA0 has no unit" in str(error.value)
-    assert f"{text}{unit}, or {text}B for so many bytes" in str(error.value)
+    (remedy,) = error.value.remedies
+    assert remedy.startswith(f"--vram CUDA0={text}{unit}")
+    assert (f"or {text}B for so many bytes" in remedy) == text.lstrip("-").isdecimal()
     assert parse_bytes(text + "KiB") != 0
     assert parse_bytes(text, least_plain=0) == int(float(text))
 

@@ -13,7 +13,13 @@ from placement.machines.choice import described_machine
 from placement.machines.machine import DeviceKind, Machine
 from placement.planner import plan
 from placement.request import Request
-from placement.rules import Rule, cpu_moe_rule, parse_rules
+from placement.rules import (
+    Rule,
+    cpu_moe_rule,
+    fallbacks_last,
+    n_cpu_moe_rules,
+    parse_rules,
+)
 from placement.solve.draft import draft
 from placement.solve.remedies import all_at_once, single_changes
 from placement.solve.shortfall import fastest_first
@@ -135,6 +141,25 @@ def test_where_ram_is_too_small_the_map_is_told_with_the_speeds_it_will_have(
     assert found.workload.ubatch_tokens == (longer or load.ubatch_tokens)
     assert f"; about {rate(found.prediction.decode[0].tokens_per_s)} tok/s" in text
     assert f"; prompts {rate(found.prediction.prompt[0].tokens_per_s)})" in text
+
+
+def test_the_map_goes_with_what_makes_room_on_a_gpu() -> None:
+    where, load = described_machine("1x4090-192g"), Workload(8192, kernels="fast")
+    rules = fallbacks_last(n_cpu_moe_rules(50, 61, has_gpu=True))
+    error = error_of(where, *rules, load=load)
+    (text,) = (r for r in error.remedies if r.startswith("--mmap and drop --n-cpu-moe 50: runs"))
+    found = plan(deepseek_v3(), where, (), replace(load, mapped=True))
+    assert found.prediction is not None
+    assert f"; about {rate(found.prediction.decode[0].tokens_per_s)} tok/s" in text
+    assert not any("quantised smaller" in r or "--vram" in r for r in error.remedies)
+
+
+def test_gpus_that_are_alike_are_not_listed_one_by_one() -> None:
+    where = machine(*[24 * GIB] * 16, ram=400 * GIB, kind=DeviceKind.GPU)
+    error = error_of(where, *fallbacks_last(n_cpu_moe_rules(5, 61, has_gpu=True)))
+    assert sum(line.startswith("CUDA") for line in error.details) == 3
+    assert sum(re.fullmatch(r"and \d+ more like these", line) is not None for line in error.details)
+    assert error.remedies[0].startswith("drop --n-cpu-moe 5 (")
 
 
 def test_the_map_is_no_way_out_where_it_does_not_help() -> None:
