@@ -2,6 +2,7 @@
 Triton's interpreter.
 """
 
+import signal
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -23,6 +24,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "filterwarnings", "ignore:.*does not have a deterministic implementation"
     )
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of shells' background jobs
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # programs of tests are to hear it
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -5,6 +5,7 @@ changed are written: at four frames a second that is a tenth of the bytes and ha
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rich.cells import cached_cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.segment import Segment
@@ -70,6 +71,7 @@ class Painter:
         self._frames += 1
         if whole or self._frames % WHOLE_EVERY == 0:
             self.console.size = size
+            cached_cell_len.cache_clear()  # of 4096 texts, most of which come once
             self._live.update(Frame(lines), refresh=True)
         else:
             self._change(lines)

@@ -64,7 +64,7 @@ def crowded_notes(request: Request, plan: PlacementPlan) -> list[str]:
         for part in plan.assignments
         if part.rule is not None and part.device != CPU and part.tensor in experts
     ]
-    ways = _told(request, plan, _dropping(request, ruled), MUCH) if ruled else ""
+    ways = _told(request, plan, _fewer_rules(request, ruled), MUCH) if ruled else ""
     if not ways:
         return []
     nbytes = format_bytes(sum(part.nbytes for part in ruled))
@@ -99,6 +99,15 @@ def _ways(
         whole = "block" if len(blocks) == 1 else "blocks"
         flags = " ".join(f"-ot '{rule.source}'" for rule in moved)
         yield _Way(f"{flags} first moves the whole {whole}", (*moved, *request.rules))
+    yield from _dropping(request, ruled)
+
+
+def _fewer_rules(request: Request, ruled: list[Assignment]) -> Iterator[_Way]:
+    """Without --n-cpu-moe, whose rules are many, or others."""
+    counted = [rule for rule in request.rules if rule.source.startswith(N_CPU_MOE)]
+    if counted and any(request.rules[part.rule or 0] in counted for part in ruled):
+        others = tuple(rule for rule in request.rules if rule not in counted)
+        yield _Way(f"without {counted[0].source}", others)
     yield from _dropping(request, ruled)
 
 

@@ -3,8 +3,10 @@
 import io
 
 import pytest
+from rich.cells import cached_cell_len
 from rich.console import Console
 
+from hybrid.tui.lines import fitted
 from hybrid.tui.painter import WHOLE_EVERY, Painter
 from tests.tui.frame_time import Sink
 
@@ -72,3 +74,10 @@ def test_what_has_stopped_paints_nothing(painter: Painter) -> None:
     written(painter)
     painter.paint(FIRST, SIZE)
     assert written(painter) == ""
+
+
+def test_texts_that_were_shown_are_forgotten(painter: Painter) -> None:
+    for number in range(20 * WHOLE_EVERY):
+        line = fitted([(f"{number:03}▆", "")], SIZE[0])
+        painter.paint([line, [("bbbb", "")], [("cccc", "")]], SIZE)
+    assert cached_cell_len.cache_info().currsize < 4 * WHOLE_EVERY

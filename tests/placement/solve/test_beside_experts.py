@@ -9,7 +9,7 @@ from placement.machines.choice import described_machine
 from placement.plan import PlacementPlan
 from placement.planner import plan
 from placement.request import Request
-from placement.rules import parse_rules
+from placement.rules import fallbacks_last, n_cpu_moe_rules, parse_rules
 from placement.solve.draft import draft
 from placement.solve.fill import FALLEN, ticks
 from placement.solve.trials import overfull
@@ -55,6 +55,15 @@ def test_what_is_faster_without_experts_that_crowd_blocks_out_is_told() -> None:
     assert note.endswith(
         f"; faster: without rule 1 ({EXPERTS}), about {then} tok/s in place of {now}"
     )
+
+
+def test_n_cpu_moe_that_crowds_blocks_out_is_told_as_one() -> None:
+    where, load = described_machine("2xepyc-4090"), Workload(8192, kernels="fast", threads=128)
+    rules = fallbacks_last(n_cpu_moe_rules(58, 61, has_gpu=True))
+    made, free = (plan(deepseek_v3(), where, its, load) for its in (rules, ()))
+    (note,) = [note for note in made.notes if "stay on the CPU beside" in note]
+    now, then = rate(decode_rate(made)), rate(decode_rate(free))
+    assert note.endswith(f"faster: without --n-cpu-moe 58, about {then} tok/s in place of {now}")
 
 
 def test_gpu_layers_are_obeyed_all_the_same() -> None:
