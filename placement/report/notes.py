@@ -22,10 +22,14 @@ from placement.report.idle_notes import idle_notes
 from placement.report.ways_out import crowded_notes, ways_out
 from placement.request import Request
 from placement.rule_warnings import rule_warnings
+from placement.solve.draft import draft
 from placement.solve.homes import least_of_a_gpu
+from placement.solve.trials import overfull
 from placement.tensor_names import layers_text, number_pattern
 from placement.units import format_bytes, rate
 from placement.workload import cache_bytes
+
+LESS = 0.97  # times as fast: a price that is told
 
 
 def plan_notes(request: Request, plan: PlacementPlan) -> PlacementPlan:
@@ -145,12 +149,22 @@ def _streamed_rates(request: Request, plan: PlacementPlan, ubatch: int) -> str:
         return f", more than the context of {plan.workload.context_tokens} tokens"
     if plan.played_gpus:
         return ""
-    wide = replace(plan, workload=replace(plan.workload, ubatch_tokens=ubatch))
-    now, then = (
-        expected_pace(one, request.inventory, request.machine, 0, ubatch)[0].tokens_per_s
-        for one in (plan, wide)
+    wide = draft(request.with_workload(replace(plan.workload, ubatch_tokens=ubatch)))
+    if overfull(wide):
+        return ", for which there is no room"
+    (now, then), (now_decodes, then_decodes) = (
+        [
+            expected_pace(one, request.inventory, request.machine, 0, tokens)[0].tokens_per_s
+            for one in (plan, wide)
+        ]
+        for tokens in (ubatch, 0)
     )
-    return f": about {rate(then)} tok/s instead of {rate(now)}, for a prompt of as many tokens"
+    price = ""
+    if then_decodes < LESS * now_decodes:
+        price = f"; decoding then {rate(then_decodes)}, not {rate(now_decodes)}"
+    return (
+        f": about {rate(then)} tok/s instead of {rate(now)}, for a prompt of as many tokens{price}"
+    )
 
 
 def _choice_notes(request: Request, plan: PlacementPlan) -> list[str]:
