@@ -164,6 +164,18 @@ def test_diff_compares_two_saved_plans(command, tmp_path):
     assert command("plan", "--diff", first, str(tmp_path / "none.json")).code == 1
 
 
+@pytest.mark.parametrize("form", [(), ("--json",)], ids=["text", "json"])
+def test_diff_notes_that_the_plans_are_of_two_models(form, command, tmp_path):
+    ours, other = tmp_path / "ours.json", tmp_path / "other.json"
+    command(*PLAN, "--save", str(ours))
+    facts = json.loads(ours.read_text())
+    facts["model"]["name"] = "another"
+    other.write_text(json.dumps(facts))
+    told = command("plan", "--diff", str(ours), str(other), *form).err
+    assert told.startswith("note: the plans are of different models, ")
+    assert command("plan", "--diff", str(ours), str(ours), *form).err == ""
+
+
 @pytest.mark.parametrize("given", [("good", "bad"), ("bad", "good")])
 @pytest.mark.parametrize(
     ("text", "said"),
