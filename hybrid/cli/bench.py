@@ -166,7 +166,14 @@ def _measure_into(
         bench.ram_read_gb_s = _ram_read_gb_s(engine)
     with progress_bar("bench", "tests") as bar:
         bar(0, len(cases))
-        for result in measure(engine, cases, bench.repetitions, bench.ram_read_gb_s):
+
+        def filled(done: int, total: int) -> None:
+            if not done:
+                say(f"  reading {total} tokens of context")
+            told = f"{done} of {total} tokens of context read" if done < total else ""
+            bar(len(found.results), len(cases), told)
+
+        for result in measure(engine, cases, bench.repetitions, bench.ram_read_gb_s, filled):
             found.results.append(result)
             say(f"  {result.case.name}: {result.median_tok_s:.2f} tok/s")
             bar(len(found.results), len(cases))

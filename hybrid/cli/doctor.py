@@ -21,7 +21,7 @@ from hybrid.cli.measured import (
     speeds_text,
     with_speeds,
 )
-from hybrid.cli.output import print_json, save_text, table
+from hybrid.cli.output import print_json, save_beside, table
 from hybrid.cli.policy_trials import TRIAL_BYTES, PolicyTrial, try_policies
 from kernels.errors import NativeLibraryMissing
 from kernels.native import tiers
@@ -51,7 +51,11 @@ BUILD = "not found: build it with cmake, or install again: pip install --force-r
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--simulate", metavar="CUDA0=64MiB,...", help="GPUs played by the CPU")
     parser.add_argument("--json", action="store_true", help="one object on stdout")
-    parser.add_argument("--save", metavar="FILE", help="write this machine for plan --machine FILE")
+    parser.add_argument(
+        "--save",
+        metavar="FILE",
+        help="write this machine for plan --machine FILE; of another text there FILE~ is kept",
+    )
     add_measuring_flags(parser)
 
 
@@ -67,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     found = profile_of(machine, args)
     machine = with_speeds(machine, found)
     if args.save:
-        save_text(args.save, machine_text(machine, about_machine(machine)), "--save")
+        save_beside(args.save, machine_text(machine, about_machine(machine)), "--save")
     if args.json:
         facts = {
             "program": program,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hybrid.errors import HybridError, OutputError
-from hybrid.runtime.text_file import replace_text
+from hybrid.runtime.text_file import keep_other_text, replace_text
 
 
 def note(text: str) -> None:
@@ -68,11 +68,27 @@ def save_text(path: str | Path, text: str, flag: str) -> None:
     try:
         replace_text(path, text)
     except (OSError, ValueError) as error:
-        raise OutputError(
-            f"{flag} {path} cannot be written",
-            getattr(error, "strerror", None) or str(error),
-            remedy="name a file in a folder that exists, may be written and has room",
-        ) from error
+        raise _unwritten(path, flag, error) from error
+
+
+def save_beside(path: str | Path, text: str, flag: str) -> None:
+    """`save_text`, said on stderr; a file with other text, perhaps somebody's own, stays beside it.
+    Raises OutputError, with all files as they were.
+    """
+    try:
+        kept = keep_other_text(path, text)
+    except (OSError, ValueError) as error:
+        raise _unwritten(path, flag, error) from error
+    save_text(path, text, flag)
+    say(f"{path} is written" + (f"; what it held before is now in {kept}" if kept else ""))
+
+
+def _unwritten(path: str | Path, flag: str, error: Exception) -> OutputError:
+    return OutputError(
+        f"{flag} {path} cannot be written",
+        getattr(error, "strerror", None) or str(error),
+        remedy="name a file in a folder that exists, may be written and has room",
+    )
 
 
 def prepare_streams() -> None:

@@ -119,8 +119,17 @@ def whole(least: int, most: int = MAX_COUNT) -> Callable[[str], int]:
 
 def threads(text: str) -> int | None:
     """An argparse type: how many; None for llama.cpp's -1, as many as there are cores."""
+    return _or_minus_one(text, MAX_THREADS)
+
+
+def whole_or_all(text: str) -> int | None:
+    """An argparse type: how many; None for llama.cpp's -1, all."""
+    return _or_minus_one(text, MAX_COUNT)
+
+
+def _or_minus_one(text: str, most: int) -> int | None:
     try:
-        return None if text.strip() == "-1" else whole(1, MAX_THREADS)(text)
+        return None if text.strip() == "-1" else whole(1, most)(text)
     except argparse.ArgumentTypeError as error:
         raise argparse.ArgumentTypeError(f"{error}, nor -1") from None
 

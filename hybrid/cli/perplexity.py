@@ -7,7 +7,7 @@ from time import perf_counter
 from hybrid.cli.live_flags import LiveView, add_live_flags, live_view
 from hybrid.cli.loading import load_engine
 from hybrid.cli.output import print_json
-from hybrid.cli.parser import add_model, need_model, whole
+from hybrid.cli.parser import add_model, need_model, whole_or_all
 from hybrid.cli.placement_flags import add_placement_flags
 from hybrid.cli.progress import progress_bar
 from hybrid.cli.prompts import read_text
@@ -28,7 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument("-f", "--file", metavar="FILE", help="the text, - for stdin")
     parser.add_argument(
-        "--limit-windows", type=whole(1), metavar="K", help="only the first K windows of -c tokens"
+        "--chunks",
+        "--limit-windows",
+        type=whole_or_all,
+        metavar="N",
+        help="only the first N windows of -c tokens; -1, the default: all",
     )
     parser.add_argument("--json", action="store_true", help="one object on stdout")
     add_live_flags(parser)
@@ -52,7 +56,7 @@ def _scored(args: argparse.Namespace, live: LiveView) -> int:
     def before(prepared: Prepared, tokenizer: Tokenizer | None) -> None:
         known = need_tokenizer(prepared, tokenizer, "perplexity of a text needs a file with one")
         size = prepared.plan.workload.context_tokens
-        windows.extend(text_windows(known, text, size)[: args.limit_windows])
+        windows.extend(text_windows(known, text, size)[: args.chunks])
 
     engine = load_engine(args, before, live)
     started, score = perf_counter(), Score()

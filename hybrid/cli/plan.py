@@ -62,7 +62,11 @@ def run(args: argparse.Namespace) -> int:
     if args.emit:
         path = str(model_path(need_model(args)))
         known = (prepared.plan, prepared.inventory, args.emit, path)
-        there = export(*known, lambda: whole_layer_flags(prepared, options))
+        there = export(
+            *known,
+            lambda: whole_layer_flags(prepared, options),
+            memory_nodes=len(prepared.machine.memory_nodes),
+        )
         notes(there.notes)
         print(there.text(), flush=True)
     elif args.explain is None and not args.what_if:

@@ -15,7 +15,7 @@ from hybrid.runtime.variations import varied_plan
 from placement.cost.predict import predict
 from placement.memory.parts import device_parts
 from placement.plan_json import to_json
-from placement.report.diff import diff_plans, diff_text
+from placement.report.diff import diff_plans, diff_text, models_note
 from placement.report.explain import explain, explanation_text
 from placement.report.page import html_page
 from placement.report.speed import played_text
@@ -75,7 +75,10 @@ def check_views(args: argparse.Namespace) -> None:
 
 def show_diff(paths: Sequence[str], *, as_json: bool) -> None:
     """Two plan files compared."""
-    found = diff_plans(*(read_plan(path) for path in paths))
+    before, after = (read_plan(path) for path in paths)
+    if told := models_note(before, after):
+        note(told)
+    found = diff_plans(before, after)
     if as_json:
         print_json({"diff": asdict(found)})
     else:

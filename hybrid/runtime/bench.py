@@ -9,7 +9,7 @@ for decoding what the memories allow (`bench_limits.py`).
 """
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from statistics import median
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 SEED = "hybrid bench"
 WARM_DECODE_TOKENS = 2
+
+Filled = Callable[[int, int], None]  # tokens read so far of those that lead to a depth
 
 
 class Work(str, Enum):
@@ -163,11 +165,16 @@ def check_context(cases: Sequence[BenchCase], context_tokens: int) -> None:
 
 
 def measure(
-    engine: "Engine", cases: Sequence[BenchCase], repetitions: int, ram_read_gb_s: float
+    engine: "Engine",
+    cases: Sequence[BenchCase],
+    repetitions: int,
+    ram_read_gb_s: float,
+    filled: Filled = lambda done, total: None,
 ) -> Iterator[BenchResult]:
     """The result of each test as it is done, shallow ones first. Empties the engine's cache.
 
     ram_read_gb_s   what the RAM gives, measured in the same run
+    filled          told of each filling to a depth, which may take longer than all tests
 
     Raises ContextError before any work when a test needs more cache than is reserved.
     """
@@ -178,9 +185,20 @@ def measure(
     for case in sorted(cases, key=lambda case: case.depth_tokens):
         if more := case.depth_tokens - depth_tokens:
             engine.truncate(depth_tokens)
-            engine.fill(_drawn(depth_ids, engine, more))
+            _fill(engine, _drawn(depth_ids, engine, more), filled)
             depth_tokens = case.depth_tokens
         yield _measured(engine, case, repetitions, ram_read_gb_s)
+
+
+def _fill(engine: "Engine", ids: Sequence[int], filled: Filled) -> None:
+    """The passes of one call, told of one by one. No call has a lone token: it would be decoded."""
+    step = max(engine.plan.workload.ubatch_tokens, 2)
+    done = 0
+    filled(done, len(ids))
+    for end in (*range(step, len(ids) - 1, step), len(ids)):
+        engine.fill(ids[done:end])
+        done = end
+        filled(done, len(ids))
 
 
 def _measured(

@@ -41,6 +41,19 @@ OPTION_OF_FLAG = {
 }
 
 
+EXAMPLES = {"--ram": 'budgets={"CPU": 64 << 30}', "--vram": 'budgets={"CUDA0": 22 << 30}'}
+
+
+def option_of(name: str) -> str | None:
+    """What to write in place of a flag's name that was given as an option: "ngl", "ram"."""
+    words = name.replace("_", "-")
+    flag = next((flag for flag in (f"--{words}", f"-{words}") if flag in OPTION_OF_FLAG), None)
+    if flag is None:
+        return None
+    example = f": {EXAMPLES[flag]}, in bytes" if flag in EXAMPLES else ""
+    return f"{name[:60]} is called {OPTION_OF_FLAG[flag]} in Python{example}"
+
+
 @contextmanager
 def options_named() -> Iterator[None]:
     """A HybridError that leaves this block says the option beside each flag it speaks of."""

@@ -21,6 +21,7 @@ from hybrid.runtime.option_checks import (
     sizes,
     whole,
 )
+from hybrid.runtime.option_names import option_of
 from hybrid.tokenizer.pretokenizers import CONVENTIONS
 from kernels.native import tiers
 from placement.cost.predict import GOALS
@@ -257,6 +258,8 @@ def _known(what: str, given: Mapping[str, Any], cls: type[Any]) -> None:
     """Refuse names that are no field of `cls`, with the nearest one."""
     known = [field.name for field in fields(cls)]
     if unknown := [name for name in given if name not in known]:
+        if cls is LoadOptions and (meant := option_of(unknown[0])):
+            raise UsageError(f"unknown {what} {unknown[0]!r}", remedy=meant)
         near = difflib.get_close_matches(unknown[0], known, n=1, cutoff=0.6)
         raise UsageError(
             f"unknown {what} {unknown[0]!r}",

@@ -148,9 +148,11 @@ def model_path(path: str | Path) -> Path:
 
 
 def read_plan(path: str | Path) -> PlacementPlan:
-    """A plan that `hybrid plan --save` wrote. Raises PlanError for any other file."""
+    """A plan that `hybrid plan --save` wrote. Raises PlanError, naming it, for any other file."""
     try:
         return from_json(json.loads(Path(path).read_text(encoding="utf-8")))
+    except PlanError as error:
+        raise PlanError(f"{path}: {error.cause}", *error.details, remedy=error.remedies) from None
     except (OSError, ValueError, RecursionError) as error:
         raise PlanError(
             f"{path} cannot be read as a plan",

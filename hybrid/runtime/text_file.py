@@ -23,3 +23,25 @@ def replace_text(path: str | Path, text: str) -> None:
         beside.replace(target)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def keep_other_text(path: str | Path, text: str) -> Path | None:
+    """Before `text` replaces a file of other text: a copy of it as FILE~, FILE~2, ..., the first
+    name that is free or holds this copy already. None where there is nothing to keep.
+
+    Raises OSError, ValueError for a path that cannot be one.
+    """
+    there = Path(path)
+    if not there.is_file() or (held := there.read_bytes()) == text.encode():
+        return None
+    number = 1
+    while True:
+        kept = there.with_name(f"{there.name}~{number if number > 1 else ''}")
+        try:
+            with kept.open("xb") as file:
+                file.write(held)
+        except FileExistsError:
+            if not kept.is_file() or kept.read_bytes() != held:
+                number += 1
+                continue
+        return kept

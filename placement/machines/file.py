@@ -46,6 +46,7 @@ from placement.machines.machine import CPU, Device, DeviceKind, Finding, Link, M
 from placement.machines.speeds import GpuSpeeds, HostSpeeds, MachineSpeeds
 from placement.machines.speeds_table import (
     all_figures,
+    figure_homes,
     figure_values,
     needed_names,
     read_figures,
@@ -73,7 +74,7 @@ def read_machine(path: Path, origin: str | None = None) -> Machine:
     table.texts("sources")
     host_table, gpu_tables = table.table("host"), table.tables("gpu")
     said = table.table("speeds")
-    table.finish()
+    table.finish(figure_homes())
     bare, host_speeds = read_host(host_table)
     gpus = _gpus(gpu_tables, bare)
     found = Finding("machine", about or origin, str(path))
@@ -123,7 +124,7 @@ def _gpus(tables: list[Table], host: Machine) -> list[_Gpu]:
         count = table.whole("count", 1, MOST_GPUS, 1, example=2)
         device, link = _gpu(table, host)
         speeds = table.table("speeds")
-        table.finish()
+        table.finish(figure_homes())
         for _ in range(count):
             name = f"CUDA{len(gpus)}"
             gpus.append((replace(device, name=name), replace(link, device=name), speeds))
@@ -173,7 +174,7 @@ def _speeds(
     error = said.number("error", 1.0, 0.15) if said.has("error") else usual_error
     source = said.text("source", f"{origin}{kind}")
     said.offer(["error"])
-    said.finish()
+    said.finish(figure_homes())
     return speeds_from(machine, figures, source, error)
 
 

@@ -5,6 +5,7 @@ from itertools import chain
 
 from placement.errors import RequestError
 from placement.machines.machine import ASSUMED, CPU, Device, DeviceKind, Finding, Machine, NumaNode
+from placement.machines.speeds_table import figure_homes
 from placement.machines.sysfiles import number_list
 from placement.machines.toml_table import Table
 from placement.units import format_bytes
@@ -27,7 +28,7 @@ def read_host(table: Table) -> tuple[Machine, Table]:
     cuda_torch = table.flag("cuda_torch")
     node_tables, speeds = table.tables("node"), table.table("speeds")
     table.offer(["threads"])
-    table.finish()
+    table.finish(figure_homes())
     if len(node_tables) > MOST_NODES:
         raise RequestError(f"{len(node_tables)} NUMA nodes", remedy=f"at most {MOST_NODES}")
     host = Device(CPU, DeviceKind.CPU, ram, free, cpu, cuda_torch=cuda_torch)

@@ -31,6 +31,15 @@ def needed_names(kind: type[HostSpeeds] | type[GpuSpeeds]) -> tuple[str, ...]:
     return tuple(f.name for f in fields(kind) if f.type is float and f.default is MISSING)
 
 
+def figure_homes() -> dict[str, str]:
+    """Figure -> the tables of a machine file that may have it, for errors about it elsewhere."""
+    homes: dict[str, str] = {}
+    for kind, table in ((HostSpeeds, "[host.speeds]"), (GpuSpeeds, "[gpu.speeds]")):
+        for name in (*figure_names(kind), *(PAIRS if kind is HostSpeeds else ())):
+            homes[name] = f"{homes[name]} or {table}" if name in homes else table
+    return homes
+
+
 def read_figures(table: Table, kind: type[HostSpeeds] | type[GpuSpeeds]) -> Figures:
     """Those that the table has. Raises RequestError, also for a name that is no figure."""
     names = figure_names(kind)

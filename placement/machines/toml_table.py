@@ -147,11 +147,20 @@ class Table:
         """Further keys that are good, whether they are there or not: for `finish`."""
         self._asked += [key for key in keys if key not in self._asked]
 
-    def finish(self) -> None:
-        """Raises RequestError for a key that nobody asked for, with the nearest good one."""
+    def finish(self, homes: Mapping[str, str] | None = None) -> None:
+        """Raises RequestError for a key that nobody asked for, with the nearest good one.
+
+        homes   of keys that belong into other tables: "disk_gb_s" -> "[host.speeds]"
+        """
         unknown = [key for key in self._values if key not in self._asked]
         if not unknown:
             return
+        if home := (homes or {}).get(unknown[0]):
+            raise RequestError(
+                f"{self._where}: unknown key {unknown[0]!r}",
+                f"it is a speed, and speeds stand under {home}",
+                remedy=f"move the line to {home}",
+            )
         near = difflib.get_close_matches(unknown[0], self._asked, n=1, cutoff=0.6)
         raise RequestError(
             f"{self._where}: unknown key {unknown[0][:60]!r}",

@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from placement.machines.machine import UNLOADED
 from placement.memory.file_map import without_map
 from placement.plan import Assignment, DeviceUse, PlacementPlan
 from placement.rules import Rule
@@ -14,6 +15,7 @@ from placement.units import format_bytes, rate
 Piece = tuple[tuple[int, int] | None, str, str, int]
 
 ABSENT = "absent"  # the device of a tensor that one of the plans does not know
+WORDS = {UNLOADED: "left in the file", ABSENT: "not in this model"}  # in place of a device
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,18 @@ def diff_plans(before: PlacementPlan, after: PlacementPlan) -> PlanDiff:
         devices=tuple(_devices(before, after)),
         speeds=tuple(_speeds(before, after)),
     )
+
+
+def models_note(before: PlacementPlan, after: PlacementPlan) -> str | None:
+    """That the plans are not of one file, if so: tensors are compared by their names alone."""
+    old, new = (
+        (plan.model, f"{plan.model} ({plan.architecture}, {format_bytes(plan.model_bytes)})")
+        for plan in (before, after)
+    )
+    if (old, before.model_bytes) == (new, after.model_bytes):
+        return None
+    what = "different files of one model" if old[0] == new[0] else "different models"
+    return f"the plans are of {what}, {old[1]} and {new[1]}: tensors are compared by name alone"
 
 
 def diff_text(diff: PlanDiff, width: int = 100) -> str:
@@ -227,7 +241,8 @@ def _move_lines(moves: Sequence[Move], width: int) -> list[str]:
         return []
     rows = [["moved", "tensors", "before", "after", ""]]
     for move in moves:
-        rows.append([format_bytes(move.nbytes), str(len(move.names)), move.before, move.after, ""])
+        places = [WORDS.get(place, place) for place in (move.before, move.after)]
+        rows.append([format_bytes(move.nbytes), str(len(move.names)), *places, ""])
     heads = [line.rstrip() for line in _lines(rows)]
     indent = max(map(len, heads)) + 2
     lines = [heads[0]]

@@ -4,6 +4,7 @@
                 CPU, as many on each GPU as the plan has
     -ot         puts every tensor that they would put elsewhere; patterns name tensors from the
                 first letter to the last, so their order does not matter
+    --numa      distribute: threads over all NUMA nodes, as pages in turn over them are planned
 
 Both programs count differently: -ngl of llama.cpp counts the head as its first layer, ik_llama.cpp
 offloads the head only beyond the last block. Source: their code, as of August 2026.
@@ -13,6 +14,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from placement.cost.node_reads import INTERLEAVE
 from placement.errors import PlacementError
 from placement.inventory import ModelInventory, Role, TensorInfo
 from placement.machines.machine import CPU, UNLOADED
@@ -61,12 +63,15 @@ def export(
     program: str,
     model: str,
     whole: Callable[[], Sequence[str]] = tuple,
+    memory_nodes: int = 1,
 ) -> Exported:
     """The command line.
 
-    program   one of PROGRAMS
-    model     the file, as it is to be typed
-    whole     flags that leave no layer in part, each with what it leads to; asked where it helps
+    program        one of PROGRAMS
+    model          the file, as it is to be typed
+    whole          flags that leave no layer in part, each with what it leads to; asked where it
+                   helps
+    memory_nodes   NUMA nodes with memory of the machine that the plan is for
     Raises PlacementError for a plan with ranges of experts, which neither program knows.
     """
     parts = [part for part in plan.assignments if part.experts is not None]
@@ -79,6 +84,8 @@ def export(
     for rule in _rules(plan, inventory, offload):
         words += ["-ot", rule]
     words += _sizes(plan, program)
+    if memory_nodes > 1 and plan.workload.numa_policy == INTERLEAVE:
+        words += ["--numa", "distribute"]
     return Exported(tuple(words), _notes(plan, offload))
 
 

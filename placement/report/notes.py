@@ -66,7 +66,8 @@ def _map_notes(plan: PlacementPlan, disk_gb_s: float) -> list[str]:
         return []
     taken = f", at {disk_gb_s:.1f} GB/s"
     if disk_gb_s == DISK_GB_S:
-        taken += " for want of a measured speed: a machine's file can give it as disk_gb_s"
+        taken += " for want of a measured speed: a machine's file can give it as disk_gb_s,"
+        taken += " under [host.speeds]"
     return [
         f"{format_bytes(mapped.missing_bytes)} of the {format_bytes(mapped.weights_bytes)} of"
         f" weights in RAM do not fit it: they come from disc again and again{taken}"

@@ -114,7 +114,10 @@ def test_flags_that_another_program_can_follow_are_told_with_their_speeds_and_wo
     rates = [float(planned), *(float(rate) for _, rate in told)]
     assert rates == sorted(rates, reverse=True)
     for text, _ in told:
-        assert command(*flags, *text.split()).code == 0
+        assert command(*flags, *text.split()).out.endswith(" --numa distribute\n")
+    alone = command(*flags, "-cmoe", "--numa", "local").out
+    assert "llama-server" in alone
+    assert "--numa" not in alone
     path = tmp_path / "plan.json"
     command(*flags[:4], "--save", str(path))
     assert "try   -cmoe, or -ncmoe 60" in command(*flags, "--plan", str(path)).err

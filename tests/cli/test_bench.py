@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import contextmanager
 
 import pytest
 
@@ -32,6 +33,23 @@ def test_a_table_and_then_one_line_of_json(command):
         assert test["predicted_tok_s"] > 0
     assert "tiny-tales (deepseek2)" in outcome.err
     assert "tg2 @ d5: " in outcome.err
+
+
+def test_reading_to_a_depth_is_said_before_and_counted_beside_the_bar(command, monkeypatch):
+    shown = []
+
+    @contextmanager
+    def bar(title, unit):
+        yield lambda done, total, text="": shown.append((title, done, total, text))
+
+    monkeypatch.setattr("hybrid.cli.bench.progress_bar", bar)
+    line = ("-p", "6", "-n", "0", "-d", "0,9", "-r", "1", "-t", "1", "-ub", "4")
+    told = [text.strip() for text in command("bench", "demo", *line).err.splitlines()]
+    said = [text.partition(":")[0] for text in told[-3:]]
+    assert said == ["pp6", "reading 9 tokens of context", "pp6 @ d9"]
+    texts = [(done, text) for title, done, _, text in shown if title == "bench"]
+    of = "of 9 tokens of context read"
+    assert texts == [(0, ""), (1, ""), (1, f"0 {of}"), (1, f"4 {of}"), (1, ""), (2, "")]
 
 
 def test_a_terminal_gets_the_table_alone_unless_json_is_asked_for(command, monkeypatch):

@@ -217,8 +217,26 @@ def test_perplexity_of_two_windows_is_that_of_their_logits(command, tmp_path):
     assert answer["mean_negative_log_likelihood"] == pytest.approx(mean(losses), rel=1e-5)
     error = answer["perplexity"] * stdev(losses) / math.sqrt(30)
     assert answer["perplexity_standard_error"] == pytest.approx(error, rel=1e-4)
-    last = command(*line, "--limit-windows", "2").out.splitlines()[-1]
+    last = command(*line, "--chunks", "2").out.splitlines()[-1]
     assert last.split() == ["perplexity", f"{answer['perplexity']:.4f}", "±", f"{error:.4f}"]
+
+
+@pytest.mark.parametrize(("given", "windows"), [("1", 1), ("2", 2), ("99", 3), ("-1", 3)])
+def test_chunks_are_the_first_windows_of_a_text(given, windows, command, tmp_path, monkeypatch):
+    (tmp_path / "text.txt").write_text("It was a dark night. " * 6)
+    monkeypatch.setattr(
+        "hybrid.cli.perplexity.text_windows", lambda *_: [[1, 5, 6], [1, 7], [1, 8, 9]]
+    )
+    line = ("perplexity", "demo", "-f", str(tmp_path / "text.txt"), "-c", "16", "--json")
+    answer = json.loads(command(*line, "--chunks", given).out)
+    assert (answer["windows"], answer["tokens"]) == (windows, (2, 3, 5)[windows - 1])
+
+
+@pytest.mark.parametrize("given", ["0", "-2", "all"])
+def test_chunks_that_cannot_be_meant_are_a_usage_error(given, command):
+    outcome = command("perplexity", "demo", "-f", "text.txt", "--chunks", given)
+    assert outcome.code == 2
+    assert f"{given!r} is not a whole number of at least 1, nor -1" in outcome.err
 
 
 def test_an_empty_text_is_told_before_the_models_file_is_opened(command, monkeypatch):

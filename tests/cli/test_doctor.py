@@ -137,6 +137,32 @@ def test_a_saved_machine_is_planned_for_elsewhere(command, measured, tmp_path: P
     assert "--save" in refused.err
 
 
+def test_a_file_that_save_replaces_is_kept_beside_it(command, measured, tmp_path: Path):
+    rig = tmp_path / "rig.toml"
+    line = ("doctor", "--simulate", "CUDA0=64MiB", "--no-measure", "--save", str(rig))
+    first = command(*line, "--json")
+    assert f"{rig} is written\n" in first.err
+    json.loads(first.out)
+    for number, own in enumerate(["# my own figures\n", "# others\n", "# others\n"]):
+        rig.write_text(own)
+        kept = tmp_path / ("rig.toml~" if number == 0 else "rig.toml~2")
+        assert f"{rig} is written; what it held before is now in {kept}\n" in command(*line).err
+        assert kept.read_text() == own
+        assert len(read_machine(rig).gpus) == 1
+    assert sorted(path.name for path in tmp_path.glob("rig*")) == [
+        *("rig.toml", "rig.toml~", "rig.toml~2")
+    ]
+
+
+def test_a_file_that_save_leaves_alike_needs_no_copy(command, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("hybrid.cli.doctor.machine_text", lambda *_: "# alike\n")
+    rig = tmp_path / "rig.toml"
+    rig.write_text("# alike\n")
+    said = command("doctor", "--no-measure", "--save", str(rig)).err
+    assert f"{rig} is written\n" in said
+    assert not (tmp_path / "rig.toml~").exists()
+
+
 def test_simulated_gpus_are_never_measured(command, measured, tmp_path: Path):
     rig = tmp_path / "rig.toml"
     line = ("doctor", "--json", "--simulate", "CUDA0=64MiB", "--measure", "--save", str(rig))

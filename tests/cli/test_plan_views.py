@@ -164,6 +164,34 @@ def test_diff_compares_two_saved_plans(command, tmp_path):
     assert command("plan", "--diff", first, str(tmp_path / "none.json")).code == 1
 
 
+@pytest.mark.parametrize("form", [(), ("--json",)], ids=["text", "json"])
+def test_diff_notes_that_the_plans_are_of_two_models(form, command, tmp_path):
+    ours, other = tmp_path / "ours.json", tmp_path / "other.json"
+    command(*PLAN, "--save", str(ours))
+    facts = json.loads(ours.read_text())
+    facts["model"]["name"] = "another"
+    other.write_text(json.dumps(facts))
+    told = command("plan", "--diff", str(ours), str(other), *form).err
+    assert told.startswith("note: the plans are of different models, ")
+    assert command("plan", "--diff", str(ours), str(ours), *form).err == ""
+
+
+@pytest.mark.parametrize("given", [("good", "bad"), ("bad", "good")])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("{}", "not a plan: the field version is missing"), ('{"version": 99}', "of version 99")],
+)
+def test_of_two_plans_the_one_that_is_none_is_named(given, text, said, command, tmp_path):
+    paths = [str(tmp_path / f"{name}.json") for name in given]
+    command(*PLAN, "--save", str(tmp_path / "good.json"))
+    (tmp_path / "bad.json").write_text(text)
+    outcome = command("plan", "--diff", *paths)
+    assert outcome.code == 1
+    [told] = [line for line in outcome.err.splitlines() if said in line]
+    assert "bad.json: " in told
+    assert "good.json" not in outcome.err
+
+
 def test_html_writes_one_page_beside_the_report(command, tmp_path):
     path = tmp_path / "page.html"
     outcome = command(*PLAN, "--html", str(path))

@@ -71,6 +71,15 @@ def test_every_run_starts_at_its_depth_which_is_read_once(engine, passes):
     assert all(len(result.tok_s) == 2 for result in results)
 
 
+def test_filling_to_a_depth_is_told_pass_by_pass_and_no_token_is_decoded_for_it(engine, passes):
+    told: list[tuple[int, int]] = []
+    decoded = engine.stats.decode_tokens
+    list(measure(engine, bench_cases([2], [], [9, 14]), 1, 40.0, lambda *now: told.append(now)))
+    assert told == [(0, 9), (4, 9), (9, 9), (0, 5), (5, 5)]
+    assert passes[:3] == [(0, 4), (4, 4), (8, 1)]
+    assert engine.stats.decode_tokens == decoded
+
+
 def test_ids_are_the_same_in_every_run_and_differ_between_repetitions(engine, monkeypatch):
     def ids_of() -> list[list[int]]:
         drawn: list[list[int]] = []

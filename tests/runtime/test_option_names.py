@@ -8,7 +8,7 @@ import pytest
 import hybrid
 from hybrid.cli.main import main
 from hybrid.cli.placement_flags import add_placement_flags
-from hybrid.runtime.option_names import OPTION_OF_FLAG, options_named
+from hybrid.runtime.option_names import EXAMPLES, OPTION_OF_FLAG, options_named
 from hybrid.runtime.options import LoadOptions
 from kernels.native import tiers
 
@@ -41,6 +41,29 @@ def test_an_error_of_load_names_its_options(options, names, monkeypatch):
     last = str(raised.value).splitlines()[-1]
     assert "as options of hybrid.load: " in last
     assert all(name in last for name in names)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("ram", 'ram is called budgets in Python: budgets={"CPU": 64 << 30}, in bytes'),
+        ("vram", 'vram is called budgets in Python: budgets={"CUDA0": 22 << 30}, in bytes'),
+        ("ngl", "ngl is called gpu_layers in Python"),
+        ("n_cpu_moe", "n_cpu_moe is called rules in Python"),
+    ],
+)
+def test_a_flag_given_as_an_option_is_told_the_options_name(name, said):
+    with pytest.raises(hybrid.HybridError) as raised:
+        hybrid.load("demo", **{name: 64})
+    assert str(raised.value) == f"unknown option '{name}'\n  try   {said}"
+
+
+def test_every_example_of_an_option_is_one():
+    for flag, example in EXAMPLES.items():
+        name, _, value = example.partition("=")
+        assert OPTION_OF_FLAG[flag] == name
+        given = eval(value)
+        assert LoadOptions.from_keywords(**{name: given}).budgets == given
 
 
 def test_an_error_without_flags_stays_as_it_is():

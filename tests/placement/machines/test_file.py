@@ -125,6 +125,20 @@ def test_two_nodes_have_even_parts_unless_they_say_otherwise(tmp_path: Path) -> 
         (SMALL + "[host.speeds]\nproduct_share = 93\n", ("product_share is 93", "at most 1.5")),
         (SMALL + "[host.speeds]\nby_threads = [[1]]\n", ("by_threads is [[1]]", "[[1, 16.0]")),
         (SMALL + "[host.speeds]\ncopy_gb_s = 4\n", ("unknown key 'copy_gb_s'",)),
+        (
+            SMALL + "disk_gb_s = 6.5\n",
+            ("host: unknown key 'disk_gb_s'", "move the line to [host.speeds]"),
+        ),
+        (
+            SMALL + "[speeds]\nread_gb_s = 40\n",
+            ("speeds: unknown key 'read_gb_s'", "move the line to [host.speeds]"),
+        ),
+        ("by_threads = [[1, 16.0]]\n" + SMALL, ("move the line to [host.speeds]",)),
+        (SMALL + "to_gpu_gb_s = 25\n", ("move the line to [gpu.speeds]",)),
+        (
+            SMALL + '[[gpu]]\nmemory = "1GiB"\nproduct_share = 0.9\n',
+            ("gpu 1: unknown key 'product_share'", "[host.speeds] or [gpu.speeds]"),
+        ),
         (SMALL + "[[gpu]]\n", ("gpu 1: memory is missing", 'memory = "24GiB"')),
         (SMALL + "[gpu]\n", ("gpu is {}", "[[gpu]]")),
         (

@@ -64,7 +64,14 @@ def test_a_faster_disc_of_a_machine_file_counts() -> None:
 
 @pytest.mark.parametrize(
     ("disk_gb_s", "words"),
-    [(3.0, "at 3.0 GB/s for want of a measured speed"), (6.0, "at 6.0 GB/s")],
+    [
+        (
+            3.0,
+            "at 3.0 GB/s for want of a measured speed: a machine's file can give it as"
+            " disk_gb_s, under [host.speeds]",
+        ),
+        (6.0, "at 6.0 GB/s"),
+    ],
 )
 def test_the_disc_speed_that_a_plan_was_made_with_is_told(disk_gb_s: float, words: str) -> None:
     assert MACHINE.speeds is not None

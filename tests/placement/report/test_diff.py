@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from placement.machines.machine import UNLOADED
 from placement.plan import Assignment, PlacementPlan
 from placement.planner import plan
-from placement.report.diff import ABSENT, Change, diff_plans, diff_text
+from placement.report.diff import ABSENT, Change, diff_plans, diff_text, models_note
 from placement.rules import parse_rules
 from placement.workload import Workload
 from tests.placement.golden_reports import MEASURED
@@ -73,6 +73,21 @@ def test_another_models_tensors_are_absent() -> None:
     found = diff_plans(planned(), other)
     assert [(move.before, move.after) for move in found.moves] == [(UNLOADED, ABSENT)]
     assert [change.what for change in found.asked] == ["model bytes"]
+    line = diff_text(found).split("\n\n")[1].splitlines()[1]
+    assert "  left in the file  not in this model  blk." in line
+
+
+def test_plans_of_two_models_or_two_files_are_said_to_be() -> None:
+    before = planned()
+    assert models_note(before, planned("exps=CPU")) is None
+    other = models_note(before, replace(before, model="other"))
+    assert other is not None
+    assert "of different models, tiny (deepseek2, " in other
+    assert " and other (deepseek2, " in other
+    file = models_note(before, replace(before, model_bytes=3 * GIB))
+    assert file is not None
+    assert "of different files of one model" in file
+    assert "3.0 GiB" in file
 
 
 def test_experts_that_one_model_has_alone_are_absent_from_the_other() -> None:

@@ -1,5 +1,6 @@
 import re
 import shlex
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -142,6 +143,27 @@ def test_sizes_are_said_as_each_program_counts_them() -> None:
     assert "-c 1024 -np 4 -b 2048 -ub 64 -ctk q8_0 -t 12 -nkvo -fa on -fit off" in ours
     ik = export(planned, inventory, "ik", "a.gguf").text()
     assert ik.endswith("-c 1024 -np 4 -b 2048 -ub 64 -ctk q8_0 -t 12 -nkvo -mla 3 -amb 512")
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize(
+    ("nodes", "policy", "said"),
+    [
+        (2, "interleave", ("--numa", "distribute")),
+        (1, "interleave", None),
+        (0, "interleave", None),
+        (2, "off", None),
+        (2, "local", None),
+    ],
+)
+def test_pages_over_several_nodes_ask_for_threads_over_them(
+    program: str, nodes: int, policy: str, said: tuple[str, str] | None
+) -> None:
+    inventory = tiny()
+    planned = plan(inventory, machine(GIB), (), replace(LOAD, numa_policy=policy))
+    words = export(planned, inventory, program, "m.gguf", memory_nodes=nodes).words
+    at = words.index("--numa") if "--numa" in words else None
+    assert (None if at is None else words[at : at + 2]) == said
 
 
 def test_a_cache_that_cannot_follow_its_block_is_told() -> None:
