@@ -1,7 +1,8 @@
 """`hybrid chat`: a conversation. Ctrl-C ends the answer; Ctrl-C or Ctrl-D at the prompt leaves.
 
 From a pipe each line is a turn, but for the commands below. The engine keeps what it has read, so
-only new text is computed.
+only new text is computed. -n bounds an answer: one for which the context has less room goes on to
+the context's end.
 """
 
 import argparse
@@ -94,8 +95,7 @@ class Conversation:
         Raises UsageError, TokenizerError or ContextError.
         """
         sampling(self._args)
-        shortest = self._ids([*self._messages, {"role": "user", "content": "a"}])
-        checked(self._prepared, shortest, max_tokens(self._args) or 0)
+        checked(self._prepared, self._ids([*self._messages, {"role": "user", "content": "a"}]), 1)
 
     def clear(self) -> None:
         system = self._args.system_prompt
@@ -123,8 +123,12 @@ class Conversation:
 
     def _answer(self, engine: "Engine", ids: list[int]) -> str:
         args, texts, finish = self._args, list[str](), None
+        bound, room = max_tokens(args), engine.context_tokens - len(ids)
         tokens = engine.generate(
-            ids, max_tokens=max_tokens(args), ignore_stop=args.ignore_eos, sampling=sampling(args)
+            ids,
+            max_tokens=None if bound is None or bound > room else bound,
+            ignore_stop=args.ignore_eos,
+            sampling=sampling(args),
         )
         try:
             for token in tokens:

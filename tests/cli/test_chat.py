@@ -65,6 +65,22 @@ def test_an_answer_that_the_context_ends_is_kept_and_said_to_be_cut(command):
     assert "the text ends here: all 16 tokens of context are used; /clear" in outcome.err
 
 
+def test_an_answer_ends_at_the_context_where_that_is_before_its_bound(command):
+    line = ("chat", "demo", "--temp", "0", "--ignore-eos", "-c", "48")
+    unbounded = command(*line, stdin="Hello\n")
+    bounded = command(*line, "-n", "2000", stdin="Hello\n")
+    assert (bounded.code, bounded.out) == (0, unbounded.out)
+    assert "the text ends here: all 48 tokens of context are used; /clear" in bounded.err
+
+
+def test_a_bound_that_the_context_has_room_for_is_kept(command):
+    line = ("chat", "demo", "--temp", "0", "--ignore-eos", "-c", "48")
+    outcome = command(*line, "-n", "4", stdin="Hello\nHello\n")
+    assert outcome.code == 0
+    assert "the text ends here" not in outcome.err
+    assert all(line.strip() for line in outcome.out.splitlines())
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
