@@ -1,7 +1,9 @@
-"""`hybrid chat`: a conversation. Ctrl-C ends the answer; Ctrl-C or Ctrl-D at the prompt leaves.
+"""`hybrid chat`: a conversation. Ctrl-C ends an answer; at the prompt it drops the line, and a
+second one at the next prompt, with nothing in between, leaves. Ctrl-D leaves at once.
 
 From a pipe each line is a turn, but for the commands below. The engine keeps what it has read, so
-only new text is computed.
+only new text is computed. -n bounds an answer: one for which the context has less room goes on to
+the context's end.
 """
 
 import argparse
@@ -9,6 +11,7 @@ import contextlib
 import importlib
 import re
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hybrid.cli.live_flags import LiveView, add_live_flags, live_view
@@ -19,6 +22,7 @@ from hybrid.cli.placement_flags import add_placement_flags
 from hybrid.cli.prompts import add_sampling_flags, max_tokens, sampling
 from hybrid.cli.run import timing_line
 from hybrid.errors import ContextError
+from hybrid.runtime.options import MAX_SEED, SamplingOptions
 from hybrid.runtime.prepare import Prepared
 from hybrid.runtime.prompt import checked, need_tokenizer
 from hybrid.tokenizer.chat import ChatTemplate
@@ -27,11 +31,18 @@ from hybrid.tokenizer.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from hybrid.runtime.engine import Engine
 
-HELP = (
-    "/clear forgets the conversation, /exit or Ctrl-D leaves, Ctrl-C ends an answer, /help says so"
-)
-LEAVING = ("/exit", "/quit", "/bye")
-COMMAND = re.compile(r"/[\w-]+(\s|$)")  # "/regen", "/set system x", not "/etc/hosts is what?"
+BANNER = "Ctrl-C ends an answer, Ctrl-D leaves, /help lists the commands"
+HELP = """\
+/help    prints this list, as /? does
+/clear   forgets the conversation
+/regen   takes the last answer back and answers anew
+/exit    leaves, as /quit and /bye do
+Ctrl-C   ends an answer; at the prompt it drops the line, a second one leaves
+Ctrl-D   leaves"""
+AGAIN = "Ctrl-C again, Ctrl-D or /exit leaves"
+CLEAR, REGEN, HELPING, LEAVING = "/clear", "/regen", ("/help", "/?"), ("/exit", "/quit", "/bye")
+KNOWN = (CLEAR, REGEN, *HELPING, *LEAVING)
+COMMAND = re.compile(r"/[\w-]*(?=\s|$)")  # "/undo", "/set system x", "/", not "/etc/hosts is what?"
 FULL = "/clear forgets the conversation, -c N reserves more"
 
 
@@ -58,21 +69,62 @@ def _talk(args: argparse.Namespace, live: LiveView) -> int:
     if interactive:
         with contextlib.suppress(ImportError):  # line editing and history, where Python has them
             importlib.import_module("readline")
-        say(HELP)
-    while (line := _next_line(interactive)) is not None and line.strip() not in LEAVING:
-        if line.strip() == "/clear":
-            chat.clear()
-        elif line.strip() in ("/help", "/?"):
-            say(HELP)
-        elif interactive and (found := COMMAND.match(line)):
-            note(f"there is no {found[0].strip()}, and the model was not asked: {HELP}")
-            note("a blank before it asks the model")
-        elif line.strip():
-            with live.screen():
-                chat.turn(engine, line, interactive)
+        say(BANNER)
+    interrupted = False
+    while True:
+        try:
+            line = _next_line(interactive)
+            interrupted = False
+            if line is None or line.strip().lower() in LEAVING:
+                break
+            _obey(line, engine, chat, live, interactive=interactive)
+        except KeyboardInterrupt:  # at the prompt, or between an answer's end and it
+            say("")
+            if interrupted or not interactive:
+                break
+            interrupted = True
+            say(AGAIN)
     if engine.stats.decode_tokens:
         say(timing_line(engine.stats))
     return 0
+
+
+def _next_line(interactive: bool) -> str | None:
+    """One line from the user, None at the end."""
+    if not interactive:
+        line = sys.stdin.readline()
+        return line.removesuffix("\n") if line else None
+    try:
+        return input("> ")
+    except EOFError:
+        say("")
+        return None
+
+
+def _obey(
+    line: str, engine: "Engine", chat: "Conversation", live: LiveView, *, interactive: bool
+) -> None:
+    """Do what a line says that does not leave: a command, else a turn."""
+    command = line.strip().lower()
+    if command == CLEAR:
+        chat.clear()
+        note("the conversation is forgotten")
+    elif command in HELPING:
+        say(HELP)
+    elif command == REGEN and not chat.has_answer:
+        note("there is no answer to take back")
+    elif command == REGEN:
+        with live.screen():
+            chat.answer_anew(engine, interactive)
+    elif interactive and (found := COMMAND.match(line)):
+        name = found[0]
+        known = name.lower() in KNOWN
+        wrong = f"{name} takes nothing after it" if known else f"there is no {name}"
+        note(f"{wrong}, and the model was not asked: /help lists the commands")
+        note("a blank before it asks the model")
+    elif command:
+        with live.screen():
+            chat.turn(engine, line, interactive)
 
 
 class Conversation:
@@ -88,18 +140,22 @@ class Conversation:
         self._args = args
         self.clear()
 
+    @property
+    def has_answer(self) -> bool:
+        return bool(self._messages) and self._messages[-1]["role"] == "assistant"
+
     def check(self) -> None:
         """Find what would spoil every turn: sampling, template, a system prompt without end.
 
         Raises UsageError, TokenizerError or ContextError.
         """
         sampling(self._args)
-        shortest = self._ids([*self._messages, {"role": "user", "content": "a"}])
-        checked(self._prepared, shortest, max_tokens(self._args) or 0)
+        checked(self._prepared, self._ids([*self._messages, {"role": "user", "content": "a"}]), 1)
 
     def clear(self) -> None:
         system = self._args.system_prompt
         self._messages = [{"role": "system", "content": str(system)}] if system else []
+        self._taken_back = 0
 
     def turn(self, engine: "Engine", text: str, interactive: bool) -> None:
         """Say `text`, print the answer. A turn that does not fit is taken back; an answer that the
@@ -107,15 +163,27 @@ class Conversation:
 
         Raises ContextError for a turn that does not fit when nobody is there to react.
         """
-        self._messages.append({"role": "user", "content": text})
+        self._taken_back = 0
+        self._reply(engine, [*self._messages, {"role": "user", "content": text}], interactive)
+
+    def answer_anew(self, engine: "Engine", interactive: bool) -> None:
+        """Take the last answer back and print another one."""
+        self._taken_back += 1
+        if self._args.temp == 0:
+            note("the same answer comes again: --temp 0 leaves no choice")
+        self._reply(engine, self._messages[:-1], interactive)
+
+    def _reply(self, engine: "Engine", asked: list[dict[str, str]], interactive: bool) -> None:
         try:
-            answer = self._answer(engine, self._ids(self._messages))
-            self._messages.append({"role": "assistant", "content": answer})
+            answer = self._answer(engine, self._ids(asked))
         except ContextError as error:
-            self._messages.pop()
             if not interactive:
                 raise
             error_block(error)
+            if len(asked) > 1:
+                note("the question is taken back; /clear forgets what was said before it")
+        else:
+            self._messages = [*asked, {"role": "assistant", "content": answer}]
 
     def _ids(self, messages: list[dict[str, str]]) -> list[int]:
         prompt = self._template.render(messages)
@@ -123,8 +191,12 @@ class Conversation:
 
     def _answer(self, engine: "Engine", ids: list[int]) -> str:
         args, texts, finish = self._args, list[str](), None
+        bound, room = max_tokens(args), engine.context_tokens - len(ids)
         tokens = engine.generate(
-            ids, max_tokens=max_tokens(args), ignore_stop=args.ignore_eos, sampling=sampling(args)
+            ids,
+            max_tokens=None if bound is None or bound > room else bound,
+            ignore_stop=args.ignore_eos,
+            sampling=self._sampling(),
         )
         try:
             for token in tokens:
@@ -141,14 +213,9 @@ class Conversation:
             say_when_nearly_full(len(ids) + len(texts), engine.context_tokens, FULL)
         return "".join(texts)
 
-
-def _next_line(interactive: bool) -> str | None:
-    """One line from the user, None at the end."""
-    try:
-        if interactive:
-            return input("> ")
-        line = sys.stdin.readline()
-        return line.removesuffix("\n") if line else None
-    except (EOFError, KeyboardInterrupt):
-        say("")
-        return None
+    def _sampling(self) -> SamplingOptions:
+        """A --seed of the user's counts on with each answer taken back: the same one would come."""
+        drawn, given = sampling(self._args), self._args.seed
+        if given < 0:
+            return drawn
+        return replace(drawn, seed=(given + self._taken_back) % (MAX_SEED + 1))

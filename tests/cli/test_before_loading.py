@@ -26,7 +26,7 @@ TABLE = {
     "min-p of chat": ("min-p 3", ("chat", "demo", "--min-p", "3")),
     "top-p of chat": ("top-p 9", ("chat", "demo", "--top-p", "9")),
     "system prompt": ("exceed the context", ("chat", "demo", "-sys", LONG)),
-    "answer of chat": ("exceed the context", ("chat", "demo", "-n", "8190")),
+    "answer of run": ("exceed the context", ("run", "demo", "-p", "x", "-n", "8190")),
     "template": ("not valid jinja", ("chat", "{broken:template}")),
     "template that fails": ("cannot be rendered", ("chat", "{broken:template that fails}")),
     "window": ("window of 1", ("perplexity", "demo", "-c", "1", "-f", __file__)),
