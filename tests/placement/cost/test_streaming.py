@@ -68,6 +68,31 @@ def test_the_note_has_a_prompts_speed_both_ways() -> None:
     assert float(found[2]) > float(found[3])
 
 
+def test_the_note_has_what_a_long_micro_batch_costs_decoding() -> None:
+    where, load = described_machine("16x3090"), Workload(8192, kernels="fast", threads=64)
+    made = plan(deepseek_v3(), where, (), load)
+    (note,) = [n for n in made.notes if "prompts: " in n]
+    found = re.search(r"from -ub (\d+) on .*; decoding then ([\d.]+), not ([\d.]+)$", note)
+    assert found is not None
+    wide = plan(deepseek_v3(), where, (), replace(load, ubatch_tokens=int(found[1])))
+    assert made.prediction is not None
+    assert wide.prediction is not None
+    rates = [rate(one.prediction.decode[0].tokens_per_s) for one in (wide, made)]  # type: ignore[union-attr]
+    assert list(found.groups()[1:]) == rates
+    assert float(rates[0]) < 0.97 * float(rates[1])
+
+
+def test_a_long_micro_batch_that_has_no_room_is_not_held_out() -> None:
+    where = with_speeds(25.0, 12.5)
+    rules = parse_rules(["exps=CPU"], where.device_names)
+    long = replace(LOAD, context_tokens=32768)
+    roomy = plan(deepseek_v3(), where, rules, long, gpu_layers=99)
+    tight = {"CUDA0": roomy.devices[1].total_bytes}
+    notes = plan(deepseek_v3(), where, rules, long, budgets=tight, gpu_layers=99).notes
+    (note,) = [n for n in notes if "prompts: " in n]
+    assert note.endswith("on they are brought to the GPUs, for which there is no room")
+
+
 def test_no_figures_for_a_micro_batch_beyond_the_context() -> None:
     where = with_speeds(25.0, 12.5)
     rules = parse_rules(["exps=CPU"], where.device_names)
