@@ -58,11 +58,16 @@ def parse_bytes(
 
 
 def _without_unit(number: str, what: str, from_mib: int) -> RequestError:
-    """With what to type: a flag's name and, where it begins with a sign, the = that it needs."""
+    """With what to type: of a list of devices the one, of a flag with one value the whole, with =
+    where a sign follows.
+
+    what   "--vram CUDA0", "--ram", or words
+    """
     value = Decimal(number)
     unit = "GiB" if abs(value) < (from_mib if value > 0 else LEFT_FROM_MIB) else "MiB"
-    flag = what if what.startswith("--") else ""
-    typed = f"{flag}{'=' if ' ' in flag or value < 0 else ' '}{number}" if flag else number
+    flag, _, device = what.partition(" ") if what.startswith("--") else ("", "", "")
+    joint = "=" if device or value < 0 else " "
+    typed = f"{device or flag}{joint}{number}" if flag else number
     if value != int(value):
         return RequestError(f"{what} has no unit: {number!r}", remedy=f"{typed}{unit}")
     return RequestError(

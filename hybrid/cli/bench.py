@@ -169,7 +169,7 @@ def _measure_into(
 
         def filled(done: int, total: int) -> None:
             if not done:
-                say(f"  reading {total} tokens of context")
+                say(f"  reading {total} token{'s' if total > 1 else ''} of context")
             told = f"{done} of {total} tokens of context read" if done < total else ""
             bar(len(found.results), len(cases), told)
 

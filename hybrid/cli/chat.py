@@ -80,13 +80,19 @@ def _talk(args: argparse.Namespace, live: LiveView) -> int:
             _obey(line, engine, chat, live, interactive=interactive)
         except KeyboardInterrupt:  # at the prompt, or between an answer's end and it
             say("")
-            if interrupted or not interactive:
+            if not interactive or (interrupted and not _is_typing()):
                 break
             interrupted = True
             say(AGAIN)
     if engine.stats.decode_tokens:
         say(timing_line(engine.stats))
     return 0
+
+
+def _is_typing() -> bool:
+    """Whether a line was begun, as far as line editing can tell."""
+    editing = sys.modules.get("readline")
+    return editing is not None and bool(editing.get_line_buffer().strip())
 
 
 def _next_line(interactive: bool) -> str | None:
@@ -163,8 +169,10 @@ class Conversation:
 
         Raises ContextError for a turn that does not fit when nobody is there to react.
         """
-        self._taken_back = 0
-        self._reply(engine, [*self._messages, {"role": "user", "content": text}], interactive)
+        before, self._taken_back = self._taken_back, 0
+        asked = [*self._messages, {"role": "user", "content": text}]
+        if not self._reply(engine, asked, interactive):
+            self._taken_back = before
 
     def answer_anew(self, engine: "Engine", interactive: bool) -> None:
         """Take the last answer back and print another one."""
@@ -173,17 +181,19 @@ class Conversation:
             note("the same answer comes again: --temp 0 leaves no choice")
         self._reply(engine, self._messages[:-1], interactive)
 
-    def _reply(self, engine: "Engine", asked: list[dict[str, str]], interactive: bool) -> None:
+    def _reply(self, engine: "Engine", asked: list[dict[str, str]], interactive: bool) -> bool:
+        """Whether there is an answer."""
         try:
             answer = self._answer(engine, self._ids(asked))
         except ContextError as error:
             if not interactive:
                 raise
             error_block(error)
-            if len(asked) > 1:
+            if any(message["role"] == "assistant" for message in asked):
                 note("the question is taken back; /clear forgets what was said before it")
-        else:
-            self._messages = [*asked, {"role": "assistant", "content": answer}]
+            return False
+        self._messages = [*asked, {"role": "assistant", "content": answer}]
+        return True
 
     def _ids(self, messages: list[dict[str, str]]) -> list[int]:
         prompt = self._template.render(messages)

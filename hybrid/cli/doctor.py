@@ -5,6 +5,7 @@ it is.
 import argparse
 import ctypes
 import platform
+import re
 import sys
 from dataclasses import asdict
 from importlib import metadata
@@ -45,6 +46,7 @@ PACKAGES = (
     "jinja2",
 )
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+PASSING = re.compile(rb"^free_\w+ = .*\n", re.MULTILINE)  # of a machine's file
 BUILD = "not found: build it with cmake, or install again: pip install --force-reinstall ."
 
 
@@ -71,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     found = profile_of(machine, args)
     machine = with_speeds(machine, found)
     if args.save:
-        save_beside(args.save, machine_text(machine, about_machine(machine)), "--save")
+        save_beside(args.save, machine_text(machine, about_machine(machine)), "--save", PASSING)
     if args.json:
         facts = {
             "program": program,

@@ -2,13 +2,14 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from hybrid.errors import HybridError, OutputError
-from hybrid.runtime.text_file import keep_other_text, replace_text
+from hybrid.runtime.text_file import NOTHING, keep_other_text, replace_text
 
 
 def note(text: str) -> None:
@@ -71,12 +72,14 @@ def save_text(path: str | Path, text: str, flag: str) -> None:
         raise _unwritten(path, flag, error) from error
 
 
-def save_beside(path: str | Path, text: str, flag: str) -> None:
-    """`save_text`, said on stderr; a file with other text, perhaps somebody's own, stays beside it.
-    Raises OutputError, with all files as they were.
+def save_beside(
+    path: str | Path, text: str, flag: str, passing: re.Pattern[bytes] = NOTHING
+) -> None:
+    """`save_text`, said on stderr; a file with other text, perhaps somebody's own, stays beside it,
+    but for what is `passing`. Raises OutputError, with that file as it was.
     """
     try:
-        kept = keep_other_text(path, text)
+        kept = keep_other_text(path, text, passing)
     except (OSError, ValueError) as error:
         raise _unwritten(path, flag, error) from error
     save_text(path, text, flag)

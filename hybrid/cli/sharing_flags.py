@@ -113,12 +113,13 @@ def shares(text: str) -> tuple[float, ...]:
 
 def margins(text: str) -> tuple[int, ...]:
     """ "1GiB,512MiB" -> bytes, one for each GPU or one for all. Raises UsageError."""
-    if "-" in text:
+    if any(word.strip().startswith("-") for word in text.split(",")):
         raise UsageError(
             f"--margin {text[:60]!r} is negative", remedy="bytes to leave free: --margin 512MiB"
         )
     return tuple(
-        parse_bytes(word, "--margin", from_mib=MARGIN_FROM_MIB) for word in text.split(",")
+        parse_bytes(word, "a size of --margin", from_mib=MARGIN_FROM_MIB)
+        for word in text.split(",")
     )
 
 

@@ -191,7 +191,9 @@ def measure(
 
 
 def _fill(engine: "Engine", ids: Sequence[int], filled: Filled) -> None:
-    """The passes of one call, told of one by one. No call has a lone token: it would be decoded."""
+    """The passes of one call, told of one by one. No call of several has a lone token: it would be
+    decoded.
+    """
     step = max(engine.plan.workload.ubatch_tokens, 2)
     done = 0
     filled(done, len(ids))

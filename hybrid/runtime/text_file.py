@@ -1,7 +1,11 @@
 """Text files that a program of ours writes as a whole."""
 
 import os
+import re
 from pathlib import Path
+
+MOST_KEPT = 1 << 20  # bytes
+NOTHING = re.compile(rb"(?!)")
 
 
 def replace_text(path: str | Path, text: str) -> None:
@@ -25,14 +29,22 @@ def replace_text(path: str | Path, text: str) -> None:
         beside.unlink(missing_ok=True)
 
 
-def keep_other_text(path: str | Path, text: str) -> Path | None:
+def keep_other_text(
+    path: str | Path, text: str, passing: re.Pattern[bytes] = NOTHING
+) -> Path | None:
     """Before `text` replaces a file of other text: a copy of it as FILE~, FILE~2, ..., the first
     name that is free or holds this copy already. None where there is nothing to keep.
 
-    Raises OSError, ValueError for a path that cannot be one.
+    passing   what differs from one moment to the next, and needs no copy
+    Raises OSError, ValueError for a path that cannot be one or a file too long for such a text.
     """
     there = Path(path)
-    if not there.is_file() or (held := there.read_bytes()) == text.encode():
+    if not there.is_file():
+        return None
+    if there.stat().st_size > MOST_KEPT:
+        raise ValueError(f"the file there has {there.stat().st_size} bytes and is something else")
+    held = there.read_bytes()
+    if passing.sub(b"", held) == passing.sub(b"", text.encode()):
         return None
     number = 1
     while True:

@@ -138,13 +138,13 @@ def predict(
     speeds, taught = speeds_of(machine), _taught(machine)
     cost, load = PlanCost(plan, inventory, speeds, usage), plan.workload
     decode = tuple(_decode_pace(cost, depth, taught) for depth in decode_depths(load))
-    of_speeds = speeds.error + DISC_ERROR * _share(decode[0], "disc")
-    of_speeds += nodes_error(plan, machine, speeds)
+    of_speeds = speeds.error + nodes_error(plan, machine, speeds)
+    of_disc = DISC_ERROR * _share(decode[0], "disc")  # which no run taught anything about
     cached = inventory.nbytes < CACHED_MODEL_BYTES
     return Prediction(
         decode=decode,
         prompt=tuple(_prompt_pace(cost, *case, load, taught) for case in prompt_cases(load)),
-        error=MOST_ERROR if cached else _error(cost, of_speeds, taught),
+        error=MOST_ERROR if cached else min(_error(cost, of_speeds, taught) + of_disc, MOST_ERROR),
         limit=limit_text(decode[0], cost.waits_for_cores(load.threads)),
         source=speeds.source + _corrected(cost, taught) + IN_CACHES * cached,
     )
@@ -212,7 +212,7 @@ def _error(cost: PlanCost, of_speeds: float, taught: Calibration) -> float:
         error = of_speeds + UNMEASURED_ERROR * cost.unmeasured_share()
         error += FALLBACK_ERROR if kind.endswith("_reference") else 0.0
         errors.append(taught.error(kind, error))
-    return min(max(errors), MOST_ERROR)
+    return max(errors)
 
 
 def _share(pace: Pace, part: str) -> float:

@@ -122,10 +122,13 @@ def _other_gpu_layers(request: Request, attempt: PlacementPlan, trials: Trials) 
 def _other_n_cpu_moe(request: Request, trials: Trials) -> Iterator[Remedy]:
     old = [rule for rule in request.rules if rule.source.startswith(N_CPU_MOE)]
     bound = [rule.layers[0] for rule in old if rule.is_fallback and rule.layers]
-    # --n-cpu-moe 0 leaves no rule whose place another number could take
-    if bound and not all(rule.is_fallback for rule in old):
-        others = [rule for rule in request.rules if rule not in old]
+    # --n-cpu-moe 0 has no rule whose place another number could take
+    if not bound:
+        return
+    others = [rule for rule in request.rules if rule not in old]
+    with suppress(RuleError):  # of a rule that got nothing before
         yield from trials.one(f"drop --n-cpu-moe {bound[0]}", request.with_rules(others))
+    if not all(rule.is_fallback for rule in old):
         yield from trials.first_fit(
             request.inventory.shape.layers - bound[0],
             lambda step: _with_n_cpu_moe(request, bound[0] + step),

@@ -51,14 +51,15 @@ def shortfall(
     if all(remedy.is_budget for remedy in found):
         remedies += [*_smaller_file(attempt, over), *_from_the_file(request, over, longer_ubatch)]
     if not any(remedy.text.startswith("-") for remedy in found):
-        remedies += [_bytes_short(request, use) for use in over]
+        worst = sorted(over, key=lambda use: use.budget_bytes - use.total_bytes)
+        remedies.append("; and ".join(_few([_bytes_short(request, use) for use in worst])))
     names = [use.name for use in over]
     there = device_ranges(names) if len(names) > MOST_NAMED else " and ".join(names)
-    details = [*_worst(list(map(_needs, over))), *_worst(conflicts(request, attempt, trials))]
+    details = [*_few(list(map(_needs, over))), *_few(conflicts(request, attempt, trials))]
     return DoesNotFit(f"the model does not fit on {there}", *details, remedy=remedies)
 
 
-def _worst(lines: list[str]) -> list[str]:
+def _few(lines: list[str]) -> list[str]:
     """Not a screen of GPUs that are alike."""
     more = len(lines) - MOST_NAMED
     return [*lines[:MOST_NAMED], f"and {more} more like these"] if more > 1 else lines
@@ -250,7 +251,7 @@ def _smaller_file(attempt: PlacementPlan, over: Sequence[DeviceUse]) -> list[str
 
 def _from_the_file(request: Request, over: list[DeviceUse], longer_ubatch: int | None) -> list[str]:
     """--mmap, where RAM is too small for weights; with what makes room on GPUs that lack it too."""
-    if request.workload.mapped or all(use.name != CPU for use in over):
+    if request.workload.mapped:
         return []
     mapped = request.with_workload(replace(request.workload, mapped=True))
     plan = draft(mapped)

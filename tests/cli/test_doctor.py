@@ -1,6 +1,7 @@
 """`hybrid doctor`: measures a state of the machine once, keeps it, writes machine files."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -161,6 +162,27 @@ def test_a_file_that_save_leaves_alike_needs_no_copy(command, tmp_path: Path, mo
     said = command("doctor", "--no-measure", "--save", str(rig)).err
     assert f"{rig} is written\n" in said
     assert not (tmp_path / "rig.toml~").exists()
+
+
+def test_free_memory_of_another_moment_needs_no_copy(command, tmp_path: Path):
+    rig = tmp_path / "rig.toml"
+    line = ("doctor", "--simulate", "CUDA0=64MiB", "--no-measure", "--save", str(rig))
+    command(*line)
+    before = rig.read_text()
+    rig.write_text(re.sub(r'free_ram = ".*"', 'free_ram = "1GiB"', before))
+    assert f"{rig} is written\n" in command(*line).err
+    rig.write_text(before.replace("cores = ", "cores = 1"))
+    assert f"{rig} is written; what it held" in command(*line).err
+
+
+def test_a_file_that_cannot_be_a_machine_is_not_replaced(command, tmp_path: Path):
+    model = tmp_path / "model.gguf"
+    model.write_bytes(bytes(2 << 20))
+    outcome = command("doctor", "--no-measure", "--save", str(model))
+    assert outcome.code == 1
+    assert "2097152 bytes and is something else" in outcome.err
+    assert model.stat().st_size == 2 << 20
+    assert list(tmp_path.iterdir()) == [model]
 
 
 def test_simulated_gpus_are_never_measured(command, measured, tmp_path: Path):

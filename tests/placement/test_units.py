@@ -57,7 +57,7 @@ def test_a_small_number_without_a_unit_has_lost_it(text: str, unit: str) -> None
         parse_bytes(text, "--vram CUDA0")
     assert "--vram CUDA0 has no unit" in str(error.value)
     (remedy,) = error.value.remedies
-    assert remedy.startswith(f"--vram CUDA0={text}{unit}")
+    assert remedy.startswith(f"CUDA0={text}{unit}")
     assert (f"or {text}B for so many bytes" in remedy) == text.lstrip("-").isdecimal()
     assert parse_bytes(text + "KiB") != 0
     assert parse_bytes(text, least_plain=0) == int(float(text))
