@@ -52,7 +52,9 @@ def shortfall(
         remedies += [*_smaller_file(attempt, over), *_from_the_file(request, over, longer_ubatch)]
     if not any(remedy.text.startswith("-") for remedy in found):
         worst = sorted(over, key=lambda use: use.budget_bytes - use.total_bytes)
-        remedies.append("; and ".join(_few([_bytes_short(request, use) for use in worst])))
+        *others, last = _few([_bytes_short(request, use) for use in worst])
+        joint = "and " if others and not last.startswith("and ") else ""
+        remedies.append("; ".join([*others, f"{joint}{last}"]))
     names = [use.name for use in over]
     there = device_ranges(names) if len(names) > MOST_NAMED else " and ".join(names)
     details = [*_few(list(map(_needs, over))), *_few(conflicts(request, attempt, trials))]

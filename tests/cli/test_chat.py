@@ -57,6 +57,14 @@ def test_regen_gives_another_answer_also_with_a_seed(command):
     assert len(set(answers)) == 3
 
 
+def test_regen_behind_a_turn_that_did_not_fit_draws_on(typed):
+    flags = ("--temp", "2", "--top-k", "0", "--top-p", "1", "-s", "7", "-c", "96")
+    long = "word " * 200
+    _, out, _ = typed("Hello", "/regen", "/regen", flags=flags)
+    _, interrupted, _ = typed("Hello", "/regen", long, "/regen", flags=flags)
+    assert interrupted == out
+
+
 @pytest.mark.parametrize("flags", [(), ("-sys", "You are a sea captain.")])
 def test_regen_without_an_answer_is_told(command, flags):
     outcome = command("chat", *FLAGS, *flags, stdin="/regen\nHello\n/clear\n/regen\n")

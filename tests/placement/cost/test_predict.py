@@ -270,6 +270,17 @@ def test_a_disc_is_as_slow_whatever_runs_taught() -> None:
     assert 2 * paces[0]["CPU experts"] == pytest.approx(paces[1]["CPU experts"])
 
 
+def test_runs_that_agree_make_no_disc_surer() -> None:
+    agreed = {"decode_cpu": (1.0, 1.02, 1.01), "prompt_cpu": (1.0, 1.02, 1.01)}
+    known = replace(speeds(NONE), calibration=Calibration(agreed))
+    short = replace(NONE, devices=(replace(NONE.host, free_bytes=3 * GIB),), speeds=known)
+    found = predicted(where=short, load=MAPPED)
+    share = found.decode[0].seconds["disc"] * found.decode[0].tokens_per_s
+    assert share > 0.5
+    assert found.error == pytest.approx(0.05 + 0.5 * share)
+    assert predicted(where=replace(NONE, speeds=known)).error == pytest.approx(0.05)
+
+
 def test_a_run_from_disc_or_of_a_model_in_caches_teaches_nothing() -> None:
     short = replace(NONE, devices=(replace(NONE.host, free_bytes=3 * GIB),))
     from_disc = placed(where=short, load=MAPPED)

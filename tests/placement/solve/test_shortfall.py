@@ -152,6 +152,8 @@ def test_the_map_goes_with_what_makes_room_on_a_gpu() -> None:
     assert found.prediction is not None
     assert f"; about {rate(found.prediction.decode[0].tokens_per_s)} tok/s" in text
     assert not any("quantised smaller" in r or "--vram" in r for r in error.remedies)
+    assert " more free RAM; --ram " in error.remedies[1]  # both are needed
+    assert re.search(r"; and [\d.]+ GiB more on CUDA0, or rules", error.remedies[1])
 
 
 def test_gpus_that_are_alike_are_not_listed_one_by_one() -> None:
@@ -160,6 +162,27 @@ def test_gpus_that_are_alike_are_not_listed_one_by_one() -> None:
     assert sum(line.startswith("CUDA") for line in error.details) == 3
     assert sum(re.fullmatch(r"and \d+ more like these", line) is not None for line in error.details)
     assert error.remedies[0].startswith("drop --n-cpu-moe 5 (")
+
+
+@pytest.mark.parametrize("n", [0, 5])
+def test_n_cpu_moe_that_leaves_too_much_to_gpus_is_told_to_be_dropped(n: int) -> None:
+    where = described_machine("16x3090")
+    rules = fallbacks_last(n_cpu_moe_rules(n, 61, has_gpu=True))
+    error = error_of(where, *rules, load=Workload(8192, kernels="fast", threads=64))
+    assert error.remedies[0].startswith(f"drop --n-cpu-moe {n} (")
+    assert not any("and and" in text for text in error.remedies)
+    alone = described_machine("1x4090-192g")
+    error = error_of(alone, *rules, load=Workload(8192, kernels="fast", threads=16))
+    assert error.remedies[0].startswith("--mmap and ")
+    assert error.remedies[1].endswith(" more on CUDA0, or rules that put less there")
+
+
+def test_a_rule_that_ends_with_n_cpu_moe_is_no_error_of_its_own() -> None:
+    where = described_machine("16x3090")
+    beyond = parse_rules([r"blk\.4\..*exps#0-900=CUDA1"], where.device_names)
+    rules = fallbacks_last([*n_cpu_moe_rules(5, 61, has_gpu=True), *beyond])
+    error = error_of(where, *rules, load=Workload(8192, kernels="fast", threads=64))
+    assert not any(text.startswith("drop --n-cpu-moe") for text in error.remedies)
 
 
 def test_the_map_is_no_way_out_where_it_does_not_help() -> None:
