@@ -4,6 +4,7 @@ import builtins
 import io
 import sys
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 
@@ -167,6 +168,14 @@ def test_ctrl_c_at_the_prompt_is_told_and_a_second_one_leaves(typed):
     code, out, err = typed(KeyboardInterrupt(), KeyboardInterrupt(), "Hello")
     assert (code, out) == (0, "")
     assert err.count(AGAIN) == 1
+
+
+def test_ctrl_c_on_a_line_that_was_begun_does_not_leave(typed, monkeypatch):
+    begun = SimpleNamespace(get_line_buffer=lambda: "half a line")
+    monkeypatch.setitem(sys.modules, "readline", begun)
+    code, out, err = typed(KeyboardInterrupt(), KeyboardInterrupt(), "Hello")
+    assert (code, len(out.strip().splitlines())) == (0, 1)
+    assert err.count(AGAIN) == 2
 
 
 @pytest.mark.parametrize("between", ["Hello", "/help", ""])
