@@ -147,6 +147,12 @@ def test_staging_that_is_filled_late_does_not_reach_planes(monkeypatch):
         torch.cuda._sleep(1_500_000_000)  # on the reader's stream, between copy and place
         place(*given)
 
+    # Beforehand: a kernel's first launch and memory that is pinned may wait for the filling.
+    torch.zeros(8, dtype=torch.uint8, device=gpu).fill_(255)
+    torch.cuda._sleep(1)
+    uploading.prepare_place_rows(gpu)
+    pinned = [uploading._pinned(uploading.UPLOAD_BYTES) for _ in range(uploading.UPLOAD_BUFFERS)]
+    monkeypatch.setattr(uploading, "_pinned", lambda nbytes: pinned.pop())
     monkeypatch.setattr(uploading, "_on_gpu", filled_late)
     monkeypatch.setattr(uploading, "place_rows", placed_later)
     data = torch.zeros(weight.nbytes, dtype=torch.uint8, device=gpu)
