@@ -147,9 +147,10 @@ def test_staging_that_is_filled_late_does_not_reach_planes(monkeypatch):
         torch.cuda._sleep(1_500_000_000)  # on the reader's stream, between copy and place
         place(*given)
 
-    # Beforehand: a kernel's first launch and memory that is pinned may wait for the filling.
+    # Beforehand, since all of these wait for the filling: first launches, streams, pinned memory.
     torch.zeros(8, dtype=torch.uint8, device=gpu).fill_(255)
     torch.cuda._sleep(1)
+    torch.cuda.Stream(gpu)
     uploading.prepare_place_rows(gpu)
     pinned = [uploading._pinned(uploading.UPLOAD_BYTES) for _ in range(uploading.UPLOAD_BUFFERS)]
     monkeypatch.setattr(uploading, "_pinned", lambda nbytes: pinned.pop())
