@@ -27,7 +27,6 @@ from hybrid.runtime.gpu.build import (
 )
 from hybrid.runtime.gpu.chain import CpuSide, GpuChain
 from hybrid.runtime.gpu.head import GpuHead
-from hybrid.runtime.gpu.prompt import PromptPass
 from hybrid.runtime.gpu.prompt_build import PromptParts, product_type, prompt_passes
 from hybrid.runtime.gpu.step import MOST_TOKENS, Head
 from hybrid.runtime.gpu.weights import (
@@ -62,7 +61,7 @@ class GpuBlock:
 
     def __init__(self, home: Place, meter: Meter) -> None:
         self.chain: GpuChain | None = None
-        self.prompt: PromptPass | None = None
+        self.prompt: Block | None = None
         self._home = home
         self._meter = meter
 
