@@ -17,7 +17,7 @@ from hybrid.runtime.bench import BenchResult
 if TYPE_CHECKING:
     from hybrid.runtime.engine import Engine
 
-SCHEMA = 3
+SCHEMA = 4
 # of a bench and of a placement; null where nothing was loaded
 COMMON = (
     *("model", "machine", "threads", "tier", "context_tokens"),

@@ -2,9 +2,12 @@
 speed is divided by for the most tokens per second there can be.
 
     token_embd -> one row | routed experts -> used / count of them | everything else -> whole
+
+    stages   embedding | attention 0 | feed-forward 0 | attention 1 | ... | head
 """
 
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from placement.inventory import ModelInventory, Role
@@ -39,25 +42,60 @@ def decode_traffic(
     Experts are taken to be chosen evenly: a range holding half of them is read half the time. A
     cache in RAM is read there, also by a GPU.
     """
-    tensors = {tensor.name: tensor for tensor in inventory.tensors}
-    used = inventory.shape.expert_used_count
     weights: Counter[str] = Counter()
+    for _, device, nbytes in _weights(plan, inventory):
+        weights[device] += nbytes
+    caches = cache_homes(plan.layers, plan.workload)
+    row_bytes = _rows_of_a_layer(plan, inventory, cached_tokens)
+    return {
+        use.name: Traffic(weights[use.name], caches.count(use.name) * row_bytes)
+        for use in plan.devices
+    }
+
+
+def decode_stages(
+    plan: PlacementPlan, inventory: ModelInventory, cached_tokens: int = 0
+) -> tuple[Mapping[str, int], ...]:
+    """The same bytes by what waits for what: a stage begins when the one before it has ended, and
+    devices of one stage read side by side at best. Each is bytes by device.
+    """
+    stages: list[Counter[str]] = [Counter() for _ in range(2 + 2 * len(plan.layers))]
+    for stage, device, nbytes in _weights(plan, inventory):
+        stages[stage][device] += nbytes
+    caches = cache_homes(plan.layers, plan.workload)
+    row_bytes = _rows_of_a_layer(plan, inventory, cached_tokens)
+    for layer, device in enumerate(caches):
+        stages[_attention(layer)][device] += row_bytes
+    return tuple(stages)
+
+
+def _attention(layer: int) -> int:
+    return 1 + 2 * layer
+
+
+def _rows_of_a_layer(plan: PlacementPlan, inventory: ModelInventory, cached_tokens: int) -> int:
+    rows = replace(plan.workload, context_tokens=cached_tokens, sequences=1)
+    return cache_bytes(inventory.shape, rows, 1)
+
+
+def _weights(plan: PlacementPlan, inventory: ModelInventory) -> Iterator[tuple[int, str, int]]:
+    """Stage, device, and bytes that a token reads, of each part that is placed."""
+    tensors = {tensor.name: tensor for tensor in inventory.tensors}
+    used, head = inventory.shape.expert_used_count, 1 + 2 * len(plan.layers)
     for part in plan.assignments:
         tensor = tensors[part.tensor]
         if part.device == UNLOADED:
             continue
         if tensor.role is Role.EMBEDDING:
-            whole = part.nbytes if inventory.has_tied_head else 0  # it is read as the head too
-            weights[part.device] += whole + part.nbytes // tensor.shape[0]
+            yield 0, part.device, part.nbytes // tensor.shape[0]
+            if inventory.has_tied_head:  # it is read as the head too
+                yield head, part.device, part.nbytes
+        elif tensor.layer is None:
+            yield head, part.device, part.nbytes
+        elif tensor.role in (Role.ATTENTION, Role.NORM):
+            yield _attention(tensor.layer), part.device, part.nbytes
         elif tensor.role is Role.ROUTED_EXPERT:
-            weights[part.device] += part.nbytes * used // tensor.experts
+            chosen = part.nbytes * used // tensor.experts
+            yield _attention(tensor.layer) + 1, part.device, chosen
         else:
-            weights[part.device] += part.nbytes
-    rows = replace(plan.workload, context_tokens=cached_tokens, sequences=1)
-    caches = cache_homes(plan.layers, plan.workload)
-    return {
-        use.name: Traffic(
-            weights[use.name], cache_bytes(inventory.shape, rows, caches.count(use.name))
-        )
-        for use in plan.devices
-    }
+            yield _attention(tensor.layer) + 1, part.device, part.nbytes

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from hybrid.runtime.bench_limits import RAM, ReadLimit, read_limit, token_reads
+from hybrid.runtime.bench_limits import RAM, ReadLimit, TokenReads, read_limit, token_reads
 from hybrid.runtime.options import LoadOptions
 from hybrid.runtime.prepare import prepare
 from placement.machines.estimates import speeds_of
@@ -38,28 +38,60 @@ def test_a_simulated_gpu_reads_ram_and_a_card_its_own_memory(prepared, with_card
     assert card.ram_bytes == card.by_device["CPU"]
 
 
-def test_the_slowest_memory_is_the_limit(prepared, with_card):
+def with_speeds(machine, **copy_gb_s):
+    """The machine with these GPUs, their copies measured."""
+    host, card = machine.devices
+    speeds = speeds_of(machine)
+    gpus = {name: replace(speeds.gpus["CUDA0"], copy_gb_s=gb_s) for name, gb_s in copy_gb_s.items()}
+    devices = (host, *(replace(card, name=name) for name in copy_gb_s))
+    return replace(machine, devices=devices, speeds=replace(speeds, gpus=gpus))
+
+
+def of_stages(*stages):
+    return TokenReads({}, stages)
+
+
+def test_stages_wait_for_one_another(with_card):
+    machine = with_speeds(with_card, CUDA0=2.0, CUDA1=4.0)
+    reads = of_stages({"CUDA0": 10**9}, {"CUDA1": 10**9}, {RAM: 10**9})
+    assert read_limit(reads, machine, 1.0) == ReadLimit(1 / (0.5 + 0.25 + 1.0), "RAM, CUDA0-1")
+
+
+def test_memories_of_one_stage_are_read_side_by_side(with_card):
+    machine = with_speeds(with_card, CUDA0=2.0)
+    reads = of_stages({"CUDA0": 10**9}, {"CUDA0": 10**9, RAM: 10**9})
+    assert read_limit(reads, machine, 1.0) == ReadLimit(1 / 1.5, "RAM, CUDA0")
+    assert read_limit(reads, machine, 4.0) == ReadLimit(1 / 1.0, "CUDA0")
+
+
+def test_a_memory_that_hardly_matters_is_not_named(with_card):
+    machine = with_speeds(with_card, CUDA0=1.0)
+    assert read_limit(of_stages({RAM: 10**7}, {"CUDA0": 10**9}), machine, 1.0).memory == "CUDA0"
+    assert (
+        read_limit(of_stages({RAM: 10**8}, {"CUDA0": 10**9}), machine, 1.0).memory == "RAM, CUDA0"
+    )
+
+
+def test_a_card_that_nobody_measured_is_estimated_where_it_matters(prepared, with_card):
     reads = token_reads(prepared.plan, prepared.inventory, with_card, 5)
-    copy_gb_s = speeds_of(with_card).gpus["CUDA0"].copy_gb_s
-    card = ReadLimit(copy_gb_s * 1e9 / reads.by_memory["CUDA0"], "CUDA0", is_measured=False)
-    ram = ReadLimit(1e9 / reads.ram_bytes, RAM)
-    assert read_limit(reads, with_card, 1e9) == card
-    assert read_limit(reads, with_card, 1.0) == min(ram, card, key=lambda limit: limit.tok_s)
+    limit = read_limit(reads, with_card, 1e9)
+    assert limit.text() == "CUDA0 (estimated)"
+    measured = read_limit(reads, with_speeds(with_card, CUDA0=7.0), 1e9)
+    assert measured.text() == "CUDA0"
+    ram = read_limit(reads, with_card, 0.001)
+    assert ram.text() == "RAM"
 
 
-def test_the_speed_of_a_card_that_was_measured_is_known_for_sure(prepared, with_card):
+def test_a_whole_token_waits_for_attention_on_the_card_and_experts_in_ram(prepared, with_card):
     reads = token_reads(prepared.plan, prepared.inventory, with_card, 5)
-    speeds = speeds_of(with_card)
-    known = {"CUDA0": replace(speeds.gpus["CUDA0"], copy_gb_s=7.0)}
-    machine = replace(with_card, speeds=replace(speeds, gpus=known))
-    limit = read_limit(reads, machine, 1e9)
-    assert limit == ReadLimit(7e9 / reads.by_memory["CUDA0"], "CUDA0")
-    assert limit.text() == "CUDA0"
-    assert replace(limit, is_measured=False).text() == "CUDA0 (estimated)"
+    machine = with_speeds(with_card, CUDA0=1.0)
+    apart_s = sum(nbytes for nbytes in reads.by_memory.values()) / 1e9
+    alone_s = max(reads.by_memory.values()) / 1e9
+    limit = read_limit(reads, machine, 1.0)
+    assert alone_s < 1 / limit.tok_s < apart_s, "shared experts are read beside those in RAM"
+    assert limit.memory == "RAM, CUDA0"
 
 
-def test_a_memory_that_is_not_read_is_no_limit(prepared, with_card):
-    reads = token_reads(prepared.plan, prepared.inventory, with_card, 5)
-    assert read_limit(replace(reads, by_memory={RAM: 0}), with_card, 40.0) is None
-    alone = read_limit(replace(reads, by_memory={RAM: 0, "CUDA0": 1}), with_card, 40.0)
-    assert alone.memory == "CUDA0"
+def test_a_memory_that_is_not_read_is_no_limit(with_card):
+    assert read_limit(of_stages({RAM: 0}, {}), with_card, 40.0) is None
+    assert read_limit(of_stages({RAM: 0}, {"CUDA0": 1}), with_card, 40.0).memory == "CUDA0"

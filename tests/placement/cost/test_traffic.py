@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from placement.cost.traffic import Traffic, decode_traffic
+from placement.cost.traffic import Traffic, decode_stages, decode_traffic
 from placement.inventory import Role
 from placement.machines.machine import CPU
 from placement.planner import plan
@@ -72,6 +72,38 @@ def test_a_range_of_experts_is_read_as_often_as_it_is_chosen():
     moved = MODEL.by_role()[Role.ROUTED_EXPERT] // 4 * 2 // 8  # 2 of 8 experts lie on the GPU
     assert ranged["CUDA0"].weight_bytes - whole["CUDA0"].weight_bytes == moved
     assert whole[CPU].weight_bytes - ranged[CPU].weight_bytes == moved
+
+
+def test_stages_are_the_same_bytes_by_what_waits_for_what():
+    made = placed("exps=CPU", gpus=2)
+    stages = decode_stages(made, MODEL, 100)
+    assert len(stages) == 2 + 2 * len(made.layers)
+    for name, read in decode_traffic(made, MODEL, 100).items():
+        assert sum(stage.get(name, 0) for stage in stages) == read.total_bytes
+    first, *blocks, last = stages
+    assert first == {CPU: 64 // 32 * 34}
+    assert [set(stage) for stage in blocks[::2]] == [{home} for home in made.layers]
+    experts = [part for part in MODEL.tensors if part.role is Role.ROUTED_EXPERT]
+    with_experts = {part.layer for part in experts}
+    assert [CPU in stage for stage in blocks[1::2]] == [
+        layer in with_experts for layer in range(len(made.layers))
+    ]
+    assert set(last) == {made.layers[-1]}
+
+
+def test_a_cache_is_read_with_its_blocks_attention():
+    made = placed("exps=CPU", gpus=1)
+    without, with_rows = decode_stages(made, MODEL, 0), decode_stages(made, MODEL, 100)
+    more = [
+        after["CUDA0"] - before["CUDA0"] for before, after in zip(without, with_rows, strict=True)
+    ]
+    assert more == [0, *[100 * 40 * 2, 0] * 4, 0]
+
+
+def test_a_tied_embedding_is_read_at_both_ends():
+    tied = tiny(tied=True)
+    first, *_, last = decode_stages(placed(model=tied), tied)
+    assert last[CPU] > 500 * first[CPU] > 0
 
 
 def test_blocks_that_are_not_loaded_are_not_read():
