@@ -19,6 +19,13 @@ from placement.workload import Workload
 # docs/log.md: V2-Lite on an H200, 27 such blocks, 127 ms a token and 764 ms for 512 of a prompt;
 # the demo's 5, with one operation of each in RAM, 42 ms a token.
 REFERENCE_BLOCK_US, REFERENCE_PROMPT_BLOCK_US = 6000.0, 28000.0
+# Where the next GPU goes on, its own graph is filled and launched beside: of a token outside of
+# kernels. docs/log.md: V2-Lite over four GPUs took 59 us longer for each further one, of which the
+# handover is 23, where a token took 125 outside of kernels.
+FURTHER_GRAPH_SHARE = 0.28
+# Products of fewer threads reach what those of all do, unless RAM gives so many threads less;
+# docs/log.md: 64 threads read 229 GB/s and reach 0.44 of that, 32 read 177 and reach 0.7.
+FEWER_THREADS_SHARE = 0.95
 # Exact kernels on the CPU, by the same entries: 1.9 GB of weights a token in 1.06 s on 2 cores, and
 # no sooner on 16; prompts of 512 tokens by experts in RAM at 0.1 TFLOP/s, of 0.13 for a matrix.
 EXACT_READ_GB_S, EXACT_TFLOPS = 1.9, 0.13
@@ -95,7 +102,10 @@ class PartCosts:
         if after != CPU:
             bus += residual / (self.speeds.gpus[after].to_gpu_gb_s * 1e9)
         # the speed's own time is that of one token, its bytes included
-        return {"PCIe": ends[0].handover_us * 1e-6 + bus * (tokens - 1) / tokens}
+        seconds = {"PCIe": ends[0].handover_us * 1e-6 + bus * (tokens - 1) / tokens}
+        if tokens == 1 and len(ends) > 1:
+            seconds["host"] = FURTHER_GRAPH_SHARE * self.speeds.host.token_us * 1e-6
+        return seconds
 
     def host(self) -> dict[str, float]:
         """A token, or a micro-batch, outside all kernels; the embedding's row is in it."""
@@ -130,9 +140,11 @@ def speeds_of_threads(speeds: MachineSpeeds, threads: int) -> MachineSpeeds:
         before, before_gb_s = count, gb_s
     read = before_gb_s + (gb_s - before_gb_s) * (threads - before) / (count - before)
     most, most_gb_s = host.by_threads[-1]
+    share = min(host.product_share * most_gb_s / read, FEWER_THREADS_SHARE)
     fewer = replace(
         host,
         read_gb_s=host.read_gb_s * read / most_gb_s,
+        product_share=max(share, host.product_share),
         matmul_tflops=host.matmul_tflops * threads / most,
     )
     return replace(speeds, host=fewer)

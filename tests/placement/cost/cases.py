@@ -79,6 +79,25 @@ AGAIN_H200 = GpuSpeeds(
 AGAIN_HOST = HostSpeeds(
     read_gb_s=114.9, product_share=0.915, matmul_tflops=3.76, job_us=14.1, token_us=130.7
 )
+# Likewise in "The engine on four GPUs": 64 cores, of which 32 computed. The block of a prompt was
+# measured in another way then.
+FOUR_H200 = replace(
+    DOCTORS_H200,
+    copy_gb_s=4182.0,
+    product_share=0.936,
+    cache_share=0.58,
+    block_us=28.0,
+    crossing_us=9.4,
+    handover_us=23.3,
+)
+FOUR_HOST = HostSpeeds(
+    read_gb_s=228.8,
+    product_share=0.439,
+    matmul_tflops=8.01,
+    job_us=20.8,
+    token_us=125.5,
+    by_threads=((16, 102.3), (24, 139.5), (32, 177.5), (48, 214.1), (64, 228.8)),
+)
 # 2 Zen 5 cores: 36 to 50 GB/s as others on the host allow; products of slabs at 2 x 0.6 TFLOP/s.
 TWO_CORES = HostSpeeds(
     read_gb_s=43.0, product_share=0.94, matmul_tflops=1.2, job_us=5.0, token_us=900.0
@@ -157,6 +176,11 @@ def _again(name: str, rules: tuple[str, ...], measured: float, **others: Any) ->
     return replace(case, name=f"{name}, again", host=AGAIN_HOST, gpu=AGAIN_H200)
 
 
+def _on_four(name: str, measured: float, **others: Any) -> Case:
+    sizes = {"threads": 32, "ubatch": 2048}
+    return Case(name, "lite", FOUR_HOST, 4, (), measured, gpu=FOUR_H200, **sizes, **others)
+
+
 def _on_two_cores(name: str, measured: float, depth: int = 0, tokens: int = 0) -> Case:
     host = DOCTORS_TWO_CORES
     return Case(name, "lite", host, 0, (), measured, depth, tokens, threads=2, context=8192)
@@ -221,6 +245,7 @@ AUDITED = (
     _again("two GPUs, prompt", (), 15_862, tokens=2048, **SPLIT),
     _again("two GPUs, prompt at 16384", (), 16_543, tokens=2048, depth=16_384, **SPLIT),
     _again("two GPUs, in RAM, prompt", CPU_EXPERTS, 12_735, tokens=2048, **SPLIT),
+    _on_four("four GPUs", 649.9, depth=32),
     _on_two_cores("two cores", 19.62, depth=32),
     _on_two_cores("two cores, 4096", 13.81, depth=4128),
     _on_two_cores("two cores, prompt of 512", 142.1, tokens=512),

@@ -5,6 +5,7 @@ import pytest
 
 from placement.cost.expert_stats import parse_stats
 from placement.cost.gpu import Moment, product_s
+from placement.cost.pieces import FURTHER_GRAPH_SHARE, speeds_of_threads
 from placement.cost.predict import (
     GOALS,
     MOST_ERROR,
@@ -212,6 +213,32 @@ def test_two_gpus_pay_a_handover_and_one_does_not() -> None:
     assert two.decode[0].tokens_per_s < alone.decode[0].tokens_per_s
 
 
+def test_a_token_fills_and_launches_a_graph_for_each_further_gpu() -> None:
+    two = ("exps=GPU", r"blk\.0\.attn=CUDA0", "attn=CUDA1")
+    alone, split = predicted("exps=GPU"), predicted(*two, where=TWO)
+    host_s = [found.decode[0].seconds["host"] for found in (alone, split)]
+    assert host_s[1] / host_s[0] == pytest.approx(1 + FURTHER_GRAPH_SHARE)
+    prompts = [found.prompt[0].seconds["host"] for found in (alone, split)]
+    assert prompts[0] == prompts[1], "a prompt's launches go on"
+
+
+@pytest.mark.parametrize(
+    ("of_all", "at_half"), [(0.44, 0.44 * 160 / 120), (0.9, 0.95), (0.97, 0.97)]
+)
+def test_fewer_threads_reach_in_products_what_all_do_as_far_as_they_read(
+    of_all: float, at_half: float
+) -> None:
+    host = replace(
+        SIXTEEN_CORES,
+        read_gb_s=160.0,
+        product_share=of_all,
+        by_threads=((8, 120.0), (16, 160.0)),
+    )
+    fewer = speeds_of_threads(MachineSpeeds(host, {}, "measured", 0.15), 8).host
+    assert fewer.read_gb_s == pytest.approx(120.0)
+    assert fewer.product_share == pytest.approx(at_half)
+
+
 def test_fewer_threads_read_and_compute_less() -> None:
     known = replace(SIXTEEN_CORES, by_threads=((1, 16.0), (4, 54.0), (16, 146.0)))
     where = there(known, 0)
@@ -219,7 +246,7 @@ def test_fewer_threads_read_and_compute_less() -> None:
     decode = {n: found.decode[0].tokens_per_s for n, found in at.items()}
     assert decode[16] == decode[32]
     assert decode[1] < decode[2] < decode[4] < decode[16]
-    assert decode[4] / decode[16] == pytest.approx(54 / 146, rel=0.2)
+    assert decode[4] / decode[16] == pytest.approx(54 / 146, rel=0.25)
 
 
 def cores(count: int) -> Machine:
