@@ -117,6 +117,17 @@ def whole(least: int, most: int = MAX_COUNT) -> Callable[[str], int]:
     return read
 
 
+def tokens(least: int) -> Callable[[str], int]:
+    """An argparse type: a number of tokens, 32768 or 32k."""
+
+    def read(text: str) -> int:
+        digits = text.strip()[:-1]
+        in_k = text.strip()[-1:] in ("k", "K") and digits.isdecimal() and len(digits) < 20
+        return whole(least)(str(1024 * int(digits)) if in_k else text)
+
+    return read
+
+
 def threads(text: str) -> int | None:
     """An argparse type: how many; None for llama.cpp's -1, as many as there are cores."""
     return _or_minus_one(text, MAX_THREADS)

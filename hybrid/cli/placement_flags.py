@@ -6,7 +6,7 @@ from typing import Any
 from hybrid.cli.foreign_flag import foreign_notes
 from hybrid.cli.foreign_flags import add_foreign_flags
 from hybrid.cli.machine_flags import add_machine_flags
-from hybrid.cli.parser import threads, whole
+from hybrid.cli.parser import threads, tokens, whole
 from hybrid.cli.sharing_flags import add_sharing_flags, sharing_notes, sharing_options
 from hybrid.errors import UsageError
 from hybrid.runtime.options import KERNELS, CpuMoe, LoadOptions
@@ -180,12 +180,16 @@ def _add_devices(group: argparse._ArgumentGroup) -> None:
 
 def _add_sizes(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "-c", "--ctx-size", type=whole(0), metavar="N", help="tokens of cache; 0: as trained"
+        "-c",
+        "--ctx-size",
+        type=tokens(0),
+        metavar="N",
+        help="tokens of cache, 32768 or 32k; 0: as trained",
     )
     group.add_argument(
         "-ub",
         "--ubatch-size",
-        type=whole(1),
+        type=tokens(1),
         metavar="N",
         help="prompt tokens computed at once (2048 where GPUs compute them and it moves no tensor, "
         "else 512)",

@@ -41,6 +41,20 @@ OPTION_OF_FLAG = {
 }
 
 
+# As llama-cpp-python and short flags call them.
+ELSEWHERE = {
+    "n_ctx": "context",
+    "n_gpu_layers": "gpu_layers",
+    "n_threads": "threads",
+    "n_batch": "ubatch",
+    "n_ubatch": "ubatch",
+    "tensor_split": "shares",
+    "type_k": "cache_format",
+    "use_mmap": "mmap",
+    "cmoe": "rules",
+    "ncmoe": "rules",
+}
+
 EXAMPLES = {"--ram": 'budgets={"CPU": 64 << 30}', "--vram": 'budgets={"CUDA0": 22 << 30}'}
 
 
@@ -49,7 +63,7 @@ def option_of(name: str) -> str | None:
     words = name.replace("_", "-")
     flag = next((flag for flag in (f"--{words}", f"-{words}") if flag in OPTION_OF_FLAG), None)
     if flag is None:
-        return None
+        return f"{name} is called {ELSEWHERE[name]} in Python" if name in ELSEWHERE else None
     example = f": {EXAMPLES[flag]}, in bytes" if flag in EXAMPLES else ""
     return f"{name[:60]} is called {OPTION_OF_FLAG[flag]} in Python{example}"
 

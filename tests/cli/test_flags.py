@@ -1,10 +1,11 @@
 """Command lines of llama.cpp and ik_llama.cpp parse unchanged, and mean what they mean there."""
 
+import argparse
 import json
 
 import pytest
 
-from hybrid.cli import bench, chat, perplexity, plan, run
+from hybrid.cli import bench, chat, parser, perplexity, plan, run
 from hybrid.cli.foreign_flag import foreign_notes
 from hybrid.cli.foreign_flags import FLAGS
 from hybrid.cli.parser import Parser
@@ -19,10 +20,10 @@ GUIDE_LINE = (
 
 
 def parsed(line: str, command=run):
-    parser = Parser("run", "")
-    parser.set_defaults(visible=None, profiles=None)
-    command.add_arguments(parser)
-    return parser.read(line.split())
+    made = Parser("run", "")
+    made.set_defaults(visible=None, profiles=None)
+    command.add_arguments(made)
+    return made.read(line.split())
 
 
 def told(args) -> list[str]:
@@ -276,3 +277,17 @@ def test_a_prompt_file_loses_its_last_line_end_only(tmp_path):
     path = tmp_path / "prompt.txt"
     path.write_bytes("für\r\nzwei\n\n".encode())
     assert read_prompt(parsed(f"demo -f {path}")) == "für\r\nzwei\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "tokens"), [("0", 0), ("8192", 8192), ("8k", 8192), ("128K", 131_072), (" 4k", 4096)]
+)
+def test_tokens_may_be_told_in_k(given, tokens):
+    assert parser.tokens(0)(given) == tokens
+
+
+@pytest.mark.parametrize("given", ["", "k", "-1k", "8kk", "8Kk", "1.5k", "8m", "9" * 30 + "k"])
+def test_other_tokens_are_refused_as_they_were_typed(given):
+    with pytest.raises(argparse.ArgumentTypeError, match="is not a whole number") as raised:
+        parser.tokens(0)(given)
+    assert str(raised.value).startswith(repr(given))

@@ -8,7 +8,7 @@ import pytest
 import hybrid
 from hybrid.cli.main import main
 from hybrid.cli.placement_flags import add_placement_flags
-from hybrid.runtime.option_names import EXAMPLES, OPTION_OF_FLAG, options_named
+from hybrid.runtime.option_names import ELSEWHERE, EXAMPLES, OPTION_OF_FLAG, options_named
 from hybrid.runtime.options import LoadOptions
 from kernels.native import tiers
 
@@ -20,7 +20,8 @@ def test_every_flag_and_every_option_of_the_table_exists():
     parser = argparse.ArgumentParser()
     add_placement_flags(parser)
     assert set(OPTION_OF_FLAG) <= set(parser._option_string_actions)
-    assert set(OPTION_OF_FLAG.values()) <= {field.name for field in fields(LoadOptions)}
+    options = {field.name for field in fields(LoadOptions)}
+    assert {*OPTION_OF_FLAG.values(), *ELSEWHERE.values()} <= options
 
 
 @pytest.mark.parametrize(
@@ -50,6 +51,8 @@ def test_an_error_of_load_names_its_options(options, names, monkeypatch):
         ("vram", 'vram is called budgets in Python: budgets={"CUDA0": 22 << 30}, in bytes'),
         ("ngl", "ngl is called gpu_layers in Python"),
         ("n_cpu_moe", "n_cpu_moe is called rules in Python"),
+        ("ncmoe", "ncmoe is called rules in Python"),
+        ("n_ctx", "n_ctx is called context in Python"),
     ],
 )
 def test_a_flag_given_as_an_option_is_told_the_options_name(name, said):
