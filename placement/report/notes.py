@@ -3,7 +3,7 @@ GPU.
 """
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import count
 
 from placement.cost.expert_stats import EVEN
@@ -30,6 +30,8 @@ from placement.units import format_bytes, rate
 from placement.workload import cache_bytes
 
 LESS = 0.97  # times as fast: a price that is told
+MORE = 1.3  # times as fast: worth typing -ub
+MAPPED_UBATCHES = (4096, 2048, 1024)
 
 
 def plan_notes(request: Request, plan: PlacementPlan) -> PlacementPlan:
@@ -47,7 +49,7 @@ def plan_notes(request: Request, plan: PlacementPlan) -> PlacementPlan:
         ignored = "" if request.gpu_layers is None else f"; -ngl {ngl} has no effect"
         found = "".join(f" ({finding})" for finding in gpu_findings(request.machine))
         notes.append(f"no GPU{found}: everything on the CPU{ignored}")
-    notes += _map_notes(plan, speeds_of(request.machine).host.disk_gb_s)
+    notes += _map_notes(request, plan, speeds_of(request.machine).host.disk_gb_s)
     notes += nodes_notes(plan, request.machine, speeds_of(request.machine))
     host = request.machine.host
     ram_bytes = without_map(plan, plan.devices[0]).budget_bytes
@@ -59,8 +61,8 @@ def plan_notes(request: Request, plan: PlacementPlan) -> PlacementPlan:
     return replace(plan, notes=tuple(notes))
 
 
-def _map_notes(plan: PlacementPlan, disk_gb_s: float) -> list[str]:
-    """What --mmap costs where RAM is too small."""
+def _map_notes(request: Request, plan: PlacementPlan, disk_gb_s: float) -> list[str]:
+    """What --mmap costs where RAM is too small, and with which micro-batch prompts cost less."""
     mapped = file_map(plan)
     if not mapped.missing_bytes:
         return []
@@ -70,8 +72,23 @@ def _map_notes(plan: PlacementPlan, disk_gb_s: float) -> list[str]:
         taken += " under [host.speeds]"
     return [
         f"{format_bytes(mapped.missing_bytes)} of the {format_bytes(mapped.weights_bytes)} of"
-        f" weights in RAM do not fit it: they come from disc again and again{taken}"
+        f" weights in RAM do not fit it: they come from disc again and again{taken}",
+        *_mapped_prompts(request, plan),
     ]
+
+
+def _mapped_prompts(request: Request, plan: PlacementPlan) -> list[str]:
+    """A longer micro-batch, where disc is what prompts wait for and there is room for it."""
+    load = plan.workload
+    longer = [n for n in MAPPED_UBATCHES if load.ubatch_tokens < n <= load.context_tokens]
+    for ubatch in () if plan.played_gpus else longer:
+        rates = _rates_of_prompts(request, plan, ubatch)
+        if rates is None:
+            continue
+        if rates.then < MORE * rates.now:
+            break
+        return [f"prompts read them from disc once a micro-batch: with -ub {ubatch} {rates.text()}"]
+    return []
 
 
 def _empty_gpu_notes(request: Request, plan: PlacementPlan) -> list[str]:
@@ -150,22 +167,43 @@ def _streamed_rates(request: Request, plan: PlacementPlan, ubatch: int) -> str:
         return f", more than the context of {plan.workload.context_tokens} tokens"
     if plan.played_gpus:
         return ""
+    rates = _rates_of_prompts(request, plan, ubatch)
+    return ", for which there is no room" if rates is None else f": {rates.text()}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Rates:
+    """Tokens per second with the plan's micro-batch and with a longer one, of a prompt of as many
+    tokens and decoding."""
+
+    now: float
+    then: float
+    now_decodes: float
+    then_decodes: float
+
+    def text(self) -> str:
+        price = ""
+        if self.then_decodes < LESS * self.now_decodes:
+            price = f"; decoding then {rate(self.then_decodes)}, not {rate(self.now_decodes)}"
+        return (
+            f"about {rate(self.then)} tok/s instead of {rate(self.now)}, for a prompt of as many"
+            f" tokens{price}"
+        )
+
+
+def _rates_of_prompts(request: Request, plan: PlacementPlan, ubatch: int) -> _Rates | None:
+    """None where there is no room for it."""
     wide = draft(request.with_workload(replace(plan.workload, ubatch_tokens=ubatch)))
     if overfull(wide):
-        return ", for which there is no room"
-    (now, then), (now_decodes, then_decodes) = (
+        return None
+    (now, then), decoding = (
         [
             expected_pace(one, request.inventory, request.machine, 0, tokens)[0].tokens_per_s
             for one in (plan, wide)
         ]
         for tokens in (ubatch, 0)
     )
-    price = ""
-    if then_decodes < LESS * now_decodes:
-        price = f"; decoding then {rate(then_decodes)}, not {rate(now_decodes)}"
-    return (
-        f": about {rate(then)} tok/s instead of {rate(now)}, for a prompt of as many tokens{price}"
-    )
+    return _Rates(now, then, *decoding)
 
 
 def _choice_notes(request: Request, plan: PlacementPlan) -> list[str]:

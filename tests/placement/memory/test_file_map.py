@@ -17,7 +17,7 @@ from placement.plan_json import from_json, to_json
 from placement.planner import plan
 from placement.report.device_memory import device_memory, device_rows
 from placement.report.text import text_report
-from placement.units import format_bytes
+from placement.units import format_bytes, rate
 from placement.workload import Workload
 from tests.placement.models import GIB, deepseek_v3
 
@@ -81,6 +81,36 @@ def test_the_disc_speed_that_a_plan_was_made_with_is_told(disk_gb_s: float, word
     [note] = [note for note in made.notes if "from disc again" in note]
     assert words in note
     assert ("want of" in note) == ("want of" in words)
+
+
+def advice(made: PlacementPlan) -> list[str]:
+    return [note for note in made.notes if note.startswith("prompts read them from disc")]
+
+
+def test_a_longer_micro_batch_is_proposed_with_what_it_gives() -> None:
+    [note] = advice(MAPPED)
+    assert "with -ub 4096 about " in note
+    longer = plan(MODEL, MACHINE, (), replace(LOAD, mapped=True, ubatch_tokens=4096))
+    assert longer.prediction is not None
+    then = longer.prediction.prompt[0].tokens_per_s
+    assert f"about {rate(then)} tok/s instead of " in note
+    assert MAPPED.prediction is not None
+    assert then > 3 * MAPPED.prediction.prompt[0].tokens_per_s
+    assert advice(longer) == []
+
+
+def test_no_micro_batch_is_proposed_that_the_context_does_not_hold_or_that_gives_little() -> None:
+    short = replace(LOAD, mapped=True, context_tokens=2100)
+    [note] = advice(plan(MODEL, MACHINE, (), short))
+    assert "with -ub 2048 " in note
+    assert advice(plan(MODEL, MACHINE, (), replace(short, context_tokens=600))) == []
+    assert advice(plan(MODEL, MACHINE, (), replace(short, ubatch_tokens=2048))) == []
+    assert advice(plan(MODEL, MACHINE, (), short, budgets=ROOMY)) == []
+    assert MACHINE.speeds is not None
+    host = replace(MACHINE.speeds.host, disk_gb_s=1e6)
+    swift = replace(MACHINE, speeds=replace(MACHINE.speeds, host=host))
+    little = replace(swift, devices=swift.devices[:1])
+    assert advice(plan(MODEL, little, (), short)) == []
 
 
 def test_the_report_shows_the_ram_that_is_there_and_what_lacks() -> None:
