@@ -19,12 +19,12 @@ from placement.workload import Workload
 # docs/log.md: V2-Lite on an H200, 27 such blocks, 127 ms a token and 764 ms for 512 of a prompt;
 # the demo's 5, with one operation of each in RAM, 42 ms a token.
 REFERENCE_BLOCK_US, REFERENCE_PROMPT_BLOCK_US = 6000.0, 28000.0
-# Where the next GPU goes on, its own graph is filled and launched beside: of a token outside of
-# kernels. docs/log.md: V2-Lite over four GPUs took 59 us longer for each further one, of which the
-# handover is 23, where a token took 125 outside of kernels.
-FURTHER_GRAPH_SHARE = 0.28
+# A further graph of a token is filled and launched: of a token outside of kernels. docs/log.md: a
+# second GPU took 42 and 49 us longer on two machines, of which the handover was 23 and 26, where a
+# token took 105 and 131 us outside of kernels.
+FURTHER_GRAPH_SHARE = 0.2
 # Products of fewer threads reach what those of all do, unless RAM gives so many threads less;
-# docs/log.md: 64 threads read 229 GB/s and reach 0.44 of that, 32 read 177 and reach 0.7.
+# docs/log.md: 64 threads read 229 GB/s and reach 0.44 of that, 32 read 177 and reach about 0.7.
 FEWER_THREADS_SHARE = 0.95
 # Exact kernels on the CPU, by the same entries: 1.9 GB of weights a token in 1.06 s on 2 cores, and
 # no sooner on 16; prompts of 512 tokens by experts in RAM at 0.1 TFLOP/s, of 0.13 for a matrix.
@@ -102,14 +102,15 @@ class PartCosts:
         if after != CPU:
             bus += residual / (self.speeds.gpus[after].to_gpu_gb_s * 1e9)
         # the speed's own time is that of one token, its bytes included
-        seconds = {"PCIe": ends[0].handover_us * 1e-6 + bus * (tokens - 1) / tokens}
-        if tokens == 1 and len(ends) > 1:
-            seconds["host"] = FURTHER_GRAPH_SHARE * self.speeds.host.token_us * 1e-6
-        return seconds
+        return {"PCIe": ends[0].handover_us * 1e-6 + bus * (tokens - 1) / tokens}
 
     def host(self) -> dict[str, float]:
         """A token, or a micro-batch, outside all kernels; the embedding's row is in it."""
         return {"host": self.speeds.host.token_us * 1e-6}
+
+    def further_graphs(self, count: int) -> dict[str, float]:
+        """So many graphs of a token beside the first."""
+        return {"host": count * FURTHER_GRAPH_SHARE * self.speeds.host.token_us * 1e-6}
 
 
 def reference_gpu(gpu: GpuSpeeds) -> GpuSpeeds:

@@ -5,7 +5,7 @@ solver chooses between. Pure functions of plain data; `docs/planner.md` has the 
     Costs       piece -> seconds: the same formulas before there is a plan
 
 The pieces of a plan add up to what `predict` says, but for what only a whole plan has: blocks that
-fall back, exact kernels, calibration.
+fall back, exact kernels, graphs beside the first, calibration.
 """
 
 from collections.abc import Callable, Mapping

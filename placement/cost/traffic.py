@@ -1,5 +1,5 @@
-"""Bytes of weights and cache that one decoded token reads, device by device: what the memory's
-speed is divided by for the most tokens per second there can be.
+"""Bytes of weights and cache that one decoded token reads, device by device and one after another:
+what memories' speeds are divided by for the most tokens per second there can be.
 
     token_embd -> one row | routed experts -> used / count of them | everything else -> whole
 
@@ -11,9 +11,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from placement.inventory import ModelInventory, Role
-from placement.machines.machine import UNLOADED
+from placement.machines.machine import CPU, UNLOADED
 from placement.plan import PlacementPlan
 from placement.workload import cache_bytes, cache_homes
+
+PCIE = "PCIe"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +60,16 @@ def decode_stages(
 ) -> tuple[Mapping[str, int], ...]:
     """The same bytes by what waits for what: a stage begins when the one before it has ended, and
     devices of one stage read side by side at best. Each is bytes by device.
+
+    Rows of a cache in RAM that a block on a GPU reads come over that GPU's bus: "PCIe".
     """
     stages: list[Counter[str]] = [Counter() for _ in range(2 + 2 * len(plan.layers))]
     for stage, device, nbytes in _weights(plan, inventory):
         stages[stage][device] += nbytes
-    caches = cache_homes(plan.layers, plan.workload)
     row_bytes = _rows_of_a_layer(plan, inventory, cached_tokens)
-    for layer, device in enumerate(caches):
-        stages[_attention(layer)][device] += row_bytes
+    for layer, home in enumerate(plan.layers):
+        over_bus = plan.workload.cache_in_ram and home != CPU
+        stages[_attention(layer)][PCIE if over_bus else home] += row_bytes
     return tuple(stages)
 
 

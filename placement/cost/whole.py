@@ -3,7 +3,7 @@ model of 61 blocks costs as much as its three kinds of blocks.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from placement.cost.expert_stats import EVEN, ExpertStats
 from placement.cost.gpu import Moment
@@ -39,11 +39,13 @@ class PlanCost:
         homes = [placed.home for placed in self.placed]
         pairs = zip(homes, [*homes[1:], self.head_home], strict=True)
         self._handovers = Counter((before, after) for before, after in pairs if before != after)
+        self._further_graphs = max(_graphs(self.placed) - 1, 0)
 
     def decode(self, depth: int) -> dict[str, float]:
         """One token with so many before it in the cache."""
         seconds = self._blocks(Moment(depth))
         _add(seconds, self._parts.host())
+        _add(seconds, self._parts.further_graphs(self._further_graphs))
         _add(seconds, self._head())
         return seconds
 
@@ -141,6 +143,16 @@ def placed_layers(
         )
         for layer, home in enumerate(plan.layers)
     )
+
+
+def _graphs(placed: Sequence[Placed]) -> int:
+    """Of a token: one for each run of blocks on one GPU."""
+    graphs, before = 0, CPU
+    for block in placed:
+        home = CPU if block.falls_back else block.home
+        graphs += home not in (CPU, before)
+        before = home
+    return graphs
 
 
 def _head_home(plan: PlacementPlan, inventory: ModelInventory) -> str:

@@ -1,4 +1,4 @@
-"""Which memory binds decoding, and what it allows."""
+"""What memories allow a decoded token."""
 
 from dataclasses import replace
 
@@ -7,6 +7,7 @@ import pytest
 from hybrid.runtime.bench_limits import RAM, ReadLimit, TokenReads, read_limit, token_reads
 from hybrid.runtime.options import LoadOptions
 from hybrid.runtime.prepare import prepare
+from placement.cost.traffic import PCIE
 from placement.machines.estimates import speeds_of
 from placement.machines.machine import DeviceKind
 
@@ -66,10 +67,35 @@ def test_memories_of_one_stage_are_read_side_by_side(with_card):
 
 def test_a_memory_that_hardly_matters_is_not_named(with_card):
     machine = with_speeds(with_card, CUDA0=1.0)
-    assert read_limit(of_stages({RAM: 10**7}, {"CUDA0": 10**9}), machine, 1.0).memory == "CUDA0"
-    assert (
-        read_limit(of_stages({RAM: 10**8}, {"CUDA0": 10**9}), machine, 1.0).memory == "RAM, CUDA0"
+    for ram_bytes, memory in ((10**7, "CUDA0"), (10**8, "RAM, CUDA0")):
+        reads = of_stages({RAM: ram_bytes}, {"CUDA0": 10**9})
+        assert read_limit(reads, machine, 1.0).memory == memory
+
+
+def test_many_cards_matter_together(with_card):
+    names = [f"CUDA{number}" for number in range(16)]
+    machine = with_speeds(with_card, **dict.fromkeys(names, 1.0))
+    reads = of_stages({RAM: 10**9}, *({name: 10**7} for name in names))
+    assert read_limit(reads, machine, 1.0).text() == "RAM, CUDA0-15"
+    speeds = replace(machine.speeds, gpus={"CUDA0": machine.speeds.gpus["CUDA0"]})
+    in_part = replace(machine, speeds=speeds)
+    assert read_limit(reads, in_part, 1.0).text() == "RAM, CUDA0-15 (estimated)"
+
+
+def test_a_cache_in_ram_comes_to_a_card_over_its_bus(prepared, with_card):
+    machine = with_speeds(with_card, CUDA0=1000.0)
+    load = replace(prepared.plan.workload, cache_in_ram=True)
+    in_ram = replace(prepared.plan, workload=load)
+    reads = token_reads(in_ram, prepared.inventory, machine, 30)
+    beside = token_reads(prepared.plan, prepared.inventory, machine, 30)
+    assert reads.by_memory[PCIE] == reads.ram_bytes - beside.ram_bytes > 0
+    bus_gb_s = machine.speeds.gpus["CUDA0"].to_gpu_gb_s
+    alone = of_stages(*({PCIE: stage[PCIE]} for stage in reads.stages if PCIE in stage))
+    assert read_limit(alone, machine, 1e-6).tok_s == pytest.approx(
+        bus_gb_s * 1e9 / reads.by_memory[PCIE]
     )
+    simulated = token_reads(in_ram, prepared.inventory, prepared.machine, 30)
+    assert set(simulated.by_memory) == {RAM}
 
 
 def test_a_card_that_nobody_measured_is_estimated_where_it_matters(prepared, with_card):

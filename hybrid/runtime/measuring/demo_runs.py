@@ -20,8 +20,8 @@ from hybrid.runtime.gpu.replay import Replay
 from hybrid.runtime.load import load
 from placement.machines.machine import Device
 
-# A larger model's block has more to launch: V2-Lite's took 1.32, 1.11, 1.17 and 1.13 times as long
-# as the demo's on four machines (docs/log.md).
+# A larger model's block has more to launch: V2-Lite's took 1.14 times as long as the demo's on one
+# machine, blocks alone; 1.11 to 1.32 times on four, whole passes (docs/log.md).
 MORE_LAUNCHES = 1.15
 MODEL, CONTEXT, UBATCH = "demo", 1024, 512
 TOKENS, PROMPTS, WARM = 48, 5, 4

@@ -5,7 +5,7 @@ import pytest
 
 from placement.cost.expert_stats import parse_stats
 from placement.cost.gpu import Moment, product_s
-from placement.cost.pieces import FURTHER_GRAPH_SHARE, speeds_of_threads
+from placement.cost.pieces import speeds_of_threads
 from placement.cost.predict import (
     GOALS,
     MOST_ERROR,
@@ -213,13 +213,27 @@ def test_two_gpus_pay_a_handover_and_one_does_not() -> None:
     assert two.decode[0].tokens_per_s < alone.decode[0].tokens_per_s
 
 
-def test_a_token_fills_and_launches_a_graph_for_each_further_gpu() -> None:
-    two = ("exps=GPU", r"blk\.0\.attn=CUDA0", "attn=CUDA1")
-    alone, split = predicted("exps=GPU"), predicted(*two, where=TWO)
-    host_s = [found.decode[0].seconds["host"] for found in (alone, split)]
-    assert host_s[1] / host_s[0] == pytest.approx(1 + FURTHER_GRAPH_SHARE)
-    prompts = [found.prompt[0].seconds["host"] for found in (alone, split)]
-    assert prompts[0] == prompts[1], "a prompt's launches go on"
+@pytest.mark.parametrize(
+    ("rules", "further"),
+    [
+        (("exps=GPU",), 0),
+        ((r"blk\.[0-9]\.=CUDA0", "blk=CUDA1"), 1),
+        ((r"blk\.[0-9]\.=CPU", "blk=CUDA1"), 0),
+        ((r"blk\.5\.=CPU", "blk=CUDA0"), 1),
+        ((r"blk\.5\.=CUDA1", "blk=CUDA0"), 2),
+        (("output=CUDA1", "blk=CUDA0"), 0),
+    ],
+    ids=["one GPU", "two", "the CPU first", "the CPU between", "there and back", "the head alone"],
+)
+def test_a_token_takes_more_of_the_host_for_each_graph_but_the_first(
+    rules: tuple[str, ...], further: int
+) -> None:
+    host_us = BESIDE_H200.token_us
+    found = predicted(*rules, where=TWO)
+    us = 1e6 * found.decode[0].seconds["host"]
+    assert us == pytest.approx(host_us + further * 0.2 * host_us)
+    prompt = found.prompt[0]
+    assert 1e6 * prompt.seconds["host"] * prompt.tokens == pytest.approx(host_us)
 
 
 @pytest.mark.parametrize(
@@ -246,7 +260,9 @@ def test_fewer_threads_read_and_compute_less() -> None:
     decode = {n: found.decode[0].tokens_per_s for n, found in at.items()}
     assert decode[16] == decode[32]
     assert decode[1] < decode[2] < decode[4] < decode[16]
-    assert decode[4] / decode[16] == pytest.approx(54 / 146, rel=0.25)
+    assert decode[4] / decode[16] == pytest.approx(
+        54 / 146, rel=0.25
+    )  # the host's own time is the same
 
 
 def cores(count: int) -> Machine:

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from placement.cost.traffic import Traffic, decode_stages, decode_traffic
+from placement.cost.traffic import PCIE, Traffic, decode_stages, decode_traffic
 from placement.inventory import Role
 from placement.machines.machine import CPU
 from placement.planner import plan
@@ -98,6 +98,26 @@ def test_a_cache_is_read_with_its_blocks_attention():
         after["CUDA0"] - before["CUDA0"] for before, after in zip(without, with_rows, strict=True)
     ]
     assert more == [0, *[100 * 40 * 2, 0] * 4, 0]
+
+
+def test_a_cache_in_ram_comes_over_the_bus_to_blocks_on_gpus_alone():
+    made = placed("exps=CPU", r"blk\.0\.=CPU", gpus=1)
+    in_ram = replace(made, workload=replace(LOAD, cache_in_ram=True))
+    stages = decode_stages(in_ram, MODEL, 100)
+    assert made.layers == (CPU, "CUDA0", "CUDA0", "CUDA0")
+    assert [stage.get(PCIE, 0) for stage in stages] == [0, 0, 0, *[100 * 40 * 2, 0] * 3, 0]
+    without = decode_stages(in_ram, MODEL, 0)
+    assert stages[1][CPU] - without[1][CPU] == 100 * 40 * 2
+
+
+def test_a_matrix_elsewhere_and_a_range_of_experts_are_read_in_their_blocks_stage():
+    home = decode_stages(placed("exps=CUDA0", gpus=2), MODEL)
+    away = decode_stages(placed("attn_output=CPU", "exps=CUDA0", gpus=2), MODEL)
+    assert [CPU in stage for stage in away[1:-1]] == [True, False] * 4
+    ranged = decode_stages(placed("exps#0-1=CUDA1", "exps=CUDA0", gpus=2), MODEL)
+    for before, after, split in zip(home, away, ranged, strict=True):
+        assert sum(before.values()) == sum(after.values()) == sum(split.values())
+    assert any(set(stage) == {"CUDA0", "CUDA1"} for stage in ranged[2::2])
 
 
 def test_a_tied_embedding_is_read_at_both_ends():

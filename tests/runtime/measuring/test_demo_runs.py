@@ -54,13 +54,13 @@ def test_launches_are_those_of_blocks_not_of_what_a_pass_has_beside(
 ) -> None:
     monkeypatch.setattr(demo_runs, "UBATCH", 16)
     engine = hybrid.load("demo", context=64, ubatch=16, devices=(), threads=1)
-    blocks = as_on_a_gpu(engine, 0.02)
+    blocks = as_on_a_gpu(engine, 0.01)
     before = [block.prompt for block in blocks]
-    embedding = slower(engine._model.embedding, 0.5)
+    embedding = slower(engine._model.embedding, 0.2)
     model = replace(engine._model, embedding=embedding, blocks=tuple(blocks))
     monkeypatch.setattr(engine, "_model", model)
     us = demo_runs._launches_us(engine)
-    assert 0.02e6 < us < 0.1e6, "blocks of 20 ms and more; with the embedding 120"
+    assert 0.01e6 < us < 0.05e6, "blocks of 10 ms and more; with the embedding 50 ms and more"
     assert engine.stats.prompt_tokens == (1 + demo_runs.PROMPTS) * 16
     assert [block.prompt for block in blocks] == before
 
