@@ -79,8 +79,8 @@ AGAIN_H200 = GpuSpeeds(
 AGAIN_HOST = HostSpeeds(
     read_gb_s=114.9, product_share=0.915, matmul_tflops=3.76, job_us=14.1, token_us=130.7
 )
-# Likewise in "Four GPUs for the first time": 64 cores, of which 32 computed. Until then the block of
-# a prompt was a fifth of the demo's whole pass.
+# Likewise in "Four GPUs for the first time": 64 cores, of which 32 computed. Until then a prompt's
+# block was a fifth of the demo's whole pass.
 FOUR_H200 = replace(
     DOCTORS_H200,
     copy_gb_s=4182.0,
