@@ -8,6 +8,7 @@ from typing import TextIO
 
 from hybrid.live.snapshot import Snapshot
 from hybrid.tui.plain import plain_line
+from hybrid.tui.signals import wait_for
 from hybrid.tui.view import GONE, Source
 
 EVERY_S = 1.0
@@ -50,7 +51,7 @@ class LinesView:
 
     def wait(self) -> None:
         """Until the source is gone, or whoever reads the lines."""
-        self._ended.wait()
+        wait_for(self._ended)
 
     def _run(self) -> None:
         try:

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Protocol
 
+HEARING_S = 0.25
+
 
 class Suspendable(Protocol):
     """What has the terminal."""
@@ -43,6 +45,16 @@ def signals_to(view: Suspendable) -> Iterator[None]:
     finally:
         for number, earlier in before.items():
             signal.signal(number, earlier)
+
+
+def wait_for(event: threading.Event) -> None:
+    """Until it is set; signals are heard meanwhile.
+
+    Of two signals at once the kernel may give both to another thread. A main thread that waits
+    without an end would then not learn that it has handlers to run.
+    """
+    while not event.wait(HEARING_S):
+        pass
 
 
 class _Route(ABC):

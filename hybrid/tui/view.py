@@ -24,6 +24,7 @@ from hybrid.tui.lines import Line, fitted
 from hybrid.tui.look import look_of
 from hybrid.tui.painter import Painter
 from hybrid.tui.screen import VIEWS, View, screen
+from hybrid.tui.signals import wait_for
 from hybrid.tui.terminal import Terminal
 
 Source = Callable[[], Snapshot | None]
@@ -99,7 +100,7 @@ class ScreenView:
 
     def wait(self) -> None:
         """Until q, or a failure."""
-        self._is_closed.wait()
+        wait_for(self._is_closed)
 
     def _run(self) -> None:
         try:
