@@ -42,7 +42,8 @@ def test_a_signal_that_another_thread_got_is_heard_while_waiting(heard: list[int
 def test_lines_that_nobody_ends_end_by_a_signal_that_another_thread_got() -> None:
     view = LinesView(lambda: None, every_s=0.25)
     before = signal.signal(signal.SIGUSR1, lambda *_: view.close())
-    late = threading.Timer(GIVEN_UP_S, view.close)
+    gave_up = threading.Event()
+    late = threading.Timer(GIVEN_UP_S, lambda: (gave_up.set(), view.close()))
     late.start()
     try:
         view.start()
@@ -52,7 +53,7 @@ def test_lines_that_nobody_ends_end_by_a_signal_that_another_thread_got() -> Non
         )
         killing.start()
         view.wait()
-        assert late.is_alive()
+        assert not gave_up.is_set()
     finally:
         signal.signal(signal.SIGUSR1, before)
         late.cancel()
