@@ -67,8 +67,15 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         remedy = [f"{self.prog} --help"]
         if "expected" in message:
+            remedy = [*self._with_value(message), *remedy]
             remedy.append("write FLAG=VALUE for a value that begins with -")
         raise UsageError(message.removeprefix("argument "), remedy=remedy)
+
+    def _with_value(self, message: str) -> list[str]:
+        """What to write in place of a flag alone: "--metrics PORT"."""
+        name = message.removeprefix("argument ").partition(":")[0].rpartition("/")[2]
+        action = self._option_string_actions.get(name)
+        return [f"{name} {action.metavar}"] if action and isinstance(action.metavar, str) else []
 
     def _get_option_tuples(self, option_string: str) -> list[Any]:
         # argparse would read -muge as -m uge: a one-letter flag glued to its value.

@@ -42,6 +42,7 @@ USUAL_UBATCH, GPU_UBATCH = 512, 2048
 DEMO = "demo"
 DEMO_FILE = "tiny-tales-q4_k_m.gguf"
 # A cache for the trained 160 k tokens, which nobody asked for, would push layers off the GPU.
+SAVING = "write one: hybrid plan MODEL --save plan.json"
 DEFAULT_CONTEXT_TOKENS = 8192
 
 
@@ -153,12 +154,12 @@ def read_plan(path: str | Path) -> PlacementPlan:
         return from_json(json.loads(Path(path).read_text(encoding="utf-8")))
     except PlanError as error:
         raise PlanError(f"{path}: {error.cause}", *error.details, remedy=error.remedies) from None
+    except FileNotFoundError:
+        raise PlanError(f"there is no file {path}", remedy=SAVING) from None
+    except UnicodeDecodeError:
+        raise PlanError(f"{path} is no text, so no saved plan", remedy=SAVING) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise PlanError(
-            f"{path} cannot be read as a plan",
-            str(error),
-            remedy="write one: hybrid plan MODEL --save plan.json",
-        ) from error
+        raise PlanError(f"{path} cannot be read as a plan", str(error), remedy=SAVING) from error
 
 
 def all_rules(options: LoadOptions, stock: ModelInventory, machine: Machine) -> tuple[Rule, ...]:

@@ -16,6 +16,7 @@ from placement.plan import PlacementPlan
 from placement.workload import Workload
 
 INTERLEAVE, SHARD = "interleave", "shard"
+EMBEDDING, HEAD = "token_embd.weight", "output.weight"
 SYSTEMS_CHOICE = ("local", "off")
 NODES_ERROR = 0.2  # of reads over nodes that nobody measured, and of pages that the system places
 
@@ -54,10 +55,8 @@ def nodes_notes(plan: PlacementPlan, machine: Machine, speeds: MachineSpeeds) ->
         return (f"{begin} routed experts are taken to be read {gain} as pages in turn",)
     if numa in SYSTEMS_CHOICE:
         return (f"{begin} the system places pages; predicted as in turn over the nodes, {known}",)
-    return (
-        f"{begin} reads over the nodes are {known}; --numa shard is taken to read routed experts"
-        f" {gain}",
-    )
+    shard = f"; --numa shard is taken to read routed experts {gain}"
+    return (f"{begin} reads over the nodes are {known}{shard if _has_experts(plan) else ''}",)
 
 
 def with_policy(
@@ -73,5 +72,14 @@ def with_policy(
 
 
 def _reads_nodes(plan: PlacementPlan, machine: Machine) -> bool:
-    used = any(use.weights_bytes for use in plan.devices if use.name == CPU)
-    return used and len(machine.memory_nodes) > 1
+    return bool(_in_ram(plan)) and len(machine.memory_nodes) > 1
+
+
+def _in_ram(plan: PlacementPlan) -> set[str]:
+    """Tensors that tokens read whole or by experts: an embedding that is no head gives a row."""
+    rows = {EMBEDDING} if any(part.tensor == HEAD for part in plan.assignments) else set()
+    return {part.tensor for part in plan.assignments if part.device == CPU} - rows
+
+
+def _has_experts(plan: PlacementPlan) -> bool:
+    return any("_exps." in name for name in _in_ram(plan))

@@ -155,6 +155,8 @@ def _stream_notes(request: Request, plan: PlacementPlan) -> list[str]:
     if plan.workload.kernels != "fast" or not away or streams_experts(tokens, used, experts, each):
         return []
     enough = next(n for n in count(tokens) if streams_experts(n, used, experts, each))
+    if enough > plan.workload.context_tokens:
+        return []
     return [
         f"prompts: in micro-batches of {tokens} tokens the CPU computes the experts in RAM; from"
         f" -ub {enough} on they are brought to the GPUs{_streamed_rates(request, plan, enough)}"
@@ -163,8 +165,6 @@ def _stream_notes(request: Request, plan: PlacementPlan) -> list[str]:
 
 def _streamed_rates(request: Request, plan: PlacementPlan, ubatch: int) -> str:
     """A prompt of so many tokens in one micro-batch, and in those of the plan."""
-    if ubatch > plan.workload.context_tokens:
-        return f", more than the context of {plan.workload.context_tokens} tokens"
     if plan.played_gpus:
         return ""
     rates = _rates_of_prompts(request, plan, ubatch)

@@ -22,6 +22,7 @@ from placement.solve.fill import FALLEN, TICKS_PER_SECOND
 from placement.solve.sites import Site
 from placement.solve.solver import Solution, Solver
 from placement.solve.ways import Run
+from placement.tensor_names import device_ranges
 from placement.units import format_seconds
 
 NO_SPARE: Mapping[str, int] = {}
@@ -209,8 +210,8 @@ def _left_out(way: _Way, best: Solution) -> tuple[str, ...]:
         names = [problem.sites[g].name for g in idle]
         what = "has no blocks" if len(names) == 1 else "have no blocks"
         return (
-            f"{', '.join(names)} {what}: with some on {problem.sites[gpu].name} each token would"
-            f" take {slower} longer{_shared_out(way, best)}",
+            f"{device_ranges(names)} {what}: with some on {problem.sites[gpu].name} each token"
+            f" would take {slower} longer{_shared_out(way, best)}",
         )
     return ()
 

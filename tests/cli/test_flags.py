@@ -8,6 +8,7 @@ import pytest
 from hybrid.cli import bench, chat, parser, perplexity, plan, run
 from hybrid.cli.foreign_flag import foreign_notes
 from hybrid.cli.foreign_flags import FLAGS
+from hybrid.cli.main import main
 from hybrid.cli.parser import Parser
 from hybrid.cli.placement_flags import load_options
 from hybrid.cli.prompts import read_prompt, sampling
@@ -291,3 +292,8 @@ def test_other_tokens_are_refused_as_they_were_typed(given):
     with pytest.raises(argparse.ArgumentTypeError, match="is not a whole number") as raised:
         parser.tokens(0)(given)
     assert str(raised.value).startswith(repr(given))
+
+
+def test_a_flag_without_its_value_is_told_what_it_takes(capsys):
+    assert main(["run", "demo", "-p", "x", "--metrics"]) == 2
+    assert "try   --metrics PORT\n" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from placement.plan import PlacementPlan
 from placement.plan_json import from_json, to_json
 from placement.planner import plan
 from placement.prediction import Prediction
-from placement.rules import cpu_moe_rule
+from placement.rules import cpu_moe_rule, parse_rules
 from placement.workload import NUMA_POLICIES, Workload
 from tests.placement.models import deepseek_v3
 
@@ -86,3 +86,24 @@ def test_a_saved_plan_takes_the_policy_of_the_run() -> None:
     old = to_json(made("interleave"))
     del old["workload"]["numa_policy"]
     assert from_json(old) == made("interleave")
+
+
+def test_an_embedding_alone_in_ram_is_no_matter_of_nodes() -> None:
+    machine = described_machine("8xh200")
+    load = Workload(8192, kernels="fast", threads=112)
+    on_gpus = plan(MODEL, machine, (), load)
+    assert [part.tensor for part in on_gpus.assignments if part.device == "CPU"] == [
+        "token_embd.weight"
+    ]
+    assert [note for note in on_gpus.notes if "NUMA" in note] == []
+    one = plan(MODEL, replace(machine, numa_nodes=()), (), load)
+    assert of(on_gpus).error == of(one).error
+
+
+def test_shards_are_not_spoken_of_without_routed_experts_in_ram() -> None:
+    [usual] = [note for note in made("interleave").notes if "NUMA" in note]
+    assert "--numa shard" in usual
+    machine, load = described_machine("8xh200"), Workload(8192, kernels="fast", threads=112)
+    rules = parse_rules([r"blk\.0\.attn_output=CPU"], machine.device_names)
+    [beside] = [note for note in plan(MODEL, machine, rules, load).notes if "NUMA" in note]
+    assert "--numa shard" not in beside

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 
@@ -87,6 +88,19 @@ def test_a_plan_file_nested_without_end_is_no_plan(
     (tmp_path / "deep.json").write_text("[" * 100_000)
     assert main(["plan", "demo", "--plan", str(tmp_path / "deep.json")]) == 1
     assert "cannot be read as a plan" in capsys.readouterr().err
+
+
+def test_a_plan_file_that_is_not_there_or_a_model_is_told_as_that(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "model.gguf"
+    model.write_bytes(b"GGUF\x03\x80\xff")
+    for path, said in ((tmp_path / "none.json", "there is no file"), (model, "is no text")):
+        assert main(["plan", "demo", "--plan", str(path)]) == 1
+        told = capsys.readouterr().err
+        assert said in told
+        assert "Errno" not in told
+        assert "codec" not in told
 
 
 @pytest.fixture(scope="module")
