@@ -57,9 +57,9 @@ def plan(
     shares       of the blocks for each GPU, parts of a whole; GPUs beyond them get none
     optimize     for which time: "decode", "prompt" or "balanced"
     expert_stats which routed experts are chosen how often
-    longer_ubatch  taken in place of the workload's micro-batch where GPUs compute blocks and it
-                 moves no tensor, or where prompts are optimised for and experts that make room for
-                 it cost less than it gains: a short one has as many launches and weights to decode
+    longer_ubatch  taken in place of the workload's micro-batch where GPUs compute blocks and what
+                 makes room for it costs decoding little, or less than it gains where prompts are
+                 optimised for: a short one has as many launches and weights to decode
     overfull_too give a plan also where it does not fit, without looking for what would
     Raises RuleError, PlacementError for arguments that cannot be obeyed, DoesNotFit with remedies.
     """

@@ -191,8 +191,8 @@ def _add_sizes(group: argparse._ArgumentGroup) -> None:
         "--ubatch-size",
         type=tokens(1),
         metavar="N",
-        help="prompt tokens computed at once (2048 where GPUs compute them and it moves no tensor, "
-        "else 512)",
+        help="prompt tokens computed at once (2048 where GPUs compute them and decoding hardly "
+        "pays for it, else 512)",
     )
     group.add_argument(
         "-ctk",

@@ -9,11 +9,13 @@ from placement.request import Request
 from placement.solve.draft import draft
 from placement.solve.trials import overfull
 
+MUCH, LITTLE = 1.1, 0.97  # times as fast: prompts, and decoding meanwhile
+
 
 def with_long_passes(
     request: Request, attempt: PlacementPlan, ubatch: int | None
 ) -> tuple[Request, PlacementPlan]:
-    """Both with the longer micro-batch, or as they are: where it moves a tensor that is worth more,
+    """Both with the longer micro-batch, or as they are: where what makes room for it is worth more,
     where no GPU computes, where nobody proposes one.
     """
     load = request.workload
@@ -31,7 +33,9 @@ def with_long_passes(
 
 
 def _sooner(request: Request, attempt: PlacementPlan, longer: PlacementPlan) -> bool:
-    """Whether the longer micro-batch is worth what makes room for it, where prompts matter."""
+    """Whether the longer micro-batch is worth what makes room for it: by the goal's own measure;
+    where decoding is the goal, where it hardly matters to that and much to prompts.
+    """
 
     def gain(tokens: int) -> float:
         before, after = (
@@ -40,10 +44,12 @@ def _sooner(request: Request, attempt: PlacementPlan, longer: PlacementPlan) -> 
         )
         return after / before
 
-    if request.optimize == "decode":
-        return False
     prompts = gain(longer.workload.ubatch_tokens)
-    return prompts * (gain(0) if request.optimize == "balanced" else 1.0) > 1
+    if request.optimize == "prompt":
+        return prompts > 1
+    if request.optimize == "balanced":
+        return prompts * gain(0) > 1
+    return prompts > MUCH and gain(0) > LITTLE
 
 
 def _places(plan: PlacementPlan) -> tuple[object, ...]:

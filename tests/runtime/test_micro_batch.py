@@ -1,4 +1,4 @@
-"""The micro-batch that nobody asked for: long where GPUs compute it and no tensor makes room."""
+"""The micro-batch that nobody asked for: long where GPUs compute it and decoding hardly pays."""
 
 import re
 
@@ -39,11 +39,32 @@ def test_a_long_micro_batch_is_no_longer_than_the_context() -> None:
     assert found.workload.ubatch_tokens == 1024
 
 
-def test_no_expert_and_no_block_makes_room_for_it() -> None:
+def gains(gpu: int) -> tuple[float, float]:
+    """Of the long one over the usual one: prompts, decoding."""
+    pair = [planned(gpu, ubatch=tokens).prediction for tokens in (GPU_UBATCH, USUAL_UBATCH)]
+    long, usual = (found for found in pair if found is not None)
+    return (
+        long.prompt[0].tokens_per_s / usual.prompt[0].tokens_per_s,
+        long.decode[0].tokens_per_s / usual.decode[0].tokens_per_s,
+    )
+
+
+def test_experts_make_room_for_it_where_decoding_hardly_pays_for_faster_prompts() -> None:
     filled = planned(80 * GIB)  # experts take what is left of the GPU
-    assert filled.workload.ubatch_tokens == USUAL_UBATCH
-    usual = planned(80 * GIB, ubatch=USUAL_UBATCH)
-    assert filled.assignments == usual.assignments
+    prompts, decoding = gains(80 * GIB)
+    assert filled.workload.ubatch_tokens == GPU_UBATCH
+    assert filled.assignments != planned(80 * GIB, ubatch=USUAL_UBATCH).assignments
+    assert prompts > 3
+    assert 0.99 < decoding < 1
+
+
+@pytest.mark.parametrize("size", [14, 16])
+def test_nothing_makes_room_for_it_where_decoding_pays_or_prompts_gain_nothing(size: int) -> None:
+    prompts, decoding = gains(size * GIB)
+    assert prompts < 1 if size == 14 else decoding < 0.97 and prompts > 2
+    found = planned(size * GIB)
+    assert found.workload.ubatch_tokens == USUAL_UBATCH
+    assert found.assignments == planned(size * GIB, ubatch=USUAL_UBATCH).assignments
 
 
 def test_a_remedy_tells_the_speed_that_the_plan_with_it_has() -> None:
