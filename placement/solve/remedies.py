@@ -9,6 +9,7 @@ context, micro-batch and cache format together.
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from placement.errors import RuleError
 from placement.inventory import Role
@@ -128,12 +129,21 @@ def _other_n_cpu_moe(request: Request, trials: Trials) -> Iterator[Remedy]:
     others = [rule for rule in request.rules if rule not in old]
     with suppress(RuleError):  # of a rule that got nothing before
         yield from trials.one(f"drop --n-cpu-moe {bound[0]}", request.with_rules(others))
-    if not all(rule.is_fallback for rule in old):
-        yield from trials.first_fit(
-            request.inventory.shape.layers - bound[0],
-            lambda step: _with_n_cpu_moe(request, bound[0] + step),
-            lambda step: f"--n-cpu-moe {bound[0] + step} in place of {bound[0]}",
-        )
+    if all(rule.is_fallback for rule in old):
+        return
+    search = partial(
+        trials.first_fit,
+        request.inventory.shape.layers - bound[0],
+        lambda step: _with_n_cpu_moe(request, bound[0] + step),
+        lambda step: f"--n-cpu-moe {bound[0] + step} in place of {bound[0]}",
+    )
+    least = list(search())
+    yield from least
+    # What fits at all may do so with whole blocks in RAM: then more experts there are faster.
+    if any(CPU in remedy.plan.layers for remedy in least):
+        for remedy in search(lambda plan: not overfull(plan) and CPU not in plan.layers):
+            if CPU not in remedy.plan.layers:
+                yield remedy
 
 
 def _with_n_cpu_moe(request: Request, n: int) -> Request:

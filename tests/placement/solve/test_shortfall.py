@@ -177,6 +177,20 @@ def test_n_cpu_moe_that_leaves_too_much_to_gpus_is_told_to_be_dropped(n: int) ->
     assert error.remedies[1].endswith(" more on CUDA0, or rules that put less there")
 
 
+def test_the_least_n_cpu_moe_is_not_all_where_it_leaves_whole_blocks_in_ram() -> None:
+    where = described_machine("2xepyc-4090")
+    rules = fallbacks_last(n_cpu_moe_rules(55, 61, has_gpu=True))
+    error = error_of(where, *rules, load=Workload(8192, kernels="fast", threads=128))
+    told = [
+        re.match(r"--n-cpu-moe (\d+) in place .* about ([\d.]+) tok/s", r) for r in error.remedies
+    ]
+    found = [(int(one[1]), float(one[2])) for one in told if one is not None]
+    assert len(found) == 2
+    (fast, faster_tok_s), (least, tok_s) = found
+    assert fast > least
+    assert faster_tok_s > 1.2 * tok_s
+
+
 def test_a_rule_that_ends_with_n_cpu_moe_is_no_error_of_its_own() -> None:
     where = described_machine("16x3090")
     beyond = parse_rules([r"blk\.4\..*exps#0-900=CUDA1"], where.device_names)
