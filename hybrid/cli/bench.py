@@ -26,11 +26,11 @@ from hybrid.cli.bench_record import (
     common_facts,
     placement_facts,
 )
-from hybrid.cli.bench_table import prediction_lines, results_table
+from hybrid.cli.bench_table import prediction_lines, predictions_ram, results_table
 from hybrid.cli.failures import as_reported, report
 from hybrid.cli.live_flags import LiveView, add_live_flags, live_view
 from hybrid.cli.loading import load_engine
-from hybrid.cli.output import print_json_line, say
+from hybrid.cli.output import note, print_json_line, say
 from hybrid.cli.parser import add_model, need_model, whole
 from hybrid.cli.placement_flags import add_placement_flags
 from hybrid.cli.progress import progress_bar
@@ -188,6 +188,8 @@ def _ram_read_gb_s(engine: "Engine") -> float:
     read_gb_s = ram_read_gb_s(engine.threads)
     threads = "1 thread" if engine.threads == 1 else f"{engine.threads} threads"
     say(f"the RAM reads {read_gb_s:.1f} GB/s with {threads}")
+    if told := predictions_ram(engine.plan, engine.prepared.machine, read_gb_s):
+        note(told)
     return read_gb_s
 
 

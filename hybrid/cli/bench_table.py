@@ -6,9 +6,15 @@ from typing import Any
 from hybrid.cli.bench_placements import Placement
 from hybrid.cli.output import table
 from hybrid.runtime.bench import BenchResult, Work
+from placement.cost.pieces import speeds_of_run
+from placement.machines.estimates import speeds_of
+from placement.machines.machine import Machine
+from placement.plan import PlacementPlan
 from placement.report.speed import sureness
 from placement.units import format_bytes
 
+OF_RAM = ("CPU attention", "CPU experts", "CPU products")  # of prediction.PARTS
+RAM_WANDERS = 0.15  # of its speed: as much as predictions may be wrong
 MOST_LABEL = 36  # characters of a placement; its number tells it from others that begin alike
 
 
@@ -49,6 +55,21 @@ def prediction_lines(told: Sequence[Mapping[str, Any] | None]) -> list[str]:
     """
     known = [sureness(one["source"], one["error"]) for one in told if one is not None]
     return [f"predictions: speeds {text}" for text in dict.fromkeys(known)]
+
+
+def predictions_ram(plan: PlacementPlan, machine: Machine, read_gb_s: float) -> str:
+    """That predictions stand on RAM that reads otherwise than now; "" where it does not matter."""
+    found = plan.prediction
+    if found is None or not any(found.decode[0].seconds.get(part) for part in OF_RAM):
+        return ""
+    speeds = speeds_of_run(speeds_of(machine), plan.workload)
+    known_gb_s = speeds.host.read_gb_s
+    if abs(read_gb_s / known_gb_s - 1) <= RAM_WANDERS:
+        return ""
+    return (
+        f"predictions take {known_gb_s:.1f} GB/s of it ({speeds.source}): limits are of this run,"
+        " so that both may disagree"
+    )
 
 
 def short_label(placement: Placement) -> str:

@@ -2,9 +2,22 @@
 
 from dataclasses import replace
 
+import pytest
+
 from hybrid.cli.bench_placements import Placement
-from hybrid.cli.bench_table import MOST_LABEL, prediction_lines, results_table, short_label
+from hybrid.cli.bench_table import (
+    MOST_LABEL,
+    prediction_lines,
+    predictions_ram,
+    results_table,
+    short_label,
+)
 from hybrid.runtime.bench import BenchCase, BenchResult, Work
+from hybrid.runtime.options import LoadOptions
+from hybrid.runtime.prepare import prepare
+from placement.cost.pieces import speeds_of_run
+from placement.machines.estimates import speeds_of
+from placement.prediction import Pace, Prediction
 from tests.cli.bench_results import IN_RAM, ON_GPU, decode, measured, prompt
 
 ONLY = Placement(1, "", ())
@@ -70,3 +83,24 @@ def test_a_long_placement_is_cut_and_keeps_its_number():
     assert len(label) == MOST_LABEL
     assert label.startswith("12 xxx")
     assert label.endswith("...")
+
+
+@pytest.mark.parametrize(
+    ("share", "told"), [(1.0, False), (0.9, False), (1.1, False), (0.8, True), (1.3, True)]
+)
+def test_ram_that_reads_otherwise_than_predictions_take_it_is_told(
+    share: float, told: bool
+) -> None:
+    plan = prepare("demo", LoadOptions(devices=(), context=64, threads=1))
+    known_gb_s = speeds_of_run(speeds_of(plan.machine), plan.plan.workload).host.read_gb_s
+    found = predictions_ram(plan.plan, plan.machine, share * known_gb_s)
+    assert found.startswith(f"predictions take {known_gb_s:.1f} GB/s") if told else found == ""
+
+
+def test_ram_that_no_token_waits_for_is_not_spoken_of() -> None:
+    played = prepare("demo", LoadOptions(simulate={"CUDA0": 64 << 20}, context=64))
+    assert predictions_ram(played.plan, played.machine, 0.001) == ""
+    on_cards = played.plan
+    pace = Pace(0, 1, 1.0, {"GPU products": 1.0})
+    alone = Prediction((pace,), (pace,), 0.1, "", "measured")
+    assert predictions_ram(replace(on_cards, prediction=alone), played.machine, 0.001) == ""
