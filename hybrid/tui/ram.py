@@ -63,7 +63,7 @@ def rows(snapshot: Snapshot, look: Look) -> int:
 
 
 def _node_line(title: str, node: NodeView, width: int, look: Look) -> Line:
-    cells = min(max(width // 5, 8), WIDE_GAUGE)
+    cells = min(max(width // 6, 8), WIDE_GAUGE)
     read, share = _read(node), None
     if read is not None:
         share = mean_of(node.read_limit_bytes_s, read)
@@ -94,7 +94,8 @@ def _numbers(node: NodeView, share: float | None) -> list[Line]:
     if share is not None:
         parts.append([(f"{percent(share)}", "")])
     if node.experts_s is not None:
-        parts.append([(f"experts {ms(node.experts_s)} ms", "")])
+        when = "in experts" if node.experts_read_bytes_s else "experts"
+        parts.append([(f"{when} {ms(node.experts_s)} ms", "")])
     if node.used_bytes is not None and node.total_bytes is not None:
         parts.append([(f"{size(node.used_bytes, node.total_bytes)}/{size(node.total_bytes)}", "")])
     if node.ours_bytes is not None:
