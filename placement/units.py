@@ -1,4 +1,4 @@
-"""Bytes as people write and read them: "23.6 GiB", "22G", "64MiB" <-> int.
+"""Bytes as people write and read them: "23.6 GiB", "22G", "64MiB" <-> int; seconds, rates, tokens.
 
 K, M, G, T, P and KiB ... PiB are powers of 1024, as the flags of llama.cpp mean them; KB ... PB are
 powers of 1000.
@@ -103,6 +103,14 @@ def flag_bytes(nbytes: int) -> str:
         if nbytes % size == 0:
             return f"{nbytes // size}{unit}"
     return f"{nbytes}B"
+
+
+def token_count(text: str) -> int | None:
+    """A number of tokens, "32768" or "32k"; None for anything else."""
+    digits = text[:-1] if text[-1:] in ("k", "K") else text
+    if not (digits.isascii() and digits.isdecimal() and len(digits) <= 12):
+        return None
+    return int(digits) * (1 if digits == text else 1024)
 
 
 def _short(text: str) -> str:

@@ -11,6 +11,7 @@ from hybrid.cli.flag_hints import unknown_flag
 from hybrid.cli.foreign_flags import NoteAction
 from hybrid.errors import UsageError
 from hybrid.runtime.options import MAX_THREADS
+from placement.units import token_count
 
 MAX_COUNT = 1 << 62
 DEMO = "demo"  # the model included, as `hybrid.runtime.prepare` knows it
@@ -128,9 +129,8 @@ def tokens(least: int) -> Callable[[str], int]:
     """An argparse type: a number of tokens, 32768 or 32k."""
 
     def read(text: str) -> int:
-        digits = text.strip()[:-1]
-        in_k = text.strip()[-1:] in ("k", "K") and digits.isdecimal() and len(digits) < 20
-        return whole(least)(str(1024 * int(digits)) if in_k else text)
+        number = token_count(text.strip())
+        return whole(least)(text if number is None else str(number))
 
     return read
 

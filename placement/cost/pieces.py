@@ -20,8 +20,8 @@ from placement.workload import Workload
 # the demo's 5, with one operation of each in RAM, 42 ms a token.
 REFERENCE_BLOCK_US, REFERENCE_PROMPT_BLOCK_US = 6000.0, 28000.0
 # A further graph of a token is filled and launched: of a token outside of kernels. docs/log.md: a
-# second GPU took 42 and 49 us longer on two machines, of which the handover was 23 and 26, where a
-# token took 105 and 131 us outside of kernels.
+# second GPU took 42 and 49 us longer on two machines, of which the handover was 23 and 26. On the
+# second of them a token took 131 us outside of kernels; the first was not measured so.
 FURTHER_GRAPH_SHARE = 0.2
 # Products of fewer threads reach what those of all do, unless RAM gives so many threads less;
 # docs/log.md: 64 threads read 229 GB/s and reach 0.44 of that, 32 read 177 and reach about 0.7.

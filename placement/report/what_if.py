@@ -13,7 +13,7 @@ from placement.errors import DoesNotFit, PlacementError, ReportedError, RequestE
 from placement.machines.machine import CPU
 from placement.plan import PlacementPlan
 from placement.report.device_memory import MOST_APART, UNITS, unit_of
-from placement.units import format_bytes, rate
+from placement.units import format_bytes, rate, token_count
 from placement.workload import CACHE_BYTES_PER_32_VALUES, MAX_TOKENS
 
 Setting = int | str
@@ -162,18 +162,13 @@ def _value(key: str, text: str) -> Setting:
     if key == "ngl" and text in ("auto", "all"):
         return text
     least, most = LIMITS[key]
-    digits = text[:-1] if text[-1:] in ("k", "K") else text
-    number = int(digits) * (1024 if digits != text else 1) if _is_count(digits) else None
+    number = token_count(text)
     if number is None or not least <= number <= most:
         raise RequestError(
             f"--what-if {key}={text[:40]}: not a whole number from {least} to {most}",
             remedy=f"{key} is the {KEYS[key]}: {EXAMPLE}",
         )
     return number
-
-
-def _is_count(digits: str) -> bool:
-    return digits.isascii() and digits.isdecimal() and len(digits) <= 12
 
 
 def _unknown(key: str) -> PlacementError:
